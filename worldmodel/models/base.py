@@ -1,0 +1,249 @@
+"""The contract of a state-space model.
+
+Everything downstream (simulator, filter, agents, viewer) is written against this class and
+nothing more. A subclass owes: ``config`` (a frozen dataclass), the specs and sizes below, and the
+abstract methods. It draws every random number from a ``torch.Generator`` it is given, never draws
+inside ``transition``, and takes device and dtype from its parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from worldmodel.errors import ShapeError
+from worldmodel.models.support import Support
+from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+
+if TYPE_CHECKING:
+    from worldmodel.objectives.terms import Terms
+
+
+class StateSpaceModel(nn.Module, ABC):
+    """A latent Markovian state z, its transition under actions, and its emission.
+
+    Attributes:
+        config: Frozen dataclass from which the same model can be built again.
+        observation_spec: What one observation looks like.
+        action_spec: What one action looks like.
+        latent_size: Dimensions of the latent state.
+        noise_size: Dimensions of the process noise; standard normal a priori.
+        support: Where in latent space the training data lie; fitted after training.
+    """
+
+    config: Any
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    latent_size: int
+    noise_size: int
+    support: Support
+
+    @abstractmethod
+    def initial(
+        self,
+        observations: Shaped[Tensor, "batch frames *obs"],
+        actions: Float[Tensor, "batch steps act"],
+    ) -> Belief:
+        """Belief over the state at the *first* of one or more leading frames.
+
+        Args:
+            observations: As the environment gives them, K >= 1 frames.
+            actions: The K - 1 actions between them, in the environment's units.
+        """
+
+    @abstractmethod
+    def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+        """Sample first states with no data at all."""
+
+    @abstractmethod
+    def update(
+        self,
+        belief: Belief,
+        action: Float[Tensor, "batch act"],
+        observation: Shaped[Tensor, "batch *obs"],
+    ) -> Belief:
+        """One filter step: predict with the action, correct with the frame it led to."""
+
+    @abstractmethod
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """One step of the dream, differentiable. ``noise=None`` is its prior mean, zero."""
+
+    @abstractmethod
+    def emit(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
+        """Distribution over the flat, scaled observation (*batch, observation size)."""
+
+    @abstractmethod
+    def reward(
+        self,
+        state: Float[Tensor, "*batch latent"],
+        action: Float[Tensor, "*batch act"],
+        next_state: Float[Tensor, "*batch latent"],
+    ) -> Float[Tensor, "*batch"]:
+        """Mean reward paid on arrival in ``next_state``, in the environment's units."""
+
+    @abstractmethod
+    def termination(self, next_state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Logit of the probability that the episode ends on arrival in ``next_state``."""
+
+    @abstractmethod
+    def terms(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        observed: Bool[Tensor, "batch frames"] | None = None,
+        prefix: int | None = None,
+    ) -> Terms:
+        """The objective's named per-step terms, unreduced, from one sample of the posterior.
+
+        Args:
+            batch: Windows of recorded episodes.
+            generator: Source of every draw.
+            observed: False where the process noise is drawn from its prior instead of inferred
+                (observation dropout); all True if None. Any choice gives a valid lower bound.
+            prefix: How many leading frames the initial state is read from; all if None.
+        """
+
+    @abstractmethod
+    def scale_observations(
+        self, observations: Shaped[Tensor, "*batch obs"]
+    ) -> Float[Tensor, "*batch size"]:
+        """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""
+
+    @abstractmethod
+    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
+        """Inverse of ``scale_observations``, rounded and clipped to ``uint8`` for pixels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return next(self.parameters()).dtype
+
+    @torch.no_grad()
+    def filter_beliefs(self, observations: Tensor, actions: Tensor, prefix: int = 1) -> Belief:
+        """Beliefs at every frame; frame t is inferred from frames up to max(t, prefix - 1).
+
+        Args:
+            observations: (B, T + 1, *obs) as recorded.
+            actions: (B, T, act) in the environment's units.
+            prefix: Leading frames the first state is read from; 1 is a live cold start.
+
+        Returns:
+            Belief with mean and scale (B, T + 1, latent).
+
+        Raises:
+            ShapeError: Observations or actions do not fit the model or each other.
+        """
+        self._check(observations, actions)
+        belief = self.initial(observations[:, :prefix], actions[:, : prefix - 1])
+        beliefs = [belief]
+        for t in range(actions.shape[1]):
+            belief = self.update(belief, actions[:, t], observations[:, t + 1])
+            beliefs.append(belief)
+        return Belief(
+            torch.stack([b.mean for b in beliefs], 1), torch.stack([b.scale for b in beliefs], 1)
+        )
+
+    def filter(self, observations: np.ndarray, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
+        """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
+
+        Arguments and errors as for ``filter_beliefs``.
+        """
+        beliefs = self.filter_beliefs(self._tensor(observations), self._tensor(actions), prefix)
+        return beliefs.mean.cpu().numpy()
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        state: Float[Tensor, "batch latent"],
+        actions: Float[Tensor, "batch steps act"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch frames latent"]:
+        """States from ``state`` on, open loop; process noise only if a generator is given."""
+        states = [state]
+        for t in range(actions.shape[1]):
+            noise = None
+            if generator is not None:
+                noise = torch.randn(
+                    len(state), self.noise_size, generator=generator, device=self.device
+                )
+            states.append(self.transition(states[-1], actions[:, t], noise))
+        return torch.stack(states, 1)
+
+    def imagine(self, state: np.ndarray, actions: np.ndarray, seed: int | None = None) -> np.ndarray:
+        """Dream from given states under given actions.
+
+        Args:
+            state: (B, latent).
+            actions: (B, T, act), in the environment's units.
+            seed: Of the process noise; None dreams without noise.
+
+        Returns:
+            Latent rollout (B, T + 1, latent), beginning with ``state``.
+
+        Raises:
+            ShapeError: ``state`` or ``actions`` do not fit the model or each other.
+        """
+        start, controls = self._tensor(state), self._tensor(actions)
+        if start.ndim != 2 or start.shape[1] != self.latent_size:
+            raise ShapeError(f"state must be (B, {self.latent_size}), got {tuple(start.shape)}")
+        self._check_actions(controls, len(start))
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        return self.rollout(start, controls, generator).cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Mean observations (..., *obs) of latents (..., latent), as the environment gives them.
+
+        Raises:
+            ShapeError: The last axis is not ``latent_size``.
+        """
+        states = self._tensor(latents)
+        if states.shape[-1] != self.latent_size:
+            raise ShapeError(f"latents must be (..., {self.latent_size}), got {tuple(states.shape)}")
+        return self.unscale_observations(self.emit(states).mean).cpu().numpy()
+
+    def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint folder, whole or not at all. See ``models/checkpoint.py``."""
+        from worldmodel.models.checkpoint import save
+
+        return save(self, Path(folder), metrics or {})
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.as_tensor(np.asarray(array), device=self.device)
+        return tensor if tensor.dtype == torch.uint8 else tensor.to(self.dtype)
+
+    def _check_actions(self, actions: Tensor, batch: int) -> None:
+        expected = (batch, "T", self.action_spec.size)
+        if actions.ndim != 3 or len(actions) != batch or actions.shape[2] != expected[2]:
+            raise ShapeError(f"actions must be {expected}, got {tuple(actions.shape)}")
+
+    def _check(self, observations: Tensor, actions: Tensor) -> None:
+        spec = self.observation_spec
+        if observations.dtype != spec.dtype or tuple(observations.shape[2:]) != spec.shape:
+            raise ShapeError(
+                f"observations must be (B, T + 1, {', '.join(map(str, spec.shape))}) {spec.dtype}, "
+                f"got {tuple(observations.shape)} {observations.dtype}"
+            )
+        self._check_actions(actions, len(observations))
+        if observations.shape[1] != actions.shape[1] + 1:
+            raise ShapeError(
+                f"{actions.shape[1]} actions need {actions.shape[1] + 1} observations, "
+                f"got {observations.shape[1]}"
+            )

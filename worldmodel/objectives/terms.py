@@ -1,0 +1,35 @@
+"""Named, unreduced, per-step terms of the evidence lower bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Terms:
+    """One posterior sample's terms; frame-wise fields are (B, T + 1), step-wise ones (B, T).
+
+    Attributes:
+        states: Sampled latent states (B, T + 1, latent).
+        distortion: Squared error summed over the scaled observation, per frame.
+        reconstruction: ln p(x_t | z_t) in nats, per frame.
+        rate: KL in nats paid to infer each frame's state: initial KL at t = 0, then process noise.
+        reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
+        termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
+        weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
+        observed: False on frames whose process noise came from the prior, and on padding.
+        frame_mask: False on padding.
+    """
+
+    states: Float[Tensor, "batch frames latent"]
+    distortion: Float[Tensor, "batch frames"]
+    reconstruction: Float[Tensor, "batch frames"]
+    rate: Float[Tensor, "batch frames"]
+    reward: Float[Tensor, "batch steps"]
+    termination: Float[Tensor, "batch steps"]
+    weight_kl: Float[Tensor, ""]
+    observed: Bool[Tensor, "batch frames"]
+    frame_mask: Bool[Tensor, "batch frames"]
