@@ -13,6 +13,10 @@ class SpecError(WorldModelError, ValueError):
     """A space, dataset or model does not fit the other it is used with."""
 
 
+class ConfigError(WorldModelError, ValueError):
+    """A setting lies outside its range."""
+
+
 class FileFormatError(WorldModelError, ValueError):
     """A file or folder is truncated, corrupt, foreign, or of another format version."""
 

@@ -23,7 +23,7 @@ from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
 
 if TYPE_CHECKING:
-    from worldmodel.objectives.terms import Terms
+    from worldmodel.models.terms import Terms
 
 
 class StateSpaceModel(nn.Module, ABC):

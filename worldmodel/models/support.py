@@ -7,9 +7,33 @@ not chosen from, so it says how far honest data strays.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+
+class Cover(NamedTuple):
+    """The same balls, arranged so that membership of many states is one matrix product.
+
+    With p = z / scale, |p - c|^2 <= r^2 holds exactly if p.c - |c|^2 / 2 - |p|^2 / 2 >= -r^2 / 2,
+    and the left side is linear in the features (z, z^2).
+
+    Attributes:
+        weights: (2 latent, centres), on the features (z, z^2).
+        offsets: (centres,), -|c|^2 / 2.
+        threshold: Scalar, -r^2 / 2.
+    """
+
+    weights: Tensor
+    offsets: Tensor
+    threshold: Tensor
+
+    def contains(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
+        """Whether each state lies in any ball; False where not finite."""
+        features = torch.cat([state, state * state], 1)
+        return torch.addmm(self.offsets, features, self.weights).amax(1) >= self.threshold
 
 
 class Support(nn.Module):
@@ -21,6 +45,11 @@ class Support(nn.Module):
         latent_size: Dimensions of the latent state.
         centres: How many balls cover the data.
     """
+
+    centres: Tensor
+    scale: Tensor
+    radius: Tensor
+    states: Tensor
 
     def __init__(self, latent_size: int, centres: int = 256) -> None:
         super().__init__()
@@ -66,15 +95,22 @@ class Support(nn.Module):
         chosen = torch.linspace(0, len(states) - 1, len(self.states)).long()
         self.states.copy_(states[chosen])
 
-    def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
+    def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
         """Distance to the nearest centre, in radii: inside up to 1."""
         return torch.cdist(state / self.scale, self.centres).amin(1) / self.radius
 
-    def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
+    def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
         """Whether each state lies within the data's support; False where not finite."""
-        return self.distance(state) <= 1
+        return self.cover().contains(state)
 
-    def bounds(self) -> tuple[Float[Tensor, "latent"], Float[Tensor, "latent"]]:
+    def cover(self) -> Cover:
+        """The balls as they are now, arranged for testing many states fast."""
+        linear = (self.centres / self.scale).T
+        quadratic = (-0.5 / self.scale.square()).unsqueeze(1).expand_as(linear)
+        offsets = -0.5 * self.centres.square().sum(1)
+        return Cover(torch.cat([linear, quadratic]), offsets, -0.5 * self.radius.square())
+
+    def bounds(self) -> tuple[Float[Tensor, " latent"], Float[Tensor, " latent"]]:
         """Least and greatest latent values that can be inside."""
         reach = self.radius * self.scale
         return (

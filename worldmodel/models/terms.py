@@ -16,20 +16,27 @@ class Terms:
         states: Sampled latent states (B, T + 1, latent).
         distortion: Squared error summed over the scaled observation, per frame.
         reconstruction: ln p(x_t | z_t) in nats, per frame.
+        calibration: The same, with a gradient to the emission's own scale and to nothing else.
         rate: KL in nats paid to infer each frame's state: initial KL at t = 0, then process noise.
+        entropy: Entropy in nats of the distribution that each frame's rate is paid for; annealing
+            needs it apart. Zero where the rate is zero by construction.
         reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
         termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
         observed: False on frames whose process noise came from the prior, and on padding.
         frame_mask: False on padding.
+        observation_size: Scalars in one observation, that distortion sums over.
     """
 
     states: Float[Tensor, "batch frames latent"]
     distortion: Float[Tensor, "batch frames"]
     reconstruction: Float[Tensor, "batch frames"]
+    calibration: Float[Tensor, "batch frames"]
     rate: Float[Tensor, "batch frames"]
+    entropy: Float[Tensor, "batch frames"]
     reward: Float[Tensor, "batch steps"]
     termination: Float[Tensor, "batch steps"]
     weight_kl: Float[Tensor, ""]
     observed: Bool[Tensor, "batch frames"]
     frame_mask: Bool[Tensor, "batch frames"]
+    observation_size: int

@@ -1,0 +1,10 @@
+"""Real environments. Importing this package registers their ids with Gymnasium."""
+
+import gymnasium as gym
+
+gym.register(
+    id="worldmodel/Pendulum-v0",
+    entry_point="envs.pendulum:Pendulum",
+    vector_entry_point="envs.pendulum_vector:PendulumVector",
+    max_episode_steps=200,
+)

@@ -1,0 +1,117 @@
+from dataclasses import FrozenInstanceError
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from worldmodel.data import PROCESSES, Held, OrnsteinUhlenbeck, Uniform
+from worldmodel.data.babble import describe
+from worldmodel.errors import ConfigError, SpecError
+
+BOX = gym.spaces.Box(np.float32([-5, 0]), np.float32([5, 1]))
+
+
+@pytest.mark.parametrize("process", [kind() for kind in PROCESSES.values()], ids=list(PROCESSES))
+def test_actions_lie_in_the_box_with_its_shape_and_dtype(process):
+    actions = process.sample(BOX, 50, 40, np.random.default_rng(0))
+    assert actions.shape == (50, 40, 2) and actions.dtype == np.float32
+    assert (actions >= BOX.low).all() and (actions <= BOX.high).all()
+    assert BOX.contains(actions[3, 7])
+    # Neither constant nor timid: each process uses most of the range.
+    assert (np.ptp(actions, axis=(0, 1)) > 0.9 * (BOX.high - BOX.low)).all()
+
+
+@pytest.mark.parametrize("process", [kind() for kind in PROCESSES.values()], ids=list(PROCESSES))
+def test_the_generator_decides(process):
+    first, again, other = (
+        process.sample(BOX, 4, 9, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("process", [Uniform(), Held(3)])
+def test_discrete_actions_cover_the_space_from_its_start(process):
+    space = gym.spaces.Discrete(3, start=2)
+    actions = process.sample(space, 60, 10, np.random.default_rng(0))
+    assert actions.shape == (60, 10) and np.issubdtype(actions.dtype, np.integer)
+    counts = np.bincount(actions.ravel())
+    assert len(counts) == 5 and counts[:2].sum() == 0 and (counts[2:] > 100).all()
+
+
+def test_uniform_moments():
+    actions = Uniform().sample(BOX, 400, 100, np.random.default_rng(3))
+    width = BOX.high - BOX.low
+    # Five standard errors of 40,000 independent draws.
+    assert np.allclose(actions.mean((0, 1)), (BOX.low + BOX.high) / 2, atol=5 * width / 693)
+    assert np.allclose(actions.std((0, 1)), width / np.sqrt(12), rtol=0.02)
+
+
+def test_held_actions_change_every_so_many_steps_and_at_any_phase():
+    actions = Held(5).sample(BOX, 2000, 23, np.random.default_rng(0))[..., 0]
+    changed = actions[:, 1:] != actions[:, :-1]
+    assert np.allclose(changed.mean(0), 1 / 5, atol=0.05)  # 5.6 standard errors
+    for row in changed[:200]:
+        times = np.flatnonzero(row)
+        assert times[0] < 5 and (np.diff(times) == 5).all() and times[-1] >= 22 - 5
+
+
+def test_held_for_one_step_is_never_held():
+    actions = Held(1).sample(BOX, 20, 50, np.random.default_rng(0))
+    assert (actions[:, 1:] != actions[:, :-1]).all()
+
+
+def test_ornstein_uhlenbeck_is_stationary_from_the_start():
+    process = OrnsteinUhlenbeck(theta=0.3, sigma=0.1)  # far from the bounds: nothing is clipped
+    actions = process.sample(BOX, 20000, 12, np.random.default_rng(0)).astype(np.float64)
+    unit = (actions - (BOX.low + BOX.high) / 2) / ((BOX.high - BOX.low) / 2)
+    assert np.allclose(unit.std(0), 0.1 / np.sqrt(0.6), rtol=0.03)
+    assert np.allclose(unit.mean(0), 0, atol=0.005)
+    for lag in (1, 4):
+        correlation = (unit[:, 6] * unit[:, 6 + lag]).mean(0) / unit[:, 6].var(0)
+        assert np.allclose(correlation, np.exp(-0.3 * lag), atol=0.03)
+
+
+def test_ornstein_uhlenbeck_is_stable_at_any_rate():
+    actions = OrnsteinUhlenbeck(theta=50.0, sigma=1.0).sample(
+        BOX, 10, 200, np.random.default_rng(0)
+    )
+    assert np.abs(actions[..., 0]).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("process", "space", "named"),
+    [
+        (OrnsteinUhlenbeck(), gym.spaces.Discrete(2), "OrnsteinUhlenbeck.*Discrete"),
+        (Uniform(), gym.spaces.Box(-np.inf, 1, (2,), np.float32), "Uniform.*bounded"),
+        (Held(), gym.spaces.MultiBinary(3), "MultiBinary"),
+        (Uniform(), gym.spaces.Box(0, 3, (2,), np.int64), "float"),
+    ],
+)
+def test_spaces_without_meaning_are_refused(process, space, named):
+    with pytest.raises(SpecError, match=named):
+        process.sample(space, 1, 1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: Held(0), "Held.steps.*0"),
+        (lambda: OrnsteinUhlenbeck(theta=-1.0), "theta.*-1"),
+        (lambda: OrnsteinUhlenbeck(sigma=float("nan")), "sigma.*nan"),
+    ],
+)
+def test_settings_out_of_range_are_named(make, named):
+    with pytest.raises(ConfigError, match=named):
+        make()
+
+
+def test_description_names_process_and_settings():
+    assert describe(Held(7)) == {"name": "held", "steps": 7}
+    assert describe(Uniform()) == {"name": "uniform"}
+
+    class Own(Uniform):
+        pass
+
+    assert describe(Own())["name"].endswith("Own")
+    with pytest.raises(FrozenInstanceError):
+        Held(7).steps = 3  # pyright: ignore[reportAttributeAccessIssue] - the point of the test

@@ -1,0 +1,212 @@
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.data import load, save
+from worldmodel.data.storage import HEADER
+from worldmodel.errors import FileFormatError, SpecError
+
+
+@pytest.fixture
+def path(tmp_path, dataset):
+    return save(dataset, tmp_path / "clock.npz")
+
+
+def assert_same(a, b) -> None:
+    assert a.provenance == b.provenance and list(a.splits) == list(b.splits)
+    assert (a.observation_spec, a.action_spec) == (b.observation_spec, b.action_spec)
+    for name in a.splits:
+        left, right = dict(a.split(name).items()), dict(b.split(name).items())
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[k], right[k]) for k in left)
+        assert all(left[k].dtype == right[k].dtype for k in left)
+
+
+def entries(path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path, contents: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+
+
+def edit_header(path, **changes) -> None:
+    contents = entries(path)
+    contents[HEADER] = json.dumps(json.loads(contents[HEADER]) | changes).encode()
+    rewrite(path, contents)
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def test_round_trip(dataset, path):
+    assert_same(load(path), dataset)
+    assert_same(load(str(path)), dataset)
+    loaded = load(path)
+    loaded.train.rewards[0, 0] = 7.0  # an ordinary tensor, not a view of read-only memory
+
+
+def test_missing_folders_are_made_and_the_name_is_kept(dataset, tmp_path):
+    path = save(dataset, str(tmp_path / "a" / "b" / "data"))
+    assert path == tmp_path / "a" / "b" / "data"
+    assert_same(load(path), dataset)
+
+
+def test_numpy_reads_the_file_without_us(dataset, path):
+    with np.load(path, allow_pickle=False) as archive:
+        assert np.array_equal(archive["test/actions"], dataset.test.actions.numpy())
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no dataset at .*nothing\.npz"):
+        load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.9999])
+def test_truncated_files_are_refused(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(FileFormatError, match=r"clock\.npz.*worldmodel-dataset"):
+        load(path)
+
+
+def test_flipped_bytes_are_refused_or_harmless(dataset, path):
+    """Some bytes of a zip file mean nothing (dates, padding); no other may pass unseen."""
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in rng.choice(len(content), 300, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            assert_same(load(path), dataset)
+        except FileFormatError as error:
+            assert "clock.npz" in str(error)
+            refused += 1
+    assert refused > 150
+
+
+FOREIGN = {
+    "empty": b"",
+    "text": b"hello",
+    "empty archive": b"PK\x05\x06" + bytes(18),
+    "noise": np.random.default_rng(0).bytes(5000),
+    "array": npy(np.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_files_are_refused(tmp_path, content):
+    path = tmp_path / "foreign.npz"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"foreign\.npz.*worldmodel-dataset"):
+        load(path)
+
+
+def test_foreign_archives_are_refused(tmp_path):
+    path = tmp_path / "foreign.npz"
+    np.savez(path, observations=np.zeros(3))
+    with pytest.raises(FileFormatError, match=r"foreign\.npz.*header\.json.*worldmodel-dataset"):
+        load(path)
+    for header in (b"[1, 2]", b"{not json", b"\xff\xfe", b'{"format": "other"}'):
+        rewrite(path, {HEADER: header})
+        with pytest.raises(FileFormatError, match=r"foreign\.npz.*worldmodel-dataset"):
+            load(path)
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load(tmp_path)
+
+
+def test_another_version_is_refused(path):
+    edit_header(path, version=2)
+    with pytest.raises(FileFormatError, match=r"clock\.npz: format version 2; expected 1"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"provenance": {"env_id": "x"}}, {"splits": {}}, {"splits": []}, {"action_spec": 3}]
+)
+def test_incomplete_headers_are_refused(path, changes):
+    edit_header(path, **changes)
+    with pytest.raises(FileFormatError, match=r"clock\.npz"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((3, 9), np.float32), "fingerprint"),
+        (np.zeros((3, 8), np.float32), r"test/rewards.*\[3, 8\].*\[3, 9\]"),
+        (np.zeros((3, 9), np.float64), "test/rewards.*float64.*float32"),
+        (np.array([None]), r"clock\.npz.*(allow_pickle|Object)"),
+    ],
+)
+def test_tampered_arrays_are_refused(path, array, named):
+    contents = entries(path)
+    contents["test/rewards.npy"] = npy(array)
+    rewrite(path, contents)
+    with pytest.raises(FileFormatError, match=named):
+        load(path)
+
+
+def test_tampered_specs_are_refused(path):
+    edit_header(path, action_spec={"kind": "box", "low": [-9.0], "high": [2.0]})
+    with pytest.raises(FileFormatError, match="fingerprint"):
+        load(path)
+
+
+def test_a_missing_array_is_named(path):
+    contents = entries(path)
+    del contents["train/mask.npy"]
+    rewrite(path, contents)
+    with pytest.raises(FileFormatError, match="train/mask"):
+        load(path)
+
+
+def test_data_changed_after_recording_are_not_saved(dataset, path):
+    before = path.read_bytes()
+    dataset.train.rewards[0, 0] += 1
+    with pytest.raises(SpecError, match="fingerprint"):
+        save(dataset, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
+@pytest.mark.parametrize("where", ["array", "sync", "replace"])
+def test_an_interrupted_save_leaves_the_old_file(dataset, path, monkeypatch, error, where):
+    before = path.read_bytes()
+    calls = []
+
+    def write_array(*args, write=np.lib.format.write_array, **kwargs):
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+        write(*args, **kwargs)
+
+    def fail(*args):
+        raise error
+
+    if where == "array":
+        monkeypatch.setattr(np.lib.format, "write_array", write_array)
+    else:
+        monkeypatch.setattr(os, {"sync": "fsync", "replace": "replace"}[where], fail)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        save(dataset, path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+    assert_same(load(path), dataset)

@@ -1,0 +1,155 @@
+"""A linear-Gaussian model, small enough to reason about, and a real environment that it models."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import SyncVectorEnv
+from torch.distributions import Normal
+
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.support import Support
+from worldmodel.types import ActionSpec, Belief, ObservationSpec
+
+PIXELS = ObservationSpec((4, 4, 1), True)
+BOX = ActionSpec("box", (-1.0,), (1.0,))
+
+
+class LinearModel(StateSpaceModel):
+    """z' = F z + B u + 0.1 w; x = (z_1 everywhere above, z_2 everywhere below)."""
+
+    latent_size = noise_size = 2
+
+    def __init__(self, observation_spec=PIXELS, action_spec=BOX, prior_scale=0.5, drift=1.0):
+        super().__init__()
+        self.observation_spec, self.action_spec = observation_spec, action_spec
+        self.config, self.prior_scale = None, prior_scale
+        self.support = Support(2, centres=64)
+        self.can_terminate = True
+        self.reward_range = torch.tensor(-4.0), torch.tensor(0.0)
+        angle = torch.tensor(0.3)
+        rotation = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+        self.F = torch.nn.Parameter(drift * rotation)
+        control = torch.tensor([[0.3, 0.1]]).expand(action_spec.size, 2)
+        self.register_buffer("B", control * torch.arange(1, action_spec.size + 1)[:, None])
+        half = observation_spec.size // 2
+        top = torch.cat([torch.ones(half), torch.zeros(observation_spec.size - half)])
+        self.register_buffer("C", torch.stack([top, 1 - top]) / 4)
+
+    def initial(self, observations, actions):
+        mean = self._read(observations[:, 0])
+        return Belief(mean, torch.full_like(mean, 0.5))
+
+    def initial_prior(self, n, generator):
+        return self.prior_scale * torch.randn(n, 2, generator=generator)
+
+    def update(self, belief, action, observation):
+        predicted = self.transition(belief.mean, action)
+        mean = predicted + 0.7 * (self._read(observation) - predicted)
+        return Belief(mean, 0.5 * belief.scale + 0.1)
+
+    def transition(self, state, action, noise=None):
+        mean = state @ self.F.T + action @ self.B
+        return mean if noise is None else mean + 0.1 * noise
+
+    def emit(self, state):
+        return Normal(state @ self.C + 0.5, 0.05)
+
+    def reward(self, state, action, next_state):
+        return -next_state.square().sum(-1) + 0.1 * action.sum(-1)
+
+    def termination(self, next_state):
+        return 4 * (next_state[..., 0] - 1.2)
+
+    def terms(self, batch, generator, observed=None, prefix=None):
+        raise AssertionError("the simulator never trains")
+
+    def scale_observations(self, observations):
+        flat = observations.flatten(-len(self.observation_spec.shape)).to(self.dtype)
+        return flat / 255 if self.observation_spec.pixels else flat
+
+    def unscale_observations(self, flat):
+        raw = flat.unflatten(-1, self.observation_spec.shape)
+        if not self.observation_spec.pixels:
+            return raw
+        return (255 * raw).round().clamp(0, 255).to(torch.uint8)
+
+    def _read(self, observations):
+        return (self.scale_observations(observations) - 0.5) @ self.C.T * 32 / self.C.shape[1]
+
+
+def fit_support(model: LinearModel, scale: float) -> LinearModel:
+    """Cover a Gaussian cloud; ``scale`` decides how soon a dream leaves it."""
+    states = scale * torch.randn(
+        4000, model.latent_size, generator=torch.Generator().manual_seed(1)
+    )
+    model.support.fit(states[:3000], states[3000:])
+    return model
+
+
+class RealEnv(gym.Env):
+    """The linear system without noise, observed through the model's own emission."""
+
+    metadata: ClassVar = {"render_modes": []}
+
+    def __init__(self, model: LinearModel):
+        self.model = model
+        self.observation_space = gym.spaces.Box(0, 255, model.observation_spec.shape, np.uint8)
+        self.action_space = model.action_spec.space()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self._frame(), {}
+
+    def step(self, action):
+        low, high = self.action_space.low, self.action_space.high
+        control = np.clip(action, low, high)[None]
+        self.state = self.model.imagine(self.state[None], control[None])[0, 1]
+        return self._frame(), -1.0, bool(self.state[0] > 1), False, {"state": self.state.copy()}
+
+    def _frame(self):
+        return self.model.decode(self.state)
+
+
+@pytest.fixture
+def linear():
+    """Makes a linear model; ``support`` is the spread of the data it knows, None for no fit."""
+
+    def make(support: float | None = 0.7, **kwargs) -> LinearModel:
+        model = LinearModel(**kwargs)
+        return model if support is None else fit_support(model, support)
+
+    return make
+
+
+@pytest.fixture
+def model(linear) -> LinearModel:
+    return linear()
+
+
+@pytest.fixture
+def real(model):
+    """Makes one real environment of four-step episodes at most."""
+    return lambda: gym.wrappers.TimeLimit(RealEnv(model), 4)
+
+
+@pytest.fixture
+def real_vector(real):
+    return lambda n, mode: SyncVectorEnv([real] * n, autoreset_mode=mode)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> str:
+    """An untrained DVBF whose support covers its own first states."""
+    config = DVBFConfig(base_matrices=4, mixing_hidden=8, hidden=16, recurrent=8, head_hidden=8)
+    dvbf = DVBF(config, PIXELS, BOX)
+    with torch.no_grad():
+        states = dvbf.initial_prior(4000, torch.Generator().manual_seed(0))
+    dvbf.support.fit(states[:3000], states[3000:], margin=3.0)
+    return str(dvbf.save(tmp_path_factory.mktemp("checkpoints") / "dvbf"))

@@ -1,0 +1,30 @@
+"""From any Gymnasium environment to a dataset on disk, and back."""
+
+from worldmodel.data.babble import (
+    PROCESSES,
+    ActionProcess,
+    Held,
+    OrnsteinUhlenbeck,
+    Uniform,
+)
+from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
+from worldmodel.data.record import SplitConfig, collect, default_splits, record
+from worldmodel.data.storage import load, save
+
+__all__ = [
+    "PROCESSES",
+    "ActionProcess",
+    "Dataset",
+    "Held",
+    "OrnsteinUhlenbeck",
+    "Provenance",
+    "SplitConfig",
+    "Uniform",
+    "collect",
+    "default_splits",
+    "fingerprint",
+    "installed_versions",
+    "load",
+    "record",
+    "save",
+]

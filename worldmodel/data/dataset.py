@@ -1,0 +1,180 @@
+"""A recorded dataset: splits of episodes, what they look like, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodel.errors import SpecError
+from worldmodel.types import ActionSpec, Batch, ObservationSpec
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a dataset comes from: enough to record it again. All values can be written as JSON.
+
+    Attributes:
+        env_id: Gymnasium id, with its module prefix if it was given one.
+        env_kwargs: Arguments of the environment.
+        process: Name and settings of the action process, as from ``babble.describe``.
+        options: Reset options, or None.
+        seed: The one seed that all splits derive theirs from.
+        num_envs: Environments recorded side by side; a native vector environment draws from one
+            generator for all of them, so its data depend on it.
+        versions: Of Python and the packages that took part.
+        created: Time of recording, ISO 8601, UTC. Says nothing about the data: the fingerprint
+            leaves it out.
+        fingerprint: Of the data and the specs, as from ``fingerprint``.
+    """
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    process: dict[str, Any]
+    options: dict[str, Any] | None
+    seed: int
+    num_envs: int
+    versions: dict[str, str]
+    created: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named splits of episodes from one environment.
+
+    Attributes:
+        splits: Episodes by name; usually "train", "validation" and "test".
+        observation_spec: What one observation looks like, in every split.
+        action_spec: What one action looks like, in every split.
+        provenance: Where the data come from.
+
+    Raises:
+        SpecError: There is no split, or one does not fit the specs; the message names both.
+    """
+
+    splits: dict[str, Batch]
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if not self.splits:
+            raise SpecError("a dataset needs at least one split, got none")
+        for name, batch in self.splits.items():
+            _check_split(name, batch, self.observation_spec, self.action_spec)
+
+    @property
+    def train(self) -> Batch:
+        """Episodes to fit a model to."""
+        return self.split("train")
+
+    @property
+    def validation(self) -> Batch:
+        """Episodes to choose a model by."""
+        return self.split("validation")
+
+    @property
+    def test(self) -> Batch:
+        """Episodes to report on."""
+        return self.split("test")
+
+    def split(self, name: str) -> Batch:
+        """Episodes of one split.
+
+        Raises:
+            SpecError: There is no such split.
+        """
+        if name not in self.splits:
+            raise SpecError(f"no split {name!r} in this dataset; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def frames(self, split: str) -> int:
+        """Number of recorded observations in a split; padding does not count.
+
+        Raises:
+            SpecError: There is no such split.
+        """
+        return int(self.split(split).frame_mask.sum())
+
+    def check_fits(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+        """Make sure that a model with these specs can use the data.
+
+        Raises:
+            SpecError: A spec differs from the data's; the message names both.
+        """
+        pairs = (
+            ("observations", self.observation_spec, observation_spec),
+            ("actions", self.action_spec, action_spec),
+        )
+        for what, ours, theirs in pairs:
+            if ours != theirs:
+                raise SpecError(
+                    f"the {what} of the dataset ({self.provenance.env_id}) are {ours}, "
+                    f"the model expects {theirs}"
+                )
+
+
+def fingerprint(
+    splits: Mapping[str, Batch], observation_spec: ObservationSpec, action_spec: ActionSpec
+) -> str:
+    """SHA-256 of the data: specs and every array's name, dtype, shape and bytes.
+
+    The order of the splits does not matter, nor does anything of the provenance: two recordings
+    of the same data have the same fingerprint.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(_json([asdict(observation_spec), asdict(action_spec)]))
+    for split, batch in sorted(splits.items()):
+        for name, tensor in batch.items():
+            array = np.ascontiguousarray(tensor.cpu().numpy())
+            digest.update(_json([split, name, array.dtype.name, array.shape]))
+            digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that recording depends on."""
+    versions = {"python": platform.python_version()}
+    for package in ("worldmodel", "gymnasium", "numpy", "torch"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # a checkout on the path, not installed
+            versions[package] = "unknown"
+    return versions
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _check_split(
+    name: str, batch: Batch, observation_spec: ObservationSpec, action_spec: ActionSpec
+) -> None:
+    """Raise unless each array of a split has the dtype and trailing shape that it must have."""
+    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        "observations": (observation_spec.dtype, observation_spec.shape),
+        "actions": (torch.float32, (action_spec.size,)),
+        "rewards": (torch.float32, ()),
+        "terminated": (torch.bool, ()),
+        "mask": (torch.bool, ()),
+    }
+    if batch.states is not None:
+        expected["states"] = (torch.float32, (batch.states.shape[-1],))
+    for field, (dtype, shape) in expected.items():
+        tensor = getattr(batch, field)
+        if tensor.dtype != dtype or tuple(tensor.shape[2:]) != shape:
+            spec = {"observations": observation_spec, "actions": action_spec}.get(field)
+            raise SpecError(
+                f"{field} of split {name!r} are {tensor.dtype} {tuple(tensor.shape)}; expected "
+                f"{dtype}, each {shape}" + (f", to fit {spec}" if spec else "")
+            )

@@ -1,0 +1,281 @@
+"""Record episodes from any Gymnasium environment, single or vectorised.
+
+``record`` plays one set of episodes; ``collect`` makes the environment, records every split of a
+dataset and writes down where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zlib import crc32
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from worldmodel.data.babble import ActionProcess, Uniform, describe
+from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
+from worldmodel.data.environments import make_vec
+from worldmodel.data.tape import Tape, truth
+from worldmodel.errors import ConfigError, SpecError
+from worldmodel.types import ActionSpec, Batch, ObservationSpec
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Size of one split: ``episodes`` of ``steps`` steps, that is ``steps + 1`` frames each."""
+
+    episodes: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, episodes=self.episodes, steps=self.steps)
+
+
+def default_splits(
+    episodes: int = 500, steps: int = 14, test_steps: int = 114
+) -> dict[str, SplitConfig]:
+    """Splits of the size of Karl et al. 2017, appendix B.3: 500 episodes of 15 frames.
+
+    The test episodes go on after the paper's 15 frames, so that predictions can be judged to 100
+    steps beyond them.
+    """
+    return {
+        "train": SplitConfig(episodes, steps),
+        "validation": SplitConfig(episodes, steps),
+        "test": SplitConfig(episodes, test_steps),
+    }
+
+
+def record(
+    env: gym.Env | VectorEnv,
+    episodes: int,
+    steps: int,
+    process: ActionProcess,
+    seed: int,
+    options: dict[str, Any] | None = None,
+    progress: bool = False,
+) -> Batch:
+    """Play random actions and keep what happens.
+
+    Each episode begins with a seeded reset. An episode that ends early (terminated or truncated)
+    is padded: its last observation and state are repeated, everything else is zero, its mask
+    False. Where every environment has a generator of its own (a single environment, Gymnasium's
+    sync and async vector environments), the result depends on neither the number of environments
+    nor the autoreset mode.
+
+    Args:
+        env: Stays open and belongs to the caller. A vector environment plays its environments
+            side by side, in as many rounds as ``episodes`` need; it must declare its autoreset
+            mode, and with ``DISABLED`` understand ``options["reset_mask"]``.
+        episodes: Number of episodes B.
+        steps: Number of steps T of each.
+        process: Where actions come from.
+        seed: Seed of actions and environments; the same seed gives the same batch.
+        options: Passed to every reset.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        B episodes of T steps; ``states`` from ``info["state"]`` if the environment gives it.
+
+    Raises:
+        ConfigError: ``episodes`` or ``steps`` is less than 1, or ``seed`` less than 0.
+        SpecError: The environment's spaces cannot be modelled, ``process`` does not fit its action
+            space, or it breaks a promise: no autoreset mode, no ``final_obs``, a state that comes
+            and goes, a value that is not finite.
+    """
+    size = SplitConfig(episodes, steps)
+    _require_at_least(0, seed=seed)
+    vector = env if isinstance(env, VectorEnv) else SyncVectorEnv([lambda: env])
+    return _record(vector, size, process, seed, options, "recording" if progress else None)
+
+
+def collect(
+    env_id: str,
+    env_kwargs: dict[str, Any] | None = None,
+    process: ActionProcess | None = None,
+    splits: dict[str, SplitConfig] | None = None,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    num_envs: int = 100,
+    progress: bool = False,
+) -> Dataset:
+    """Record a dataset from a registered environment.
+
+    Args:
+        env_id: Gymnasium id, with its version; "module:id" imports ``module`` first.
+        env_kwargs: Arguments of the environment; must be expressible as JSON.
+        process: Where actions come from; ``Uniform()`` by default.
+        splits: Size of each split by name; ``default_splits()`` by default.
+        seed: One seed for everything. Each split derives its own from it and from its name.
+        options: Passed to every reset; must be expressible as JSON.
+        num_envs: Environments to play side by side: natively vectorised if the environment
+            registered that, else one after the other.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The dataset, with its provenance.
+
+    Raises:
+        ConfigError: ``num_envs`` is less than 1, or ``seed`` less than 0.
+        SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
+            environment cannot be recorded (see ``record``).
+    """
+    process = process or Uniform()
+    splits = default_splits() if splits is None else splits
+    _require_at_least(1, num_envs=num_envs)
+    _require_at_least(0, seed=seed)
+    kwargs = _plain("env_kwargs", env_kwargs or {})
+    plain_options = _plain("options", options)
+    env = make_vec(env_id, num_envs, env_kwargs or {})
+    try:
+        batches = {
+            name: _record(
+                env, size, process, _split_seed(seed, name), options, name if progress else None
+            )
+            for name, size in splits.items()
+        }
+        observation_spec = ObservationSpec.from_space(env.single_observation_space)
+        action_spec = ActionSpec.from_space(env.single_action_space)
+    finally:
+        env.close()
+    provenance = Provenance(
+        env_id=env_id,
+        env_kwargs=kwargs,
+        process=describe(process),
+        options=plain_options,
+        seed=seed,
+        num_envs=num_envs,
+        versions=installed_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fingerprint=fingerprint(batches, observation_spec, action_spec),
+    )
+    return Dataset(batches, observation_spec, action_spec, provenance)
+
+
+def _record(
+    env: VectorEnv,
+    size: SplitConfig,
+    process: ActionProcess,
+    seed: int,
+    options: dict[str, Any] | None,
+    label: str | None,
+) -> Batch:
+    """See ``record``; the progress bar is shown under ``label``."""
+    _autoreset_mode(env)
+    observation_spec = ObservationSpec.from_space(env.single_observation_space)
+    action_spec = ActionSpec.from_space(env.single_action_space)
+    action_seeds, env_seeds = np.random.SeedSequence(seed).spawn(2)
+    rng = np.random.default_rng(action_seeds)
+    actions = process.sample(env.single_action_space, size.episodes, size.steps, rng)
+    seeds = env_seeds.generate_state(size.episodes).tolist()
+    tape = Tape(observation_spec, action_spec.encode(actions))
+    with _progress_bar(label, size.episodes * size.steps) as advance:
+        for first in range(0, size.episodes, env.num_envs):
+            _play(env, tape, first, actions, seeds, options, advance)
+    return tape.batch()
+
+
+def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
+    mode = env.metadata.get("autoreset_mode")
+    if not isinstance(mode, AutoresetMode):
+        raise SpecError(
+            f"{env} declares the autoreset mode {mode!r}; expected a gymnasium.vector."
+            "AutoresetMode in metadata['autoreset_mode']"
+        )
+    return mode
+
+
+def _play(
+    env: VectorEnv,
+    tape: Tape,
+    first: int,
+    actions: np.ndarray,
+    seeds: list[int],
+    options: dict[str, Any] | None,
+    advance: Callable[[int], None],
+) -> None:
+    """Play the episodes from ``first`` on, one per environment, until all have ended."""
+    mode = _autoreset_mode(env)
+    # Environments beyond the last episode play it again; nothing of that is kept.
+    episode = np.minimum(np.arange(first, first + env.num_envs), len(actions) - 1)
+    alive = np.arange(first, first + env.num_envs) < len(actions)
+    recorded = int(alive.sum())
+    observation, infos = env.reset(seed=_reset_seed(env, seeds, episode), options=_copy(options))
+    rows = np.flatnonzero(alive)
+    tape.arrive(episode[rows], 0, observation[rows], truth(infos, rows))
+    for t in range(actions.shape[1]):
+        observation, reward, terminated, truncated, infos = env.step(actions[episode, t])
+        ended = terminated | truncated
+        tape.pay(episode[alive], t, reward[alive], terminated[alive])
+        replaced = ended if mode is AutoresetMode.SAME_STEP else np.zeros_like(ended)
+        rows = np.flatnonzero(alive & ~replaced)
+        tape.arrive(episode[rows], t + 1, observation[rows], truth(infos, rows))
+        rows = np.flatnonzero(alive & replaced)
+        if len(rows):
+            final, final_infos = _final(env, infos, rows)
+            tape.arrive(episode[rows], t + 1, final, truth(final_infos, rows))
+        advance(recorded)
+        alive &= ~ended
+        if not alive.any():
+            advance(recorded * (actions.shape[1] - t - 1))
+            break
+        if mode is AutoresetMode.DISABLED and ended.any():
+            env.reset(options={**(options or {}), "reset_mask": ended})
+
+
+def _reset_seed(env: VectorEnv, seeds: list[int], episode: np.ndarray) -> Any:
+    """One seed per environment where each has its own generator, else one for all."""
+    if isinstance(env.unwrapped, SyncVectorEnv | AsyncVectorEnv):
+        return [seeds[i] for i in episode]
+    return seeds[episode[0]]
+
+
+def _copy(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Environments may take their options out of the dictionary; the next round needs them."""
+    return None if options is None else dict(options)
+
+
+def _final(
+    env: VectorEnv, infos: dict[str, Any], rows: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Observations and infos of the environments that ended and were reset in one step."""
+    if "final_obs" not in infos:
+        raise SpecError(f"{env} resets in the same step, but gave no infos['final_obs']")
+    return np.stack([infos["final_obs"][i] for i in rows]), infos.get("final_info", {})
+
+
+@contextmanager
+def _progress_bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over steps, silent without a label; yields what advances it."""
+    text = TextColumn("{task.description:>10}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
+    with Progress(*columns, disable=label is None) as bar:
+        task = bar.add_task(label or "", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _require_at_least(least: int, **settings: int) -> None:
+    for name, value in settings.items():
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def _split_seed(seed: int, name: str) -> int:
+    """Seed of a split: independent of the others', whatever else is recorded."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(crc32(name.encode()),))
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def _plain(what: str, value: Any) -> Any:
+    """The value as JSON gives it back, arrays as lists."""
+    try:
+        return json.loads(json.dumps(value, default=lambda array: np.asarray(array).tolist()))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"{what} must be expressible as JSON, got {value!r}") from error

@@ -1,0 +1,71 @@
+"""How well a model predicts: open-loop error, its baselines, and the filter's convergence."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.types import Batch
+
+
+@torch.no_grad()
+def open_loop_error(
+    model: StateSpaceModel, batch: Batch, filtered: int
+) -> Float[Tensor, "horizons"]:
+    """Mean squared error of the k-step prediction, k = 1 ... T + 1 - ``filtered``.
+
+    The model filters the first ``filtered`` frames and then predicts the rest without looking,
+    under the recorded actions and without process noise.
+
+    Args:
+        model: Any state-space model.
+        batch: Episodes of T steps; padded frames do not count.
+        filtered: Frames that are filtered before the prediction starts, at least 1.
+
+    Returns:
+        Scaled units ([0, 1] for pixels), averaged over episodes and over the observation.
+    """
+    last = filtered - 1
+    past = batch.window(0, last)
+    beliefs = model.filter_beliefs(past.observations, past.actions, prefix=filtered)
+    states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:])[:, 1:]
+    truth = model.scale_observations(batch.observations[:, filtered:])
+    return _masked_mean((model.emit(states).mean - truth).square(), batch, filtered)
+
+
+@torch.no_grad()
+def baseline_errors(
+    model: StateSpaceModel, batch: Batch, filtered: int
+) -> dict[str, Float[Tensor, "horizons"]]:
+    """The same errors for two predictors that know nothing of dynamics.
+
+    Returns:
+        "last_frame": the last filtered frame stands still; "mean_frame": the mean of all recorded
+        frames. Units as in ``open_loop_error``.
+    """
+    frames = model.scale_observations(batch.observations)
+    truth = frames[:, filtered:]
+    mean = frames[batch.frame_mask].mean(0)
+    return {
+        "last_frame": _masked_mean((truth - frames[:, filtered - 1, None]).square(), batch, filtered),
+        "mean_frame": _masked_mean((truth - mean).square(), batch, filtered),
+    }
+
+
+@torch.no_grad()
+def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, "frames"]:
+    """Mean squared error of the filtered frame, by frames seen since a cold start of one.
+
+    Returns:
+        Entry k: the emission's mean at frame k against the frame, after k + 1 frames seen.
+    """
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1)
+    truth = model.scale_observations(batch.observations)
+    return _masked_mean((model.emit(beliefs.mean).mean - truth).square(), batch, 0)
+
+
+def _masked_mean(squared: Tensor, batch: Batch, start: int) -> Tensor:
+    mask = batch.frame_mask[:, start:].to(squared.dtype)
+    return (squared.mean(-1) * mask).sum(0) / mask.sum(0).clamp_min(1)

@@ -1,0 +1,174 @@
+"""A checkpoint is one folder: config.json, model.safetensors, metrics.json and README.md.
+
+It is written beside its place and then moved there, so that it is there whole or not at all.
+``config.json`` carries the format version and the weights' SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from worldmodel.errors import FileFormatError
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.types import ActionSpec, ObservationSpec
+
+FORMAT = "worldmodel-checkpoint"
+VERSION = 1
+MODELS: dict[str, tuple[type[StateSpaceModel], type]] = {"dvbf": (DVBF, DVBFConfig)}
+BUNDLED = Path(__file__).parents[1] / "checkpoints"
+
+
+def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
+    """Write a checkpoint, replacing the one that is there.
+
+    Args:
+        model: Any registered model.
+        folder: Where to; parents are made.
+        metrics: What was measured; goes to ``metrics.json`` and the model card.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        FileFormatError: ``folder`` holds something that is not a checkpoint.
+    """
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise FileFormatError(f"{folder} exists and is not a checkpoint; it is left as it is")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
+        config = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": next(name for name, (kind, _) in MODELS.items() if kind is type(model)),
+            "config": asdict(model.config),
+            "observation_spec": asdict(model.observation_spec),
+            "action_spec": asdict(model.action_spec),
+            "sha256": _digest(fresh / "model.safetensors"),
+            "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
+        }
+        (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        (fresh / "README.md").write_text(_card(config, model, metrics))
+        fresh.chmod(0o755)
+        _swap(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def load(folder: str | Path) -> StateSpaceModel:
+    """Read a checkpoint.
+
+    Args:
+        folder: A checkpoint folder, a run folder that holds one as ``checkpoint``, or the name of
+            a bundled one, such as "pendulum".
+
+    Returns:
+        The model, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no bundled checkpoint of that name.
+        FileFormatError: The checkpoint is truncated, corrupt, of another format version, or of a
+            model that this version does not know.
+    """
+    path = _resolve(folder)
+    config = _read_config(path)
+    weights = path / "model.safetensors"
+    if not weights.is_file():
+        raise FileFormatError(f"{path} is incomplete: model.safetensors is missing")
+    if _digest(weights) != config["sha256"]:
+        raise FileFormatError(f"{weights} is truncated or corrupt: its SHA-256 is not config.json's")
+    kind, config_kind = MODELS[config["model"]]
+    try:
+        shape = tuple(config["observation_spec"]["shape"])
+        observation_spec = ObservationSpec(shape, config["observation_spec"]["pixels"])
+        action = config["action_spec"]
+        action_spec = ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"]))
+        model = kind(config_kind(**config["config"]), observation_spec, action_spec)
+        model.load_state_dict(load_file(weights))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise FileFormatError(f"{path}/config.json does not describe its weights: {error}") from error
+    return model.eval()
+
+
+def _resolve(folder: str | Path) -> Path:
+    path = Path(folder)
+    for candidate in (path, path / "checkpoint"):
+        previous = candidate.with_name(f".{candidate.name}.previous")
+        if candidate.name and not candidate.exists() and previous.exists():
+            previous.rename(candidate)
+        if (candidate / "config.json").is_file():
+            return candidate
+    if (BUNDLED / str(folder) / "config.json").is_file():
+        return BUNDLED / str(folder)
+    if path.exists():
+        raise FileFormatError(f"{path} is not a checkpoint: config.json is missing")
+    names = sorted(p.name for p in BUNDLED.iterdir()) if BUNDLED.is_dir() else []
+    raise FileNotFoundError(
+        f"no checkpoint at {str(folder)!r}: expected a checkpoint folder or one of {names}"
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text())
+        name, number, model, _ = (config[k] for k in ("format", "version", "model", "sha256"))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path}/config.json is corrupt or foreign: {error!r}") from error
+    if name != FORMAT:
+        raise FileFormatError(f"{path}/config.json has format {name!r}, expected {FORMAT!r}")
+    if number != VERSION:
+        raise FileFormatError(f"{path} has format version {number}, this is version {VERSION}")
+    if model not in MODELS:
+        raise FileFormatError(f"{path} holds a model {model!r}, expected one of {sorted(MODELS)}")
+    return config
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    previous = folder.with_name(f".{folder.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, previous)
+    os.rename(fresh, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any]) -> str:
+    """Model card: what it is, how it was made, how good it is."""
+    size = sum(p.numel() for p in model.parameters())
+    scalars = {k: v for k, v in _flatten(metrics).items() if isinstance(v, int | float | str)}
+    rows = "\n".join(f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in scalars.items())
+    return (
+        f"# {config['model'].upper()} checkpoint\n\n"
+        f"A learned simulator with {model.latent_size} latent dimensions and {size:,} parameters. "
+        f"It observes {model.observation_spec} and is controlled by {model.action_spec}.\n\n"
+        "```python\nimport worldmodel\nmodel = worldmodel.load(\"<this folder>\")\n```\n\n"
+        "It knows what its training data showed; outside of `model.support` it guesses.\n\n"
+        f"| measured | |\n|---|---|\n{rows}\n"
+    )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+

@@ -1,0 +1,284 @@
+"""Deep Variational Bayes Filter: composition of the parts, and nothing else.
+
+Source: Karl et al. 2017, "Deep Variational Bayes Filters: Unsupervised Learning of State Space
+Models from Raw Data", sections 3.1 to 3.3 and appendix B.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.distributions import Normal
+
+from worldmodel.errors import SpecError
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.emission import GaussianEmission
+from worldmodel.models.initial import InitialNetwork
+from worldmodel.models.networks import normal_entropy, standard_normal_kl
+from worldmodel.models.recognition import Recognition
+from worldmodel.models.reward import RewardHead, TerminationHead
+from worldmodel.models.support import Support
+from worldmodel.models.terms import Terms
+from worldmodel.models.transition import LocallyLinear, MLPTransition, Transition
+from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+
+
+@dataclass(frozen=True)
+class DVBFConfig:
+    """Sizes of a Deep Variational Bayes Filter.
+
+    Attributes:
+        latent_size: Dimensions of the state, and of the process noise.
+        transition: "locally-linear" (DVBF-LL) or "mlp".
+        base_matrices: Number of base matrices of the locally linear transition.
+        mixing_hidden: Hidden units of the network that mixes them.
+        transition_init: Scale of the transition's initial departure from the identity.
+        hidden: Hidden units of emission, recognition and initial transition.
+        recurrent: Hidden units of each direction of the initial network.
+        head_hidden: Hidden units of reward and termination heads.
+    """
+
+    latent_size: int = 3
+    transition: Literal["locally-linear", "mlp"] = "locally-linear"
+    base_matrices: int = 16
+    mixing_hidden: int = 64
+    transition_init: float = 0.01
+    hidden: int = 128
+    recurrent: int = 64
+    head_hidden: int = 64
+
+
+class DVBF(StateSpaceModel):
+    """Deep Variational Bayes Filter.
+
+    Args:
+        config: Sizes.
+        observation_spec: What one observation looks like.
+        action_spec: What one action looks like.
+        seed: Of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: DVBFConfig,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.observation_spec = observation_spec
+        self.action_spec = action_spec
+        self.latent_size = self.noise_size = latent = config.latent_size
+        observed, act, hidden = observation_spec.size, action_spec.size, config.hidden
+        # torch.nn initialises from the global generator only: fork it, so that none but us notice.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.initial_network = InitialNetwork(observed, act, latent, config.recurrent, hidden)
+            self.recognition = Recognition(observed, latent, act, latent, hidden)
+            self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
+            self.emission = GaussianEmission(latent, observed, hidden)
+            self.reward_head = RewardHead(latent, act, config.head_hidden)
+            self.termination_head = TerminationHead(latent, config.head_hidden)
+        self.support = Support(latent)
+        low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
+        self.register_buffer("action_shift", (low + high) / 2)
+        self.register_buffer("action_spread", (high - low) / 2)
+        self.register_buffer("observation_shift", torch.zeros(observed))
+        spread = 255.0 if observation_spec.pixels else 1.0
+        self.register_buffer("observation_spread", torch.full((observed,), spread))
+
+    def _build_transition(self, generator: torch.Generator) -> Transition:
+        c = self.config
+        sizes = (c.latent_size, self.action_spec.size, c.latent_size)
+        if c.transition == "locally-linear":
+            return LocallyLinear(
+                *sizes, c.base_matrices, c.mixing_hidden, c.transition_init, generator
+            )
+        if c.transition == "mlp":
+            return MLPTransition(*sizes, c.hidden, c.transition_init)
+        raise SpecError(f"transition must be 'locally-linear' or 'mlp', got {c.transition!r}")
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch) -> None:
+        """Take the scaling of rewards and vector observations from training data."""
+        self.reward_head.calibrate(batch.rewards[batch.mask])
+        self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
+        if not self.observation_spec.pixels:
+            recorded = batch.observations[batch.frame_mask]
+            self.observation_shift.copy_(recorded.mean(0))
+            self.observation_spread.copy_(recorded.std(0).clamp_min(1e-6))
+
+    def scale_observations(
+        self, observations: Shaped[Tensor, "*batch obs"]
+    ) -> Float[Tensor, "*batch size"]:
+        """Flat observations in [0, 1] (pixels) or standardised (vectors)."""
+        lead = observations.ndim - len(self.observation_spec.shape)
+        flat = observations.flatten(lead).to(self.dtype)
+        return (flat - self.observation_shift) / self.observation_spread
+
+    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
+        """Observations as the environment gives them."""
+        raw = flat * self.observation_spread + self.observation_shift
+        raw = raw.unflatten(-1, self.observation_spec.shape)
+        return raw.round().clamp(0, 255).to(torch.uint8) if self.observation_spec.pixels else raw
+
+    def _scale_actions(self, actions: Float[Tensor, "*batch act"]) -> Float[Tensor, "*batch act"]:
+        return (actions - self.action_shift) / self.action_spread
+
+    def initial(
+        self,
+        observations: Shaped[Tensor, "batch frames *obs"],
+        actions: Float[Tensor, "batch steps act"],
+    ) -> Belief:
+        """Belief over the state at the first frame; its scale by central differences in w_1."""
+        mean, scale = self.initial_network(
+            self.scale_observations(observations), self._scale_actions(actions)
+        )
+        return _push_forward(self.initial_network.to_state, mean, scale)
+
+    def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+        """z_1 = f(w_1), w_1 standard normal."""
+        code = torch.randn(n, self.latent_size, generator=generator, device=self.device)
+        return self.initial_network.to_state(code)
+
+    def update(
+        self,
+        belief: Belief,
+        action: Float[Tensor, "batch act"],
+        observation: Shaped[Tensor, "batch *obs"],
+    ) -> Belief:
+        """Predict from the belief's mean, correct by the noise inferred from the frame."""
+        control = self._scale_actions(action)
+        context = self.recognition.embed(self.scale_observations(observation), control)
+        mean, scale = self.recognition(context, belief.mean)
+        copies = 2 * self.noise_size + 1
+
+        def step(noise: Tensor) -> Tensor:
+            return self.transition_model(
+                belief.mean.repeat(copies, 1), control.repeat(copies, 1), noise
+            )
+
+        return _push_forward(step, mean, scale)
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """One step of the dream with the posterior mean of the transition's weights."""
+        if noise is None:
+            noise = torch.zeros_like(state)
+        return self.transition_model(state, self._scale_actions(action), noise)
+
+    def emit(self, state: Float[Tensor, "*batch latent"]) -> Normal:
+        """Gaussian over the flat, scaled observation."""
+        return self.emission(state)
+
+    def reward(
+        self,
+        state: Float[Tensor, "*batch latent"],
+        action: Float[Tensor, "*batch act"],
+        next_state: Float[Tensor, "*batch latent"],
+    ) -> Float[Tensor, "*batch"]:
+        """Mean reward in the environment's units."""
+        return self.reward_head(state, self._scale_actions(action), next_state)
+
+    def termination(self, next_state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Logit of termination on arrival."""
+        return self.termination_head(next_state)
+
+    @property
+    def can_terminate(self) -> bool:
+        """Whether any recorded episode terminated."""
+        return bool(self.termination_head.seen)
+
+    @property
+    def reward_range(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest recorded reward."""
+        return self.reward_head.least, self.reward_head.greatest
+
+    def terms(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        observed: Bool[Tensor, "batch frames"] | None = None,
+        prefix: int | None = None,
+    ) -> Terms:
+        """Terms of eq. 11 from one sample of the posterior; see the base class."""
+        frames = self.scale_observations(batch.observations)
+        actions = self._scale_actions(batch.actions)
+        frame_mask = batch.frame_mask
+        observed = frame_mask if observed is None else observed & frame_mask
+        prefix = batch.steps + 1 if prefix is None else prefix
+        code, code_scale = self.initial_network(frames[:, :prefix], actions[:, : prefix - 1])
+        draws = torch.randn(
+            batch.steps + 1, len(batch), self.noise_size, generator=generator, device=self.device
+        )
+        start = self.initial_network.to_state(code + code_scale * draws[0])
+        states, means, scales = self._infer(frames, actions, start, draws, observed, generator)
+        means = torch.cat([code.unsqueeze(1), means], 1)
+        scales = torch.cat([code_scale.unsqueeze(1), scales], 1)
+        distortion = self.emission.squared_error(states, frames)
+        return Terms(
+            states=states,
+            distortion=distortion * frame_mask,
+            reconstruction=self.emission.log_likelihood(distortion) * frame_mask,
+            calibration=self.emission.log_likelihood(distortion.detach()) * frame_mask,
+            rate=standard_normal_kl(means, scales) * observed,
+            entropy=normal_entropy(scales) * observed,
+            reward=self._reward_terms(states.detach(), actions, batch),
+            termination=self._termination_terms(states.detach(), batch),
+            weight_kl=self.transition_model.weight_kl(),
+            observed=observed,
+            frame_mask=frame_mask,
+            observation_size=frames.shape[-1],
+        )
+
+    def _infer(
+        self,
+        frames: Tensor,
+        actions: Tensor,
+        start: Tensor,
+        draws: Tensor,
+        observed: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled states (B, T + 1, latent), and means and scales of the noise (B, T, noise)."""
+        contexts = self.recognition.embed(frames[:, 1:], actions).unbind(1)
+        controls = actions.unbind(1)
+        seen = observed[:, 1:].unsqueeze(2).unbind(1)
+        weights = self.transition_model.draw(generator)
+        states, means, scales = [start], [], []
+        for t, control in enumerate(controls):
+            mean, scale = self.recognition(contexts[t], states[-1])
+            draw = draws[t + 1]
+            noise = torch.where(seen[t], torch.addcmul(mean, scale, draw), draw)
+            states.append(self.transition_model(states[-1], control, noise, weights))
+            means.append(mean)
+            scales.append(scale)
+        return torch.stack(states, 1), torch.stack(means, 1), torch.stack(scales, 1)
+
+    def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
+        predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
+        return self.reward_head.log_prob(predicted, batch.rewards) * batch.mask
+
+    def _termination_terms(self, states: Tensor, batch: Batch) -> Tensor:
+        if not self.can_terminate:
+            return torch.zeros_like(batch.rewards)
+        return self.termination_head.log_prob(states[:, 1:], batch.terminated) * batch.mask
+
+
+def _push_forward(function, mean: Tensor, scale: Tensor) -> Belief:
+    """Push N(mean, scale) through ``function`` by central differences, exact if it is linear."""
+    batch, size = mean.shape
+    spread = torch.diag_embed(scale).unbind(1)
+    points = torch.cat([mean, *(mean + s for s in spread), *(mean - s for s in spread)])
+    out = function(points).view(2 * size + 1, batch, -1)
+    half = (out[1 : size + 1] - out[size + 1 :]) / 2
+    return Belief(out[0], half.square().sum(0).sqrt())

@@ -1,0 +1,49 @@
+"""Initial network: the belief over the first state from one or more leading frames.
+
+Source: Karl et al. 2017, appendix B.3, a bidirectional recurrent network over the frames and then
+an "initial transition" from its code w_1 to z_1. Differs: gated units over an embedding of each
+frame, actions as further inputs, and any number of frames from one on, so that a filter can start on a live system.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.models.networks import mlp, positive
+
+
+class InitialNetwork(nn.Module):
+    """q(w_1 | x_{1:K}, u_{1:K-1}) and the map from w_1 to z_1.
+
+    Args:
+        observation_size: Scalars in one flat observation.
+        action_size: Components of one action.
+        latent_size: Dimensions of w_1 and of z_1.
+        recurrent: Hidden units of each direction.
+        hidden: Hidden units of the initial transition.
+    """
+
+    def __init__(
+        self, observation_size: int, action_size: int, latent_size: int, recurrent: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.frame = nn.Linear(observation_size, recurrent)
+        self.recurrent = nn.GRU(
+            recurrent + action_size, recurrent, batch_first=True, bidirectional=True
+        )
+        self.code = nn.Linear(2 * recurrent, 2 * latent_size)
+        self.to_state = mlp(latent_size, hidden, latent_size)
+
+    def forward(
+        self,
+        observations: Float[Tensor, "batch frames size"],
+        actions: Float[Tensor, "batch steps act"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """Mean and scale of w_1. The last frame has no action yet: zeros stand in for it."""
+        features = self.frame(observations).relu()
+        inputs = torch.cat([features, nn.functional.pad(actions, (0, 0, 0, 1))], 2)
+        _, last = self.recurrent(inputs)
+        mean, raw = self.code(torch.cat([last[0], last[1]], 1)).chunk(2, 1)
+        return mean, positive(raw)

@@ -1,0 +1,27 @@
+"""The one multi-layer perceptron that every part uses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
+    """One hidden layer, as everywhere in the paper's appendix B."""
+    return nn.Sequential(nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, outputs))
+
+
+def positive(raw: Tensor) -> Tensor:
+    """Smooth map to scales: softplus, floored at 1e-4 so that no posterior collapses to a point."""
+    return nn.functional.softplus(raw) + 1e-4
+
+
+def standard_normal_kl(mean: Tensor, scale: Tensor) -> Tensor:
+    """KL(N(mean, scale) || N(0, 1)) in nats, summed over the last axis."""
+    return 0.5 * (mean.square() + scale.square() - 1).sum(-1) - scale.log().sum(-1)
+
+
+def normal_entropy(scale: Tensor) -> Tensor:
+    """Entropy of N(., scale) in nats, summed over the last axis."""
+    constant = 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))
+    return (scale.log() + constant).sum(-1)

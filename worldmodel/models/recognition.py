@@ -1,0 +1,52 @@
+"""Recognition network: the process noise that leads to the next frame.
+
+Source: Karl et al. 2017, appendix B.3: q(w_t | z_t, x_{t+1}, u_t), diagonal Gaussian.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.models.networks import positive
+
+
+class Recognition(nn.Module):
+    """One hidden layer over (x_{t+1}, z_t, u_t), split so that all but the state's share is
+    computed for a whole sequence at once.
+
+    Args:
+        observation_size: Scalars in one flat observation.
+        latent_size: Dimensions of the state.
+        action_size: Components of one action.
+        noise_size: Dimensions of the process noise.
+        hidden: Hidden units.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        latent_size: int,
+        action_size: int,
+        noise_size: int,
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        self.context = nn.Linear(observation_size + action_size, hidden)
+        self.state = nn.Linear(latent_size, hidden, bias=False)
+        self.noise = nn.Linear(hidden, 2 * noise_size)
+
+    def embed(
+        self, frame: Float[Tensor, "*batch size"], action: Float[Tensor, "*batch act"]
+    ) -> Float[Tensor, "*batch hidden"]:
+        """The share of x_{t+1} and u_t in the hidden layer, for all steps at once."""
+        return self.context(torch.cat([frame, action], -1))
+
+    def forward(
+        self, context: Float[Tensor, "batch hidden"], state: Float[Tensor, "batch latent"]
+    ) -> tuple[Float[Tensor, "batch noise"], Float[Tensor, "batch noise"]]:
+        """Mean and scale of w_t, given what ``embed`` made of x_{t+1} and u_t."""
+        hidden = torch.addmm(context, state, self.state.weight.T)
+        mean, raw = self.noise(hidden.relu()).chunk(2, 1)
+        return mean, positive(raw)

@@ -1,0 +1,87 @@
+"""Reward and termination heads, learned from what was recorded.
+
+Their gradient stops at the latent states: the state space is learned from frames and actions
+alone, as in the paper, and no task leaks into it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldmodel.models.networks import mlp
+
+
+class RewardHead(nn.Module):
+    """N(r; mu(z, u, z'), sigma) over standardised rewards.
+
+    Args:
+        latent_size: Dimensions of the state.
+        action_size: Components of one (scaled) action.
+        hidden: Hidden units.
+    """
+
+    def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
+        super().__init__()
+        self.mean = mlp(2 * latent_size + action_size, hidden, 1, nn.SiLU)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("shift", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("least", torch.tensor(-torch.inf))
+        self.register_buffer("greatest", torch.tensor(torch.inf))
+
+    @torch.no_grad()
+    def calibrate(self, rewards: Float[Tensor, "n"]) -> None:
+        """Take scaling and range from recorded rewards; a constant reward keeps unit spread."""
+        spread = rewards.std(correction=0)
+        self.shift.copy_(rewards.mean())
+        self.spread.copy_(spread if spread > 1e-6 else torch.ones(()))
+        self.least.copy_(rewards.min())
+        self.greatest.copy_(rewards.max())
+
+    def forward(
+        self,
+        state: Float[Tensor, "*batch latent"],
+        action: Float[Tensor, "*batch act"],
+        next_state: Float[Tensor, "*batch latent"],
+    ) -> Float[Tensor, "*batch"]:
+        """Mean reward in the environment's units."""
+        inputs = torch.cat([state, action, next_state], -1)
+        return torch.addcmul(self.shift, self.mean(inputs).squeeze(-1), self.spread)
+
+    def log_prob(
+        self, predicted: Float[Tensor, "*batch"], recorded: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """ln p(recorded) in nats, in standardised units."""
+        error = (recorded - predicted) / (self.spread * self.log_scale.exp())
+        return -0.5 * error.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
+
+
+class TerminationHead(nn.Module):
+    """Logit of the probability that the episode ends on arrival in z'.
+
+    Args:
+        latent_size: Dimensions of the state.
+        hidden: Hidden units.
+    """
+
+    def __init__(self, latent_size: int, hidden: int) -> None:
+        super().__init__()
+        self.logit = mlp(latent_size, hidden, 1, nn.SiLU)
+        self.register_buffer("seen", torch.tensor(False))
+
+    def forward(self, next_state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Logit; large and negative if no recorded episode ever ended."""
+        logit = self.logit(next_state).squeeze(-1)
+        return torch.where(self.seen, logit, logit.new_tensor(-30.0))
+
+    def log_prob(
+        self, next_state: Float[Tensor, "*batch latent"], ended: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch"]:
+        """ln p(ended) in nats."""
+        return -nn.functional.binary_cross_entropy_with_logits(
+            self(next_state), ended.to(next_state.dtype), reduction="none"
+        )

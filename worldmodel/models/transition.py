@@ -1,0 +1,138 @@
+"""Transitions z_{t+1} = f(z_t, u_t, w_t), deterministic given the noise (Karl et al. 2017, eq. 8).
+
+A transition may hold Bayesian weights v: ``draw`` samples them once per batch, ``weight_kl`` is
+their cost, and without a draw the posterior mean stands in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.models.networks import mlp
+
+
+class Transition(nn.Module, ABC):
+    """What a transition owes. Actions arrive scaled to [-1, 1]."""
+
+    @abstractmethod
+    def forward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """The next state; ``weights`` as drawn by ``draw``, or None for their posterior mean."""
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Tensor | None:
+        """One sample of the Bayesian weights, or None if there are none."""
+
+    @abstractmethod
+    def weight_kl(self) -> Float[Tensor, ""]:
+        """KL(q(v) || p(v)) in nats, for the whole data set."""
+
+
+class LocallyLinear(Transition):
+    """z' = z + A z + B u + C w with A, B, C mixed from base matrices (Karl et al. 2017, eq. 12).
+
+    The mixing weights are a softmax over a network of (z, u), shared by the three matrices. The
+    base matrices v have a diagonal Gaussian posterior; their isotropic Gaussian prior N(0, s^2) is
+    estimated along with it (empirical Bayes), whose optimum s^2 = E_q[mean of v^2] is closed form.
+    Differs from the paper: the residual form, as in the authors' own code.
+
+    Args:
+        latent_size: Dimensions of the state.
+        action_size: Components of one action.
+        noise_size: Dimensions of the process noise.
+        matrices: Number M of base matrices.
+        hidden: Hidden units of the mixing network.
+        init_scale: Standard deviation of the base matrices' initial means.
+        generator: Source of the initial means.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        action_size: int,
+        noise_size: int,
+        matrices: int,
+        hidden: int,
+        init_scale: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        inputs = latent_size + action_size + noise_size
+        self.mixing = mlp(latent_size + action_size, hidden, matrices)
+        mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
+        self.mean = nn.Parameter(mean)
+        self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Base matrices v ~ q(v), (matrices, latent + act + noise, latent)."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        return self.mean + self.log_scale.exp() * noise
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """Next state; see the class."""
+        base = self.mean if weights is None else weights
+        inputs = torch.cat([state, action, noise], 1)
+        alpha = self.mixing(inputs[:, : -noise.shape[1]]).softmax(1)
+        mixed = alpha.unsqueeze(2) * inputs.unsqueeze(1)
+        return torch.addmm(state, mixed.flatten(1), base.flatten(0, 1))
+
+    def weight_kl(self) -> Float[Tensor, ""]:
+        """KL(q(v) || N(0, s^2)) at the optimal s."""
+        second_moment = (self.mean.square() + (2 * self.log_scale).exp()).mean()
+        return 0.5 * self.mean.numel() * second_moment.log() - self.log_scale.sum()
+
+
+class MLPTransition(Transition):
+    """z' = z + f(z, u) + C(z, u) w with one hidden layer (Karl et al. 2017, fig. 2a).
+
+    Args:
+        latent_size: Dimensions of the state.
+        action_size: Components of one action.
+        noise_size: Dimensions of the process noise.
+        hidden: Hidden units.
+        init_scale: Factor on the initial output weights: how far from the identity it starts.
+    """
+
+    def __init__(
+        self, latent_size: int, action_size: int, noise_size: int, hidden: int, init_scale: float
+    ) -> None:
+        super().__init__()
+        self.shape = (1 + noise_size, latent_size)
+        outputs = (1 + noise_size) * latent_size
+        self.network = mlp(latent_size + action_size, hidden, outputs, nn.SiLU)
+        with torch.no_grad():
+            self.network[-1].weight.mul_(init_scale)
+            self.network[-1].bias.zero_()
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Point estimates: nothing to draw."""
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """Next state; see the class."""
+        out = self.network(torch.cat([state, action], 1)).unflatten(1, self.shape)
+        return state + out[:, 0] + (noise.unsqueeze(1) @ out[:, 1:]).squeeze(1)
+
+    def weight_kl(self) -> Float[Tensor, ""]:
+        """Zero: there are no Bayesian weights."""
+        return torch.zeros((), device=self.network[-1].weight.device)

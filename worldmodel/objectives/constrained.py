@@ -1,0 +1,115 @@
+"""Constrained optimisation: minimise the rate subject to a distortion.
+
+    L = rate + lambda * (distortion - D_0),   lambda >= 0
+
+The bound with a learned emission scale balances rate and distortion by itself, and often balances
+them so that frames are reconstructed one by one and no dynamics are learned. Here the distortion
+allowed is named in the units of the observation, loose at first, so that the multiplier falls and
+the dynamics are learned, and then tightened.
+
+Source: Klushyn et al. 2021 ("Latent Matters"). Differs: the multiplier follows the relative
+violation with a clipped step in log lambda, and D_0 is scheduled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.models.terms import Terms
+from worldmodel.objectives.objective import Objective, head_loss
+
+
+@dataclass(frozen=True)
+class ConstrainedConfig:
+    """Schedule of the constraint.
+
+    Attributes:
+        loose: First allowed distortion, as a share of the observations' variance.
+        tight: Last allowed distortion.
+        tighten_from: Share of training after which the constraint tightens, geometrically.
+        tighten_to: Share of training at which it is tight.
+        step: Largest change of log lambda per update.
+        decay: Of the moving average of the mean squared error.
+        least: Least lambda, in nats per squared unit of the scaled observation.
+        greatest: Greatest lambda.
+    """
+
+    loose: float = 0.15
+    tight: float = 0.02
+    tighten_from: float = 0.25
+    tighten_to: float = 0.6
+    step: float = 0.01
+    decay: float = 0.99
+    least: float = 0.37
+    greatest: float = 200.0
+
+
+class Constrained(Objective):
+    """Rate plus lambda times the summed squared error, per sequence.
+
+    The emission's scale has no part in the constraint: it is fitted alongside, by maximum
+    likelihood on the reconstructions as they are, so that the bound can be reported.
+
+    Args:
+        config: Schedule.
+        variance: Of the scaled observations, averaged over their scalars.
+    """
+
+    def __init__(self, config: ConstrainedConfig, variance: float) -> None:
+        self.config = config
+        self.variance = variance
+        self.log_multiplier = 0.0
+        self.mean_square: float | None = None
+        self.target = config.loose
+
+    def loss(self, terms: Terms, sequences: int) -> Float[Tensor, ""]:
+        """See the class."""
+        per_frame = terms.rate + math.exp(self.log_multiplier) * terms.distortion
+        fit = (terms.calibration * terms.observed).sum()
+        return (per_frame.sum() - fit) / len(per_frame) + head_loss(terms, sequences)
+
+    def observe(self, terms: Terms, progress: float) -> None:
+        """Move lambda by the violation on sequences that were filtered throughout."""
+        c = self.config
+        whole = (terms.observed | ~terms.frame_mask).all(1)
+        if whole.any():
+            frames = terms.frame_mask[whole].sum().item()
+            squared = terms.distortion[whole].sum().item() / (frames * terms.observation_size)
+            previous = squared if self.mean_square is None else self.mean_square
+            self.mean_square = c.decay * previous + (1 - c.decay) * squared
+        share = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
+        self.target = c.loose * (c.tight / c.loose) ** min(max(share, 0.0), 1.0)
+        if self.mean_square is not None:
+            violation = self.mean_square / (self.target * self.variance) - 1
+            self.log_multiplier += c.step * min(max(violation, -1.0), 1.0)
+        low, high = math.log(c.least), math.log(c.greatest)
+        self.log_multiplier = min(max(self.log_multiplier, low), high)
+
+    def logs(self) -> dict[str, float]:
+        """Multiplier; allowed and actual distortion, as shares of the variance."""
+        return {
+            "multiplier": math.exp(self.log_multiplier),
+            "distortion_target": self.target,
+            "distortion": math.nan if self.mean_square is None else self.mean_square / self.variance,
+        }
+
+    def settled(self, progress: float) -> bool:
+        """Once tight."""
+        return progress >= self.config.tighten_to
+
+    def state_dict(self) -> dict[str, float]:
+        """Multiplier and moving average."""
+        return {
+            "log_multiplier": self.log_multiplier,
+            "mean_square": math.nan if self.mean_square is None else self.mean_square,
+            "target": self.target,
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Multiplier and moving average."""
+        self.log_multiplier, self.target = state["log_multiplier"], state["target"]
+        self.mean_square = None if math.isnan(state["mean_square"]) else state["mean_square"]

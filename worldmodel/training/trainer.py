@@ -1,0 +1,319 @@
+"""The trainer: the only place that steps an optimiser.
+
+Everything random comes from one generator, and everything that a run depends on is written to
+``training/state.pt`` at every checkpoint. A run that is killed and started again continues there
+and ends with the weights, bit for bit on one CPU, that it would have had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
+
+from worldmodel.data import Dataset
+from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
+from worldmodel.evaluation.prediction import open_loop_error
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.terms import Terms
+from worldmodel.objectives.constrained import Constrained, ConstrainedConfig
+from worldmodel.objectives.elbo import AnnealedELBO, ELBOConfig
+from worldmodel.objectives.objective import Objective
+from worldmodel.objectives.observation_dropout import observation_dropout
+from worldmodel.training.windows import draw_windows
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Attributes:
+        updates: Gradient updates at most.
+        batch_size: Sequences per update.
+        window: Steps per training sequence; longer episodes are cut at random places.
+        learning_rate: Of Adam, after a warm-up; it decays by half a cosine.
+        final_learning_rate: Share of it that is left at the end.
+        warmup: Updates over which the learning rate rises linearly from zero.
+        clip_norm: Greatest norm of the gradient.
+        dropout_share: Share of sequences in which observation dropout cuts.
+        single_frame_share: Share of updates in which the initial network sees one frame only; in
+            the others it sees any number of frames, from two to all.
+        objective: "constrained" or "elbo".
+        constrained: Of the constrained objective.
+        elbo: Of the annealed bound.
+        validate_every: Updates between validations, each of which also writes a checkpoint.
+        patience: Validations without improvement after which training stops, counted from when
+            the objective has settled; 0 never stops early.
+        tensorboard: Whether to write TensorBoard event files.
+        seed: Of everything random.
+    """
+
+    updates: int = 6000
+    batch_size: int = 64
+    window: int = 14
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 0.02
+    warmup: int = 100
+    clip_norm: float = 10.0
+    dropout_share: float = 0.55
+    single_frame_share: float = 1 / 3
+    objective: Literal["constrained", "elbo"] = "constrained"
+    constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
+    elbo: ELBOConfig = field(default_factory=ELBOConfig)
+    validate_every: int = 250
+    patience: int = 12
+    tensorboard: bool = True
+    seed: int = 0
+
+
+class Trainer:
+    """Trains one model on one dataset in one folder.
+
+    Args:
+        model: Freshly built; its scaling is taken from the training data here.
+        dataset: With splits "train" and "validation".
+        config: How to train.
+        folder: Run folder. ``checkpoint/`` holds the best model so far, ``training/state.pt`` all
+            that exact resume needs, ``tensorboard/`` the curves.
+
+    Raises:
+        SpecError: The dataset does not fit the model, its episodes are shorter than the window,
+            or the folder holds a run with another configuration or other data.
+        FileFormatError: The folder's training state is truncated or corrupt.
+    """
+
+    def __init__(
+        self, model: StateSpaceModel, dataset: Dataset, config: TrainConfig, folder: str | Path
+    ) -> None:
+        dataset.check_fits(model.observation_spec, model.action_spec)
+        if config.window > dataset.train.steps:
+            raise SpecError(
+                f"window must be at most the episodes' {dataset.train.steps} steps, "
+                f"got {config.window}"
+            )
+        self.model, self.config, self.folder = model, config, Path(folder)
+        self.train = dataset.train.to(model.device)
+        self.validation = dataset.validation.to(model.device)
+        if isinstance(model, DVBF):
+            model.calibrate(self.train)
+        self.generator = torch.Generator(model.device).manual_seed(config.seed)
+        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+        self.objective = self._build_objective()
+        self.update = 0
+        self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
+        self.history: list[dict[str, float]] = []
+        self._identity = {
+            "train": asdict(config),
+            "model": asdict(model.config),
+            "data": dataset.provenance.fingerprint,
+        }
+        if self._state_path.exists():
+            self._resume()
+
+    @property
+    def _state_path(self) -> Path:
+        return self.folder / "training" / "state.pt"
+
+    @property
+    def _progress(self) -> float:
+        return self.update / self.config.updates
+
+    def _build_objective(self) -> Objective:
+        if self.config.objective == "elbo":
+            return AnnealedELBO(self.config.elbo)
+        frames = self.model.scale_observations(self.train.observations[self.train.frame_mask])
+        return Constrained(self.config.constrained, frames.var(0).mean().item())
+
+    def fit(self, progress: bool = True) -> StateSpaceModel:
+        """Train to the end, or to where patience ends.
+
+        Args:
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The model with the weights that validated best, in evaluation mode.
+
+        Raises:
+            DivergenceError: A loss or gradient is not finite; the message names the term and the
+                update. The last checkpoint stays as it was.
+        """
+        writer = self._writer()
+        columns = (
+            TextColumn("train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.model.train()
+        with Progress(*columns, disable=not progress) as bar:
+            task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
+            while self.update < self.config.updates and not self._out_of_patience():
+                self.step()
+                bar.advance(task)
+                if self.update % self.config.validate_every == 0:
+                    logs = self.validate()
+                    bar.update(task, note=_note(logs))
+                    if writer is not None:
+                        for name, value in logs.items():
+                            writer.add_scalar(name, value, self.update)
+                    self.checkpoint()
+        if writer is not None:
+            writer.close()
+        self.validate()
+        self.checkpoint()
+        self.model.load_state_dict(self.best["model"])
+        return self.model.eval()
+
+    def step(self) -> Terms:
+        """One gradient update."""
+        c = self.config
+        batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
+        observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_share, self.generator)
+        terms = self.model.terms(batch, self.generator, observed, self._draw_prefix())
+        loss = self.objective.loss(terms, len(self.train))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm)
+        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+            raise DivergenceError(self._explain(terms, norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.step()
+        self.update += 1
+        self.objective.observe(terms, self._progress)
+        return terms
+
+    def _draw_prefix(self) -> int:
+        c = self.config
+        draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
+        if draw < c.single_frame_share or c.window == 0:
+            return 1
+        share = (draw - c.single_frame_share) / (1 - c.single_frame_share)
+        return 2 + int(share * c.window)
+
+    def _learning_rate(self) -> float:
+        c = self.config
+        decay = 0.5 * (1 + math.cos(math.pi * self._progress))
+        rise = min(1.0, (self.update + 1) / max(c.warmup, 1))
+        return c.learning_rate * rise * (c.final_learning_rate + (1 - c.final_learning_rate) * decay)
+
+    def _explain(self, terms: Terms, norm: Tensor) -> str:
+        tensors = ((f.name, getattr(terms, f.name)) for f in fields(terms))
+        bad = [n for n, v in tensors if isinstance(v, Tensor) and not torch.isfinite(v).all()]
+        where = f"term {bad[0]!r}" if bad else f"the gradient (norm {norm.item()})"
+        return (
+            f"{where} is not finite at update {self.update}; the last good checkpoint is in "
+            f"{self.folder}. A smaller learning_rate or clip_norm may help."
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Measure on the validation split; remember the weights that predict best.
+
+        The criterion is the error of predicting the second half of each episode after filtering
+        the first: the bound does not tell models that predict from models that do not.
+        """
+        if self.history and self.history[-1]["update"] == self.update:
+            return self.history[-1]
+        generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
+        batch = self.validation.window(0, min(self.config.window, self.validation.steps))
+        terms = self.model.eval().terms(batch, generator)
+        half = max(1, batch.steps // 2)
+        error = open_loop_error(self.model, batch, filtered=half).mean().item()
+        self.model.train()
+        logs = {
+            "update": float(self.update),
+            "validation/prediction_mse": error,
+            "validation/lower_bound": (terms.reconstruction - terms.rate).sum(1).mean().item(),
+            "validation/reconstruction": terms.reconstruction.sum(1).mean().item(),
+            "validation/kl": terms.rate.sum(1).mean().item(),
+            "validation/reward": terms.reward.mean().item(),
+            "learning_rate": self._learning_rate(),
+            **{f"objective/{k}": v for k, v in self.objective.logs().items()},
+        }
+        self.history.append(logs)
+        if self.best["model"] is None or not self.objective.settled(self._progress) or (
+            error < self.best["value"]
+        ):
+            weights = {k: v.clone() for k, v in self.model.state_dict().items()}
+            self.best = {"value": error, "update": self.update, "model": weights}
+        return logs
+
+    def _out_of_patience(self) -> bool:
+        c = self.config
+        if not c.patience or not self.objective.settled(self._progress):
+            return False
+        return self.update - self.best["update"] >= c.patience * c.validate_every
+
+    def checkpoint(self) -> None:
+        """Write the training state and the best model so far, each whole or not at all."""
+        state = {
+            "identity": json.dumps(self._identity),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "generator": self.generator.get_state(),
+            "update": self.update,
+            "best": self.best,
+            "history": self.history,
+        }
+        self._state_path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._state_path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self._state_path)
+        current = self.model.state_dict()
+        kept = {k: v.clone() for k, v in current.items()}
+        self.model.load_state_dict(self.best["model"])
+        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        self.model.load_state_dict(kept)
+
+    def _resume(self) -> None:
+        try:
+            state = torch.load(self._state_path, map_location=self.model.device, weights_only=True)
+            identity = json.loads(state["identity"])
+        except Exception as error:
+            raise FileFormatError(f"{self._state_path} is truncated or corrupt: {error}") from error
+        ours = json.loads(json.dumps(self._identity))
+        for part, value in ours.items():
+            if identity[part] != value:
+                raise SpecError(
+                    f"{self.folder} holds a run with other settings in {part!r}: {identity[part]}, "
+                    f"not {value}; choose another folder or delete it"
+                )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
+        self.generator.set_state(state["generator"].cpu())
+        self.update, self.best, self.history = state["update"], state["best"], state["history"]
+
+    def _writer(self) -> Any:
+        if not self.config.tensorboard:
+            return None
+        require_extra("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.folder / "tensorboard", purge_step=self.update)
+
+
+def _note(logs: dict[str, float]) -> str:
+    return (
+        f"prediction mse {logs['validation/prediction_mse']:.2g}  "
+        f"bound {logs['validation/lower_bound']:.0f}  kl {logs['validation/kl']:.1f}"
+    )

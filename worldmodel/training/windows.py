@@ -1,0 +1,32 @@
+"""Training sequences: random windows of random episodes."""
+
+from __future__ import annotations
+
+import torch
+
+from worldmodel.types import Batch
+
+
+def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator) -> Batch:
+    """Windows of equal length, with replacement, each starting at a recorded step.
+
+    Args:
+        batch: Whole episodes of at least ``steps`` steps, possibly padded at their ends.
+        size: How many windows.
+        steps: Length of each; the windows of shorter episodes are padded.
+        generator: Source of the draws.
+    """
+    device = generator.device
+    episode = torch.randint(len(batch), (size,), generator=generator, device=device)
+    latest = (batch.mask[episode].sum(1) - steps).clamp_min(0)
+    uniform = torch.rand(size, generator=generator, device=device)
+    start = (uniform * (latest + 1)).long().clamp_max(batch.steps - steps)
+    index = start.unsqueeze(1) + torch.arange(steps + 1, device=device)
+    return Batch(
+        **{
+            name: value[
+                episode.unsqueeze(1), index if name in ("observations", "states") else index[:, :-1]
+            ]
+            for name, value in batch.items()
+        }
+    )
