@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.error import InvalidAction, ResetNeeded
 from jaxtyping import Float32, Float64, Shaped
 
-from envs.rendering import Painter, Window, check_render_mode, draw_scene
+from envs.rendering import BLUR, Painter, Window, check_render_mode, draw_scene
 
 GRAVITY = 9.81  # m/s^2
 FRICTION = 0.5  # N m s
@@ -99,6 +99,7 @@ class PendulumConfig:
         observation: "pixels" or "state".
         size: Width and height of the pixels.
         max_torque: N m.
+        blur: Width of an edge in the pixels; see ``envs/rendering.py``.
 
     Raises:
         ValueError: A value is out of range; the message names it.
@@ -107,6 +108,7 @@ class PendulumConfig:
     observation: Observation = "pixels"
     size: int = 16
     max_torque: float = 5.0
+    blur: float = BLUR
 
     def __post_init__(self) -> None:
         if self.observation not in get_args(Observation):
@@ -115,6 +117,8 @@ class PendulumConfig:
             raise ValueError(f"size must be an integer from 8 to 1024, got {self.size!r}")
         if not isinstance(self.max_torque, int | float) or not 0 < self.max_torque < np.inf:
             raise ValueError(f"max_torque must be finite and positive, got {self.max_torque!r}")
+        if not isinstance(self.blur, int | float) or not 1 <= self.blur <= self.size:
+            raise ValueError(f"blur must be from 1 to size pixels, got {self.blur!r}")
 
     @property
     def max_speed(self) -> float:
@@ -218,6 +222,7 @@ class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
         observation: "pixels" or "state".
         size: Width and height of the pixels, 8 to 1024.
         max_torque: N m.
+        blur: Width in pixels of an edge in the pixels, 1 (sharp) to ``size``.
         render_mode: "rgb_array", "human" (a pygame window in real time) or None.
 
     Raises:
@@ -235,14 +240,15 @@ class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
         observation: Observation = "pixels",
         size: int = 16,
         max_torque: float = 5.0,
+        blur: float = BLUR,
         render_mode: str | None = None,
     ) -> None:
-        self.config = PendulumConfig(observation, size, max_torque)
+        self.config = PendulumConfig(observation, size, max_torque, blur)
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self.observation_space = self.config.observation_space
         self.action_space = self.config.action_space
-        self._painter = Painter(size)
+        self._painter = Painter(size, blur=blur)
         self._state: tuple[np.ndarray, np.ndarray] | None = None
         self._torque = np.zeros(1)
         human = render_mode == "human"

@@ -24,7 +24,7 @@ from envs.pendulum import (
     rk4_step,
     wrap_angle,
 )
-from envs.rendering import Painter, check_render_mode, draw_scene
+from envs.rendering import BLUR, Painter, check_render_mode, draw_scene
 
 
 class PendulumVector(
@@ -46,6 +46,7 @@ class PendulumVector(
         observation: "pixels" or "state".
         size: Width and height of the pixels.
         max_torque: N m.
+        blur: Width in pixels of an edge in the pixels, 1 (sharp) to ``size``.
         render_mode: "rgb_array" or None.
         autoreset_mode: An ``AutoresetMode`` or its value: "NextStep", "SameStep" or "Disabled".
 
@@ -63,6 +64,7 @@ class PendulumVector(
         observation: Observation = "pixels",
         size: int = 16,
         max_torque: float = 5.0,
+        blur: float = BLUR,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
@@ -75,7 +77,7 @@ class PendulumVector(
             "render_fps": Pendulum.metadata["render_fps"],
             "autoreset_mode": self.autoreset_mode,
         }
-        self.config = PendulumConfig(observation, size, max_torque)
+        self.config = PendulumConfig(observation, size, max_torque, blur)
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self.num_envs = num_envs
@@ -84,7 +86,7 @@ class PendulumVector(
         self.single_action_space = self.config.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._painter = Painter(size, num_envs)
+        self._painter = Painter(size, num_envs, blur)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._angle, self._velocity, self._torque = np.zeros((3, num_envs))
         self._elapsed = np.zeros(num_envs, np.int64)

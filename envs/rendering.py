@@ -1,8 +1,10 @@
 """Pictures of a pendulum, drawn by signed distances, and a window to show them in.
 
-A shape is a signed distance (negative inside) to every pixel centre; a pixel is covered by
-``0.5 - distance`` pixels, clipped to [0, 1]. That is anti-aliasing at the price of one clip, and
-makes a picture a continuous function of the angle. Lengths are in half-widths of the picture, so
+A shape is a signed distance (negative inside) to every pixel centre; a pixel's brightness is
+``0.5 - distance / blur``, clipped to [0, 1]: an edge that is ``blur`` pixels wide, as a lens makes
+it. One pixel is anti-aliasing and no more. A camera with few pixels wants a wider edge: it carries
+the angle at sub-pixel precision, and pictures of a fast pendulum still overlap from one to the
+next, without which a learner gets no gradient towards where the rod should be. Lengths are in half-widths of the picture, so
 16 and 256 pixels show the same drawing. The pivot is the centre; angle 0 points up and grows
 counterclockwise.
 """
@@ -18,14 +20,15 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float, UInt8
 
-LENGTH = 0.68
+LENGTH = 0.55
 ROD_RADIUS = 0.10
-BOB_RADIUS = 0.24  # LENGTH + BOB_RADIUS + half a pixel of soft edge stays inside from 16 pixels on
+BOB_RADIUS = 0.25  # with LENGTH and half an edge of 3 pixels it stays inside from 16 pixels on
+BLUR = 4.0  # pixels
 
-ARC_DISTANCE = 0.40
+ARC_DISTANCE = 0.89
 ARC_RADIUS = 0.028
 ARC_SWEEP = 2.0  # radians at full torque
-HEAD_LENGTH, HEAD_RADIUS = 0.16, 0.09
+HEAD_LENGTH, HEAD_RADIUS = 0.16, 0.08
 
 BACKGROUND = (13, 16, 23)
 ROD = (201, 209, 222)
@@ -33,14 +36,14 @@ BOB = (246, 248, 252)
 PIVOT = (68, 78, 98)
 TORQUE = (255, 153, 51)
 
-_SCRATCH_PIXELS = 1 << 16  # drawn per pass: fits the cache, and bounds the scratch memory
+_SCRATCH_PIXELS = 1 << 17  # drawn per pass: bounds the scratch memory to 1.4 MB
 
 
 @dataclass(frozen=True)
 class _HalfPlane:
     """Constants of one picture size, for the first half of the pixels in reading order.
 
-    Distances are in 1/255 pixel, so that a coverage comes out as a grey level.
+    Distances are in 1/255 of the blur, so that a coverage comes out as a grey level.
     """
 
     x: np.ndarray
@@ -49,16 +52,16 @@ class _HalfPlane:
     bob_square: np.ndarray  # the part of the squared distance to the tip that no angle changes
     pivot: np.ndarray  # grey level of the pivot's disc, which no angle changes
     length: np.float32
-    rod: np.float32  # radius plus the half pixel of soft edge plus 0.5 to round to nearest
+    rod: np.float32  # radius plus half the soft edge plus 0.5 to round to nearest
     bob: np.float32
 
 
 @lru_cache(maxsize=16)
-def _half_plane(size: int) -> _HalfPlane:
-    axis = 255 * (np.arange(size) + 0.5 - size / 2)
+def _half_plane(size: int, blur: float) -> _HalfPlane:
+    axis = 255 / blur * (np.arange(size) + 0.5 - size / 2)
     half = (size * size + 1) // 2
     x, y = np.tile(axis, size)[:half], np.repeat(-axis, size)[:half]
-    unit = 255 * size / 2
+    unit = 255 / blur * size / 2
     length = LENGTH * unit
     # The small term keeps r^2 - along^2 from rounding below zero: it moves no edge by 1e-5.
     square = x**2 + y**2 + 5e-7 * unit**2
@@ -90,11 +93,12 @@ class Painter:
     Args:
         size: Width and height in pixels.
         batch: How many pictures are usually drawn at a time; any number can be.
+        blur: Width of an edge in pixels; 1 is sharp.
     """
 
-    def __init__(self, size: int, batch: int = 1) -> None:
+    def __init__(self, size: int, batch: int = 1, blur: float = BLUR) -> None:
         self.size = size
-        self._plane = _half_plane(size)
+        self._plane = _half_plane(size, blur)
         half = len(self._plane.x)
         shape = (max(1, min(batch, _SCRATCH_PIXELS // half)), half)
         self._rod, self._bob = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -220,7 +224,7 @@ class Window:
         gymnasium.error.DependencyNotInstalled: pygame is missing.
     """
 
-    def __init__(self, title: str, fps: float) -> None:
+    def __init__(self, title: str, fps: int) -> None:
         try:
             import pygame
         except ImportError as error:
