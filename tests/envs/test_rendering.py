@@ -26,7 +26,7 @@ def test_equals_the_textbook_distances(size, blur):
     angles = np.concatenate([circle(37), [0.0, np.pi / 2, np.pi, -np.pi / 2]])
     expected = np.stack([reference(angle, size, blur) for angle in angles])
     drawn = Painter(size, 7, blur).draw(angles)[..., 0].astype(float)
-    assert np.abs(drawn - expected).max() < 1
+    assert np.abs(drawn - expected).max() < 1.5
 
 
 def test_shape_and_range():

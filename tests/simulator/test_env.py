@@ -17,11 +17,9 @@ from worldmodel.errors import (
     ShapeError,
     SpecError,
 )
-from worldmodel.simulator import registration
 from worldmodel.simulator.env import LatentEnv
+from worldmodel.simulator.registration import register
 from worldmodel.types import ActionSpec, ObservationSpec
-
-registration.register()
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def test_spec_survives_json(checkpoint):
 
 
 def test_every_id_is_registered_with_both_entry_points():
-    registration.register()
+    register()
     for name in ("worldmodel/Latent-v0", "worldmodel/LatentPendulum-v0"):
         spec = gym.spec(name)
         assert spec.max_episode_steps == 200

@@ -13,7 +13,7 @@ from worldmodel.types import Batch
 @torch.no_grad()
 def open_loop_error(
     model: StateSpaceModel, batch: Batch, filtered: int
-) -> Float[Tensor, "horizons"]:
+) -> Float[Tensor, " horizons"]:
     """Mean squared error of the k-step prediction, k = 1 ... T + 1 - ``filtered``.
 
     The model filters the first ``filtered`` frames and then predicts the rest without looking,
@@ -38,7 +38,7 @@ def open_loop_error(
 @torch.no_grad()
 def baseline_errors(
     model: StateSpaceModel, batch: Batch, filtered: int
-) -> dict[str, Float[Tensor, "horizons"]]:
+) -> dict[str, Float[Tensor, " horizons"]]:
     """The same errors for two predictors that know nothing of dynamics.
 
     Returns:
@@ -49,13 +49,15 @@ def baseline_errors(
     truth = frames[:, filtered:]
     mean = frames[batch.frame_mask].mean(0)
     return {
-        "last_frame": _masked_mean((truth - frames[:, filtered - 1, None]).square(), batch, filtered),
+        "last_frame": _masked_mean(
+            (truth - frames[:, filtered - 1, None]).square(), batch, filtered
+        ),
         "mean_frame": _masked_mean((truth - mean).square(), batch, filtered),
     }
 
 
 @torch.no_grad()
-def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, "frames"]:
+def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, " frames"]:
     """Mean squared error of the filtered frame, by frames seen since a cold start of one.
 
     Returns:
@@ -64,6 +66,16 @@ def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, "frames"
     beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1)
     truth = model.scale_observations(batch.observations)
     return _masked_mean((model.emit(beliefs.mean).mean - truth).square(), batch, 0)
+
+
+@torch.no_grad()
+def frame_variance(model: StateSpaceModel, batch: Batch) -> float:
+    """Variance of the recorded frames, averaged over the observation, in scaled units.
+
+    It is the error of the best constant prediction: dividing by it gives shares.
+    """
+    frames = model.scale_observations(batch.observations)[batch.frame_mask]
+    return frames.var(0, unbiased=False).mean().item()
 
 
 def _masked_mean(squared: Tensor, batch: Batch, start: int) -> Tensor:

@@ -125,6 +125,20 @@ class StateSpaceModel(nn.Module, ABC):
     def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Inverse of ``scale_observations``, rounded and clipped to ``uint8`` for pixels."""
 
+    @abstractmethod
+    def calibrate(self, batch: Batch) -> None:
+        """Take scaling, reward range and whether episodes terminate from training data."""
+
+    @property
+    @abstractmethod
+    def can_terminate(self) -> bool:
+        """Whether any recorded episode terminated."""
+
+    @property
+    @abstractmethod
+    def reward_range(self) -> tuple[float, float]:
+        """Least and greatest recorded reward."""
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""

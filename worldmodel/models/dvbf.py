@@ -199,9 +199,9 @@ class DVBF(StateSpaceModel):
         return bool(self.termination_head.seen)
 
     @property
-    def reward_range(self) -> tuple[Tensor, Tensor]:
+    def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
-        return self.reward_head.least, self.reward_head.greatest
+        return self.reward_head.least.item(), self.reward_head.greatest.item()
 
     def terms(
         self,

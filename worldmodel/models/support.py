@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+# Centres that every state is tested against, before the others are asked about what is left.
+_COARSE = 64
+
 
 class Cover(NamedTuple):
     """The same balls, arranged so that membership of many states is one matrix product.
@@ -20,20 +23,32 @@ class Cover(NamedTuple):
     With p = z / scale, |p - c|^2 <= r^2 holds exactly if p.c - |c|^2 / 2 - |p|^2 / 2 >= -r^2 / 2,
     and the left side is linear in the features (z, z^2).
 
+    Centres come in farthest-point order, so that the first few already cover most of the data:
+    they decide most states, and only what they leave undecided is tested against all.
+
     Attributes:
         weights: (2 latent, centres), on the features (z, z^2).
         offsets: (centres,), -|c|^2 / 2.
         threshold: Scalar, -r^2 / 2.
+        first: Weights of the first few centres, contiguous.
     """
 
     weights: Tensor
     offsets: Tensor
     threshold: Tensor
+    first: Tensor
 
     def contains(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
-        """Whether each state lies in any ball; False where not finite."""
-        features = torch.cat([state, state * state], 1)
-        return torch.addmm(self.offsets, features, self.weights).amax(1) >= self.threshold
+        """Whether each state lies in any ball; False where not finite. No gradient."""
+        with torch.no_grad():
+            features = torch.cat([state, state * state], 1)
+            few = self.offsets[: self.first.shape[1]]
+            inside = torch.addmm(few, features, self.first).amax(1) >= self.threshold
+            left = (~inside).nonzero().squeeze(1)
+            if len(left):
+                scores = torch.addmm(self.offsets, features[left], self.weights)
+                inside[left] = scores.amax(1) >= self.threshold
+        return inside
 
 
 class Support(nn.Module):
@@ -107,8 +122,10 @@ class Support(nn.Module):
         """The balls as they are now, arranged for testing many states fast."""
         linear = (self.centres / self.scale).T
         quadratic = (-0.5 / self.scale.square()).unsqueeze(1).expand_as(linear)
+        weights = torch.cat([linear, quadratic])
         offsets = -0.5 * self.centres.square().sum(1)
-        return Cover(torch.cat([linear, quadratic]), offsets, -0.5 * self.radius.square())
+        first = weights[:, :_COARSE].contiguous()
+        return Cover(weights, offsets, -0.5 * self.radius.square(), first)
 
     def bounds(self) -> tuple[Float[Tensor, " latent"], Float[Tensor, " latent"]]:
         """Least and greatest latent values that can be inside."""

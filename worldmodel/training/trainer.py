@@ -29,7 +29,6 @@ from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.dvbf import DVBF
 from worldmodel.models.terms import Terms
 from worldmodel.objectives.constrained import Constrained, ConstrainedConfig
 from worldmodel.objectives.elbo import AnnealedELBO, ELBOConfig
@@ -51,8 +50,10 @@ class TrainConfig:
         warmup: Updates over which the learning rate rises linearly from zero.
         clip_norm: Greatest norm of the gradient.
         dropout_share: Share of sequences in which observation dropout cuts.
-        single_frame_share: Share of updates in which the initial network sees one frame only; in
-            the others it sees any number of frames, from two to all.
+        single_frame_share: Share of updates in which the initial network sees one frame only, as
+            a filter does that starts on a live system.
+        all_frames_share: Share of updates in which it sees the whole window; in the others it sees
+            any number of frames.
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
@@ -71,7 +72,8 @@ class TrainConfig:
     warmup: int = 100
     clip_norm: float = 10.0
     dropout_share: float = 0.55
-    single_frame_share: float = 1 / 3
+    single_frame_share: float = 0.3
+    all_frames_share: float = 0.3
     objective: Literal["constrained", "elbo"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
@@ -109,8 +111,7 @@ class Trainer:
         self.model, self.config, self.folder = model, config, Path(folder)
         self.train = dataset.train.to(model.device)
         self.validation = dataset.validation.to(model.device)
-        if isinstance(model, DVBF):
-            model.calibrate(self.train)
+        model.calibrate(self.train)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
@@ -179,7 +180,17 @@ class Trainer:
         self.validate()
         self.checkpoint()
         self.model.load_state_dict(self.best["model"])
+        self._fit_support()
+        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return self.model.eval()
+
+    def _fit_support(self) -> None:
+        """Cover the states that a filter visits on the data, from a cold start of one frame on."""
+        seen, held_out = (
+            self.model.filter_beliefs(b.observations, b.actions).mean[b.frame_mask]
+            for b in (self.train, self.validation)
+        )
+        self.model.support.fit(seen, held_out)
 
     def step(self) -> Terms:
         """One gradient update."""
@@ -203,10 +214,12 @@ class Trainer:
     def _draw_prefix(self) -> int:
         c = self.config
         draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
-        if draw < c.single_frame_share or c.window == 0:
+        if draw < c.single_frame_share:
             return 1
-        share = (draw - c.single_frame_share) / (1 - c.single_frame_share)
-        return 2 + int(share * c.window)
+        if draw >= 1 - c.all_frames_share:
+            return c.window + 1
+        share = (draw - c.single_frame_share) / (1 - c.single_frame_share - c.all_frames_share)
+        return 1 + int(share * (c.window + 1))
 
     def _learning_rate(self) -> float:
         c = self.config

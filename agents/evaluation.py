@@ -1,0 +1,72 @@
+"""An agent in the dream and in reality, side by side, from the same starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from agents.rollout import Agent, Rollout, rollout
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.simulator.filter import VectorFilterObservation
+from worldmodel.simulator.vector_env import LatentVectorEnv
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What happened in the dream and in reality."""
+
+    dream: Rollout
+    real: Rollout
+
+    def metrics(self) -> dict[str, float]:
+        """Mean and standard deviation of the undiscounted returns."""
+        return {
+            "return_dream": float(self.dream.returns.mean()),
+            "return_dream_std": float(self.dream.returns.std()),
+            "return_real": float(self.real.returns.mean()),
+            "return_real_std": float(self.real.returns.std()),
+            "episodes": len(self.real.returns),
+        }
+
+
+def compare(
+    agent: Agent,
+    model: StateSpaceModel,
+    real: VectorEnv,
+    steps: int,
+    seed: int,
+    options: dict[str, Any] | None = None,
+) -> Comparison:
+    """Run one episode per real environment, and as many dreams from the same first frames.
+
+    Args:
+        agent: Acts on latent observations.
+        model: Whose filter and dream are used.
+        real: Real vector environment, unfiltered; not closed here. Its reset must be
+            reproducible from ``seed``, since the first frames are taken from a reset of their own.
+        steps: Steps per episode at most.
+        seed: Of the resets and of the dream's process noise.
+        options: Of the real reset.
+    """
+    frames, _ = real.reset(seed=seed, options=options)
+    start = model.filter(frames[:, None], np.zeros((len(frames), 0, model.action_spec.size)))[:, 0]
+    dream = LatentVectorEnv.from_model(model, num_envs=len(frames), truncate_outside=False)
+    imagined = rollout(agent, dream, steps, seed, {"state": start})
+    acted = rollout(agent, VectorFilterObservation(real, model), steps, seed, options)
+    return Comparison(imagined, acted)
+
+
+def upright_share(
+    states: np.ndarray, last: int = 20, cosine: float = 0.95
+) -> float:
+    """Share of episodes in which a pendulum stays upright to the end.
+
+    Args:
+        states: (n, T + 1, 2), angle in rad (0 is upright) and velocity.
+        last: Final frames that all must be upright; 20 are 2 s of the shipped pendulum.
+        cosine: Upright means cos(angle) above this.
+    """
+    return float((np.cos(states[:, -last:, 0]) > cosine).all(1).mean())

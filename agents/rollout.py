@@ -1,0 +1,81 @@
+"""Let an agent act in many environments at once, dreamt or real, and keep what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from jaxtyping import Bool, Float
+
+
+class Agent(Protocol):
+    """Whatever can act: a ``Policy`` of ours, or any Stable-Baselines3 algorithm."""
+
+    def predict(
+        self, observation: np.ndarray, deterministic: bool = ...
+    ) -> tuple[np.ndarray, Any]:
+        """Actions for a batch of observations, and something that is ignored."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode per environment; T is the greatest number of steps.
+
+    Attributes:
+        observations: (n, T + 1, *obs), what the agent saw.
+        actions: (n, T, [act]), in the environment's units.
+        rewards: (n, T); zero past an episode's end.
+        mask: (n, T), True on steps that were taken.
+        states: (n, T + 1, m) ground truth from ``info["state"]``, or None.
+    """
+
+    observations: Float[np.ndarray, "n frames ..."]
+    actions: np.ndarray
+    rewards: Float[np.ndarray, "n steps"]
+    mask: Bool[np.ndarray, "n steps"]
+    states: Float[np.ndarray, "n frames m"] | None
+
+    @property
+    def returns(self) -> Float[np.ndarray, "n"]:
+        """Undiscounted return of each episode."""
+        return self.rewards.sum(1)
+
+
+def rollout(
+    agent: Agent, env: VectorEnv, steps: int, seed: int, options: dict[str, Any] | None = None
+) -> Rollout:
+    """Act for one episode per environment, deterministically.
+
+    Args:
+        agent: Acts on a batch of the environment's observations.
+        env: Not closed here. What it does after an episode's end does not count.
+        steps: Steps at most.
+        seed: Of the reset.
+        options: Of the reset.
+    """
+    observation, info = env.reset(seed=seed, options=options)
+    observations, states = [observation], [info.get("state")]
+    actions, rewards, mask = [], [], []
+    alive = np.ones(env.num_envs, np.bool_)
+    for _ in range(steps):
+        action, _ = agent.predict(observation, deterministic=True)
+        observation, reward, terminated, truncated, info = env.step(action)
+        actions.append(action)
+        rewards.append(np.where(alive, reward, 0.0))
+        mask.append(alive)
+        observations.append(observation)
+        states.append(info.get("state"))
+        alive = alive & ~(terminated | truncated)
+        if not alive.any():
+            break
+    truth = None if any(s is None for s in states) else np.stack(states, 1)
+    return Rollout(
+        np.stack(observations, 1),
+        np.stack(actions, 1),
+        np.stack(rewards, 1),
+        np.stack(mask, 1),
+        truth,
+    )

@@ -1,0 +1,160 @@
+"""Stable-Baselines3 in the dream: a proper ``VecEnv``, and one function that trains.
+
+SB3 refuses Gymnasium's vector environments; this shell gives it what it wants (same-step resets,
+``terminal_observation``, ``TimeLimit.truncated``, a list of info dicts) over one tensor step for
+all environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from worldmodel.errors import SpecError, require_extra
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.simulator.vector_env import LatentVectorEnv
+
+require_extra("stable_baselines3", "agents")
+
+import stable_baselines3  # noqa: E402 (after the check that names the extra)
+from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402
+from stable_baselines3.common.vec_env import VecEnv  # noqa: E402
+
+ALGORITHMS = ("PPO", "A2C", "SAC", "TD3", "DDPG", "DQN")
+
+
+class LatentVecEnv(VecEnv):
+    """``num_envs`` dreams as a Stable-Baselines3 ``VecEnv``.
+
+    Args:
+        model: With a fitted support.
+        num_envs: How many.
+        max_episode_steps: After which an episode is truncated.
+        noise: Whether the dreams have the model's process noise.
+    """
+
+    def __init__(
+        self,
+        model: StateSpaceModel,
+        num_envs: int,
+        max_episode_steps: int = 200,
+        noise: bool = True,
+    ) -> None:
+        self.env = LatentVectorEnv.from_model(
+            model,
+            num_envs=num_envs,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            noise=noise,
+            render_mode="rgb_array",
+        )
+        self.render_mode = "rgb_array"
+        self._actions = np.zeros(())
+        super().__init__(
+            num_envs, self.env.single_observation_space, self.env.single_action_space
+        )
+
+    def reset(self) -> np.ndarray:
+        """Start all episodes, with the seed that ``seed`` left, if any."""
+        seed = self._seeds[0]
+        self._reset_seeds()
+        observations, infos = self.env.reset(seed=seed)
+        self.reset_infos = [
+            {"outside_support": bool(outside)} for outside in infos["outside_support"]
+        ]
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for ``step_wait``."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """One tensor step for all; ended episodes have begun anew in what is returned."""
+        observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        done = terminated | truncated
+        listed: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(done):
+            listed[i] = {
+                "terminal_observation": infos["final_obs"][i],
+                "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                "outside_support": bool(infos["final_info"]["outside_support"][i]),
+            }
+        return observations, rewards, done, listed
+
+    def close(self) -> None:
+        """Close the dreams."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Decoded frames of all dreams."""
+        return self.env.render() or ()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute of the vector environment, once per index."""
+        source = self if hasattr(self, attr_name) else self.env
+        return [getattr(source, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Set an attribute, of all dreams at once only.
+
+        Raises:
+            SpecError: ``indices`` picks some: the dreams are one object.
+        """
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise SpecError(f"all dreams share {attr_name!r}; cannot set it for {indices} only")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the vector environment once; its result stands for every index."""
+        result = getattr(self.env, method_name)(*args, **kwargs)
+        return [result] * len(list(self._get_indices(indices)))
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """Never wrapped."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def _get_indices(self, indices: Any) -> Iterable[int]:
+        return super()._get_indices(indices)
+
+
+def train_sb3(
+    model: StateSpaceModel,
+    algorithm: str = "PPO",
+    timesteps: int = 200_000,
+    num_envs: int = 64,
+    max_episode_steps: int = 100,
+    seed: int = 0,
+    progress: bool = True,
+    **hyperparameters: Any,
+) -> BaseAlgorithm:
+    """Train a Stable-Baselines3 algorithm in the dream alone.
+
+    Args:
+        model: With a fitted support.
+        algorithm: One of ``ALGORITHMS``; its action space must be the model's.
+        timesteps: Imagined steps over all dreams.
+        num_envs: Dreams that run at once.
+        max_episode_steps: After which a dream is truncated.
+        seed: Of the algorithm and of the dreams.
+        progress: Whether to show a progress bar.
+        hyperparameters: Passed on to the algorithm, over its own defaults.
+
+    Returns:
+        The trained algorithm; ``predict`` acts on latent observations, dreamt or filtered.
+
+    Raises:
+        SpecError: The algorithm is unknown.
+        MissingExtraError: Stable-Baselines3 is not installed.
+    """
+    if algorithm not in ALGORITHMS:
+        raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
+    env = LatentVecEnv(model, num_envs, max_episode_steps)
+    learner = getattr(stable_baselines3, algorithm)(
+        "MlpPolicy", env, seed=seed, device="cpu", **hyperparameters
+    )
+    return learner.learn(timesteps, progress_bar=progress)

@@ -1,0 +1,164 @@
+"""Figures of numbers: error over the horizon, the filter's convergence, the course of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from worldmodel.errors import ShapeError
+from worldmodel.evaluation.evaluate import Evaluation
+from worldmodel.evaluation.style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    SERIES,
+    SMALL,
+    VERMILION,
+    dress,
+    figure,
+    label,
+    legend,
+    save,
+)
+
+
+def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
+    """Open-loop error by horizon as a share of the frames' variance, beside both baselines."""
+    metrics = evaluation.metrics
+    variance = metrics["prediction_variance"]
+    baseline = metrics["prediction_mse_baseline"]
+    fig = figure(5.6, 3.4)
+    axes = fig.add_subplot()
+    steps = np.arange(1, len(metrics["prediction_mse"]) + 1)
+    curves = (
+        ("last frame stands still", baseline["last_frame"], ORANGE, (4, 2)),
+        ("mean of all frames", baseline["mean_frame"], GREY, (1, 1.5)),
+        ("model", metrics["prediction_mse"], BLUE, ()),
+    )
+    for name, error, colour, dashes in curves:
+        (line,) = axes.plot(steps, np.divide(error, variance), color=colour, label=name, lw=1.8)
+        if dashes:
+            line.set_dashes(dashes)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.set_xlim(1, len(steps))
+    if (axes.get_ylim()[0] or 0) > 0.1:  # at least a decade, so that the axis has its ticks
+        axes.set_ylim(bottom=0.1)
+    title = f"Prediction without looking, after {evaluation.filtered} filtered frames"
+    dress(axes, "horizon (steps)", "squared error / variance of the frames", title)
+    _steady_ticks(axes, len(steps))
+    legend(axes, loc="lower right")
+    return save(fig, path)
+
+
+def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
+    """How fast the filter finds the frame, and the state, from a cold start of one frame."""
+    metrics = evaluation.metrics
+    variables = metrics.get("filter_r2_by_frames", {})
+    fig = figure(6.8 if variables else 3.6, 3.0)
+    left = fig.add_subplot(1, 2 if variables else 1, 1)
+    error = np.divide(metrics["filter_error_by_frames"], metrics["prediction_variance"])
+    frames = np.arange(1, len(error) + 1)
+    left.plot(frames, error, "o-", color=BLUE, ms=3.5, lw=1.5)
+    left.set_ylim(0, 1.15 * error.max())
+    left.yaxis.set_major_formatter(_percent)
+    dress(left, "frames seen", "squared error / variance of the frames", "Filtered frame")
+    left.set_xticks(frames[::2])
+    if variables:
+        right = fig.add_subplot(1, 2, 2)
+        for (name, values), colour in zip(variables.items(), SERIES * 9, strict=False):
+            right.plot(frames, values, "o-", ms=3.5, lw=1.5, color=colour, label=label(name, False))
+        # A filter may begin far below zero; what matters is how it comes up.
+        right.set_ylim(max(-0.5, min(0.0, min(map(min, variables.values())))) - 0.05, 1.05)
+        dress(right, "frames seen", "$R^2$ of the filtered state", "Filtered state")
+        right.set_xticks(frames[::2])
+        legend(right, loc="lower right")
+    return save(fig, path)
+
+
+def training_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Path:
+    """The course of training as the trainer's validations saw it.
+
+    Args:
+        history: One mapping per validation, as in ``Trainer.history``.
+        path: PNG to write.
+
+    Raises:
+        ShapeError: ``history`` is empty.
+    """
+    if not history:
+        raise ShapeError("history is empty: there was no validation to draw")
+    fig = figure(7.2, 4.8)
+    top, bottom = fig.subplots(2, 2, sharex=True)
+    _curves(top[0], history, {"lower_bound": "lower bound", "reconstruction": "reconstruction"})
+    dress(top[0], "", "nats per sequence", "Bound (validation)")
+    _symmetric_log(top[0])
+    legend(top[0], loc="lower right")
+    _curves(top[1], history, {"kl": "KL"})
+    dress(top[1], "", "nats per sequence", "KL divergence (validation)")
+    top[1].set_ylim(bottom=0)
+    _curves(bottom[0], history, {"prediction_mse": "model"})
+    bottom[0].set_yscale("log")
+    dress(bottom[0], "updates", "mean squared error", "Open-loop prediction (validation)")
+    _objective(bottom[1], history)
+    return save(fig, path)
+
+
+def _objective(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    """What the objective logs of itself: a constraint and its multiplier, or a temperature."""
+    updates = _column(history, "update")
+    names = [name for name in history[-1] if name.startswith("objective/")]
+    if "objective/multiplier" not in names:
+        for name, colour in zip(names, SERIES, strict=False):
+            text = name.removeprefix("objective/").replace("_", " ")
+            axes.plot(updates, _column(history, name), color=colour, label=text, lw=1.5)
+        dress(axes, "updates", "", "Objective")
+        if names:
+            legend(axes)
+        return
+    axes.plot(
+        updates, _column(history, "objective/distortion"), color=BLUE, lw=1.5, label="reached"
+    )
+    target = _column(history, "objective/distortion_target")
+    axes.plot(updates, target, "--", color=INK, lw=1.2, label="allowed")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_percent)
+    dress(axes, "updates", "distortion / variance", "Constraint (training)")
+    other = axes.twinx()
+    multiplier = _column(history, "objective/multiplier")
+    other.plot(updates, multiplier, color=VERMILION, lw=1.2, label=r"multiplier $\lambda$")
+    other.set_yscale("log")
+    dress(other, grid=False)
+    other.set_ylabel(r"multiplier $\lambda$", fontsize=SMALL, color=VERMILION)
+    other.tick_params(labelcolor=VERMILION)
+    legend(axes, loc="lower left")
+
+
+def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> None:
+    for (name, text), colour in zip(names.items(), SERIES, strict=False):
+        values = _column(history, f"validation/{name}")
+        axes.plot(_column(history, "update"), values, color=colour, lw=1.5, label=text)
+
+
+def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+    return np.array([logs.get(name, np.nan) for logs in history])
+
+
+def _symmetric_log(axes: Axes) -> None:
+    """Early bounds can be thousands of times as large as late ones; keep both in sight."""
+    low, high = axes.get_ylim()
+    if low < -20 * max(high, 1.0):
+        axes.set_yscale("symlog", linthresh=max(high, 1.0))
+
+
+def _steady_ticks(axes: Axes, steps: int) -> None:
+    if steps >= 40:
+        axes.set_xticks([1, *range(20, steps + 1, 20)])
+
+
+def _percent(value: float, _: int | None = None) -> str:
+    return f"{100 * value:g} %"

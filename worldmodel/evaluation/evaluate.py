@@ -1,0 +1,207 @@
+"""One call that measures a model on a test split: the paper's tables, prediction, the filter.
+
+Source: Karl et al. 2017, section 4.1, tables 1 and 2; the prediction error and the filter's
+convergence are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from worldmodel.data import Dataset
+from worldmodel.errors import SpecError
+from worldmodel.evaluation.identification import (
+    Regression,
+    Targets,
+    r_squared,
+    regress,
+    state_targets,
+)
+from worldmodel.evaluation.prediction import (
+    baseline_errors,
+    filter_error,
+    frame_variance,
+    open_loop_error,
+)
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.terms import Terms
+from worldmodel.types import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and the samples that figures of it need.
+
+    Attributes:
+        metrics: Nested dictionaries and lists of finite numbers, ready for JSON. ``r2`` and
+            ``loglik`` (nats, summed over the samples) by variable; ``bound`` with ``lower_bound``,
+            ``reconstruction`` and ``kl`` in nats per time step, and ``weight_kl``, the weights' KL
+            shared among the training frames, which the bound of the paper's table leaves out;
+            ``prediction_mse`` and ``prediction_mse_baseline`` by horizon and
+            ``filter_error_by_frames``, all in scaled units ([0, 1] for pixels), with
+            ``prediction_variance`` to divide them by; ``filter_r2_by_frames`` by variable.
+            ``r2``, ``loglik`` and ``filter_r2_by_frames`` are missing if there is no ground truth.
+        filtered: Frames that were filtered before prediction began.
+        latents: Sampled latents (n, latent) of the first ``filtered`` frames of every episode.
+        truth: Ground truth (n,) at the same frames, by variable; empty if there is none.
+        fitted: What the regression on the latents makes of it, (n,) by variable.
+    """
+
+    metrics: dict[str, Any]
+    filtered: int
+    latents: Float[np.ndarray, "n latent"]
+    truth: dict[str, Float[np.ndarray, " n"]]
+    fitted: dict[str, Float[np.ndarray, " n"]]
+
+
+@torch.no_grad()
+def evaluate(
+    model: StateSpaceModel,
+    dataset: Dataset,
+    seed: int = 0,
+    train_steps: int = 14,
+    horizon: int = 100,
+    progress: bool = False,
+    targets: Targets = state_targets,
+) -> Evaluation:
+    """Measure a model on the test split.
+
+    The bound and the regressions use the first ``train_steps + 1`` frames of every episode, which
+    is what the model was trained on; prediction starts from there.
+
+    Args:
+        model: Any state-space model; its mode (training or evaluation) is restored afterwards.
+        dataset: With a split "test" of episodes longer than ``train_steps``.
+        seed: Of the sampled latents.
+        train_steps: Steps of a training window.
+        horizon: Steps to predict at most; fewer if the episodes are shorter.
+        progress: Whether to show a progress bar.
+        targets: Names the ground-truth variables that the latent state ought to hold.
+
+    Raises:
+        SpecError: The dataset does not fit the model, has no split "test", or no test episode
+            is longer than ``train_steps``; the message names both lengths.
+    """
+    dataset.check_fits(model.observation_spec, model.action_spec)
+    test = _cut(dataset.test, train_steps, horizon).to(model.device)
+    training = model.training
+    model.eval()
+    columns = (
+        TextColumn("evaluate"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    metrics: dict[str, Any] = {}
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("bound", total=4)
+        start = test.window(0, train_steps)
+        terms = model.terms(start, torch.Generator(model.device).manual_seed(seed))
+        frames = dataset.frames("train") if "train" in dataset.splits else dataset.frames("test")
+        metrics["bound"] = bound(terms, frames)
+        bar.update(task, advance=1, description="identification")
+        latents, truth, fitted, found = _identify(terms, start, targets)
+        metrics.update(found)
+        bar.update(task, advance=1, description="prediction")
+        metrics.update(_predict(model, test, train_steps + 1))
+        bar.update(task, advance=1, description="filter")
+        metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
+        if test.states is not None:
+            metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
+        bar.update(task, advance=1, description="")
+    model.train(training)
+    return Evaluation(metrics, train_steps + 1, latents, truth, fitted)
+
+
+def bound(terms: Terms, training_frames: int) -> dict[str, float]:
+    """The paper's table 2: nats per time step, averaged over steps and episodes.
+
+    Args:
+        terms: Of the test episodes, every frame observed.
+        training_frames: Frames that the KL of the transition's weights is shared among.
+    """
+    frames = terms.frame_mask.sum()
+    reconstruction = (terms.reconstruction.double().sum() / frames).item()
+    kl = (terms.rate.double().sum() / frames).item()
+    return {
+        "lower_bound": reconstruction - kl,
+        "reconstruction": reconstruction,
+        "kl": kl,
+        "weight_kl": terms.weight_kl.item() / training_frames,
+    }
+
+
+@torch.no_grad()
+def filter_r2(
+    model: StateSpaceModel, batch: Batch, settled: int, targets: Targets
+) -> dict[str, list[float]]:
+    """How well the filtered state holds the truth, by frames seen since a cold start of one.
+
+    One linear map from latent to true state is fitted to all frames after the first ``settled``,
+    and held fixed: it says how far the filter still is from where it will settle.
+
+    Args:
+        model: Any state-space model.
+        batch: Episodes longer than ``settled``, with states.
+        settled: Steps after which the filter counts as settled.
+        targets: Names the variables.
+
+    Returns:
+        R^2 over episodes by variable; entry k is after k + 1 frames, up to ``settled + 1``.
+    """
+    assert batch.states is not None
+    latents = model.filter_beliefs(batch.observations, batch.actions).mean.cpu().numpy()
+    mask = batch.frame_mask.cpu().numpy()
+    named = {k: v.astype(np.float64) for k, v in targets(batch.states.cpu().numpy()).items()}
+    truth = np.stack(list(named.values()), -1)
+    late = mask[:, settled:]
+    fit = regress(latents[:, settled:][late], truth[:, settled:][late])
+    rows = []
+    for k in range(settled + 1):
+        seen = mask[:, k]
+        rows.append(r_squared(truth[seen, k], fit.predict(latents[seen, k])))
+    return dict(zip(named, np.stack(rows, 1).tolist(), strict=True))
+
+
+def _cut(test: Batch, train_steps: int, horizon: int) -> Batch:
+    """The recorded part of the test split that is needed."""
+    recorded = int(test.mask.any(0).sum())
+    if recorded <= train_steps:
+        raise SpecError(
+            f"test episodes must be longer than the {train_steps} training steps, so that there "
+            f"is something to predict; the longest has {recorded}"
+        )
+    return test.window(0, min(recorded, train_steps + horizon))
+
+
+def _identify(
+    terms: Terms, batch: Batch, targets: Targets
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Sampled latents of recorded frames, truth, fit, and the metrics of the fit."""
+    mask = batch.frame_mask
+    latents = terms.states[mask].cpu().numpy()
+    if batch.states is None:
+        return latents, {}, {}, {}
+    truth = targets(batch.states[mask].cpu().numpy())
+    fit: Regression = regress(latents, np.stack(list(truth.values()), -1))
+    fitted = dict(zip(truth, fit.prediction.T, strict=True))
+    metrics = {
+        "r2": dict(zip(truth, fit.r2.tolist(), strict=True)),
+        "loglik": dict(zip(truth, fit.log_likelihood.tolist(), strict=True)),
+    }
+    return latents, truth, fitted, metrics
+
+
+def _predict(model: StateSpaceModel, test: Batch, filtered: int) -> dict[str, Any]:
+    baselines = baseline_errors(model, test, filtered)
+    return {
+        "prediction_mse": open_loop_error(model, test, filtered).tolist(),
+        "prediction_mse_baseline": {name: error.tolist() for name, error in baselines.items()},
+        "prediction_variance": frame_variance(model, test),
+    }

@@ -1,0 +1,62 @@
+"""All figures of an evaluation, by one call; each of them can be drawn alone as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from worldmodel.evaluation.curves import filter_convergence, prediction_error, training_curves
+from worldmodel.evaluation.evaluate import Evaluation
+from worldmodel.evaluation.latent_plots import latent_space, latent_walks
+from worldmodel.evaluation.strips import strips
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.types import Batch
+
+__all__ = [
+    "filter_convergence",
+    "latent_space",
+    "latent_walks",
+    "prediction_error",
+    "strips",
+    "training_curves",
+    "write_all",
+]
+
+
+def write_all(
+    evaluation: Evaluation,
+    model: StateSpaceModel,
+    test: Batch,
+    folder: str | Path,
+    unactuated: Batch | None = None,
+    history: Sequence[Mapping[str, float]] = (),
+) -> list[Path]:
+    """Draw every figure that there is something to draw from.
+
+    Args:
+        evaluation: Of ``model``.
+        model: Any state-space model.
+        test: Episodes of the test split, of which the first three are shown as strips.
+        folder: Where the PNGs go, named after their functions.
+        unactuated: A recorded episode without control; None leaves ``latent_walks`` out.
+        history: Of the trainer; empty leaves ``training_curves`` out.
+
+    Returns:
+        The files written.
+    """
+    folder = Path(folder)
+    written = [
+        latent_space(evaluation, folder / "latent_space.png"),
+        prediction_error(evaluation, folder / "prediction_error.png"),
+        filter_convergence(evaluation, folder / "filter_convergence.png"),
+    ]
+    if model.observation_spec.pixels:
+        written.append(strips(model, test[:3], folder / "strips.png", evaluation.filtered))
+    if unactuated is not None:
+        walks = folder / "latent_walks.png"
+        written.append(
+            latent_walks(model, unactuated, evaluation.latents, walks, evaluation.filtered)
+        )
+    if history:
+        written.append(training_curves(history, folder / "training_curves.png"))
+    return written
