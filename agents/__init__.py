@@ -1,0 +1,1 @@
+"""Agents that train in the dream and act in reality."""

@@ -59,9 +59,7 @@ def compare(
     return Comparison(imagined, acted)
 
 
-def upright_share(
-    states: np.ndarray, last: int = 20, cosine: float = 0.95
-) -> float:
+def upright_share(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> float:
     """Share of episodes in which a pendulum stays upright to the end.
 
     Args:

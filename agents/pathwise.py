@@ -101,7 +101,9 @@ class Policy(nn.Module):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         hidden = self.network[0].out_features
-        save_file(self.state_dict(), temporary, {"format": "worldmodel-policy", "hidden": f"{hidden}"})
+        save_file(
+            self.state_dict(), temporary, {"format": "worldmodel-policy", "hidden": f"{hidden}"}
+        )
         os.replace(temporary, path)
 
     @classmethod
@@ -114,7 +116,7 @@ class Policy(nn.Module):
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                weights = {name: file.get_tensor(name) for name in file.keys()}
             if metadata.get("format") != "worldmodel-policy":
                 raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
             boxes = (weights[name] for name in ("shift", "spread", "low", "high"))
@@ -203,4 +205,3 @@ def _build(model: StateSpaceModel, config: PathwiseConfig) -> Policy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return Policy(known.mean(0), known.std(0), low, high, config.hidden).to(model.device)
-

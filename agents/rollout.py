@@ -13,9 +13,7 @@ from jaxtyping import Bool, Float
 class Agent(Protocol):
     """Whatever can act: a ``Policy`` of ours, or any Stable-Baselines3 algorithm."""
 
-    def predict(
-        self, observation: np.ndarray, deterministic: bool = ...
-    ) -> tuple[np.ndarray, Any]:
+    def predict(self, observation: np.ndarray, deterministic: bool = ...) -> tuple[np.ndarray, Any]:
         """Actions for a batch of observations, and something that is ignored."""
         ...
 

@@ -53,9 +53,7 @@ class LatentVecEnv(VecEnv):
         )
         self.render_mode = "rgb_array"
         self._actions = np.zeros(())
-        super().__init__(
-            num_envs, self.env.single_observation_space, self.env.single_action_space
-        )
+        super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 
     def reset(self) -> np.ndarray:
         """Start all episodes, with the seed that ``seed`` left, if any."""

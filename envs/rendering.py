@@ -4,9 +4,10 @@ A shape is a signed distance (negative inside) to every pixel centre; a pixel's 
 ``0.5 - distance / blur``, clipped to [0, 1]: an edge that is ``blur`` pixels wide, as a lens makes
 it. One pixel is anti-aliasing and no more. A camera with few pixels wants a wider edge: it carries
 the angle at sub-pixel precision, and pictures of a fast pendulum still overlap from one to the
-next, without which a learner gets no gradient towards where the rod should be. Lengths are in half-widths of the picture, so
-16 and 256 pixels show the same drawing. The pivot is the centre; angle 0 points up and grows
-counterclockwise.
+next, without which a learner gets no gradient towards where the rod should be.
+
+Lengths are in half-widths of the picture, so 16 and 256 pixels show the same drawing. The pivot is
+the centre; angle 0 points up and grows counterclockwise.
 """
 
 from __future__ import annotations

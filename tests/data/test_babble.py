@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from worldmodel.data import PROCESSES, Held, OrnsteinUhlenbeck, Uniform
+from worldmodel.data import PROCESSES, Held, OrnsteinUhlenbeck, Uniform, Zero
 from worldmodel.data.babble import describe
 from worldmodel.errors import ConfigError, SpecError
 
@@ -115,3 +115,11 @@ def test_description_names_process_and_settings():
     assert describe(Own())["name"].endswith("Own")
     with pytest.raises(FrozenInstanceError):
         Held(7).steps = 3  # pyright: ignore[reportAttributeAccessIssue] - the point of the test
+
+
+def test_zero_is_no_control_or_the_nearest_to_it():
+    box = gym.spaces.Box(np.float32([-5, 1]), np.float32([5, 2]))
+    actions = Zero().sample(box, 3, 4, np.random.default_rng(0))
+    assert (actions == np.float32([0, 1])).all()
+    with pytest.raises(SpecError, match="Zero"):
+        Zero().sample(gym.spaces.Discrete(3), 3, 4, np.random.default_rng(0))

@@ -6,8 +6,10 @@ from worldmodel.data.babble import (
     Held,
     OrnsteinUhlenbeck,
     Uniform,
+    Zero,
 )
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
+from worldmodel.data.environments import make_vec
 from worldmodel.data.record import SplitConfig, collect, default_splits, record
 from worldmodel.data.storage import load, save
 
@@ -20,11 +22,13 @@ __all__ = [
     "Provenance",
     "SplitConfig",
     "Uniform",
+    "Zero",
     "collect",
     "default_splits",
     "fingerprint",
     "installed_versions",
     "load",
+    "make_vec",
     "record",
     "save",
 ]

@@ -122,6 +122,18 @@ class OrnsteinUhlenbeck(ActionProcess):
         return np.clip(actions, low, high).astype(space.dtype)
 
 
+@dataclass(frozen=True)
+class Zero(ActionProcess):
+    """No control: zero throughout, or the Box's nearest value to it."""
+
+    def sample(
+        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """See ``ActionProcess.sample``."""
+        low, high = _bounds(space, self)
+        return np.zeros((episodes, steps, *low.shape), space.dtype).clip(low, high)
+
+
 PROCESSES: dict[str, type[ActionProcess]] = {
     "uniform": Uniform,
     "held": Held,
@@ -144,5 +156,5 @@ def _bounds(space: gym.Space, process: ActionProcess) -> tuple[np.ndarray, np.nd
             return space.low.astype(np.float64), space.high.astype(np.float64)
     raise SpecError(
         f"{type(process).__name__} cannot draw actions from {space}; expected a bounded float "
-        "Box" + ("" if isinstance(process, OrnsteinUhlenbeck) else " or Discrete")
+        "Box" + (" or Discrete" if isinstance(process, Uniform) else "")
     )

@@ -1,0 +1,1 @@
+"""Measurements of models, and figures of them."""

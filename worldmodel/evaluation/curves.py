@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
@@ -16,12 +17,14 @@ from worldmodel.evaluation.style import (
     INK,
     ORANGE,
     SERIES,
-    SMALL,
+    TEXT,
     VERMILION,
     dress,
     figure,
     label,
     legend,
+    log_scale,
+    percent,
     save,
 )
 
@@ -43,11 +46,8 @@ def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
         (line,) = axes.plot(steps, np.divide(error, variance), color=colour, label=name, lw=1.8)
         if dashes:
             line.set_dashes(dashes)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_percent)
-    axes.set_xlim(1, len(steps))
-    if (axes.get_ylim()[0] or 0) > 0.1:  # at least a decade, so that the axis has its ticks
-        axes.set_ylim(bottom=0.1)
+    log_scale(axes, percent)
+    axes.set_xlim(1, max(len(steps), 2))
     title = f"Prediction without looking, after {evaluation.filtered} filtered frames"
     dress(axes, "horizon (steps)", "squared error / variance of the frames", title)
     _steady_ticks(axes, len(steps))
@@ -65,7 +65,7 @@ def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
     frames = np.arange(1, len(error) + 1)
     left.plot(frames, error, "o-", color=BLUE, ms=3.5, lw=1.5)
     left.set_ylim(0, 1.15 * error.max())
-    left.yaxis.set_major_formatter(_percent)
+    left.yaxis.set_major_formatter(FuncFormatter(percent))
     dress(left, "frames seen", "squared error / variance of the frames", "Filtered frame")
     left.set_xticks(frames[::2])
     if variables:
@@ -102,7 +102,7 @@ def training_curves(history: Sequence[Mapping[str, float]], path: str | Path) ->
     dress(top[1], "", "nats per sequence", "KL divergence (validation)")
     top[1].set_ylim(bottom=0)
     _curves(bottom[0], history, {"prediction_mse": "model"})
-    bottom[0].set_yscale("log")
+    log_scale(bottom[0])
     dress(bottom[0], "updates", "mean squared error", "Open-loop prediction (validation)")
     _objective(bottom[1], history)
     return save(fig, path)
@@ -125,16 +125,15 @@ def _objective(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     )
     target = _column(history, "objective/distortion_target")
     axes.plot(updates, target, "--", color=INK, lw=1.2, label="allowed")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(_percent)
+    log_scale(axes, percent)
     dress(axes, "updates", "distortion / variance", "Constraint (training)")
     other = axes.twinx()
     multiplier = _column(history, "objective/multiplier")
     other.plot(updates, multiplier, color=VERMILION, lw=1.2, label=r"multiplier $\lambda$")
-    other.set_yscale("log")
+    log_scale(other)
     dress(other, grid=False)
-    other.set_ylabel(r"multiplier $\lambda$", fontsize=SMALL, color=VERMILION)
-    other.tick_params(labelcolor=VERMILION)
+    other.set_ylabel(r"multiplier $\lambda$", fontsize=TEXT, color=VERMILION)
+    other.tick_params(labelcolor=VERMILION, color=VERMILION)
     legend(axes, loc="lower left")
 
 
@@ -158,7 +157,3 @@ def _symmetric_log(axes: Axes) -> None:
 def _steady_ticks(axes: Axes, steps: int) -> None:
     if steps >= 40:
         axes.set_xticks([1, *range(20, steps + 1, 20)])
-
-
-def _percent(value: float, _: int | None = None) -> str:
-    return f"{100 * value:g} %"

@@ -39,13 +39,13 @@ class Regression:
 
 
 def regress(
-    latents: Float[np.ndarray, "n latent"], targets: Float[np.ndarray, "n targets"]
+    latents: Float[np.ndarray, "n latent"], targets: Float[np.ndarray, "m targets"]
 ) -> Regression:
     """Ordinary least squares with intercept, in float64.
 
     Args:
         latents: Samples of the latent state.
-        targets: Ground truth at the same times.
+        targets: Ground truth at the same n times.
 
     Raises:
         ShapeError: The two differ in length, or there are fewer samples than coefficients.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
-from mpl_toolkits.mplot3d import Axes3D
+from mpl_toolkits.mplot3d import Axes3D, axis3d
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
@@ -55,15 +56,17 @@ def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
         rest = {k: v for k, v in truth.items() if k not in ("sin", "cos")}
         colours = {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
     above, below = max(len(colours), 1), len(truth)
-    fig = figure(max(3.3 * above, 2.3 * below), 3.3 + 2.6 * bool(below), layout=None)
-    top = dict(left=0.01, right=0.95, top=0.95, bottom=0.44 if below else 0.06, wspace=0.12)
-    for i, cell in enumerate(fig.add_gridspec(1, above, **top)):
-        name = list(colours)[i] if colours else None
-        _cloud(fig, cell, points, names, name, colours.get(name or ""))
-    if below:
-        bottom = dict(left=0.09, right=0.98, top=0.345, bottom=0.085, wspace=0.38)
-        for name, cell in zip(truth, fig.add_gridspec(1, below, **bottom), strict=True):
-            _scatter(fig.add_subplot(cell), evaluation, name)
+    fig = figure(max(3.5 * above, 2.35 * below), 3.2 + 2.6 * bool(below), layout=None)
+    top = fig.add_gridspec(
+        1, above, left=0.0, right=0.875, top=1.035, bottom=0.45 if below else 0.0, wspace=0.32
+    )
+    for i in range(above):
+        name = list(colours)[i] if colours else ""
+        _cloud(fig, top[i], points, names, name, colours.get(name))
+    bottom = dict(left=0.09, right=0.985, top=0.395, bottom=0.085, wspace=0.22)
+    for i, name in enumerate(truth):
+        axes = fig.add_subplot(fig.add_gridspec(1, below, **bottom)[i])
+        _scatter(axes, evaluation, name, "read off the latent state" if i == 0 else "")
     return save(fig, path)
 
 
@@ -94,22 +97,34 @@ def latent_walks(
     walks = {"Generative walk": dream, "Filtered walk": real}
     points, names = _project(np.concatenate([cloud, *(w[0].cpu().numpy() for w in walks.values())]))
     length = one.steps + 1
-    behind = points[: len(cloud)][:: max(1, len(cloud) // 2500)]
-    fig = figure(6.8, 3.3, layout=None)
-    grid = fig.add_gridspec(1, 2, left=0.01, right=0.87, top=0.93, bottom=0.06, wspace=0.1)
-    limits = Normalize(0, one.steps)
+    fig = figure(7.0, 3.3, layout=None)
+    grid = fig.add_gridspec(1, 2, left=0.0, right=0.9, top=0.93, bottom=0.03, wspace=0.05)
+    colours = ScalarMappable(Normalize(0, one.steps), SEQUENTIAL)
     for i, title in enumerate(walks):
         axes = _space(fig, grid[i], points, names, title)
-        walk = points[len(cloud) + i * length :][:length]
-        axes.scatter(*behind.T, s=2, color=PALE, linewidths=0, depthshade=False)
-        axes.plot(*walk.T, color=GREY, lw=0.6)
-        axes.scatter(
-            *walk.T, c=np.arange(length), cmap=SEQUENTIAL, norm=limits, s=11, linewidths=0,
-            depthshade=False,
-        )  # fmt: skip
-        axes.scatter(*walk[:1].T, s=40, facecolors="none", edgecolors=VERMILION, depthshade=False)
-    _colour_bar(fig, (0.915, 0.2, 0.014, 0.58), ScalarMappable(limits, SEQUENTIAL), "step")
+        start = len(cloud) + i * length
+        _walk(axes, points[: len(cloud)], points[start : start + length], colours)
+    _colour_bar(fig, (0.915, 0.2, 0.014, 0.58), colours, "step")
     return save(fig, path)
+
+
+def _walk(axes: Axes, cloud: np.ndarray, walk: np.ndarray, colours: ScalarMappable) -> None:
+    """A walk coloured by time over a pale cloud, its first point ringed."""
+    _points(axes, _thin(cloud, 2500), s=2, color=PALE, zorder=1)
+    axes.plot(*walk.T, color=GREY, lw=0.7, zorder=2)
+    _points(axes, walk, s=12, c=colours.to_rgba(np.arange(len(walk))), zorder=3)
+    _points(axes, walk[:1], s=50, facecolors="none", edgecolors=VERMILION, lw=1.5, zorder=4)
+
+
+def _thin(points: np.ndarray, most: int) -> np.ndarray:
+    """Every k-th point, so that at most ``most`` are drawn."""
+    return points[:: max(1, -(-len(points) // most))]
+
+
+def _points(axes: Axes, points: np.ndarray, **style: Any) -> None:
+    """A scatter in two or three dimensions that keeps its colours at any depth."""
+    shading = {"depthshade": False} if isinstance(axes, Axes3D) else {}
+    axes.scatter(*points.T, **{"linewidths": style.pop("lw", 0), **style, **shading})
 
 
 def _project(latents: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -130,9 +145,9 @@ def _space(
     """Empty axes for points, seen from where their shape shows."""
     if points.shape[1] == 2:
         axes = fig.add_subplot(cell)
-        dress(axes, *names, title)
+        dress(axes, names[0], names[1], title)
         return axes
-    axes = fig.add_subplot(cell, projection="3d")
+    axes = fig.add_subplot(cell, projection="3d", computed_zorder=False)
     assert isinstance(axes, Axes3D)
     # A little off the direction of least spread: flat clouds show their face and their depth.
     spread = points.std(0)
@@ -141,15 +156,15 @@ def _space(
     eye *= 1 if eye[2] >= 0 else -1
     elevation = np.degrees(np.arctan2(eye[2], np.hypot(eye[0], eye[1])))
     axes.view_init(float(elevation), float(np.degrees(np.arctan2(eye[1], eye[0]))))
-    axes.set_title(title, fontsize=TEXT, color=INK, y=0.99)
-    axes.set_box_aspect((1, 1, 1), zoom=0.9)
+    axes.set_title(title, fontsize=TEXT, color=INK, y=1.0)
+    # Latent units mean nothing by themselves, so the axes have names but no numbers.
     for axis, name in zip((axes.xaxis, axes.yaxis, axes.zaxis), names, strict=True):
+        axis.set_ticks([])
         axis.set_label_text(name, fontsize=SMALL, color=INK)
-        axis.set_pane_color((0.97, 0.97, 0.98, 1.0))
-        axis._axinfo["grid"].update(color=PALE, linewidth=0.5)
-        axis.labelpad = -6
-        axis.set_major_locator(MaxNLocator(4))
-    axes.tick_params(labelsize=6.5, pad=-2, labelcolor=GREY)
+        axis.labelpad = -14
+        cast(axis3d.Axis, axis).set_pane_color((0.965, 0.967, 0.975, 1.0))
+        cast(axis3d.Axis, axis).line.set_color(GREY)
+    axes.set_box_aspect((1, 1, 1), zoom=cast(int, 1.2))  # the stubs take the default 1 for a type
     return axes
 
 
@@ -158,48 +173,45 @@ def _cloud(
     cell: SubplotSpec,
     points: np.ndarray,
     names: Sequence[str],
-    variable: str | None,
+    variable: str,
     values: np.ndarray | None,
 ) -> None:
     """Latents coloured by one variable, with its colour bar; plain if there is none."""
     axes = _space(fig, cell, points, names, "")
-    if variable is None or values is None:
-        axes.scatter(*points.T, s=2.5, color=GREY, linewidths=0)
+    if values is None:
+        _points(axes, points, s=2.5, color=GREY)
         return
     angle = variable == "angle"
     reach = np.pi if angle else float(np.quantile(np.abs(values), 0.995))
     low = -reach if values.min() < 0 else float(values.min())
     mapping = ScalarMappable(Normalize(low, reach), cyclic() if angle else SEQUENTIAL)
-    axes.scatter(*points.T, c=mapping.to_rgba(values), s=2.5, linewidths=0)
+    _points(axes, _thin(points, 3500), c=mapping.to_rgba(_thin(values, 3500)), s=4)
     box = cell.get_position(fig)
-    height = 0.62 * box.height
+    height = 0.6 * box.height
     bar = _colour_bar(
         fig,
-        (box.x1 - 0.045, box.y0 + 0.5 * (box.height - height), 0.012, height),
+        (box.x1 + 0.045, box.y0 + 0.5 * (box.height - height), 0.012, height),
         mapping,
-        label(variable),
+        label(variable).replace(" (", "\n("),
     )
     if angle:
         bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
         bar.set_ticklabels(["−π", "−π/2", "0", "π/2", "π"])  # noqa: RUF001
 
 
-def _scatter(axes: Axes, evaluation: Evaluation, name: str) -> None:
+def _scatter(axes: Axes, evaluation: Evaluation, name: str, y: str) -> None:
     """Regression's prediction against the truth, with the line on which both agree."""
     truth, fitted = evaluation.truth[name], evaluation.fitted[name]
     low, high = float(truth.min()), float(truth.max())
     margin = 0.06 * (high - low)
     axes.plot([low, high], [low, high], color=INK, lw=0.8)
-    axes.scatter(truth, fitted, s=2, color=BLUE, alpha=0.25, linewidths=0)
+    _points(axes, _thin(np.stack([truth, fitted], 1), 3500), s=3, color=BLUE, alpha=0.3)
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(low - 3 * margin, high + 3 * margin)
     r2 = evaluation.metrics["r2"][name]
-    dress(
-        axes,
-        f"true {label(name)}",
-        "read off the latent state",
-        f"{label(name, False)}:  $R^2$ = {r2:.3f}",
-    )
+    dress(axes, f"true {label(name)}", y, f"{label(name, False)}:  $R^2$ = {r2:.3f}")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
 def _colour_bar(

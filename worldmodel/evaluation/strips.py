@@ -62,7 +62,7 @@ def strips(
 def _mosaic(frames: np.ndarray, numbers: Sequence[int], filtered: int) -> Figure:
     """Lay out frames (episodes, 3, columns, height, width, channel) with their labels."""
     episodes, kinds, columns, height, width, _ = frames.shape
-    fig = figure(0.62 * columns + 1.15, 0.62 * height / width * kinds * episodes + 0.55)
+    fig = figure(0.62 * (columns + 1.7), 0.62 * height / width * kinds * episodes + 0.55)
     axes = fig.add_subplot()
     axes.set_axis_off()
     step_x, step_y = 1.08 * width, 1.08 * height
@@ -72,7 +72,14 @@ def _mosaic(frames: np.ndarray, numbers: Sequence[int], filtered: int) -> Figure
         image = frames[e, k, c].repeat(3 // frames.shape[-1], -1)
         axes.imshow(image, extent=(x, x + width, y + height, y), interpolation="nearest")
     for c, number in enumerate(numbers):
-        axes.text(c * step_x + width / 2, -0.12 * height, str(number), ha="center", fontsize=TEXT)
+        axes.text(
+            c * step_x + width / 2,
+            -0.12 * height,
+            str(number),
+            ha="center",
+            fontsize=TEXT,
+            color=INK,
+        )
     for e in range(episodes):
         for k, text in enumerate(("truth", "reconstructed", "generated")):
             y = e * group + k * step_y + height / 2
@@ -82,8 +89,8 @@ def _mosaic(frames: np.ndarray, numbers: Sequence[int], filtered: int) -> Figure
         x = sum(n <= filtered for n in numbers) * step_x - 0.04 * width
         axes.plot([x, x], [-0.05 * height, bottom + 0.05 * height], color="#e00020", lw=2.5)
         text = f"training sequences end at frame {filtered}"
-        axes.text(x, bottom + 0.12 * height, text, ha="center", va="top", fontsize=SMALL)
-    axes.set_xlim(-2.1 * width, columns * step_x)
+        axes.text(x, bottom + 0.12 * height, text, ha="center", va="top", fontsize=SMALL, color=INK)
+    axes.set_xlim(-1.75 * width, columns * step_x)
     axes.set_ylim(bottom + 0.6 * height, -0.6 * height)
     axes.set_aspect("equal")
     return fig

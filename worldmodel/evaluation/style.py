@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-DPI = 180
+DPI = 170
 TEXT, SMALL = 9.0, 8.0  # points
 INK, GREY, PALE = "#22262e", "#8a909c", "#d9dce2"
 
@@ -50,9 +52,9 @@ def cyclic() -> Colormap:
     """
     angle = np.linspace(-np.pi, np.pi, 256)
     cos, sin = np.cos(angle), np.sin(angle)
-    lightness = 0.58 + 0.22 * cos
-    a = -0.02 + 0.06 * sin - 0.05 * cos
-    b = -0.01 + 0.13 * sin + 0.02 * cos
+    lightness = 0.6 + 0.22 * cos
+    a = 0.02 + 0.06 * sin - 0.04 * cos
+    b = -0.015 + 0.12 * sin + 0.03 * cos
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
     short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
@@ -63,16 +65,14 @@ def cyclic() -> Colormap:
             [-0.0041960863, -0.7034186147, 1.7076147010],
         ]
     )
-    linear = np.clip(np.stack([long, medium, short], 1) @ to_rgb.T, 0, 1)
+    linear = np.stack([long, medium, short], 1) @ to_rgb.T  # within sRGB all round
     rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return ListedColormap(rgb, name="angle")
 
 
 def figure(width: float, height: float, layout: Any = "constrained") -> Figure:
-    """An empty white figure of a size in inches, drawn by Agg."""
-    fig = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
-    FigureCanvasAgg(fig)
-    return fig
+    """An empty white figure of a size in inches."""
+    return Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
 
 
 def dress(axes: Axes, x: str = "", y: str = "", title: str = "", grid: bool = True) -> None:
@@ -89,6 +89,24 @@ def dress(axes: Axes, x: str = "", y: str = "", title: str = "", grid: bool = Tr
         axes.set_axisbelow(True)
 
 
+def log_scale(
+    axes: Axes, write: Callable[[float, Any], str] = lambda value, _: f"{value:g}"
+) -> None:
+    """Logarithmic ordinate whose ticks are written out, also where it spans less than a decade."""
+    low, high = axes.dataLim.intervaly
+    axes.set_yscale("log")
+    decades = np.log10(high / low) if 0 < low < high else 0.0
+    subs = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(write))
+
+
+def percent(value: float, _: Any = None) -> str:
+    """A share as it is written on an axis."""
+    return f"{100 * value:g} %"
+
+
 def legend(axes: Axes, **where: Any) -> None:
     """A legend without a box's border; ``where`` goes to ``Axes.legend``."""
     axes.legend(fontsize=SMALL, frameon=True, framealpha=0.85, edgecolor="none", **where)
@@ -97,7 +115,7 @@ def legend(axes: Axes, **where: Any) -> None:
 def save(fig: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
     buffer = BytesIO()
-    fig.savefig(buffer, format="png")
+    FigureCanvasAgg(fig).print_png(buffer)
     return write_whole(path, buffer.getvalue())
 
 

@@ -1,0 +1,1 @@
+"""State-space models: their contract, their parts, and checkpoints of them."""

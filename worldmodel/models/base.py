@@ -200,7 +200,9 @@ class StateSpaceModel(nn.Module, ABC):
             states.append(self.transition(states[-1], actions[:, t], noise))
         return torch.stack(states, 1)
 
-    def imagine(self, state: np.ndarray, actions: np.ndarray, seed: int | None = None) -> np.ndarray:
+    def imagine(
+        self, state: np.ndarray, actions: np.ndarray, seed: int | None = None
+    ) -> np.ndarray:
         """Dream from given states under given actions.
 
         Args:
@@ -230,7 +232,9 @@ class StateSpaceModel(nn.Module, ABC):
         """
         states = self._tensor(latents)
         if states.shape[-1] != self.latent_size:
-            raise ShapeError(f"latents must be (..., {self.latent_size}), got {tuple(states.shape)}")
+            raise ShapeError(
+                f"latents must be (..., {self.latent_size}), got {tuple(states.shape)}"
+            )
         return self.unscale_observations(self.emit(states).mean).cpu().numpy()
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:

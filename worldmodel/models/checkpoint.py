@@ -48,7 +48,9 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors"
+        )
         config = {
             "format": FORMAT,
             "version": VERSION,
@@ -90,7 +92,9 @@ def load(folder: str | Path) -> StateSpaceModel:
     if not weights.is_file():
         raise FileFormatError(f"{path} is incomplete: model.safetensors is missing")
     if _digest(weights) != config["sha256"]:
-        raise FileFormatError(f"{weights} is truncated or corrupt: its SHA-256 is not config.json's")
+        raise FileFormatError(
+            f"{weights} is truncated or corrupt: its SHA-256 is not config.json's"
+        )
     kind, config_kind = MODELS[config["model"]]
     try:
         shape = tuple(config["observation_spec"]["shape"])
@@ -100,7 +104,9 @@ def load(folder: str | Path) -> StateSpaceModel:
         model = kind(config_kind(**config["config"]), observation_spec, action_spec)
         model.load_state_dict(load_file(weights))
     except (KeyError, TypeError, RuntimeError) as error:
-        raise FileFormatError(f"{path}/config.json does not describe its weights: {error}") from error
+        raise FileFormatError(
+            f"{path}/config.json does not describe its weights: {error}"
+        ) from error
     return model.eval()
 
 
@@ -154,12 +160,15 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
     """Model card: what it is, how it was made, how good it is."""
     size = sum(p.numel() for p in model.parameters())
     scalars = {k: v for k, v in _flatten(metrics).items() if isinstance(v, int | float | str)}
-    rows = "\n".join(f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in scalars.items())
+    rows = "\n".join(
+        f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |"
+        for k, v in scalars.items()
+    )
     return (
         f"# {config['model'].upper()} checkpoint\n\n"
         f"A learned simulator with {model.latent_size} latent dimensions and {size:,} parameters. "
         f"It observes {model.observation_spec} and is controlled by {model.action_spec}.\n\n"
-        "```python\nimport worldmodel\nmodel = worldmodel.load(\"<this folder>\")\n```\n\n"
+        '```python\nimport worldmodel\nmodel = worldmodel.load("<this folder>")\n```\n\n'
         "It knows what its training data showed; outside of `model.support` it guesses.\n\n"
         f"| measured | |\n|---|---|\n{rows}\n"
     )
@@ -171,4 +180,3 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
-

@@ -2,7 +2,8 @@
 
 Source: Karl et al. 2017, appendix B.3, a bidirectional recurrent network over the frames and then
 an "initial transition" from its code w_1 to z_1. Differs: gated units over an embedding of each
-frame, actions as further inputs, and any number of frames from one on, so that a filter can start on a live system.
+frame, actions as further inputs, and any number of frames from one on, so that a filter can start
+on a live system.
 """
 
 from __future__ import annotations

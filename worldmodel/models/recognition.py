@@ -13,8 +13,9 @@ from worldmodel.models.networks import positive
 
 
 class Recognition(nn.Module):
-    """One hidden layer over (x_{t+1}, z_t, u_t), split so that all but the state's share is
-    computed for a whole sequence at once.
+    """One hidden layer over (x_{t+1}, z_t, u_t).
+
+    It is split so that all but the state's share is computed for a whole sequence at once.
 
     Args:
         observation_size: Scalars in one flat observation.

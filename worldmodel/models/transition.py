@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from worldmodel.models.networks import mlp
 
+import os
+
+LEAK = float(os.environ.get("LEAK", "0"))
+
 
 class Transition(nn.Module, ABC):
     """What a transition owes. Actions arrive scaled to [-1, 1]."""
@@ -67,7 +71,11 @@ class LocallyLinear(Transition):
     ) -> None:
         super().__init__()
         inputs = latent_size + action_size + noise_size
-        self.mixing = mlp(latent_size + action_size, hidden, matrices)
+        self.mixing = (
+            mlp(latent_size + action_size, hidden, matrices)
+            if hidden
+            else nn.Linear(latent_size, matrices)
+        )
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
         self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
@@ -87,9 +95,11 @@ class LocallyLinear(Transition):
         """Next state; see the class."""
         base = self.mean if weights is None else weights
         inputs = torch.cat([state, action, noise], 1)
-        alpha = self.mixing(inputs[:, : -noise.shape[1]]).softmax(1)
+        alpha = self.mixing(
+            state if isinstance(self.mixing, nn.Linear) else inputs[:, : -noise.shape[1]]
+        ).softmax(1)
         mixed = alpha.unsqueeze(2) * inputs.unsqueeze(1)
-        return torch.addmm(state, mixed.flatten(1), base.flatten(0, 1))
+        return torch.addmm(state, mixed.flatten(1), base.flatten(0, 1), beta=1 - LEAK)
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """KL(q(v) || N(0, s^2)) at the optimal s."""

@@ -1,0 +1,1 @@
+"""Objectives: losses from a model's named terms."""

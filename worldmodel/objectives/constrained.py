@@ -94,7 +94,9 @@ class Constrained(Objective):
         return {
             "multiplier": math.exp(self.log_multiplier),
             "distortion_target": self.target,
-            "distortion": math.nan if self.mean_square is None else self.mean_square / self.variance,
+            "distortion": math.nan
+            if self.mean_square is None
+            else self.mean_square / self.variance,
         }
 
     def settled(self, progress: float) -> bool:

@@ -225,7 +225,9 @@ class Trainer:
         c = self.config
         decay = 0.5 * (1 + math.cos(math.pi * self._progress))
         rise = min(1.0, (self.update + 1) / max(c.warmup, 1))
-        return c.learning_rate * rise * (c.final_learning_rate + (1 - c.final_learning_rate) * decay)
+        return (
+            c.learning_rate * rise * (c.final_learning_rate + (1 - c.final_learning_rate) * decay)
+        )
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
         tensors = ((f.name, getattr(terms, f.name)) for f in fields(terms))
@@ -262,8 +264,10 @@ class Trainer:
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
         self.history.append(logs)
-        if self.best["model"] is None or not self.objective.settled(self._progress) or (
-            error < self.best["value"]
+        if (
+            self.best["model"] is None
+            or not self.objective.settled(self._progress)
+            or (error < self.best["value"])
         ):
             weights = {k: v.clone() for k, v in self.model.state_dict().items()}
             self.best = {"value": error, "update": self.update, "model": weights}

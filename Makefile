@@ -1,0 +1,44 @@
+# One door: CI, README and people call the same targets.
+PYTHON ?= python3
+BIN := .venv/bin
+export SDL_VIDEODRIVER ?= dummy
+
+.PHONY: setup demo test check format benchmark-pendulum benchmark-speed bundled clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/worldmodel demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark-pendulum: setup
+	$(BIN)/python benchmarks/pendulum.py
+
+benchmark-speed: setup
+	$(BIN)/worldmodel bench
+
+bundled: setup
+	$(BIN)/python benchmarks/bundle.py
+
+clean:
+	rm -rf .venv runs build *.egg-info

@@ -1,0 +1,149 @@
+"""Errors are checked on a rotation whose frames are its state, so that the truth is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from worldmodel.evaluation.prediction import (
+    baseline_errors,
+    filter_error,
+    frame_variance,
+    open_loop_error,
+)
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.support import Support
+from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+
+GAIN = 0.5  # of the filter's correction
+
+
+class Rotation(StateSpaceModel):
+    """z' = R z + u, x = z; ``bias`` is added to every predicted state."""
+
+    latent_size = noise_size = 2
+
+    def __init__(self, bias: float = 0.0):
+        super().__init__()
+        self.observation_spec = ObservationSpec((2,), False)
+        self.action_spec = ActionSpec("box", (-1.0, -1.0), (1.0, 1.0))
+        self.config, self.support, self.bias = None, Support(2), bias
+        angle = torch.tensor(0.4)
+        turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+        self.turn = torch.nn.Parameter(turn)
+
+    can_terminate = False
+    reward_range = (0.0, 0.0)
+
+    def calibrate(self, batch):
+        raise AssertionError("nothing is trained here")
+
+    def initial(self, observations, actions):
+        mean = observations[:, 0] if observations.shape[1] > 1 else 0 * observations[:, 0]
+        return Belief(mean, torch.ones_like(mean))
+
+    def initial_prior(self, n, generator):
+        return torch.randn(n, 2, generator=generator)
+
+    def update(self, belief, action, observation):
+        predicted = self.transition(belief.mean, action)
+        return Belief(predicted + GAIN * (observation - predicted), belief.scale)
+
+    def transition(self, state, action, noise=None):
+        return state @ self.turn.T + action + self.bias
+
+    def emit(self, state):
+        return Normal(state, 0.1)
+
+    def reward(self, state, action, next_state):
+        return state[..., 0]
+
+    def termination(self, next_state):
+        return next_state[..., 0]
+
+    def terms(self, batch, generator, observed=None, prefix=None):
+        raise AssertionError("prediction needs no terms")
+
+    def scale_observations(self, observations):
+        return observations
+
+    def unscale_observations(self, flat):
+        return flat
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    actions = 0.3 * torch.randn(8, 9, 2, generator=generator)
+    model = Rotation()
+    frames = model.rollout(model.initial_prior(8, generator), actions)
+    return Batch(
+        frames, actions, torch.zeros(8, 9), torch.zeros(8, 9).bool(), torch.ones(8, 9).bool()
+    )
+
+
+def test_the_true_model_predicts_without_error(batch):
+    error = open_loop_error(Rotation(), batch, filtered=3)
+    assert error.shape == (7,)
+    assert error.max() < 1e-10
+
+
+def test_a_biased_model_errs_by_the_bias_it_accumulates(batch):
+    """The bias adds up as sum_j R^j b on top of the filter's own steady part, known in closed form.
+
+    With error e of the filtered state, prediction errs by R^k e + sum_{j<k} R^j b.
+    """
+    model = Rotation(bias=0.2)
+    turn, bias = model.turn.detach(), torch.full((2,), 0.2)
+    error = torch.zeros(2)
+    for _ in range(2):  # two filter steps after the exact first state
+        error = (1 - GAIN) * (turn @ error + bias)
+    expected = []
+    for _ in range(7):
+        error = turn @ error + bias
+        expected.append(error.square().mean())
+    torch.testing.assert_close(
+        open_loop_error(model, batch, filtered=3), torch.stack(expected), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_padded_frames_do_not_count(batch):
+    mask = batch.mask.clone()
+    mask[:4, 5:] = False
+    garbage = batch.observations.clone()
+    garbage[:4, 6:] = 1e3
+    padded = replace(batch, observations=garbage, mask=mask)
+    model = Rotation(bias=0.1)
+    late = slice(3, None)  # horizons at which half of the episodes have ended
+    torch.testing.assert_close(
+        open_loop_error(model, padded, 3)[late], open_loop_error(model, batch[4:], 3)[late]
+    )
+    torch.testing.assert_close(
+        baseline_errors(model, padded, 3)["last_frame"][late],
+        baseline_errors(model, batch[4:], 3)["last_frame"][late],
+    )
+    assert frame_variance(model, padded) < 10
+    assert filter_error(model, padded).max() < 10
+
+
+def test_baselines_are_what_their_names_say(batch):
+    errors = baseline_errors(Rotation(), batch, filtered=4)
+    frames = batch.observations
+    still = (frames[:, 4:] - frames[:, 3:4]).square().mean((0, 2))
+    constant = (frames[:, 4:] - frames.mean((0, 1))).square().mean((0, 2))
+    torch.testing.assert_close(errors["last_frame"], still)
+    torch.testing.assert_close(errors["mean_frame"], constant)
+
+
+def test_variance_is_the_mean_frames_error_over_all_frames(batch):
+    frames = batch.observations.flatten(0, 1)
+    expected = frames.var(0, unbiased=False).mean().item()
+    assert frame_variance(Rotation(), batch) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_filter_that_starts_wrong_halves_its_error_at_every_frame(batch):
+    """From a cold start the model believes zero; each frame corrects by GAIN, R keeps lengths."""
+    start = batch.observations[:, 0].square().mean()
+    expected = start * (1 - GAIN) ** (2 * torch.arange(10.0))
+    torch.testing.assert_close(filter_error(Rotation(), batch), expected, rtol=1e-4, atol=1e-7)

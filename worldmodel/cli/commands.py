@@ -1,0 +1,189 @@
+"""One function per subcommand; its arguments are the flags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+
+import envs  # noqa: F401 (registers the environments that ship)
+from agents.evaluation import compare
+from agents.pathwise import PathwiseConfig, train_policy
+from worldmodel import data
+from worldmodel.cli.files import write_json
+from worldmodel.cli.speed import measure_speed
+from worldmodel.cli.systems import system_of
+from worldmodel.errors import SpecError
+from worldmodel.evaluation.evaluate import evaluate as measure
+from worldmodel.evaluation.figures import write_all
+from worldmodel.models.checkpoint import load
+from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.training.trainer import TrainConfig, Trainer
+
+console = Console()
+
+
+def parse_kwargs(text: str) -> dict[str, Any]:
+    """Read environment arguments given as a JSON object.
+
+    Raises:
+        SpecError: It is not one.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"expected a JSON object, got {text!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise SpecError(f"expected a JSON object, got {text!r}")
+    return value
+
+
+def collect(
+    out: Path,
+    env_id: str = "worldmodel/Pendulum-v0",
+    env_kwargs: str = "{}",
+    process: Literal["uniform", "held", "ornstein-uhlenbeck"] = "uniform",
+    episodes: int = 500,
+    steps: int = 14,
+    test_steps: int = 114,
+    num_envs: int = 100,
+    seed: int = 0,
+) -> None:
+    """Record a real environment under random actions.
+
+    Args:
+        out: Dataset file to write (.npz).
+        env_id: Gymnasium id; "module:id" imports a module first.
+        env_kwargs: Its arguments, as JSON.
+        process: How actions are drawn.
+        episodes: Episodes of each of train, validation and test.
+        steps: Steps per training and validation episode.
+        test_steps: Steps per test episode; more than ``steps``, to measure prediction.
+        num_envs: Environments that run at once.
+        seed: Of everything random.
+    """
+    dataset = data.collect(
+        env_id,
+        parse_kwargs(env_kwargs),
+        data.PROCESSES[process](),
+        data.default_splits(episodes, steps, test_steps),
+        seed=seed,
+        num_envs=num_envs,
+        progress=True,
+    )
+    data.save(dataset, out)
+    console.print(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
+
+
+def train(
+    dataset: Path,
+    run: Path,
+    model: DVBFConfig = DVBFConfig(),  # noqa: B008 (frozen)
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
+    threads: int = 1,
+) -> None:
+    """Train a Deep Variational Bayes Filter; killed and started again, it goes on.
+
+    Args:
+        dataset: File from ``worldmodel collect``.
+        run: Run folder; the model goes to RUN/checkpoint.
+        model: Sizes.
+        config: How to train.
+        threads: Of torch. The models are so small that more than one rarely helps, and another
+            number may change the last bits of the result.
+    """
+    torch.set_num_threads(threads)
+    recorded = data.load(dataset)
+    fresh = DVBF(model, recorded.observation_spec, recorded.action_spec, config.seed)
+    trainer = Trainer(fresh, recorded, config, run)
+    if trainer.update:
+        console.print(f"going on at update {trainer.update} of {config.updates}")
+    trainer.fit()
+    console.print(f"{run}/checkpoint: best at update {trainer.best['update']}")
+
+
+def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
+    """Measure a trained model on the test split and draw the figures.
+
+    Args:
+        run: Run folder or checkpoint; metrics.json and figures are written into it.
+        dataset: File from ``worldmodel collect``.
+        seed: Of the sampled latents.
+    """
+    model, recorded = load(run), data.load(dataset)
+    system = system_of(recorded.provenance.env_id)
+    evaluation = measure(model, recorded, seed, progress=True, targets=system.targets)
+    write_json(run / "metrics.json", evaluation.metrics)
+    write_all(evaluation, model, recorded.test, run, system.unactuated(recorded.provenance))
+    console.print_json(data=evaluation.metrics["bound"])
+    console.print(f"{run}/metrics.json and figures are written")
+
+
+def agent(
+    run: str,
+    env_id: str = "worldmodel/Pendulum-v0",
+    env_kwargs: str = "{}",
+    method: Literal["pathwise", "PPO", "A2C", "SAC", "TD3", "DDPG", "DQN"] = "pathwise",
+    out: Path = Path("runs/agent"),
+    pathwise: PathwiseConfig = PathwiseConfig(),  # noqa: B008 (frozen)
+    timesteps: int = 200_000,
+    episodes: int = 100,
+    steps: int = 100,
+    seed: int = 0,
+) -> None:
+    """Train an agent in the dream and let it act in reality.
+
+    Args:
+        run: Run folder, checkpoint, or the name of a bundled one.
+        env_id: The real environment to act in.
+        env_kwargs: Its arguments, as JSON.
+        method: "pathwise" follows gradients through the model; the others are Stable-Baselines3's.
+        out: Folder for the policy and metrics.json.
+        pathwise: Of the method "pathwise".
+        timesteps: Imagined steps, of the other methods.
+        episodes: Real and imagined episodes to evaluate on.
+        steps: Steps per episode.
+        seed: Of evaluation, and of training with Stable-Baselines3.
+    """
+    torch.set_num_threads(1)
+    model = load(run)
+    out.mkdir(parents=True, exist_ok=True)
+    if method == "pathwise":
+        actor, _ = train_policy(model, pathwise)
+        actor.save(out / "policy.safetensors")
+    else:
+        from agents.sb3 import train_sb3
+
+        actor = train_sb3(model, method, timesteps, max_episode_steps=steps, seed=seed)
+        actor.save(out / f"{method.lower()}.zip")
+    real = data.make_vec(env_id, episodes, parse_kwargs(env_kwargs))
+    system = system_of(env_id)
+    result = compare(actor, model, real, steps, seed, system.task_start(episodes, seed))
+    real.close()
+    metrics = result.metrics() | system.task_metrics(result.real)
+    write_json(out / "metrics.json", metrics)
+    console.print_json(data=metrics)
+
+
+def bench(
+    checkpoint: str = "pendulum",
+    env_id: str = "worldmodel/Pendulum-v0",
+    num_envs: int = 1024,
+    rounds: int = 15,
+    threads: int = 1,
+) -> None:
+    """Measure steps per second: the dream, the real environment, the bare tensor loop.
+
+    Args:
+        checkpoint: Run folder, checkpoint, or the name of a bundled one.
+        env_id: The real environment.
+        num_envs: Environments that step at once.
+        rounds: How often each is timed; medians are reported.
+        threads: Of torch.
+    """
+    torch.set_num_threads(threads)
+    console.print_json(data=measure_speed(load(checkpoint), env_id, num_envs, rounds))
