@@ -24,14 +24,14 @@ class LinearModel(StateSpaceModel):
     """z' = F z + B u + 0.1 w; x = (z_1 everywhere above, z_2 everywhere below)."""
 
     latent_size = noise_size = 2
+    can_terminate = True
+    reward_range = (-4.0, 0.0)
 
     def __init__(self, observation_spec=PIXELS, action_spec=BOX, prior_scale=0.5, drift=1.0):
         super().__init__()
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.config, self.prior_scale = None, prior_scale
         self.support = Support(2, centres=64)
-        self.can_terminate = True
-        self.reward_range = torch.tensor(-4.0), torch.tensor(0.0)
         angle = torch.tensor(0.3)
         rotation = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.F = torch.nn.Parameter(drift * rotation)
@@ -67,6 +67,9 @@ class LinearModel(StateSpaceModel):
         return 4 * (next_state[..., 0] - 1.2)
 
     def terms(self, batch, generator, observed=None, prefix=None):
+        raise AssertionError("the simulator never trains")
+
+    def calibrate(self, batch):
         raise AssertionError("the simulator never trains")
 
     def scale_observations(self, observations):

@@ -58,7 +58,7 @@ def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
     above, below = max(len(colours), 1), len(truth)
     fig = figure(max(3.5 * above, 2.35 * below), 3.2 + 2.6 * bool(below), layout=None)
     top = fig.add_gridspec(
-        1, above, left=0.0, right=0.875, top=1.035, bottom=0.45 if below else 0.0, wspace=0.32
+        1, above, left=0.015, right=0.875, top=1.02, bottom=0.455 if below else 0.04, wspace=0.32
     )
     for i in range(above):
         name = list(colours)[i] if colours else ""
@@ -98,7 +98,7 @@ def latent_walks(
     points, names = _project(np.concatenate([cloud, *(w[0].cpu().numpy() for w in walks.values())]))
     length = one.steps + 1
     fig = figure(7.0, 3.3, layout=None)
-    grid = fig.add_gridspec(1, 2, left=0.0, right=0.9, top=0.93, bottom=0.03, wspace=0.05)
+    grid = fig.add_gridspec(1, 2, left=0.015, right=0.9, top=0.92, bottom=0.05, wspace=0.05)
     colours = ScalarMappable(Normalize(0, one.steps), SEQUENTIAL)
     for i, title in enumerate(walks):
         axes = _space(fig, grid[i], points, names, title)
@@ -144,7 +144,9 @@ def _space(
 ) -> Axes:
     """Empty axes for points, seen from where their shape shows."""
     if points.shape[1] == 2:
-        axes = fig.add_subplot(cell)
+        box = cell.get_position(fig)  # flat axes have their labels outside
+        inset = (0.16 * box.width, 0.16 * box.height, 0.78 * box.width, 0.7 * box.height)
+        axes = fig.add_axes((box.x0 + inset[0], box.y0 + inset[1], *inset[2:]))
         dress(axes, names[0], names[1], title)
         return axes
     axes = fig.add_subplot(cell, projection="3d", computed_zorder=False)
@@ -155,7 +157,11 @@ def _space(
     eye = principal[2] + 0.55 * principal[0] + 0.35 * principal[1]
     eye *= 1 if eye[2] >= 0 else -1
     elevation = np.degrees(np.arctan2(eye[2], np.hypot(eye[0], eye[1])))
-    axes.view_init(float(elevation), float(np.degrees(np.arctan2(eye[1], eye[0]))))
+    azimuth = np.degrees(np.arctan2(eye[1], eye[0]))
+    # In every other quadrant the vertical axis stands at the right, clear of what is at the left.
+    turn = azimuth % 180 if azimuth % 180 > 45 else azimuth % 180 + 180
+    azimuth += np.clip(turn, 105, 165) - turn
+    axes.view_init(float(np.clip(elevation, 15, 40)), float(azimuth))
     axes.set_title(title, fontsize=TEXT, color=INK, y=1.0)
     # Latent units mean nothing by themselves, so the axes have names but no numbers.
     for axis, name in zip((axes.xaxis, axes.yaxis, axes.zaxis), names, strict=True):
@@ -164,7 +170,7 @@ def _space(
         axis.labelpad = -14
         cast(axis3d.Axis, axis).set_pane_color((0.965, 0.967, 0.975, 1.0))
         cast(axis3d.Axis, axis).line.set_color(GREY)
-    axes.set_box_aspect((1, 1, 1), zoom=cast(int, 1.2))  # the stubs take the default 1 for a type
+    axes.set_box_aspect((1, 1, 1), zoom=cast(int, 1.12))  # the stubs take the default 1 for a type
     return axes
 
 

@@ -117,7 +117,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     @abstractmethod
     def scale_observations(
-        self, observations: Shaped[Tensor, "*batch obs"]
+        self, observations: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "*batch size"]:
         """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""
 
@@ -195,7 +195,10 @@ class StateSpaceModel(nn.Module, ABC):
             noise = None
             if generator is not None:
                 noise = torch.randn(
-                    len(state), self.noise_size, generator=generator, device=self.device
+                    (len(state), self.noise_size),
+                    generator=generator,
+                    device=self.device,
+                    dtype=self.dtype,
                 )
             states.append(self.transition(states[-1], actions[:, t], noise))
         return torch.stack(states, 1)
@@ -254,7 +257,8 @@ class StateSpaceModel(nn.Module, ABC):
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
         spec = self.observation_spec
-        if observations.dtype != spec.dtype or tuple(observations.shape[2:]) != spec.shape:
+        fits = observations.dtype == torch.uint8 if spec.pixels else observations.is_floating_point()
+        if not fits or tuple(observations.shape[2:]) != spec.shape:
             raise ShapeError(
                 f"observations must be (B, T + 1, {', '.join(map(str, spec.shape))}) {spec.dtype}, "
                 f"got {tuple(observations.shape)} {observations.dtype}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.types import ActionSpec, ObservationSpec
@@ -42,8 +42,12 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
 
     Raises:
         FileFormatError: ``folder`` holds something that is not a checkpoint.
+        SpecError: The model's class is not registered in ``MODELS``.
     """
-    if folder.exists() and not (folder / "config.json").is_file():
+    names = [name for name, (kind, _) in MODELS.items() if kind is type(model)]
+    if not names:
+        raise SpecError(f"{type(model).__name__} is not among the models {sorted(MODELS)}")
+    if folder.exists() and not _is_checkpoint(folder):
         raise FileFormatError(f"{folder} exists and is not a checkpoint; it is left as it is")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -54,7 +58,7 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
         config = {
             "format": FORMAT,
             "version": VERSION,
-            "model": next(name for name, (kind, _) in MODELS.items() if kind is type(model)),
+            "model": names[0],
             "config": asdict(model.config),
             "observation_spec": asdict(model.observation_spec),
             "action_spec": asdict(model.action_spec),
@@ -113,8 +117,8 @@ def load(folder: str | Path) -> StateSpaceModel:
 def _resolve(folder: str | Path) -> Path:
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
-        previous = candidate.with_name(f".{candidate.name}.previous")
-        if candidate.name and not candidate.exists() and previous.exists():
+        previous = candidate.parent / f".{candidate.name}.previous"
+        if not candidate.exists() and previous.exists():
             previous.rename(candidate)
         if (candidate / "config.json").is_file():
             return candidate
@@ -126,6 +130,14 @@ def _resolve(folder: str | Path) -> Path:
     raise FileNotFoundError(
         f"no checkpoint at {str(folder)!r}: expected a checkpoint folder or one of {names}"
     )
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder, of whatever version and however damaged, is one of ours to replace."""
+    try:
+        return json.loads((folder / "config.json").read_text())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:

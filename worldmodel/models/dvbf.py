@@ -110,11 +110,14 @@ class DVBF(StateSpaceModel):
         self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
         if not self.observation_spec.pixels:
             recorded = batch.observations[batch.frame_mask]
-            self.observation_shift.copy_(recorded.mean(0))
-            self.observation_spread.copy_(recorded.std(0).clamp_min(1e-6))
+            shift, spread = recorded.mean(0), recorded.std(0)
+            self.observation_shift.copy_(shift)
+            varies = spread > 1e-6 * (1 + shift.abs())
+            # A component that never varied keeps its unit, lest its first change look enormous.
+            self.observation_spread.copy_(torch.where(varies, spread, 1.0))
 
     def scale_observations(
-        self, observations: Shaped[Tensor, "*batch obs"]
+        self, observations: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "*batch size"]:
         """Flat observations in [0, 1] (pixels) or standardised (vectors)."""
         lead = observations.ndim - len(self.observation_spec.shape)
@@ -143,8 +146,10 @@ class DVBF(StateSpaceModel):
 
     def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """z_1 = f(w_1), w_1 standard normal."""
-        code = torch.randn(n, self.latent_size, generator=generator, device=self.device)
-        return self.initial_network.to_state(code)
+        return self.initial_network.to_state(self._draw((n, self.latent_size), generator))
+
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
 
     def update(
         self,
@@ -211,16 +216,20 @@ class DVBF(StateSpaceModel):
         prefix: int | None = None,
     ) -> Terms:
         """Terms of eq. 11 from one sample of the posterior; see the base class."""
-        frames = self.scale_observations(batch.observations)
-        actions = self._scale_actions(batch.actions)
         frame_mask = batch.frame_mask
+        # What stands in the padding may be anything, NaN too, which no product with a mask removes.
+        blank = (~frame_mask).unsqueeze(2)
+        frames = self.scale_observations(batch.observations).masked_fill(blank, 0)
+        actions = self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0)
         observed = frame_mask if observed is None else observed & frame_mask
         prefix = batch.steps + 1 if prefix is None else prefix
-        code, code_scale = self.initial_network(frames[:, :prefix], actions[:, : prefix - 1])
-        draws = torch.randn(
-            batch.steps + 1, len(batch), self.noise_size, generator=generator, device=self.device
+        code, code_scale = self.initial_network(
+            frames[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
         )
-        start = self.initial_network.to_state(code + code_scale * draws[0])
+        shape = (batch.steps + 1, len(batch), self.noise_size)
+        draws = self._draw(shape, generator)
+        first = torch.where(observed[:, :1], code + code_scale * draws[0], draws[0])
+        start = self.initial_network.to_state(first)
         states, means, scales = self._infer(frames, actions, start, draws, observed, generator)
         means = torch.cat([code.unsqueeze(1), means], 1)
         scales = torch.cat([code_scale.unsqueeze(1), scales], 1)
@@ -266,7 +275,8 @@ class DVBF(StateSpaceModel):
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
-        return self.reward_head.log_prob(predicted, batch.rewards) * batch.mask
+        recorded = batch.rewards.masked_fill(~batch.mask, 0)
+        return self.reward_head.log_prob(predicted, recorded) * batch.mask
 
     def _termination_terms(self, states: Tensor, batch: Batch) -> Tensor:
         if not self.can_terminate:

@@ -8,8 +8,9 @@ on a live system.
 
 from __future__ import annotations
 
+import os
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.models.networks import mlp, positive
@@ -35,16 +36,31 @@ class InitialNetwork(nn.Module):
             recurrent + action_size, recurrent, batch_first=True, bidirectional=True
         )
         self.code = nn.Linear(2 * recurrent, 2 * latent_size)
-        self.to_state = mlp(latent_size, hidden, latent_size)
+        self.residual = mlp(latent_size, hidden, latent_size)
+        if os.environ.get('ZI'):
+            nn.init.zeros_(self.residual[-1].weight)
+            nn.init.zeros_(self.residual[-1].bias)
 
     def forward(
         self,
         observations: Float[Tensor, "batch frames size"],
         actions: Float[Tensor, "batch steps act"],
+        mask: Bool[Tensor, "batch frames"] | None = None,
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """Mean and scale of w_1. The last frame has no action yet: zeros stand in for it."""
+        """Mean and scale of w_1. The last frame has no action yet: zeros stand in for it.
+
+        ``mask`` is False on padding, which has no influence; actions must be zero there.
+        """
         features = self.frame(observations).relu()
         inputs = torch.cat([features, nn.functional.pad(actions, (0, 0, 0, 1))], 2)
+        if mask is not None and not mask.all():
+            inputs = nn.utils.rnn.pack_padded_sequence(
+                inputs, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
+            )
         _, last = self.recurrent(inputs)
         mean, raw = self.code(torch.cat([last[0], last[1]], 1)).chunk(2, 1)
         return mean, positive(raw)
+
+    def to_state(self, code: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """z_1 from w_1."""
+        return code + self.residual(code)

@@ -61,9 +61,8 @@ class Dynamics:
     def __init__(self, model: StateSpaceModel) -> None:
         self.model = model.eval()
         self._cover = model.support.cover()
-        self._can_terminate = bool(getattr(model, "can_terminate", True))
-        least, greatest = getattr(model, "reward_range", None) or (-math.inf, math.inf)
-        self._least, self._greatest = float(least), float(greatest)
+        self._can_terminate = model.can_terminate
+        self._least, self._greatest = model.reward_range
 
     def step(
         self,
@@ -87,7 +86,7 @@ class Dynamics:
             terminated = torch.zeros_like(inside)
         return Step(next_state, reward, terminated, inside)
 
-    def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
+    def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the data's support; False where not finite."""
         return self._cover.contains(state)
 

@@ -1,0 +1,10 @@
+"""What every test shares; helpers that are no fixtures are in the modules beside this one."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tiny tensors gain nothing from threads, and one thread makes sums repeat bit for bit."""
+    torch.set_num_threads(1)

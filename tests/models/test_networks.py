@@ -1,0 +1,91 @@
+import torch
+from small import generator
+from torch.distributions import Independent, Normal, kl_divergence
+
+from worldmodel.models.dvbf import _push_forward
+from worldmodel.models.emission import GaussianEmission
+from worldmodel.models.networks import normal_entropy, positive, standard_normal_kl
+from worldmodel.models.reward import RewardHead, TerminationHead
+
+
+def gaussians():
+    g = generator()
+    return 2 * torch.randn(4, 5, 3, generator=g), torch.rand(4, 5, 3, generator=g) * 3 + 0.01
+
+
+def test_the_kl_is_that_of_torch():
+    mean, scale = gaussians()
+    prior = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+    expected = kl_divergence(Independent(Normal(mean, scale), 1), prior.expand((4, 5)))
+    torch.testing.assert_close(standard_normal_kl(mean, scale), expected)
+
+
+def test_the_kl_is_zero_only_at_the_prior():
+    zero = standard_normal_kl(torch.zeros(3), torch.ones(3))
+    assert zero == 0
+    assert (standard_normal_kl(*gaussians()) > 0).all()
+
+
+def test_the_entropy_is_that_of_torch():
+    mean, scale = gaussians()
+    expected = Independent(Normal(mean, scale), 1).entropy()
+    torch.testing.assert_close(normal_entropy(scale), expected)
+
+
+def test_scales_stay_positive_for_any_input():
+    raw = torch.tensor([-1e4, -30.0, 0.0, 30.0, 1e4])
+    scale = positive(raw)
+    assert (scale > 0).all() and torch.isfinite(scale.log()).all()
+    assert (scale.diff()[1:] > 0).all()
+
+
+def test_emission_likelihood_from_the_squared_error_is_the_gaussians():
+    emission = GaussianEmission(3, 7, 5)
+    state, seen = torch.randn(4, 6, 3), torch.randn(4, 6, 7)
+    with torch.no_grad():
+        emission.log_scale.fill_(-0.7)
+    expected = emission(state).log_prob(seen).sum(-1)
+    torch.testing.assert_close(emission.log_likelihood(emission.squared_error(state, seen)), expected)
+
+
+def test_reward_likelihood_is_that_of_a_normal_in_standard_units():
+    head = RewardHead(3, 2, 4)
+    rewards = 40 + 5 * torch.randn(50, generator=generator())
+    head.calibrate(rewards)
+    with torch.no_grad():
+        head.log_scale.fill_(-0.4)
+    predicted = rewards + 1
+    spread = rewards.std(correction=0)
+    units = (predicted - rewards.mean()) / spread, (rewards - rewards.mean()) / spread
+    expected = Normal(units[0], torch.tensor(-0.4).exp()).log_prob(units[1])
+    torch.testing.assert_close(head.log_prob(predicted, rewards), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_constant_reward_is_predicted_near_itself():
+    head = RewardHead(3, 2, 4)
+    head.calibrate(torch.full((9,), -7.0))
+    predicted = head(torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3))
+    assert torch.isfinite(predicted).all() and (predicted + 7).abs().max() < 5
+    assert head.least == head.greatest == -7
+
+
+def test_termination_is_impossible_until_one_was_seen():
+    head = TerminationHead(3, 4)
+    state = 100 * torch.randn(50, 3, generator=generator())
+    assert (head(state).sigmoid() < 1e-9).all()
+    head.seen.fill_(True)
+    ended = torch.rand(50, generator=generator()) < 0.5
+    chance = head(state).sigmoid()
+    expected = torch.where(ended, chance, 1 - chance)
+    torch.testing.assert_close(head.log_prob(state, ended).exp(), expected)
+
+
+def test_a_belief_is_pushed_exactly_through_a_linear_map():
+    g = generator()
+    mean, scale = torch.randn(4, 3, generator=g), torch.rand(4, 3, generator=g) + 0.1
+    matrix, shift = torch.randn(3, 3, generator=g), torch.randn(3, generator=g)
+    pushed = _push_forward(lambda z: z @ matrix.T + shift, mean, scale)
+    torch.testing.assert_close(pushed.mean, mean @ matrix.T + shift)
+    covariance = matrix @ torch.diag_embed(scale.square()) @ matrix.T
+    expected = covariance.diagonal(dim1=1, dim2=2).sqrt()
+    torch.testing.assert_close(pushed.scale, expected)

@@ -1,0 +1,117 @@
+import pytest
+import torch
+from small import BOX, VECTOR, generator, tiny_config
+from torch.distributions import Normal
+
+from worldmodel.errors import SpecError
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.transition import LocallyLinear, MLPTransition
+
+
+def locally_linear(seed=0, init_scale=0.3):
+    return LocallyLinear(3, 2, 3, 4, 6, init_scale, generator(seed))
+
+
+def inputs(batch=5, seed=1):
+    g = generator(seed)
+    return (
+        torch.randn(batch, 3, generator=g),
+        torch.randn(batch, 2, generator=g),
+        torch.randn(batch, 3, generator=g),
+    )
+
+
+def mixing_weights(transition, state, action, noise):
+    """Read off by setting one base matrix at a time to the identity on the noise."""
+    columns = []
+    for m in range(len(transition.mean)):
+        weights = torch.zeros_like(transition.mean)
+        weights[m, -3:] = torch.eye(3)
+        columns.append((transition(state, action, noise, weights) - state)[:, :1] / noise[:, :1])
+    return torch.cat(columns, 1)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_next_state_is_the_mixture_of_the_base_matrices(drawn):
+    transition = locally_linear()
+    state, action, noise = inputs()
+    weights = transition.draw(generator()) if drawn else None
+    base = transition.mean if weights is None else weights
+    alpha = mixing_weights(transition, state, action, noise)
+    a, b, c = (torch.einsum("bm,mio->bio", alpha, part) for part in base.split([3, 2, 3], 1))
+    expected = (
+        state
+        + torch.einsum("bio,bi->bo", a, state)
+        + torch.einsum("bio,bi->bo", b, action)
+        + torch.einsum("bio,bi->bo", c, noise)
+    )
+    actual = transition(state, action, noise, weights)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_mixing_weights_are_a_distribution_that_depends_on_the_state_and_not_on_the_noise():
+    transition = locally_linear()
+    state, action, noise = inputs()
+    alpha = mixing_weights(transition, state, action, noise)
+    assert (alpha > 0).all()
+    torch.testing.assert_close(alpha.sum(1), torch.ones(5))
+    other = mixing_weights(transition, state, action, noise + 1)
+    torch.testing.assert_close(alpha, other, atol=1e-4, rtol=1e-4)
+    assert (alpha[0] - alpha[1]).abs().max() > 1e-3
+
+
+def test_the_draw_is_the_posterior():
+    transition = locally_linear()
+    with torch.no_grad():
+        transition.log_scale.fill_(-0.5)
+    g = generator()
+    draws = torch.stack([transition.draw(g) for _ in range(2000)])
+    z = (draws.mean(0) - transition.mean) / (torch.tensor(-0.5).exp() / 2000**0.5)
+    assert z.abs().max() < 4.5
+    assert abs((draws - transition.mean).std() - torch.tensor(-0.5).exp()) < 0.01
+
+
+def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
+    transition = locally_linear()
+    g = generator(2)
+    with torch.no_grad():
+        transition.log_scale.uniform_(-3, -1, generator=g)
+    posterior = Normal(transition.mean, transition.log_scale.exp())
+    optimal = (posterior.mean.square() + posterior.variance).mean().sqrt()
+
+    def sampled(prior_scale):
+        v = posterior.mean + posterior.stddev * torch.randn(4000, *posterior.mean.shape, generator=g)
+        ratios = posterior.log_prob(v) - Normal(0.0, prior_scale).log_prob(v)
+        return ratios.flatten(1).sum(1)
+
+    with torch.no_grad():
+        ratios = sampled(optimal)
+        error = 4 * ratios.std() / len(ratios) ** 0.5
+        assert abs(ratios.mean() - transition.weight_kl()) < error
+        for factor in (0.8, 1.25):
+            assert sampled(factor * optimal).mean() > transition.weight_kl() + error
+
+
+def test_the_residual_form_starts_near_the_identity():
+    state, action, noise = inputs()
+    for transition in (locally_linear(init_scale=1e-4), MLPTransition(3, 2, 3, 6, 1e-4)):
+        torch.testing.assert_close(transition(state, action, noise), state, atol=2e-3, rtol=0)
+
+
+def test_the_mlp_is_affine_in_the_noise_and_free_of_weight_cost():
+    transition = MLPTransition(3, 2, 3, 6, 1.0)
+    state, action, noise = inputs()
+    zero = torch.zeros_like(noise)
+    still = transition(state, action, zero)
+    once = transition(state, action, noise) - still
+    twice = transition(state, action, 2 * noise) - still
+    assert once.abs().max() > 0.01
+    torch.testing.assert_close(twice, 2 * once)
+    assert transition.weight_kl() == 0 and transition.draw(generator()) is None
+
+
+def test_unknown_transition_is_refused():
+    config = tiny_config()
+    object.__setattr__(config, "transition", "spline")  # as a config.json could
+    with pytest.raises(SpecError, match="'spline'"):
+        DVBF(config, VECTOR, BOX)
