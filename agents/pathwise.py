@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.dynamics import Dynamics
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,10 @@ class PathwiseConfig:
         discount: Of rewards, per step.
         learning_rate: Of Adam; decays linearly to a tenth.
         clip_norm: Greatest norm of the gradient.
+        astray_cost: Reward lost per step and radius of distance outside the data's support.
+        give_up: Distance, in radii from the nearest centre, at which a trajectory ends.
+        noise_scale: Factor on the process noise; 0 is the dream's mean, in which gradients are
+            least noisy.
         hidden: Units of each of the policy's two hidden layers.
         seed: Of initial weights, start states and process noise.
     """
@@ -47,6 +50,9 @@ class PathwiseConfig:
     discount: float = 0.99
     learning_rate: float = 5e-3
     clip_norm: float = 1.0
+    astray_cost: float = 3.0
+    give_up: float = 2.0
+    noise_scale: float = 0.0
     hidden: int = 64
     seed: int = 0
 
@@ -122,7 +128,9 @@ class Policy(nn.Module):
             boxes = (weights[name] for name in ("shift", "spread", "low", "high"))
             policy = cls(*boxes, hidden=int(metadata["hidden"]))
             policy.load_state_dict(weights)
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except FileFormatError:
+            raise
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
         return policy.eval()
 
@@ -133,8 +141,9 @@ def train_policy(
     """Train a policy in the dream alone.
 
     Trajectories start at states of the training data. Past the end of an imagined episode
-    (terminated) nothing is earned; outside the data's support every step earns the worst reward
-    recorded, so that no policy is drawn to where the model guesses.
+    (terminated) nothing is earned. Outside the data's support distance costs, and its gradient leads
+    back; too far outside the trajectory is given up and every further step earns the worst reward
+    recorded. So no policy is drawn to where the model guesses.
 
     Args:
         model: With a fitted support and a continuous action space.
@@ -158,10 +167,9 @@ def train_policy(
     policy = _build(model, config)
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.updates)
-    dynamics = Dynamics(model)
     history = []
     for _ in track(range(config.updates), "agent", disable=not progress):
-        rewards = imagined_rewards(dynamics, policy, config, generator)
+        rewards = imagined_rewards(model, policy, config, generator)
         discount = config.discount ** torch.arange(config.horizon, device=model.device)
         loss = -(rewards * discount).sum(1).mean()
         optimizer.zero_grad()
@@ -174,27 +182,31 @@ def train_policy(
 
 
 def imagined_rewards(
-    dynamics: Dynamics, policy: Policy, config: PathwiseConfig, generator: torch.Generator
+    model: StateSpaceModel, policy: Policy, config: PathwiseConfig, generator: torch.Generator
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
-    model = dynamics.model
-    known, worst = model.support.states, model.reward_range[0]
-    index = torch.randint(
-        len(known), (config.batch_size,), generator=generator, device=model.device
-    )
-    state = known[index]
-    alive = torch.ones(config.batch_size, device=model.device)
-    inside = torch.ones_like(alive, dtype=torch.bool)
+    size = config.batch_size
+    known, device = model.support.states, model.device
+    least, greatest = model.reward_range
+    state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
+    going, lost = (torch.full((size,), flag, device=device) for flag in (True, False))
     rewards = []
     for _ in range(config.horizon):
-        noise = torch.randn(
-            config.batch_size, model.noise_size, generator=generator, device=model.device
-        )
-        step = dynamics.step(state, policy(state), noise)
-        inside = inside & step.inside
-        rewards.append(alive * torch.where(inside, step.reward, worst))
-        alive = alive * (~step.terminated).to(alive.dtype)
-        state = torch.where(inside.unsqueeze(1), step.next_state, state.detach())
+        noise = torch.randn(size, model.noise_size, generator=generator, device=device)
+        noise = config.noise_scale * noise
+        action = policy(state)
+        arrived = model.transition(state, action, noise)
+        distance = model.support.distance(arrived)
+        lost = lost | (going & ~(distance < config.give_up))
+        reward = model.reward(state, action, arrived).clamp(least, greatest)
+        reward = reward - config.astray_cost * (distance - 1).clamp_min(0)
+        rewards.append(torch.where(lost, least, torch.where(going, reward, 0.0)))
+        going = going & ~lost
+        if model.can_terminate:
+            going = going & (model.termination(arrived) <= 0)
+        # A state that is given up stands still, so that none runs off to infinity and back
+        # through the gradient.
+        state = torch.where(going.unsqueeze(1), arrived, state.detach())
     return torch.stack(rewards, 1)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Whatever can act: a ``Policy`` of ours, or any Stable-Baselines3 algorithm."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
+from rich.progress import Progress
 
 from worldmodel.errors import SpecError, require_extra
 from worldmodel.models.base import StateSpaceModel
@@ -43,23 +44,26 @@ class LatentVecEnv(VecEnv):
         max_episode_steps: int = 200,
         noise: bool = True,
     ) -> None:
+        spec = model.observation_spec
+        self.render_mode = "rgb_array" if spec.pixels and spec.shape[2] in (1, 3) else None
         self.env = LatentVectorEnv.from_model(
             model,
             num_envs=num_envs,
             max_episode_steps=max_episode_steps,
             autoreset_mode=AutoresetMode.SAME_STEP,
             noise=noise,
-            render_mode="rgb_array",
+            render_mode=self.render_mode,
         )
-        self.render_mode = "rgb_array"
         self._actions = np.zeros(())
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 
     def reset(self) -> np.ndarray:
-        """Start all episodes, with the seed that ``seed`` left, if any."""
-        seed = self._seeds[0]
+        """Start all episodes, with what ``seed`` and ``set_options`` left, if anything."""
+        seed, options = self._seeds[0], self._options
         self._reset_seeds()
-        observations, infos = self.env.reset(seed=seed)
+        self._reset_options()
+        stacked = {key: np.stack([o[key] for o in options]) for key in options[0]}
+        observations, infos = self.env.reset(seed=seed, options=stacked)
         self.reset_infos = [
             {"outside_support": bool(outside)} for outside in infos["outside_support"]
         ]
@@ -92,8 +96,7 @@ class LatentVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The attribute of the vector environment, once per index."""
-        source = self if hasattr(self, attr_name) else self.env
-        return [getattr(source, attr_name)] * len(list(self._get_indices(indices)))
+        return [getattr(self._owner(attr_name), attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute, of all dreams at once only.
@@ -103,7 +106,7 @@ class LatentVecEnv(VecEnv):
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise SpecError(f"all dreams share {attr_name!r}; cannot set it for {indices} only")
-        setattr(self.env, attr_name, value)
+        setattr(self._owner(attr_name), attr_name, value)
 
     def env_method(
         self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
@@ -115,6 +118,9 @@ class LatentVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """Never wrapped."""
         return [False] * len(list(self._get_indices(indices)))
+
+    def _owner(self, attr_name: str) -> LatentVecEnv | LatentVectorEnv:
+        return self if hasattr(self, attr_name) else self.env
 
     def _get_indices(self, indices: Any) -> Iterable[int]:
         return super()._get_indices(indices)
@@ -155,4 +161,12 @@ def train_sb3(
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy", env, seed=seed, device="cpu", **hyperparameters
     )
-    return learner.learn(timesteps, progress_bar=progress)
+    # Not SB3's own bar, which needs a package that the extra does not bring.
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("agent", total=timesteps)
+
+        def advance(*_: Any) -> bool:
+            bar.update(task, completed=learner.num_timesteps)
+            return True
+
+        return learner.learn(timesteps, callback=advance)

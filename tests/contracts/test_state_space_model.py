@@ -89,7 +89,9 @@ def test_the_same_seed_makes_the_same_model_and_leaves_the_global_one_alone(case
     first.terms(batch, generator())
     assert torch.equal(torch.get_rng_state(), before)
     pairs = zip(first.parameters(), second.parameters(), other.parameters(), strict=True)
-    same, different = zip(*((torch.equal(a, b), torch.equal(a, c)) for a, b, c in pairs), strict=True)
+    same, different = zip(
+        *((torch.equal(a, b), torch.equal(a, c)) for a, b, c in pairs), strict=True
+    )
     assert all(same) and not all(different)
 
 
@@ -247,7 +249,7 @@ def test_arrays_that_do_not_fit_are_refused(case):
         (frames, actions[:2]),
         (frames, actions[:, 0]),
     ):
-        with pytest.raises(ShapeError, match="got|need"):
+        with pytest.raises(ShapeError, match=r"got|need"):
             model.filter(*bad)
     state = model.filter(frames, actions)[:, 0]
     for bad in (

@@ -53,7 +53,12 @@ def test_a_loaded_model_dreams_and_filters_identically(tmp_path, observations, a
 
 
 def test_the_folder_is_complete_readable_and_alone(saved):
-    assert sorted(os.listdir(saved)) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+    assert sorted(os.listdir(saved)) == [
+        "README.md",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+    ]
     assert os.listdir(saved.parent) == ["checkpoint"]
     assert json.loads((saved / "metrics.json").read_text())["r2"]["sin"] == 0.5
     card = (saved / "README.md").read_text()

@@ -45,7 +45,9 @@ def test_emission_likelihood_from_the_squared_error_is_the_gaussians():
     with torch.no_grad():
         emission.log_scale.fill_(-0.7)
     expected = emission(state).log_prob(seen).sum(-1)
-    torch.testing.assert_close(emission.log_likelihood(emission.squared_error(state, seen)), expected)
+    torch.testing.assert_close(
+        emission.log_likelihood(emission.squared_error(state, seen)), expected
+    )
 
 
 def test_reward_likelihood_is_that_of_a_normal_in_standard_units():

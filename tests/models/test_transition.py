@@ -7,9 +7,11 @@ from worldmodel.errors import SpecError
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.transition import LocallyLinear, MLPTransition
 
+LEAK = 0.3
 
-def locally_linear(seed=0, init_scale=0.3):
-    return LocallyLinear(3, 2, 3, 4, 6, init_scale, generator(seed))
+
+def locally_linear(seed=0, init_scale=0.3, leak=LEAK):
+    return LocallyLinear(3, 2, 3, 4, 6, init_scale, leak, generator(seed))
 
 
 def inputs(batch=5, seed=1):
@@ -26,8 +28,9 @@ def mixing_weights(transition, state, action, noise):
     columns = []
     for m in range(len(transition.mean)):
         weights = torch.zeros_like(transition.mean)
-        weights[m, -3:] = torch.eye(3)
-        columns.append((transition(state, action, noise, weights) - state)[:, :1] / noise[:, :1])
+        weights[m, 5:8] = torch.eye(3)
+        added = transition(state, action, noise, weights) - (1 - LEAK) * state
+        columns.append(added[:, :1] / noise[:, :1])
     return torch.cat(columns, 1)
 
 
@@ -38,12 +41,14 @@ def test_next_state_is_the_mixture_of_the_base_matrices(drawn):
     weights = transition.draw(generator()) if drawn else None
     base = transition.mean if weights is None else weights
     alpha = mixing_weights(transition, state, action, noise)
-    a, b, c = (torch.einsum("bm,mio->bio", alpha, part) for part in base.split([3, 2, 3], 1))
+    parts = base.split([3, 2, 3, 1], 1)
+    a, b, c, d = (torch.einsum("bm,mio->bio", alpha, part) for part in parts)
     expected = (
-        state
+        (1 - LEAK) * state
         + torch.einsum("bio,bi->bo", a, state)
         + torch.einsum("bio,bi->bo", b, action)
         + torch.einsum("bio,bi->bo", c, noise)
+        + d.squeeze(1)
     )
     actual = transition(state, action, noise, weights)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
@@ -80,7 +85,9 @@ def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
     optimal = (posterior.mean.square() + posterior.variance).mean().sqrt()
 
     def sampled(prior_scale):
-        v = posterior.mean + posterior.stddev * torch.randn(4000, *posterior.mean.shape, generator=g)
+        v = posterior.mean + posterior.stddev * torch.randn(
+            4000, *posterior.mean.shape, generator=g
+        )
         ratios = posterior.log_prob(v) - Normal(0.0, prior_scale).log_prob(v)
         return ratios.flatten(1).sum(1)
 
@@ -92,14 +99,16 @@ def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
             assert sampled(factor * optimal).mean() > transition.weight_kl() + error
 
 
-def test_the_residual_form_starts_near_the_identity():
+@pytest.mark.parametrize("leak", [0.0, 0.4])
+def test_without_weights_all_that_happens_is_the_leak(leak):
     state, action, noise = inputs()
-    for transition in (locally_linear(init_scale=1e-4), MLPTransition(3, 2, 3, 6, 1e-4)):
-        torch.testing.assert_close(transition(state, action, noise), state, atol=2e-3, rtol=0)
+    for transition in (locally_linear(0, 1e-4, leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
+        after = transition(state, action, noise)
+        torch.testing.assert_close(after, (1 - leak) * state, atol=2e-3, rtol=0)
 
 
 def test_the_mlp_is_affine_in_the_noise_and_free_of_weight_cost():
-    transition = MLPTransition(3, 2, 3, 6, 1.0)
+    transition = MLPTransition(3, 2, 3, 6, 1.0, LEAK)
     state, action, noise = inputs()
     zero = torch.zeros_like(noise)
     still = transition(state, action, zero)

@@ -257,7 +257,8 @@ class StateSpaceModel(nn.Module, ABC):
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
         spec = self.observation_spec
-        fits = observations.dtype == torch.uint8 if spec.pixels else observations.is_floating_point()
+        is_float = observations.is_floating_point()
+        fits = observations.dtype == torch.uint8 if spec.pixels else is_float
         if not fits or tuple(observations.shape[2:]) != spec.shape:
             raise ShapeError(
                 f"observations must be (B, T + 1, {', '.join(map(str, spec.shape))}) {spec.dtype}, "

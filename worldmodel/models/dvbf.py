@@ -36,8 +36,10 @@ class DVBFConfig:
         transition: "locally-linear" (DVBF-LL) or "mlp".
         base_matrices: Number of base matrices of the locally linear transition.
         mixing_hidden: Hidden units of the network that mixes them.
-        transition_init: Scale of the transition's initial departure from the identity.
-        hidden: Hidden units of emission, recognition and initial transition.
+        transition_init: Scale of the transition's initial weights.
+        leak: Share of the state that is forgotten per step unless the data object; it keeps long
+            dreams from diverging. See ``models/transition.py``.
+        hidden: Hidden units of emission and recognition.
         recurrent: Hidden units of each direction of the initial network.
         head_hidden: Hidden units of reward and termination heads.
     """
@@ -45,8 +47,9 @@ class DVBFConfig:
     latent_size: int = 3
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
     base_matrices: int = 16
-    mixing_hidden: int = 64
-    transition_init: float = 0.01
+    mixing_hidden: int = 32
+    transition_init: float = 0.1
+    leak: float = 0.2
     hidden: int = 128
     recurrent: int = 64
     head_hidden: int = 64
@@ -78,7 +81,7 @@ class DVBF(StateSpaceModel):
         # torch.nn initialises from the global generator only: fork it, so that none but us notice.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.initial_network = InitialNetwork(observed, act, latent, config.recurrent, hidden)
+            self.initial_network = InitialNetwork(observed, act, latent, config.recurrent)
             self.recognition = Recognition(observed, latent, act, latent, hidden)
             self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
             self.emission = GaussianEmission(latent, observed, hidden)
@@ -97,10 +100,10 @@ class DVBF(StateSpaceModel):
         sizes = (c.latent_size, self.action_spec.size, c.latent_size)
         if c.transition == "locally-linear":
             return LocallyLinear(
-                *sizes, c.base_matrices, c.mixing_hidden, c.transition_init, generator
+                *sizes, c.base_matrices, c.mixing_hidden, c.transition_init, c.leak, generator
             )
         if c.transition == "mlp":
-            return MLPTransition(*sizes, c.hidden, c.transition_init)
+            return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak)
         raise SpecError(f"transition must be 'locally-linear' or 'mlp', got {c.transition!r}")
 
     @torch.no_grad()
@@ -138,15 +141,16 @@ class DVBF(StateSpaceModel):
         observations: Shaped[Tensor, "batch frames *obs"],
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
-        """Belief over the state at the first frame; its scale by central differences in w_1."""
-        mean, scale = self.initial_network(
-            self.scale_observations(observations), self._scale_actions(actions)
+        """Belief over the state at the first frame."""
+        return Belief(
+            *self.initial_network(
+                self.scale_observations(observations), self._scale_actions(actions)
+            )
         )
-        return _push_forward(self.initial_network.to_state, mean, scale)
 
     def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
-        """z_1 = f(w_1), w_1 standard normal."""
-        return self.initial_network.to_state(self._draw((n, self.latent_size), generator))
+        """z_1, standard normal."""
+        return self._draw((n, self.latent_size), generator)
 
     def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
@@ -223,16 +227,15 @@ class DVBF(StateSpaceModel):
         actions = self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0)
         observed = frame_mask if observed is None else observed & frame_mask
         prefix = batch.steps + 1 if prefix is None else prefix
-        code, code_scale = self.initial_network(
+        mean, scale = self.initial_network(
             frames[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
         )
         shape = (batch.steps + 1, len(batch), self.noise_size)
         draws = self._draw(shape, generator)
-        first = torch.where(observed[:, :1], code + code_scale * draws[0], draws[0])
-        start = self.initial_network.to_state(first)
+        start = torch.where(observed[:, :1], mean + scale * draws[0], draws[0])
         states, means, scales = self._infer(frames, actions, start, draws, observed, generator)
-        means = torch.cat([code.unsqueeze(1), means], 1)
-        scales = torch.cat([code_scale.unsqueeze(1), scales], 1)
+        means = torch.cat([mean.unsqueeze(1), means], 1)
+        scales = torch.cat([scale.unsqueeze(1), scales], 1)
         distortion = self.emission.squared_error(states, frames)
         return Terms(
             states=states,

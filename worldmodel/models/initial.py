@@ -1,45 +1,40 @@
 """Initial network: the belief over the first state from one or more leading frames.
 
-Source: Karl et al. 2017, appendix B.3, a bidirectional recurrent network over the frames and then
-an "initial transition" from its code w_1 to z_1. Differs: gated units over an embedding of each
-frame, actions as further inputs, and any number of frames from one on, so that a filter can start
-on a live system.
+Source: Karl et al. 2017, appendix B.3, a bidirectional recurrent network over the frames. Differs:
+gated units over an embedding of each frame, actions as further inputs, and any number of frames
+from one on, so that a filter can start on a live system. The paper's "initial transition", a
+network from a code w_1 to z_1, is the identity here: the standard normal prior then holds for the
+state itself and keeps the latent space round, where a network may bend it into any shape.
 """
 
 from __future__ import annotations
 
-import os
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import mlp, positive
+from worldmodel.models.networks import positive
 
 
 class InitialNetwork(nn.Module):
-    """q(w_1 | x_{1:K}, u_{1:K-1}) and the map from w_1 to z_1.
+    """q(z_1 | x_{1:K}, u_{1:K-1}), a diagonal Gaussian.
 
     Args:
         observation_size: Scalars in one flat observation.
         action_size: Components of one action.
-        latent_size: Dimensions of w_1 and of z_1.
+        latent_size: Dimensions of the state.
         recurrent: Hidden units of each direction.
-        hidden: Hidden units of the initial transition.
     """
 
     def __init__(
-        self, observation_size: int, action_size: int, latent_size: int, recurrent: int, hidden: int
+        self, observation_size: int, action_size: int, latent_size: int, recurrent: int
     ) -> None:
         super().__init__()
         self.frame = nn.Linear(observation_size, recurrent)
         self.recurrent = nn.GRU(
             recurrent + action_size, recurrent, batch_first=True, bidirectional=True
         )
-        self.code = nn.Linear(2 * recurrent, 2 * latent_size)
-        self.residual = mlp(latent_size, hidden, latent_size)
-        if os.environ.get('ZI'):
-            nn.init.zeros_(self.residual[-1].weight)
-            nn.init.zeros_(self.residual[-1].bias)
+        self.state = nn.Linear(2 * recurrent, 2 * latent_size)
 
     def forward(
         self,
@@ -47,7 +42,7 @@ class InitialNetwork(nn.Module):
         actions: Float[Tensor, "batch steps act"],
         mask: Bool[Tensor, "batch frames"] | None = None,
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """Mean and scale of w_1. The last frame has no action yet: zeros stand in for it.
+        """Mean and scale of z_1. The last frame has no action yet: zeros stand in for it.
 
         ``mask`` is False on padding, which has no influence; actions must be zero there.
         """
@@ -58,9 +53,5 @@ class InitialNetwork(nn.Module):
                 inputs, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
             )
         _, last = self.recurrent(inputs)
-        mean, raw = self.code(torch.cat([last[0], last[1]], 1)).chunk(2, 1)
+        mean, raw = self.state(torch.cat([last[0], last[1]], 1)).chunk(2, 1)
         return mean, positive(raw)
-
-    def to_state(self, code: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
-        """z_1 from w_1."""
-        return code + self.residual(code)

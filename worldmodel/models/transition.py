@@ -14,10 +14,6 @@ from torch import Tensor, nn
 
 from worldmodel.models.networks import mlp
 
-import os
-
-LEAK = float(os.environ.get("LEAK", "0"))
-
 
 class Transition(nn.Module, ABC):
     """What a transition owes. Actions arrive scaled to [-1, 1]."""
@@ -42,12 +38,17 @@ class Transition(nn.Module, ABC):
 
 
 class LocallyLinear(Transition):
-    """z' = z + A z + B u + C w with A, B, C mixed from base matrices (Karl et al. 2017, eq. 12).
+    """z' = (1 - leak) z + A z + B u + C w + d, with A, B, C, d mixed from base matrices.
 
-    The mixing weights are a softmax over a network of (z, u), shared by the three matrices. The
-    base matrices v have a diagonal Gaussian posterior; their isotropic Gaussian prior N(0, s^2) is
-    estimated along with it (empirical Bayes), whose optimum s^2 = E_q[mean of v^2] is closed form.
-    Differs from the paper: the residual form, as in the authors' own code.
+    The mixing weights are a softmax over a network of (z, u), shared by the four. The base matrices
+    v have a diagonal Gaussian posterior; their isotropic Gaussian prior N(0, s^2) is estimated
+    along with it (empirical Bayes), whose optimum s^2 = E_q[mean of v^2] is closed form.
+
+    Source: Karl et al. 2017, eq. 12. Differs: the residual form, as in the authors' own code; the
+    offset d; and the leak. The data fill a manifold in latent space, and nothing in the bound says
+    what a state beside it should do. Without a leak it stays beside it or drifts off, and long
+    dreams diverge. With it states are drawn in unless the data object, and the offset lets the
+    manifold be drawn to where it is rather than to zero.
 
     Args:
         latent_size: Dimensions of the state.
@@ -56,6 +57,7 @@ class LocallyLinear(Transition):
         matrices: Number M of base matrices.
         hidden: Hidden units of the mixing network.
         init_scale: Standard deviation of the base matrices' initial means.
+        leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
 
@@ -67,21 +69,19 @@ class LocallyLinear(Transition):
         matrices: int,
         hidden: int,
         init_scale: float,
+        leak: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        inputs = latent_size + action_size + noise_size
-        self.mixing = (
-            mlp(latent_size + action_size, hidden, matrices)
-            if hidden
-            else nn.Linear(latent_size, matrices)
-        )
+        self.leak = leak
+        inputs = latent_size + action_size + noise_size + 1
+        self.mixing = mlp(latent_size + action_size, hidden, matrices)
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
         self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Base matrices v ~ q(v), (matrices, latent + act + noise, latent)."""
+        """Base matrices v ~ q(v), (matrices, latent + act + noise + 1, latent)."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + self.log_scale.exp() * noise
 
@@ -94,12 +94,15 @@ class LocallyLinear(Transition):
     ) -> Float[Tensor, "batch latent"]:
         """Next state; see the class."""
         base = self.mean if weights is None else weights
-        inputs = torch.cat([state, action, noise], 1)
-        alpha = self.mixing(
-            state if isinstance(self.mixing, nn.Linear) else inputs[:, : -noise.shape[1]]
-        ).softmax(1)
-        mixed = alpha.unsqueeze(2) * inputs.unsqueeze(1)
-        return torch.addmm(state, mixed.flatten(1), base.flatten(0, 1), beta=1 - LEAK)
+        known = torch.cat([state, action], 1)
+        inputs = torch.cat([known, noise, torch.ones_like(known[:, :1])], 1)
+        mixed = self.mixing(known).softmax(1) @ base.flatten(1)
+        return torch.baddbmm(
+            state.unsqueeze(1),
+            inputs.unsqueeze(1),
+            mixed.view(-1, *base.shape[1:]),
+            beta=1 - self.leak,
+        ).squeeze(1)
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """KL(q(v) || N(0, s^2)) at the optimal s."""
@@ -108,20 +111,28 @@ class LocallyLinear(Transition):
 
 
 class MLPTransition(Transition):
-    """z' = z + f(z, u) + C(z, u) w with one hidden layer (Karl et al. 2017, fig. 2a).
+    """z' = (1 - leak) z + f(z, u) + C(z, u) w with one hidden layer (Karl et al. 2017, fig. 2a).
 
     Args:
         latent_size: Dimensions of the state.
         action_size: Components of one action.
         noise_size: Dimensions of the process noise.
         hidden: Hidden units.
-        init_scale: Factor on the initial output weights: how far from the identity it starts.
+        init_scale: Factor on the initial output weights: how little it does at first.
+        leak: As for ``LocallyLinear``.
     """
 
     def __init__(
-        self, latent_size: int, action_size: int, noise_size: int, hidden: int, init_scale: float
+        self,
+        latent_size: int,
+        action_size: int,
+        noise_size: int,
+        hidden: int,
+        init_scale: float,
+        leak: float,
     ) -> None:
         super().__init__()
+        self.leak = leak
         self.shape = (1 + noise_size, latent_size)
         outputs = (1 + noise_size) * latent_size
         self.network = mlp(latent_size + action_size, hidden, outputs, nn.SiLU)
@@ -141,7 +152,7 @@ class MLPTransition(Transition):
     ) -> Float[Tensor, "batch latent"]:
         """Next state; see the class."""
         out = self.network(torch.cat([state, action], 1)).unflatten(1, self.shape)
-        return state + out[:, 0] + (noise.unsqueeze(1) @ out[:, 1:]).squeeze(1)
+        return (1 - self.leak) * state + out[:, 0] + (noise.unsqueeze(1) @ out[:, 1:]).squeeze(1)
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """Zero: there are no Bayesian weights."""

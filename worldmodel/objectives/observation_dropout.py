@@ -29,7 +29,8 @@ def observation_dropout(
         True where the noise is inferred from the frame. The first frame always is; a cut sequence
         is True before its cut, which is uniform over frames 1 to T.
     """
-    cut = torch.randint(1, max(frames, 2), (size,), generator=generator)
-    keep = torch.rand(size, generator=generator) >= share
+    device = generator.device
+    cut = torch.randint(1, max(frames, 2), (size,), generator=generator, device=device)
+    keep = torch.rand(size, generator=generator, device=device) >= share
     cut[keep] = frames
-    return torch.arange(frames) < cut.unsqueeze(1)
+    return torch.arange(frames, device=device) < cut.unsqueeze(1)

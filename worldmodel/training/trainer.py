@@ -36,6 +36,9 @@ from worldmodel.objectives.objective import Objective
 from worldmodel.objectives.observation_dropout import observation_dropout
 from worldmodel.training.windows import draw_windows
 
+# What a training state must hold.
+_STATE = "identity model optimizer objective generator update best history".split()
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -252,6 +255,7 @@ class Trainer:
         terms = self.model.eval().terms(batch, generator)
         half = max(1, batch.steps // 2)
         error = open_loop_error(self.model, batch, filtered=half).mean().item()
+        error = math.inf if math.isnan(error) else error  # NaN would never be improved on
         self.model.train()
         logs = {
             "update": float(self.update),
@@ -304,15 +308,18 @@ class Trainer:
     def _resume(self) -> None:
         try:
             state = torch.load(self._state_path, map_location=self.model.device, weights_only=True)
+            state = {part: state[part] for part in _STATE}
             identity = json.loads(state["identity"])
         except Exception as error:
-            raise FileFormatError(f"{self._state_path} is truncated or corrupt: {error}") from error
+            raise FileFormatError(
+                f"{self._state_path} is truncated or corrupt: {error!r}"
+            ) from error
         ours = json.loads(json.dumps(self._identity))
         for part, value in ours.items():
-            if identity[part] != value:
+            if identity.get(part) != value:
                 raise SpecError(
-                    f"{self.folder} holds a run with other settings in {part!r}: {identity[part]}, "
-                    f"not {value}; choose another folder or delete it"
+                    f"{self.folder} holds a run with other settings in {part!r}: "
+                    f"{identity.get(part)}, not {value}; choose another folder or delete it"
                 )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

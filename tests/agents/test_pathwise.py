@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+from linear_model import LinearModel, fit_support
+from safetensors.torch import save_file
+from small import generator
+
+from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
+from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.simulator.dynamics import Dynamics
+from worldmodel.types import ActionSpec
+
+LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
+SHORT = PathwiseConfig(updates=60, batch_size=64, horizon=12, learning_rate=1e-2, hidden=16)
+
+
+def policy(seed=0):
+    torch.manual_seed(seed)
+    return Policy(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 4.0]), LOW, HIGH, hidden=8)
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e3])
+def test_actions_fill_the_box_and_never_leave_it(gain):
+    agent = policy()
+    with torch.no_grad():
+        agent.network[-1].weight.mul_(gain)
+    states = 10 * torch.randn(2000, 2, generator=generator())
+    with torch.no_grad():
+        actions = agent(states)
+    assert (actions >= LOW).all() and (actions <= HIGH).all()
+    if gain > 1:
+        torch.testing.assert_close(actions.amin(0), LOW)
+        torch.testing.assert_close(actions.amax(0), HIGH)
+
+
+def test_predict_takes_one_state_or_many_of_either_width():
+    agent = policy()
+    states = np.random.default_rng(0).normal(size=(5, 2))
+    many, nothing = agent.predict(states)
+    assert many.shape == (5, 3) and many.dtype == np.float32 and nothing is None
+    one, _ = agent.predict(states[2].astype(np.float32), deterministic=False)
+    assert one.shape == (3,)
+    np.testing.assert_allclose(one, many[2], atol=1e-6)
+
+
+def test_a_saved_policy_acts_identically(tmp_path):
+    agent = policy()
+    agent.save(tmp_path / "deep" / "agent.safetensors")
+    copy = Policy.load(tmp_path / "deep" / "agent.safetensors")
+    states = torch.randn(20, 2, generator=generator())
+    assert torch.equal(copy(states), agent(states)) and not copy.training
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["agent.safetensors"]
+
+
+def test_a_missing_policy_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Policy.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "foreign", "sizes", "hidden", "part"])
+def test_a_corrupt_policy_is_said(tmp_path, damage):
+    path = tmp_path / "agent.safetensors"
+    agent = policy()
+    agent.save(path)
+    weights, whole = agent.state_dict(), path.read_bytes()
+    ours = {"format": "worldmodel-policy", "hidden": "8"}
+    if damage == "foreign":
+        save_file(weights, path)
+    elif damage == "sizes":
+        save_file(weights | {"shift": torch.zeros(5)}, path, ours)
+    elif damage == "hidden":
+        save_file(weights, path, ours | {"hidden": "eight"})
+    elif damage == "part":
+        del weights["network.0.weight"]
+        save_file(weights, path, ours)
+    else:
+        path.write_bytes(
+            {"empty": b"", "half": whole[: len(whole) // 2], "text": b"{}" * 50}[damage]
+        )
+    with pytest.raises(FileFormatError, match=r"agent\.safetensors is"):
+        Policy.load(path)
+
+
+def test_training_in_the_dream_finds_the_target(model):
+    agent, history = train_policy(model, SHORT, progress=False)
+    assert len(history) == SHORT.updates
+    assert np.mean(history[-5:]) > 0.5 * np.mean(history[:5])  # rewards are negative
+    dynamics = Dynamics(model)
+    state = idle = model.support.states[:200]
+    with torch.no_grad():
+        for _ in range(20):
+            state = dynamics.step(state, agent(state), None).next_state
+            idle = dynamics.step(idle, torch.zeros(200, 1), None).next_state
+    assert state.norm(dim=1).mean() < 0.35 * idle.norm(dim=1).mean()
+    assert state.norm(dim=1).max() < 0.6
+
+
+def test_training_repeats_under_its_seed_and_leaves_the_rest_alone(model):
+    config = PathwiseConfig(updates=3, batch_size=16, horizon=4, hidden=8, seed=3)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    first, history = train_policy(model, config, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    torch.manual_seed(2)
+    second, again = train_policy(model, config, progress=False)
+    assert history == again
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    other = PathwiseConfig(updates=3, batch_size=16, horizon=4, hidden=8, seed=4)
+    assert train_policy(model, other, progress=False)[1] != history
+
+
+def test_after_an_imagined_end_nothing_is_earned(model):
+    model.can_terminate = True
+    model.termination = lambda next_state: torch.ones(len(next_state))
+    model.reward = lambda state, action, next_state: -torch.ones(len(next_state))
+    config = PathwiseConfig(batch_size=32, horizon=5)
+    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
+    rewards = imagined_rewards(model, agent, config, generator())
+    assert rewards.shape == (32, 5)
+    assert (rewards[:, 0] != 0).all() and (rewards[:, 1:] == 0).all()
+
+
+def test_a_model_that_saw_no_end_imagines_none(model):
+    model.termination = lambda next_state: torch.ones(len(next_state))
+    model.reward = lambda state, action, next_state: -torch.ones(len(next_state))
+    config = PathwiseConfig(batch_size=32, horizon=5)
+    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
+    assert (imagined_rewards(model, agent, config, generator()) != 0).all()
+
+
+def test_leaving_the_support_earns_no_more_than_the_worst(model):
+    with torch.no_grad():
+        model.F.mul_(40)
+    model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
+    config = PathwiseConfig(batch_size=64, horizon=3)
+    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
+    rewards = imagined_rewards(model, agent, config, generator())
+    assert (rewards[:, 1:] <= model.reward_range[0]).float().mean() > 0.95
+    rewards.mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
+
+
+def test_discrete_actions_are_refused():
+    actions = ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0))
+    model = fit_support(LinearModel(action_spec=actions), 0.7)
+    with pytest.raises(SpecError, match=r"Discrete\(2\).*sb3"):
+        train_policy(model, SHORT, progress=False)
+
+
+def test_an_unfitted_support_is_refused():
+    with pytest.raises(SpecError, match="support is not fitted"):
+        train_policy(LinearModel(), SHORT, progress=False)

@@ -1,0 +1,184 @@
+import importlib
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from linear_model import LinearModel, fit_support
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+
+from agents.sb3 import LatentVecEnv, train_sb3
+from worldmodel.errors import MissingExtraError, SpecError
+from worldmodel.types import ActionSpec, ObservationSpec
+
+TINY = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+
+
+@pytest.fixture
+def env(model):
+    return LatentVecEnv(model, num_envs=3, max_episode_steps=4)
+
+
+def zeros(env):
+    return np.zeros((env.num_envs, 1), np.float32)
+
+
+def test_it_is_a_vec_env_of_the_models_spaces(env, model):
+    assert isinstance(env, VecEnv) and env.num_envs == 3
+    assert env.action_space == model.action_spec.space()
+    observations = env.reset()
+    assert observations.shape == (3, 2) and observations.dtype == np.float32
+    assert all(env.observation_space.contains(o) for o in observations)
+    assert [set(info) for info in env.reset_infos] == [{"outside_support"}] * 3
+
+
+def test_a_step_has_the_types_that_sb3_expects(env):
+    env.reset()
+    observations, rewards, dones, infos = env.step(zeros(env))
+    assert observations.shape == (3, 2) and rewards.shape == dones.shape == (3,)
+    assert rewards.dtype == np.float32 and dones.dtype == np.bool_
+    assert infos == [{}] * 3 and len({id(info) for info in infos}) == 3
+
+
+def test_a_time_limit_truncates_and_begins_anew(env):
+    observations = env.reset()
+    for step in range(1, 9):
+        before = observations
+        observations, _, dones, infos = env.step(zeros(env))
+        assert dones.tolist() == [step % 4 == 0] * 3
+        for i, info in enumerate(infos):
+            assert bool(info) == (step % 4 == 0)
+            if info:
+                assert info["TimeLimit.truncated"] is True
+                assert info["terminal_observation"].shape == (2,)
+                # Where it ended is one step on from before; what is returned is a new start.
+                assert np.abs(info["terminal_observation"] - before[i]).max() < 1
+                assert not np.array_equal(info["terminal_observation"], observations[i])
+
+
+def test_a_termination_is_no_truncation(model):
+    model.can_terminate = True
+    model.termination = lambda next_state: torch.tensor([1.0, -1.0, -1.0])
+    env = LatentVecEnv(model, 3, max_episode_steps=1)
+    env.reset()
+    _, _, dones, infos = env.step(zeros(env))
+    assert dones.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, True, True]
+
+
+def test_leaving_the_support_ends_an_episode_and_is_said(model):
+    env = LatentVecEnv(model, 2, max_episode_steps=50, noise=False)
+    env.set_options([{"state": np.array([50.0, 0.0])}, {"state": np.zeros(2)}])
+    env.reset()
+    assert [info["outside_support"] for info in env.reset_infos] == [True, False]
+    _, rewards, dones, infos = env.step(zeros(env))
+    assert dones.tolist() == [True, False] and rewards[0] == -4
+    assert infos[0]["outside_support"] is True and infos[0]["TimeLimit.truncated"] is True
+    assert infos[1] == {}
+
+
+def test_options_hold_for_one_reset(model):
+    env = LatentVecEnv(model, 2, noise=False)
+    env.set_options({"state": np.array([0.1, 0.2])})
+    np.testing.assert_allclose(env.reset(), [[0.1, 0.2]] * 2, rtol=1e-6)
+    assert np.abs(env.reset() - [[0.1, 0.2]] * 2).max() > 1e-3
+
+
+def test_seeds_repeat_and_differ(env):
+    def run(seed):
+        env.seed(seed)
+        first = env.reset()
+        return np.stack([first, *(env.step(zeros(env))[0] for _ in range(6))])
+
+    assert np.array_equal(run(1), run(1))
+    assert not np.array_equal(run(1), run(2))
+
+
+def test_a_seed_holds_for_one_reset(env):
+    env.seed(1)
+    assert not np.array_equal(env.reset(), env.reset())
+
+
+def test_attributes_are_read_and_set_for_all(env):
+    assert env.get_attr("num_envs") == [3] * 3
+    assert env.get_attr("render_mode", indices=[0, 2]) == ["rgb_array"] * 2
+    assert env.get_attr("model", indices=1)[0] is env.env.model
+    for name in ("render_mode", "note"):
+        env.set_attr(name, "other")
+        assert env.get_attr(name) == ["other"] * 3
+    assert env.has_attr("note") and not env.has_attr("nothing")
+    with pytest.raises(SpecError, match="cannot set it for 1 only"):
+        env.set_attr("note", "mine", indices=1)
+
+
+def test_methods_and_wrappers(env):
+    env.reset()
+    frames = env.env_method("render", indices=[0, 1])
+    assert len(frames) == 2 and len(frames[0]) == 3
+    assert env.env_is_wrapped(gym.wrappers.TimeLimit) == [False] * 3
+    assert env.env_is_wrapped(gym.wrappers.TimeLimit, indices=[1]) == [False]
+
+
+def test_sb3s_own_wrappers_work_around_it(env):
+    wrapped = VecNormalize(VecMonitor(env))
+    wrapped.reset()
+    for _ in range(4):
+        _, _, dones, infos = wrapped.step(zeros(env))
+    assert dones.all() and [info["episode"]["l"] for info in infos] == [4] * 3
+
+
+def test_frames_are_shown_where_there_are_any(env):
+    env.reset()
+    assert len(env.get_images()) == 3 and env.render("rgb_array").ndim == 3
+    blind = fit_support(LinearModel(ObservationSpec((4,), False)), 0.7)
+    vectors = LatentVecEnv(blind, 2)
+    assert vectors.render_mode is None and vectors.reset().shape == (2, 2)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_ppo_learns_and_predicts(model, progress, capsys):
+    learner = train_sb3(
+        model, "PPO", timesteps=512, num_envs=8, max_episode_steps=9, progress=progress, **TINY
+    )
+    assert learner.num_timesteps == 512
+    actions, _ = learner.predict(np.zeros((5, 2), np.float32), deterministic=True)
+    assert actions.shape == (5, 1) and (np.abs(actions) <= 1).all()
+    assert ("agent" in capsys.readouterr().out) == progress
+
+
+def test_the_same_seed_trains_the_same_agent(model):
+    def weights(seed):
+        learner = train_sb3(
+            model, "PPO", 64, num_envs=4, seed=seed, progress=False, **TINY | {"n_steps": 8}
+        )
+        return torch.cat([p.detach().flatten() for p in learner.policy.parameters()])
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
+
+
+def test_discrete_actions_train_too():
+    actions = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
+    model = fit_support(LinearModel(action_spec=actions), 0.7)
+    learner = train_sb3(model, "PPO", 128, num_envs=8, progress=False, **TINY)
+    choices, _ = learner.predict(np.zeros((5, 2), np.float32))
+    assert choices.shape == (5,) and set(choices) <= {0, 1, 2}
+
+
+def test_an_unknown_algorithm_is_refused(model):
+    with pytest.raises(SpecError, match=r"'PPO'.*got 'ppo'"):
+        train_sb3(model, "ppo", progress=False)
+
+
+def test_an_unfitted_support_is_refused():
+    with pytest.raises(SpecError, match="support is not fitted"):
+        train_sb3(LinearModel(), "PPO", progress=False)
+
+
+def test_a_missing_sb3_names_its_extra(monkeypatch):
+    find = importlib.util.find_spec
+    hidden = lambda name, *rest: None if name == "stable_baselines3" else find(name, *rest)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    monkeypatch.delitem(sys.modules, "agents.sb3")
+    with pytest.raises(MissingExtraError, match=r"'stable_baselines3'.*worldmodel\[agents\]"):
+        importlib.import_module("agents.sb3")

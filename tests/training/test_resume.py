@@ -1,0 +1,159 @@
+"""A run that is killed and started again ends where it would have ended."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from interrupted import CONFIG, make_trainer
+from small import PIXELS, random_dataset, tiny_model
+
+from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.models.checkpoint import load
+from worldmodel.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    trainer = make_trainer(tmp_path_factory.mktemp("straight"))
+    trainer.fit(progress=False)
+    return trainer
+
+
+def same_weights(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def assert_same_end(trainer, straight):
+    assert trainer.update == straight.update
+    assert same_weights(trainer.model.state_dict(), straight.model.state_dict())
+    assert same_weights(trainer.best["model"], straight.best["model"])
+    assert trainer.best["value"] == straight.best["value"]
+    assert trainer.best["update"] == straight.best["update"]
+    assert json.dumps(trainer.history) == json.dumps(straight.history)  # NaN equals NaN there
+    assert trainer.objective.state_dict() == straight.objective.state_dict()
+    last, expected = (
+        torch.load(t.folder / "training" / "state.pt", weights_only=True)
+        for t in (trainer, straight)
+    )
+    assert same_weights(last["model"], expected["model"])
+    assert torch.equal(last["generator"], expected["generator"])
+    ours, theirs = last["optimizer"]["state"], expected["optimizer"]["state"]
+    assert all(same_weights(ours[index], theirs[index]) for index in theirs)
+
+
+def test_the_same_seed_is_the_same_run_and_the_global_generator_has_no_part(straight, tmp_path):
+    torch.manual_seed(12345)
+    again = make_trainer(tmp_path)
+    before = torch.get_rng_state()
+    again.fit(progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_same_end(again, straight)
+    saved = load(tmp_path).state_dict()
+    assert same_weights(saved, straight.model.state_dict())
+
+
+def test_another_seed_is_another_run(tmp_path):
+    config = dataclasses.replace(CONFIG, seed=1, updates=3)
+    other = make_trainer(tmp_path, config)
+    other.fit(progress=False)
+    reference = make_trainer(tmp_path / "b", dataclasses.replace(config, seed=0))
+    reference.fit(progress=False)
+    assert not same_weights(other.model.state_dict(), reference.model.state_dict())
+
+
+def test_a_killed_process_resumes_exactly(straight, tmp_path):
+    here = Path(__file__).parent
+    paths = [str(here.parents[1]), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        [sys.executable, str(here / "interrupted.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "training" / "state.pt").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.8))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended by itself: see its stderr"
+    trainer = make_trainer(tmp_path, seed=5)  # whose initial weights must not matter
+    assert 0 < trainer.update < CONFIG.updates
+    trainer.fit(progress=False)
+    assert_same_end(trainer, straight)
+
+
+@pytest.mark.parametrize("moment", ["amid", "between the files", "at the end"])
+def test_an_interruption_resumes_exactly(straight, tmp_path, monkeypatch, moment):
+    trainer = make_trainer(tmp_path)
+    name = {"between the files": "save"}.get(moment, "step")
+    calls = {"amid": 23, "between the files": 3, "at the end": None}[moment]
+    owner = trainer.model if name == "save" else trainer
+    original, count = getattr(owner, name), 0
+
+    def interrupt(*args):
+        nonlocal count
+        count += 1
+        if count == calls:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(owner, name, interrupt)
+    if calls is None:
+        trainer.fit(progress=False)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(progress=False)
+    again = make_trainer(tmp_path)
+    expected = {"amid": 18, "between the files": 18, "at the end": 40}
+    assert again.update == expected[moment]
+    again.fit(progress=False)
+    assert_same_end(again, straight)
+
+
+@pytest.mark.parametrize("part", ["train", "model", "data"])
+def test_a_folder_of_another_run_is_refused(straight, part):
+    folder, data = straight.folder, random_dataset(PIXELS)
+    config, model = CONFIG, tiny_model(PIXELS)
+    if part == "train":
+        config = dataclasses.replace(CONFIG, batch_size=9)
+    elif part == "model":
+        model = tiny_model(PIXELS, hidden=11)
+    else:
+        data = random_dataset(PIXELS, size=13)
+    before = (folder / "training" / "state.pt").read_bytes()
+    with pytest.raises(SpecError, match=f"other settings in '{part}'"):
+        Trainer(model, data, config, folder)
+    assert (folder / "training" / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "foreign", "json"])
+def test_a_corrupt_training_state_is_said(straight, tmp_path, damage):
+    path = tmp_path / "training" / "state.pt"
+    path.parent.mkdir()
+    whole = (straight.folder / "training" / "state.pt").read_bytes()
+    if damage == "foreign":
+        torch.save({"weights": torch.zeros(2)}, path)
+    else:
+        half = whole[: len(whole) // 2]
+        path.write_bytes({"empty": b"", "half": half, "json": b'{"a": 1}'}[damage])
+    with pytest.raises(FileFormatError, match=r"state\.pt is truncated or corrupt"):
+        make_trainer(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["model", "optimizer", "history", "generator", "best"])
+def test_a_training_state_without_a_part_is_said(straight, tmp_path, missing):
+    path = tmp_path / "training" / "state.pt"
+    path.parent.mkdir()
+    state = torch.load(straight.folder / "training" / "state.pt", weights_only=True)
+    del state[missing]
+    torch.save(state, path)
+    with pytest.raises(FileFormatError, match=r"state\.pt is truncated or corrupt"):
+        make_trainer(tmp_path)
