@@ -45,13 +45,13 @@ class PathwiseConfig:
     """
 
     updates: int = 200
-    batch_size: int = 256
+    batch_size: int = 64
     horizon: int = 50
-    discount: float = 0.99
-    learning_rate: float = 5e-3
+    discount: float = 0.97
+    learning_rate: float = 1e-2
     clip_norm: float = 1.0
-    astray_cost: float = 3.0
-    give_up: float = 2.0
+    astray_cost: float = 0.3
+    give_up: float = 3.0
     noise_scale: float = 0.0
     hidden: int = 64
     seed: int = 0

@@ -91,3 +91,20 @@ def test_a_belief_is_pushed_exactly_through_a_linear_map():
     covariance = matrix @ torch.diag_embed(scale.square()) @ matrix.T
     expected = covariance.diagonal(dim1=1, dim2=2).sqrt()
     torch.testing.assert_close(pushed.scale, expected)
+
+
+class Parabola(torch.nn.Module):
+    def forward(self, z):
+        return z.square() / 2
+
+
+def test_unevenness_is_zero_for_a_linear_emission_and_known_for_a_bent_one():
+    emission = GaussianEmission(1, 1, 4)
+    state = torch.linspace(-1, 1, 50).unsqueeze(1)
+    emission.mean = torch.nn.Linear(1, 1)
+    assert emission.unevenness(state) < 1e-6
+    # x = z^2 / 2 has Jacobian z, up to half the step of the differences.
+    emission.mean = Parabola()
+    norm = (state + 0.025).square().squeeze(1)
+    expected = norm.var(correction=0) / norm.mean().square()
+    torch.testing.assert_close(emission.unevenness(state), expected, rtol=1e-3, atol=0)

@@ -28,11 +28,13 @@ def distorted(terms, per_scalar, which=slice(None)):
 
 
 def constrained(**settings):
-    return Constrained(ConstrainedConfig(**settings), variance=2.0)
+    """The multiplier starts at 1, its least value, unless said otherwise."""
+    defaults = {"least": 1.0, "greatest": 50.0, "flatness": 0.0}
+    return Constrained(ConstrainedConfig(**(defaults | settings)), variance=2.0)
 
 
 def test_the_multiplier_rises_when_violated_and_falls_when_satisfied(terms):
-    objective = constrained(loose=0.1, tight=0.1, step=0.05)
+    objective = constrained(loose=0.1, tight=0.1, step=0.05, greatest=1e9, decay=0.9)
     allowed = 0.1 * 2.0
     values = []
     for error in (10 * allowed, 1e-6):
@@ -172,3 +174,11 @@ def test_the_annealed_bound_is_that_of_the_papers_appendix():
     error = 4 * samples.std() / n**0.5
     assert abs(ours / 2 - samples.mean()) < error
     assert abs(rate[0, 0] - samples.mean()) > 10 * error
+
+
+def test_flatness_weighs_the_unevenness_of_the_emission(terms):
+    plain, flat = constrained(), constrained(flatness=3.0)
+    assert terms.unevenness > 0
+    torch.testing.assert_close(
+        flat.loss(terms, 40) - plain.loss(terms, 40), 3 * terms.unevenness, rtol=1e-3, atol=0
+    )

@@ -141,9 +141,9 @@ def test_the_imagined_column_stops_looking_after_the_filtered_frames(model, batc
     assert len(films[0]) == 9
     third = films[0].shape[2] // 3
     difference = np.abs(films[0] - films[1])
-    assert difference[:5].max() < 64, "palettes differ, pictures do not"
+    assert difference[:5].max() < 100, "palettes differ, pictures do not"
     assert difference[5:, :, :third].max() > 200
-    assert difference[5:, :, 2 * third :].max() < 64
+    assert difference[5:, :, 2 * third :].max() < 100
 
 
 def test_a_film_shows_no_more_than_it_is_asked_for(model, batch, tmp_path):

@@ -57,9 +57,8 @@ def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
         colours = {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
     above, below = max(len(colours), 1), len(truth)
     fig = figure(max(3.5 * above, 2.35 * below), 3.2 + 2.6 * bool(below), layout=None)
-    top = fig.add_gridspec(
-        1, above, left=0.015, right=0.875, top=1.02, bottom=0.455 if below else 0.04, wspace=0.32
-    )
+    height = dict(top=1.02, bottom=0.455) if below else dict(top=0.93, bottom=0.06)
+    top = fig.add_gridspec(1, above, left=0.015, right=0.875, wspace=0.32, **height)
     for i in range(above):
         name = list(colours)[i] if colours else ""
         _cloud(fig, top[i], points, names, name, colours.get(name))

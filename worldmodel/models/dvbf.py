@@ -89,8 +89,10 @@ class DVBF(StateSpaceModel):
             self.termination_head = TerminationHead(latent, config.head_hidden)
         self.support = Support(latent)
         low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
-        self.register_buffer("action_shift", (low + high) / 2)
-        self.register_buffer("action_spread", (high - low) / 2)
+        # To [-1, 1], in one operation; an action that has no choice is zero.
+        scale = torch.where(high > low, 2 / (high - low), 0.0)
+        self.register_buffer("action_scale", scale)
+        self.register_buffer("action_offset", -scale * (low + high) / 2)
         self.register_buffer("observation_shift", torch.zeros(observed))
         spread = 255.0 if observation_spec.pixels else 1.0
         self.register_buffer("observation_spread", torch.full((observed,), spread))
@@ -134,7 +136,7 @@ class DVBF(StateSpaceModel):
         return raw.round().clamp(0, 255).to(torch.uint8) if self.observation_spec.pixels else raw
 
     def _scale_actions(self, actions: Float[Tensor, "*batch act"]) -> Float[Tensor, "*batch act"]:
-        return (actions - self.action_shift) / self.action_spread
+        return torch.addcmul(self.action_offset, actions, self.action_scale)
 
     def initial(
         self,
@@ -247,6 +249,7 @@ class DVBF(StateSpaceModel):
             reward=self._reward_terms(states.detach(), actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=self.transition_model.weight_kl(),
+            unevenness=self.emission.unevenness(states[frame_mask][:: len(states) // 16 or 1]),
             observed=observed,
             frame_mask=frame_mask,
             observation_size=frames.shape[-1],

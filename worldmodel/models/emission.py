@@ -44,3 +44,18 @@ class GaussianEmission(nn.Module):
         """ln p(x | z) in nats, from the squared error: all that a Gaussian needs of x."""
         constant = self.size * (self.log_scale + 0.5 * math.log(2 * math.pi))
         return -0.5 * squared_error * (-2 * self.log_scale).exp() - constant
+
+    def unevenness(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, ""]:
+        """Relative variance, over states, of the mean's squared Jacobian norm.
+
+        Zero where a step of given length in latent space changes the observation by the same
+        amount everywhere. Source: Chen et al. 2020, "Learning Flat Latent Manifolds with VAEs".
+        Differs: the norm of the Jacobian alone is made constant, since directions that do not show
+        in one frame, such as velocities, must stay free; and it is taken by finite differences.
+        """
+        reach = 0.05
+        base = self.mean(state)
+        axes = reach * torch.eye(state.shape[1], dtype=state.dtype, device=state.device)
+        moved = self.mean(state.unsqueeze(1) + axes)
+        norm = (moved - base.unsqueeze(1)).square().sum((1, 2))
+        return norm.var(correction=0) / norm.mean().square()

@@ -26,7 +26,7 @@ class RewardHead(nn.Module):
 
     def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
         super().__init__()
-        self.mean = mlp(2 * latent_size + action_size, hidden, 1, nn.SiLU)
+        self.mean = mlp(2 * latent_size + action_size, hidden, 1)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("shift", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
@@ -70,7 +70,7 @@ class TerminationHead(nn.Module):
 
     def __init__(self, latent_size: int, hidden: int) -> None:
         super().__init__()
-        self.logit = mlp(latent_size, hidden, 1, nn.SiLU)
+        self.logit = mlp(latent_size, hidden, 1)
         self.register_buffer("seen", torch.tensor(False))
 
     def forward(self, next_state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:

@@ -23,8 +23,8 @@ class Cover(NamedTuple):
     With p = z / scale, |p - c|^2 <= r^2 holds exactly if p.c - |c|^2 / 2 - |p|^2 / 2 >= -r^2 / 2,
     and the left side is linear in the features (z, z^2).
 
-    Centres come in farthest-point order, so that the first few already cover most of the data:
-    they decide most states, and only what they leave undecided is tested against all.
+    Centres come in order of what they cover, so that the first few already decide most states, and
+    only what they leave undecided is tested against all.
 
     Attributes:
         weights: (2 latent, centres), on the features (z, z^2).
@@ -107,8 +107,20 @@ class Support(nn.Module):
             index = distance.argmax()
         self.radius.fill_(1.0)
         self.radius.copy_(margin * self.distance(held_out).quantile(quantile))
+        self._order(points)
         chosen = torch.linspace(0, len(states) - 1, len(self.states)).long()
         self.states.copy_(states[chosen])
+
+    def _order(self, points: Float[Tensor, "n latent"]) -> None:
+        """Put centres first that cover most of what those before them leave (greedy set cover)."""
+        covers = (torch.cdist(points, self.centres) <= self.radius).to(points.dtype)
+        left, order = torch.ones(len(points), device=points.device), []
+        for _ in range(len(self.centres)):
+            gain = left @ covers
+            gain[order] = -1
+            order.append(int(gain.argmax()))
+            left = left * (1 - covers[:, order[-1]])
+        self.centres.copy_(self.centres[order])
 
     def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
         """Distance to the nearest centre, in radii: inside up to 1."""

@@ -23,6 +23,7 @@ class Terms:
         reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
         termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
+        unevenness: Relative variance, over states, of the emission's squared sensitivity.
         observed: False on frames whose process noise came from the prior, and on padding.
         frame_mask: False on padding.
         observation_size: Scalars in one observation, that distortion sums over.
@@ -37,6 +38,7 @@ class Terms:
     reward: Float[Tensor, "batch steps"]
     termination: Float[Tensor, "batch steps"]
     weight_kl: Float[Tensor, ""]
+    unevenness: Float[Tensor, ""]
     observed: Bool[Tensor, "batch frames"]
     frame_mask: Bool[Tensor, "batch frames"]
     observation_size: int

@@ -36,16 +36,18 @@ class ConstrainedConfig:
         decay: Of the moving average of the mean squared error.
         least: Least lambda, in nats per squared unit of the scaled observation.
         greatest: Greatest lambda.
+        flatness: Weight of the emission's unevenness, in nats; see ``GaussianEmission``.
     """
 
-    loose: float = 0.15
-    tight: float = 0.02
+    loose: float = 0.05
+    tight: float = 0.008
     tighten_from: float = 0.25
     tighten_to: float = 0.6
-    step: float = 0.01
+    step: float = 0.005
     decay: float = 0.99
-    least: float = 0.37
-    greatest: float = 200.0
+    least: float = 8.0
+    greatest: float = 20.0
+    flatness: float = 1000.0
 
 
 class Constrained(Objective):
@@ -62,7 +64,7 @@ class Constrained(Objective):
     def __init__(self, config: ConstrainedConfig, variance: float) -> None:
         self.config = config
         self.variance = variance
-        self.log_multiplier = 0.0
+        self.log_multiplier = math.log(config.least)
         self.mean_square: float | None = None
         self.target = config.loose
 
@@ -70,7 +72,8 @@ class Constrained(Objective):
         """See the class."""
         per_frame = terms.rate + math.exp(self.log_multiplier) * terms.distortion
         fit = (terms.calibration * terms.observed).sum()
-        return (per_frame.sum() - fit) / len(per_frame) + head_loss(terms, sequences)
+        flat = self.config.flatness * terms.unevenness
+        return (per_frame.sum() - fit) / len(per_frame) + flat + head_loss(terms, sequences)
 
     def observe(self, terms: Terms, progress: float) -> None:
         """Move lambda by the violation on sequences that were filtered throughout."""

@@ -67,10 +67,10 @@ class TrainConfig:
         seed: Of everything random.
     """
 
-    updates: int = 6000
-    batch_size: int = 64
+    updates: int = 4500
+    batch_size: int = 128
     window: int = 14
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     final_learning_rate: float = 0.02
     warmup: int = 100
     clip_norm: float = 10.0
@@ -187,13 +187,19 @@ class Trainer:
         self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return self.model.eval()
 
+    @torch.no_grad()
     def _fit_support(self) -> None:
-        """Cover the states that a filter visits on the data, from a cold start of one frame on."""
-        seen, held_out = (
-            self.model.filter_beliefs(b.observations, b.actions).mean[b.frame_mask]
-            for b in (self.train, self.validation)
-        )
-        self.model.support.fit(seen, held_out)
+        """Cover the states that a filter believes in on the data, from a cold start of one frame.
+
+        Beliefs are sampled, not averaged: a dream has process noise too.
+        """
+        generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
+        samples = []
+        for batch in (self.train, self.validation):
+            belief = self.model.filter_beliefs(batch.observations, batch.actions)
+            noise = torch.randn(belief.mean.shape, generator=generator, device=self.model.device)
+            samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
+        self.model.support.fit(*samples)
 
     def step(self) -> Terms:
         """One gradient update."""
