@@ -50,7 +50,7 @@ class PathwiseConfig:
     discount: float = 0.97
     learning_rate: float = 1e-2
     clip_norm: float = 1.0
-    astray_cost: float = 0.3
+    astray_cost: float = 1.0
     give_up: float = 3.0
     noise_scale: float = 0.0
     hidden: int = 64
@@ -67,6 +67,11 @@ class Policy(nn.Module):
         high: (act,), greatest action.
         hidden: Units of each hidden layer.
     """
+
+    shift: Tensor
+    spread: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self, shift: Tensor, spread: Tensor, low: Tensor, high: Tensor, hidden: int

@@ -14,7 +14,9 @@ from jaxtyping import Bool, Float
 class Agent(Protocol):
     """Whatever can act: a ``Policy`` of ours, or any Stable-Baselines3 algorithm."""
 
-    def predict(self, observation: np.ndarray, deterministic: bool = ...) -> tuple[np.ndarray, Any]:
+    def predict(
+        self, observation: np.ndarray, *, deterministic: bool = ...
+    ) -> tuple[np.ndarray, Any]:
         """Actions for a batch of observations, and something that is ignored."""
         ...
 
@@ -70,7 +72,8 @@ def rollout(
         alive = alive & ~(terminated | truncated)
         if not alive.any():
             break
-    truth = None if any(s is None for s in states) else np.stack(states, 1)
+    known = [s for s in states if s is not None]
+    truth = np.stack(known, 1) if len(known) == len(states) else None
     return Rollout(
         np.stack(observations, 1),
         np.stack(actions, 1),

@@ -191,7 +191,8 @@ class ActionSpec:
         """The Gymnasium space that agents act in."""
         if self.kind == "discrete":
             return gym.spaces.Discrete(self.size)
-        return gym.spaces.Box(np.float32(self.low), np.float32(self.high), dtype=np.float32)
+        low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
+        return gym.spaces.Box(low, high, dtype=np.float32)
 
     def encode(self, actions: np.ndarray) -> np.ndarray:
         """Environment actions (..., [act]) to model actions (..., act), ``float32``."""
@@ -203,4 +204,5 @@ class ActionSpec:
         """Model actions (..., act) to environment actions: clipped Box, or index of the largest."""
         if self.kind == "discrete":
             return np.asarray(actions).argmax(-1)
-        return np.clip(actions, np.float32(self.low), np.float32(self.high)).astype(np.float32)
+        low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
+        return np.clip(actions, low, high).astype(np.float32)

@@ -148,11 +148,11 @@ def film_agent(policy: Policy, model: StateSpaceModel, path: Path, steps: int = 
     real = gym.make(ENV_ID, render_mode="rgb_array")
     env = FilterObservation(real, model)
     observation, _ = env.reset(seed=0, options={"start": "hanging"})
-    scene, latents = [real.render()], [observation]
+    scene, latents = [np.asarray(real.render())], [observation]
     for _ in range(steps):
         action, _ = policy.predict(observation)
         observation, *_ = env.step(action)
-        scene.append(real.render())
+        scene.append(np.asarray(real.render()))
         latents.append(observation)
     env.close()
     belief = model.decode(np.stack(latents)).repeat(16, 1).repeat(16, 2)

@@ -56,7 +56,7 @@ def _start_at_all_ages(env: gym.vector.VectorEnv, limit: int) -> None:
     case.
     """
     env.reset(seed=0)
-    zeros = np.zeros(env.action_space.shape, np.float32)
+    zeros = np.zeros_like(env.action_space.sample())
     for t in range(limit):
         env.step(zeros)
         mask = np.arange(env.num_envs) % limit == t

@@ -65,6 +65,11 @@ class DVBF(StateSpaceModel):
         seed: Of the initial weights.
     """
 
+    action_scale: Tensor
+    action_offset: Tensor
+    observation_shift: Tensor
+    observation_spread: Tensor
+
     def __init__(
         self,
         config: DVBFConfig,

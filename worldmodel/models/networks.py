@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
-def mlp(inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
+def mlp(
+    inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
     """One hidden layer, as everywhere in the paper's appendix B."""
     return nn.Sequential(nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, outputs))
 

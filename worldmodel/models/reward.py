@@ -24,6 +24,11 @@ class RewardHead(nn.Module):
         hidden: Hidden units.
     """
 
+    shift: Tensor
+    spread: Tensor
+    least: Tensor
+    greatest: Tensor
+
     def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
         super().__init__()
         self.mean = mlp(2 * latent_size + action_size, hidden, 1)
@@ -67,6 +72,8 @@ class TerminationHead(nn.Module):
         latent_size: Dimensions of the state.
         hidden: Hidden units.
     """
+
+    seen: Tensor
 
     def __init__(self, latent_size: int, hidden: int) -> None:
         super().__init__()

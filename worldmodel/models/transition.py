@@ -136,9 +136,11 @@ class MLPTransition(Transition):
         self.shape = (1 + noise_size, latent_size)
         outputs = (1 + noise_size) * latent_size
         self.network = mlp(latent_size + action_size, hidden, outputs, nn.SiLU)
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            self.network[-1].weight.mul_(init_scale)
-            self.network[-1].bias.zero_()
+            last.weight.mul_(init_scale)
+            last.bias.zero_()
 
     def draw(self, generator: torch.Generator) -> None:
         """Point estimates: nothing to draw."""
@@ -156,4 +158,4 @@ class MLPTransition(Transition):
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """Zero: there are no Bayesian weights."""
-        return torch.zeros((), device=self.network[-1].weight.device)
+        return torch.zeros((), device=next(self.parameters()).device)
