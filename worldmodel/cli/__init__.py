@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from worldmodel.cli.commands import agent, bench, collect, evaluate, train
 from worldmodel.cli.demo import demo
@@ -23,7 +24,14 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``worldmodel``; errors that name their cause are printed without a traceback."""
+    """Run ``worldmodel``; errors that name their cause are printed without a traceback.
+
+    Args:
+        arguments: In place of the process's.
+
+    Raises:
+        SystemExit: With status 1 after such an error, 2 if the arguments make no sense.
+    """
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -31,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description="Learn a simulator from frames and actions, and train agents in it.",
             args=arguments,
         )
-    except (WorldModelError, FileNotFoundError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+    except (WorldModelError, OSError) as error:
+        # Escaped, since messages may hold brackets: shapes, extras such as worldmodel[agents].
+        text = f"[red]error:[/red] {escape(str(error))}"
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         sys.exit(1)

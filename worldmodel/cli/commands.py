@@ -22,6 +22,7 @@ from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.figures import write_all
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.training.trainer import TrainConfig, Trainer
 
 console = Console()
@@ -151,6 +152,8 @@ def agent(
     """
     torch.set_num_threads(1)
     model = load(run)
+    real = data.make_vec(env_id, episodes, parse_kwargs(env_kwargs))
+    VectorFilterObservation(real, model)  # refuses what does not fit, before the long part
     out.mkdir(parents=True, exist_ok=True)
     if method == "pathwise":
         actor, _ = train_policy(model, pathwise)
@@ -160,7 +163,6 @@ def agent(
 
         actor = train_sb3(model, method, timesteps, max_episode_steps=steps, seed=seed)
         actor.save(out / f"{method.lower()}.zip")
-    real = data.make_vec(env_id, episodes, parse_kwargs(env_kwargs))
     system = system_of(env_id)
     result = compare(actor, model, real, steps, seed, system.task_start(episodes, seed))
     real.close()

@@ -22,7 +22,7 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: dict[str, Any]) -> VectorEn
 
     Raises:
         SpecError: ``env_id`` is not registered, or its module does not exist; the message names
-            ids that are close.
+            ids that are close. Or the environment refuses the arguments; the message names them.
     """
     module, _, name = env_id.rpartition(":")
     if module:
@@ -36,7 +36,10 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: dict[str, Any]) -> VectorEn
             f"unknown environment {env_id!r}{hint}. Expected a registered Gymnasium id with its "
             "version, or 'module:id' to import the module that registers it"
         ) from error
-    return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
+    try:
+        return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
+    except (TypeError, ValueError, gym.error.Error) as error:
+        raise SpecError(f"cannot make {env_id!r} with the arguments {env_kwargs}: {error}") from error
 
 
 def _import(module: str, env_id: str) -> None:
