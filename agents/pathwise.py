@@ -9,7 +9,6 @@ Stochastic Value Gradients", SVG(infinity), here on imagined rather than real no
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,11 @@ import torch
 from jaxtyping import Float
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.files import write_whole
 from worldmodel.models.base import StateSpaceModel
 
 
@@ -108,14 +108,8 @@ class Policy(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to one safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        hidden = self.network[0].out_features
-        save_file(
-            self.state_dict(), temporary, {"format": "worldmodel-policy", "hidden": f"{hidden}"}
-        )
-        os.replace(temporary, path)
+        metadata = {"format": "worldmodel-policy", "hidden": f"{self.network[0].out_features}"}
+        write_whole(path, serialize(self.state_dict(), metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
@@ -146,9 +140,9 @@ def train_policy(
     """Train a policy in the dream alone.
 
     Trajectories start at states of the training data. Past the end of an imagined episode
-    (terminated) nothing is earned. Outside the data's support distance costs, and its gradient leads
-    back; too far outside the trajectory is given up and every further step earns the worst reward
-    recorded. So no policy is drawn to where the model guesses.
+    (terminated) nothing is earned. Outside the data's support distance costs, and its gradient
+    leads back; too far outside the trajectory is given up and every further step earns the worst
+    reward recorded. So no policy is drawn to where the model guesses.
 
     Args:
         model: With a fitted support and a continuous action space.

@@ -6,7 +6,8 @@ from PIL import Image
 
 from worldmodel.errors import ShapeError, SpecError
 from worldmodel.evaluation import figures
-from worldmodel.evaluation.style import cyclic, write_whole
+from worldmodel.evaluation.style import cyclic
+from worldmodel.files import write_whole
 from worldmodel.types import ObservationSpec
 
 CONSTRAINED = [

@@ -14,12 +14,12 @@ import envs  # noqa: F401 (registers the environments that ship)
 from agents.evaluation import compare
 from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel import data
-from worldmodel.cli.files import write_json
 from worldmodel.cli.speed import measure_speed
 from worldmodel.cli.systems import system_of
-from worldmodel.errors import SpecError
+from worldmodel.errors import ConfigError, SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.figures import write_all
+from worldmodel.files import write_json
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.simulator.filter import VectorFilterObservation
@@ -41,6 +41,17 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SpecError(f"expected a JSON object, got {text!r}")
     return value
+
+
+def require_positive(**settings: int) -> None:
+    """Refuse counts below one.
+
+    Raises:
+        ConfigError: One is; the message names it.
+    """
+    for name, value in settings.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 def collect(
@@ -150,6 +161,7 @@ def agent(
         steps: Steps per episode.
         seed: Of evaluation, and of training with Stable-Baselines3.
     """
+    require_positive(episodes=episodes, steps=steps)
     torch.set_num_threads(1)
     model = load(run)
     real = data.make_vec(env_id, episodes, parse_kwargs(env_kwargs))
@@ -187,5 +199,6 @@ def bench(
         rounds: How often each is timed; medians are reported.
         threads: Of torch.
     """
+    require_positive(num_envs=num_envs, rounds=rounds)
     torch.set_num_threads(threads)
     console.print_json(data=measure_speed(load(checkpoint), env_id, num_envs, rounds))

@@ -17,11 +17,11 @@ import envs  # noqa: F401 (registers the environments that ship)
 from agents.evaluation import Comparison, compare
 from agents.pathwise import PathwiseConfig, Policy, train_policy
 from worldmodel import data
-from worldmodel.cli.files import write_json
 from worldmodel.cli.systems import PENDULUM
 from worldmodel.cli.table import print_results
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.figures import write_all
+from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.training.trainer import TrainConfig, Trainer

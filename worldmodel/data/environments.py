@@ -39,7 +39,9 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: dict[str, Any]) -> VectorEn
     try:
         return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
     except (TypeError, ValueError, gym.error.Error) as error:
-        raise SpecError(f"cannot make {env_id!r} with the arguments {env_kwargs}: {error}") from error
+        raise SpecError(
+            f"cannot make {env_id!r} with the arguments {env_kwargs}: {error}"
+        ) from error
 
 
 def _import(module: str, env_id: str) -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +21,7 @@ import torch
 
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint
 from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.files import whole
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 FORMAT = "worldmodel-dataset"
@@ -69,8 +67,7 @@ def save(dataset: Dataset, path: str | Path) -> Path:
             f"the data have the fingerprint {found}, their provenance says "
             f"{dataset.provenance.fingerprint}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole_or_nothing(path) as file:
+    with whole(path) as file:
         _write(file, dataset)
     return path
 
@@ -101,20 +98,6 @@ def load(path: str | Path) -> Dataset:
                 f"{path} is truncated, corrupt or foreign; expected a file of format {FORMAT}, "
                 f"version {VERSION}: {error}"
             ) from error
-
-
-@contextmanager
-def _whole_or_nothing(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside ``path`` that takes its place if, and only if, the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _arrays(dataset: Dataset) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -6,8 +6,6 @@ can be drawn without a display and from any thread.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from worldmodel.files import write_whole
 
 DPI = 170
 TEXT, SMALL = 9.0, 8.0  # points
@@ -117,20 +117,3 @@ def save(fig: Figure, path: str | Path) -> Path:
     buffer = BytesIO()
     FigureCanvasAgg(fig).print_png(buffer)
     return write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: str | Path, data: bytes) -> Path:
-    """Write a file so that nobody ever sees a part of it; missing folders are made.
-
-    Raises:
-        OSError: The file cannot be written; an earlier one stays as it was.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +49,10 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
     if folder.exists() and not _is_checkpoint(folder):
         raise FileFormatError(f"{folder} exists and is not a checkpoint; it is left as it is")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    # A fixed name, so that what a killed process left is cleared by the next.
+    fresh = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
     try:
         save_file(
             {k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors"
@@ -68,7 +70,6 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
         (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         (fresh / "README.md").write_text(_card(config, model, metrics))
-        fresh.chmod(0o755)
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -180,7 +181,7 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
         f"# {config['model'].upper()} checkpoint\n\n"
         f"A learned simulator with {model.latent_size} latent dimensions and {size:,} parameters. "
         f"It observes {model.observation_spec} and is controlled by {model.action_spec}.\n\n"
-        '```python\nimport worldmodel\nmodel = worldmodel.load("<this folder>")\n```\n\n'
+        '```python\nimport worldmodel\n\nmodel = worldmodel.load("<this folder>")\n```\n\n'
         "It knows what its training data showed; outside of `model.support` it guesses.\n\n"
         f"| measured | |\n|---|---|\n{rows}\n"
     )

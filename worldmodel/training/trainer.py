@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from torch import Tensor
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
+from worldmodel.files import whole
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.objectives.constrained import Constrained, ConstrainedConfig
@@ -301,10 +301,8 @@ class Trainer:
             "best": self.best,
             "history": self.history,
         }
-        self._state_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._state_path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._state_path)
+        with whole(self._state_path) as file:
+            torch.save(state, file)
         current = self.model.state_dict()
         kept = {k: v.clone() for k, v in current.items()}
         self.model.load_state_dict(self.best["model"])

@@ -14,7 +14,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from worldmodel.errors import ShapeError, SpecError
-from worldmodel.evaluation.style import write_whole
+from worldmodel.files import write_whole
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
 

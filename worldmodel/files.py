@@ -1,0 +1,46 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[BinaryIO]:
+    """A new file that takes its place if, and only if, the block succeeds.
+
+    Missing folders are made. Nobody ever sees a part of the file, and an earlier one stays as it
+    was until the new one is complete and on disk.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, data: bytes) -> Path:
+    """Write bytes by way of ``whole``, and return the path."""
+    with whole(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+def write_json(path: str | Path, tree: dict[str, Any]) -> Path:
+    """Write strict JSON: a number that is not finite raises ``ValueError``."""
+    return write_whole(path, (json.dumps(tree, indent=2, allow_nan=False) + "\n").encode())
