@@ -44,15 +44,15 @@ class PathwiseConfig:
         seed: Of initial weights, start states and process noise.
     """
 
-    updates: int = 200
+    updates: int = 300
     batch_size: int = 64
     horizon: int = 50
     discount: float = 0.97
     learning_rate: float = 1e-2
     clip_norm: float = 1.0
-    astray_cost: float = 1.0
+    astray_cost: float = 0.3
     give_up: float = 3.0
-    noise_scale: float = 0.0
+    noise_scale: float = 0.3
     hidden: int = 64
     seed: int = 0
 

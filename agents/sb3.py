@@ -157,6 +157,11 @@ def train_sb3(
     """
     if algorithm not in ALGORITHMS:
         raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
+    only = {"DQN": "discrete", "SAC": "box", "TD3": "box", "DDPG": "box"}.get(algorithm)
+    if only not in (None, model.action_spec.kind):
+        raise SpecError(
+            f"{algorithm} needs {only} actions, the model has {model.action_spec.space()}"
+        )
     env = LatentVecEnv(model, num_envs, max_episode_steps)
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy", env, seed=seed, device="cpu", **hyperparameters

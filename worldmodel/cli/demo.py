@@ -85,13 +85,14 @@ def demo(config: DemoConfig = DemoConfig()) -> dict[str, Any]:
     watch = Stopwatch(console)
     with watch("collect", "1  babble: record the real pendulum under random torques"):
         dataset = data.collect(ENV_ID, num_envs=500, seed=config.seed, progress=True)
-        data.save(dataset, config.out / "data.npz")
         frames = dataset.frames("train")
         console.print(f"{frames:,} frames to learn from, {frames / 10 / 60:.0f} minutes")
     with watch("train", "2  learn: fit the Deep Variational Bayes Filter"):
         fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
         settings = replace(config.train, seed=config.seed)
         trainer = Trainer(fresh, dataset, settings, config.out)
+        # Only now: the trainer refuses a folder that holds a run on other data.
+        data.save(dataset, config.out / "data.npz")
         model = trainer.fit()
     with watch("evaluate", "3  measure: identification, prediction, filter"):
         evaluation = evaluate(model, dataset, config.seed, progress=True, targets=PENDULUM.targets)

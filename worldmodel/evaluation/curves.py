@@ -51,7 +51,7 @@ def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
     title = f"Prediction without looking, after {evaluation.filtered} filtered frames"
     dress(axes, "horizon (steps)", "squared error / variance of the frames", title)
     _steady_ticks(axes, len(steps))
-    legend(axes, loc="lower right")
+    legend(axes, loc="center right")
     return save(fig, path)
 
 
@@ -134,7 +134,7 @@ def _objective(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     dress(other, grid=False)
     other.set_ylabel(r"multiplier $\lambda$", fontsize=TEXT, color=VERMILION)
     other.tick_params(labelcolor=VERMILION, color=VERMILION)
-    legend(axes, loc="lower left")
+    legend(axes, loc="upper center")
 
 
 def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> None:

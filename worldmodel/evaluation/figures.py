@@ -46,13 +46,15 @@ def write_all(
     """
     folder = Path(folder)
     written = [
-        latent_space(evaluation, folder / "latent_space.png"),
         prediction_error(evaluation, folder / "prediction_error.png"),
         filter_convergence(evaluation, folder / "filter_convergence.png"),
     ]
-    if model.observation_spec.pixels:
+    drawable, spec = model.latent_size >= 2, model.observation_spec
+    if drawable:
+        written.append(latent_space(evaluation, folder / "latent_space.png"))
+    if spec.pixels and spec.shape[2] in (1, 3):
         written.append(strips(model, test[:3], folder / "strips.png", evaluation.filtered))
-    if unactuated is not None:
+    if unactuated is not None and drawable:
         walks = folder / "latent_walks.png"
         written.append(
             latent_walks(model, unactuated, evaluation.latents, walks, evaluation.filtered)

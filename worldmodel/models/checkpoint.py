@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
@@ -54,9 +55,8 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
-        save_file(
-            {k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors"
-        )
+        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+        (fresh / "model.safetensors").write_bytes(serialize(weights))
         config = {
             "format": FORMAT,
             "version": VERSION,

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Normal
 
-from worldmodel.errors import SpecError
+from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.emission import GaussianEmission
 from worldmodel.models.initial import InitialNetwork
@@ -53,6 +53,14 @@ class DVBFConfig:
     hidden: int = 128
     recurrent: int = 64
     head_hidden: int = 64
+
+    def __post_init__(self) -> None:
+        sizes = ("latent_size", "base_matrices", "mixing_hidden")
+        for name in (*sizes, "hidden", "recurrent", "head_hidden"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.leak < 1:
+            raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
 
 
 class DVBF(StateSpaceModel):

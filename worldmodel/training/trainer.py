@@ -25,7 +25,13 @@ from rich.progress import (
 from torch import Tensor
 
 from worldmodel.data import Dataset
-from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
+from worldmodel.errors import (
+    ConfigError,
+    DivergenceError,
+    FileFormatError,
+    SpecError,
+    require_extra,
+)
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
 from worldmodel.models.base import StateSpaceModel
@@ -84,6 +90,19 @@ class TrainConfig:
     patience: int = 12
     tensorboard: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "batch_size", "window", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
+        if min(shares) < 0 or max(shares) > 1 or sum(shares[1:]) > 1:
+            raise ConfigError(
+                "dropout_share, and single_frame_share and all_frames_share together, must lie "
+                f"in [0, 1], got {shares}"
+            )
 
 
 class Trainer:

@@ -1,0 +1,212 @@
+"""Each command as it is typed: what it writes, what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import worldmodel
+from agents.pathwise import Policy
+from worldmodel import data
+from worldmodel.cli import COMMANDS, main
+
+FLAGS = {
+    "demo": ["--config.out", "--config.seed", "--config.train.updates", "--config.no-films"],
+    "collect": ["--out", "--env-id", "--env-kwargs", "--process", "--episodes", "--test-steps"],
+    "train": ["--dataset", "--run", "--model.latent-size", "--updates", "--objective", "--seed"],
+    "evaluate": ["--run", "--dataset", "--seed"],
+    "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
+    "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
+}
+ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
+SMALL_DATA = ["--episodes", "12", "--num-envs", "6", "--test-steps", "40"]
+TINY_MODEL = ["--model.hidden", "8", "--model.recurrent", "4", "--model.head-hidden", "4"]
+TINY_MODEL += ["--model.base-matrices", "2", "--model.mixing-hidden", "4"]
+SHORT = ["--updates", "4", "--batch-size", "4", "--validate-every", "2"]
+QUICK = ["--pathwise.updates", "2", "--pathwise.batch-size", "4", "--pathwise.horizon", "3"]
+
+
+def strict(path: Path) -> dict:
+    """JSON as the standard has it: neither NaN nor Infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{path} holds {name}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """All commands in order, on a real environment of pixels and on one from elsewhere."""
+    root = tmp_path_factory.mktemp("made")
+    for name, env_id in ENVIRONMENTS.items():
+        recorded, run, agent = (str(root / name / part) for part in ("data.npz", "run", "agent"))
+        main(["collect", "--out", recorded, "--env-id", env_id, *SMALL_DATA])
+        main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT])
+        main(["evaluate", "--run", run, "--dataset", recorded])
+        judged = ["--env-id", env_id, "--episodes", "3", "--steps", "25"]
+        main(["agent", "--run", run, "--out", agent, *judged, *QUICK])
+    (root / "corrupt.npz").write_bytes((root / "pixels" / "data.npz").read_bytes()[:2000])
+    return root
+
+
+def test_the_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"])
+    assert exit.value.code == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_its_flags(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert set(FLAGS[command]) <= set(words)
+
+
+@pytest.mark.parametrize(("name", "observed"), [("pixels", (16, 16, 1)), ("vector", (3,))])
+def test_a_dataset_is_recorded(made, name, observed):
+    dataset = data.load(made / name / "data.npz")
+    assert dataset.observation_spec.shape == observed
+    assert dataset.provenance.env_id == ENVIRONMENTS[name]
+    assert (len(dataset.train), dataset.train.steps, dataset.test.steps) == (12, 14, 40)
+    assert dataset.frames("train") == 12 * 15
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_training_leaves_a_model_that_loads(made, name):
+    run = made / name / "run"
+    model = worldmodel.load(run)
+    assert model.config.hidden == 8 and model.support.fitted
+    assert strict(run / "checkpoint" / "metrics.json")["updates"] in (2, 4)
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_training_again_goes_on_where_it_was(made, capsys):
+    recorded, run = (str(made / "pixels" / part) for part in ("data.npz", "run"))
+    before = worldmodel.load(run).state_dict()
+    main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT])
+    assert "going on at update 4 of 4" in capsys.readouterr().out
+    after = worldmodel.load(run).state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_pixels_are_measured_and_drawn_in_full(made):
+    run = made / "pixels" / "run"
+    metrics = strict(run / "metrics.json")
+    assert set(metrics["r2"]) == set(metrics["loglik"]) == {"sin", "cos", "velocity"}
+    assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
+    assert len(metrics["prediction_mse"]) == 40 - 14
+    drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
+    assert {path.stem for path in run.glob("*.png")} == drawn
+
+
+def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(made):
+    run = made / "vector" / "run"
+    metrics = strict(run / "metrics.json")
+    assert "r2" not in metrics and "loglik" not in metrics
+    assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
+    drawn = {"latent_space", "prediction_error", "filter_convergence"}
+    assert {path.stem for path in run.glob("*.png")} == drawn
+
+
+def test_a_flat_latent_space_is_left_undrawn(made, tmp_path):
+    recorded = str(made / "vector" / "data.npz")
+    line = ["--model.latent-size", "1", "--no-tensorboard"]
+    main(["train", "--dataset", recorded, "--run", str(tmp_path), *TINY_MODEL, *SHORT, *line])
+    main(["evaluate", "--run", str(tmp_path), "--dataset", recorded])
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        "prediction_error",
+        "filter_convergence",
+    }
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_agent_is_judged_in_the_dream_and_in_reality(made, name):
+    metrics = strict(made / name / "agent" / "metrics.json")
+    assert metrics["return_dream"] < 0 and metrics["return_real"] < 0
+    assert metrics["episodes"] == 3
+    # Only of the pendulum that ships is it known what upright means.
+    assert ("upright_share" in metrics) == (name == "pixels")
+    assert Policy.load(made / name / "agent" / "policy.safetensors").low.shape == (1,)
+
+
+def test_stable_baselines_can_be_the_agent(made, tmp_path):
+    arguments = ["--run", str(made / "vector" / "run"), "--out", str(tmp_path), "--method", "A2C"]
+    arguments += ["--env-id", "Pendulum-v1", "--timesteps", "320", "--episodes", "2"]
+    main(["agent", *arguments, "--steps", "5"])
+    assert strict(tmp_path / "metrics.json")["episodes"] == 2
+    assert (tmp_path / "a2c.zip").is_file()
+
+
+def test_bench_reports_speeds_and_ratios(made, capsys):
+    arguments = ["--checkpoint", str(made / "vector" / "run"), "--env-id", "Pendulum-v1"]
+    main(["bench", *arguments, "--num-envs", "4", "--rounds", "1"])
+    measured = json.loads(capsys.readouterr().out)
+    speeds = measured["steps_per_second"]
+    assert set(speeds) == {"dream", "bare", "real"} and min(speeds.values()) > 0
+    ratio = speeds["dream"] / speeds["real"]
+    assert measured["dream_over_real"] == pytest.approx(ratio)
+
+
+REFUSED = {
+    "unknown id": ("collect --out <new> --env-id Pendulun-v1", "'Pendulun-v1'", "Pendulum-v1"),
+    "unknown module": ("collect --out <new> --env-id nowhere:A-v0", "'nowhere'"),
+    "no JSON": ("collect --out <new> --env-kwargs {bad", "JSON object", "'{bad'"),
+    "no JSON object": ("collect --out <new> --env-kwargs [1]", "JSON object", "'[1]'"),
+    "argument": ('collect --out <new> --env-kwargs {"a":1}', "Pendulum-v0", "{'a': 1}"),
+    "value": ('collect --out <new> --env-kwargs {"size":0}', "size", "got 0"),
+    "no episodes": ("collect --out <new> --episodes 0", "episodes", "at least 1", "0"),
+    "a file for a folder": ("collect --episodes 1 --out <corrupt>/data.npz", "<corrupt>"),
+    "missing dataset": ("train --dataset <new> --run <new>", "no dataset at <new>"),
+    "bracketed name": ("train --dataset [agents].npz --run <new>", "[agents].npz"),
+    "corrupt dataset": ("train --dataset <corrupt> --run <new>", "<corrupt>", "corrupt"),
+    "long window": ("train --dataset <vector> --run <new> --window 99", "window", "14", "99"),
+    "another's run": ("train --dataset <vector> --run <run>", "<run>", "other settings"),
+    "other shape": ("evaluate --dataset <vector> --run <run>", "(3,)", "(16, 16, 1)"),
+    "nothing to evaluate": ("evaluate --dataset <vector> --run <new>", "no checkpoint", "<new>"),
+    "evaluate nothing": ("evaluate --dataset <new> --run <run>", "no dataset at <new>"),
+    "no checkpoint": ("agent --run <new> --out <new>", "no checkpoint", "<new>"),
+    "no such reality": ("agent --run <run> --out <new> --env-id Foo-v9", "'Foo-v9'"),
+    "other reality": ("agent --run <run> --out <new> --env-id Pendulum-v1", "(3,)", "(16, 16, 1)"),
+    "no steps": ("agent --run <run> --out <new> --steps 0", "steps", "at least 1", "0"),
+    "nothing to bench": ("bench --checkpoint <new>", "no checkpoint", "<new>"),
+    "no rounds": ("bench --checkpoint <run> --rounds 0", "rounds", "at least 1", "0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_gets_one_clear_line(case, made, tmp_path, capsys):
+    line, *told = REFUSED[case]
+    paths = {
+        "<new>": tmp_path / "new",
+        "<corrupt>": made / "corrupt.npz",
+        "<vector>": made / "vector" / "data.npz",
+        "<run>": made / "pixels" / "run",
+    }
+
+    def fill(text: str) -> str:
+        for name, path in paths.items():
+            text = text.replace(name, str(path))
+        return text
+
+    with pytest.raises(SystemExit) as exit:
+        main([fill(word) for word in line.split()])
+    assert exit.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert all(fill(part) in said for part in told)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_flag_is_refused_by_name(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["train", "--run", "somewhere"])
+    assert exit.value.code == 2
+    assert "--dataset" in capsys.readouterr().err
