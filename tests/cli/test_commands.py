@@ -14,7 +14,7 @@ from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 
 FLAGS = {
-    "demo": ["--config.out", "--config.seed", "--config.train.updates", "--config.no-films"],
+    "demo": ["--out", "--seed", "--train.updates", "--no-films"],
     "collect": ["--out", "--env-id", "--env-kwargs", "--process", "--episodes", "--test-steps"],
     "train": ["--dataset", "--run", "--model.latent-size", "--updates", "--objective", "--seed"],
     "evaluate": ["--run", "--dataset", "--seed"],

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 
 import envs  # noqa: F401 (registers the environments that ship)
@@ -71,7 +72,7 @@ class Stopwatch:
         self.seconds[stage] = time.perf_counter() - begin
 
 
-def demo(config: DemoConfig = DemoConfig()) -> dict[str, Any]:
+def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")] = DemoConfig()) -> dict[str, Any]:
     """Learn to simulate a pendulum from its pixels, and swing it up without having touched it.
 
     Args:
