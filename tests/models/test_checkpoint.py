@@ -84,7 +84,7 @@ def test_saving_again_replaces(saved):
     assert os.listdir(saved.parent) == ["checkpoint"]
 
 
-@pytest.mark.parametrize("point", ["save_file", "_card", "_swap"])
+@pytest.mark.parametrize("point", ["serialize", "_card", "_swap"])
 def test_an_interrupted_save_leaves_the_old_checkpoint(saved, monkeypatch, point):
     before = load(saved).state_dict()
 

@@ -18,7 +18,7 @@ from small import (
 )
 
 from worldmodel.data import Dataset
-from worldmodel.errors import DivergenceError, MissingExtraError, SpecError
+from worldmodel.errors import ConfigError, DivergenceError, MissingExtraError, SpecError
 from worldmodel.evaluation.prediction import baseline_errors, open_loop_error
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
@@ -261,3 +261,19 @@ def test_it_learns_a_linear_system(tmp_path):
     error = open_loop_error(model, dataset.test, filtered=5)
     baseline = baseline_errors(model, dataset.test, filtered=5)
     assert error.mean() < 0.25 * min(b.mean() for b in baseline.values())
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"updates": 0},
+        {"validate_every": 0},
+        {"window": 0},
+        {"learning_rate": -1.0},
+        {"dropout_share": 1.5},
+        {"single_frame_share": 0.7, "all_frames_share": 0.7},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        TrainConfig(**bad)

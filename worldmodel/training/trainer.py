@@ -95,8 +95,8 @@ class TrainConfig:
         for name in ("updates", "batch_size", "window", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate must be finite and >= 0, got {self.learning_rate}")
         shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
         if min(shares) < 0 or max(shares) > 1 or sum(shares[1:]) > 1:
             raise ConfigError(
