@@ -233,7 +233,7 @@ class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
     """
 
     # Gymnasium's base class declares it as an instance's; ClassVar would contradict that.
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012 (see above)
 
     def __init__(
         self,

@@ -177,7 +177,10 @@ def test_an_unfitted_support_is_refused():
 
 def test_a_missing_sb3_names_its_extra(monkeypatch):
     find = importlib.util.find_spec
-    hidden = lambda name, *rest: None if name == "stable_baselines3" else find(name, *rest)  # noqa: E731
+
+    def hidden(name, *rest):
+        return None if name == "stable_baselines3" else find(name, *rest)
+
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     monkeypatch.delitem(sys.modules, "agents.sb3")
     with pytest.raises(MissingExtraError, match=r"'stable_baselines3'.*worldmodel\[agents\]"):

@@ -115,7 +115,10 @@ def test_vector_equals_single_through_resets(model, real, real_vector, mode):
 def test_the_pendulums_seen_through_the_filter(linear, mode):
     spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
     model = linear(observation_spec=spec, action_spec=actions)
-    make = lambda: gym.make("envs:worldmodel/Pendulum-v0", max_episode_steps=3)  # noqa: E731
+
+    def make():
+        return gym.make("envs:worldmodel/Pendulum-v0", max_episode_steps=3)
+
     native = gym.make_vec(
         "envs:worldmodel/Pendulum-v0", num_envs=3, max_episode_steps=3, autoreset_mode=mode
     )

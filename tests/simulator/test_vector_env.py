@@ -44,9 +44,10 @@ def pair(linear):
         native = LatentVectorEnv.from_model(
             model, 4, max_episode_steps=6, autoreset_mode=mode, noise=False, **kwargs
         )
-        single = lambda: gym.wrappers.TimeLimit(  # noqa: E731
-            LatentEnv.from_model(model, noise=False, **kwargs), 6
-        )
+
+        def single():
+            return gym.wrappers.TimeLimit(LatentEnv.from_model(model, noise=False, **kwargs), 6)
+
         return native, SyncVectorEnv([single] * 4, autoreset_mode=mode)
 
     return make
@@ -138,9 +139,9 @@ def play(env, seed, steps=30):
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_seeds_repeat_and_differ(model, mode):
-    make = lambda: LatentVectorEnv.from_model(  # noqa: E731
-        model, 8, max_episode_steps=9, autoreset_mode=mode
-    )
+    def make():
+        return LatentVectorEnv.from_model(model, 8, max_episode_steps=9, autoreset_mode=mode)
+
     one = make()
     np.testing.assert_array_equal(play(one, 1), play(make(), 1))
     np.testing.assert_array_equal(play(one, 1), play(one, 1))
