@@ -1,4 +1,4 @@
-"""A torque-controlled pendulum: its physics as pure functions, and one of it as an environment.
+"""A torque-controlled pendulum: physics as pure functions, and one or many as environments.
 
 ``m l^2 phi'' = -mu phi' + m g l sin(phi) + u`` with m = l = 1: the system of Karl et al. 2017,
 section 4.1. phi = 0 is upright and unstable, phi grows counterclockwise.
@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.error import InvalidAction, ResetNeeded
-from jaxtyping import Float32, Float64, Shaped
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Float32, Float64, UInt8
 
-from envs.rendering import BLUR, Painter, Window, check_render_mode, draw_scene
+from envs.pendulum_rendering import BLUR, Painter, draw_scene
+from envs.single import SystemEnv
+from envs.system import Camera, Observation, Start, State, System
+from envs.vector import SystemVectorEnv
 
 GRAVITY = 9.81  # m/s^2
 FRICTION = 0.5  # N m s
 INTERVAL = 0.1  # s between two actions
 SUBSTEPS = 4  # without friction, energy then drifts by less than 1e-4 of m g l in an episode
 BABBLING_SPEED = 6.0  # rad/s
-RENDER_SIZE = 256  # pixels
 
-Observation = Literal["pixels", "state"]
 _Batch = Float64[np.ndarray, "*batch"]
 
 
@@ -91,30 +91,35 @@ def pack_state(angle: _Batch, velocity: _Batch) -> Float32[np.ndarray, "*batch 2
     return state
 
 
+def babbling_start(generator: np.random.Generator) -> Float64[np.ndarray, " 2"]:
+    """State with phi ~ U(-pi, pi) and phi' ~ U(-6, 6)."""
+    return (2 * generator.random(2) - 1) * (np.pi, BABBLING_SPEED)
+
+
+def hanging_start(generator: np.random.Generator) -> Float64[np.ndarray, " 2"]:
+    """Exactly (pi, 0); draws nothing."""
+    return np.array([np.pi, 0.0])
+
+
 @dataclass(frozen=True)
-class PendulumConfig:
-    """What a pendulum shows and how hard it can be turned; shared by both shells.
+class PendulumSystem(System):
+    """States (phi, phi') under a torque.
 
     Attributes:
         observation: "pixels" or "state".
         size: Width and height of the pixels.
         max_torque: N m.
-        blur: Width of an edge in the pixels; see ``envs/rendering.py``.
+        blur: Width of an edge in the pixels; see ``envs/pendulum_rendering.py``.
 
     Raises:
         ValueError: A value is out of range; the message names it.
     """
 
-    observation: Observation = "pixels"
-    size: int = 16
     max_torque: float = 5.0
     blur: float = BLUR
 
     def __post_init__(self) -> None:
-        if self.observation not in get_args(Observation):
-            raise ValueError(f"observation must be 'pixels' or 'state', got {self.observation!r}")
-        if not isinstance(self.size, int) or not 8 <= self.size <= 1024:
-            raise ValueError(f"size must be an integer from 8 to 1024, got {self.size!r}")
+        super().__post_init__()
         if not isinstance(self.max_torque, int | float) or not 0 < self.max_torque < np.inf:
             raise ValueError(f"max_torque must be finite and positive, got {self.max_torque!r}")
         if not isinstance(self.blur, int | float) or not 1 <= self.blur <= self.size:
@@ -131,82 +136,60 @@ class PendulumConfig:
         return float(np.nextafter(np.float32(speed), np.float32(np.inf)))
 
     @property
-    def action_space(self) -> gym.spaces.Box:
-        """Torque in N m."""
-        return gym.spaces.Box(-self.max_torque, self.max_torque, (1,), np.float32)
+    def action_size(self) -> int:
+        """One torque."""
+        return 1
 
     @property
-    def observation_space(self) -> gym.spaces.Box:
-        """Pixels (size, size, 1) in [0, 255], or (phi, phi')."""
-        if self.observation == "pixels":
-            return gym.spaces.Box(0, 255, (self.size, self.size, 1), np.uint8)
+    def action_limit(self) -> float:
+        """Greatest torque in N m."""
+        return self.max_torque
+
+    @property
+    def state_space(self) -> gym.spaces.Box:
+        """(phi, phi') in rad and rad/s."""
         high = np.array([np.pi, self.max_speed], np.float32)
         return gym.spaces.Box(-high, high, dtype=np.float32)
 
-    def observe(self, painter: Painter, angle: _Batch, velocity: _Batch) -> np.ndarray:
-        """Fresh observations of n pendulums, (n, *obs)."""
-        if self.observation == "pixels":
-            return painter.draw(angle)
-        return pack_state(angle, velocity)
+    @property
+    def starts(self) -> Mapping[str, Start]:
+        """Babbling and hanging."""
+        return {"babbling": babbling_start, "hanging": hanging_start}
 
-    def read_torque(self, action: Any, shape: tuple[int, ...]) -> Float64[np.ndarray, " n"]:
-        """Torques in N m, clipped to the action space as Pendulum-v1 does.
+    def settle(self, state: State) -> State:
+        """Wrap the angles; a speed above ``max_speed`` is refused."""
+        angle, velocity = state.T
+        if (np.abs(velocity) > self.max_speed).any():
+            raise ValueError(f"option 'state' exceeds {self.max_speed} rad/s: {state}")
+        return np.stack([wrap_angle(angle), velocity], -1)
 
-        Raises:
-            InvalidAction: Not real numbers, not of ``shape``, or not finite.
-        """
-        try:
-            values = np.asarray(action)
-        except ValueError as error:
-            raise InvalidAction(f"action must be an array of shape {shape}: {error}") from error
-        if values.dtype.kind not in "fiu":
-            raise InvalidAction(f"action must be real numbers, got dtype {values.dtype}: {action}")
-        if values.shape != shape:
-            raise InvalidAction(f"action must have shape {shape}, got {values.shape}")
-        if not np.isfinite(values).all():
-            raise InvalidAction(f"action must be finite, got {values}")
-        return np.clip(values.reshape(-1).astype(np.float64), -self.max_torque, self.max_torque)
+    def advance(
+        self, state: State, action: Float64[np.ndarray, "n 1"]
+    ) -> tuple[State, Float64[np.ndarray, " n"]]:
+        """Apply torques for 0.1 s; the reward is that of the state before."""
+        angle, velocity = state.T.copy()
+        torque = action[:, 0]
+        paid = reward(angle, velocity, torque)
+        angle, velocity = rk4_step(angle, velocity, torque)
+        return np.stack([wrap_angle(angle), velocity], -1), paid
 
-    def read_start(
-        self, options: Mapping[str, Any] | None, count: int
-    ) -> Float64[np.ndarray, "n 2"] | None:
-        """Start states (phi, phi') that reset options ask for; None for babbling.
+    def truth(self, state: State) -> Float32[np.ndarray, "n 2"]:
+        """See ``pack_state``."""
+        return pack_state(*state.T)
 
-        Raises:
-            ValueError: An unknown key or value; the message names it.
-        """
-        options = options or {}
-        if unknown := set(options) - {"start", "state"}:
-            raise ValueError(f"unknown reset options {sorted(map(str, unknown))}")
-        if len(options) > 1:
-            raise ValueError("reset options 'start' and 'state' exclude each other")
-        if "state" in options:
-            return self._read_state(options["state"], count)
-        start = options.get("start", "babbling")
-        if not isinstance(start, str) or start not in ("babbling", "hanging"):
-            raise ValueError(f"option 'start' must be 'babbling' or 'hanging', got {start!r}")
-        return np.tile([np.pi, 0.0], (count, 1)) if start == "hanging" else None
+    def camera(self, batch: int) -> Camera:
+        """Rod and bob, white on black."""
+        painter = Painter(self.size, batch, self.blur)
+        return lambda state: painter.draw(state[:, 0].copy())
 
-    def _read_state(self, value: Any, count: int) -> Float64[np.ndarray, "n 2"]:
-        try:
-            state = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"option 'state' must be (phi, phi'), got {value!r}") from error
-        if state.shape not in ((2,), (count, 2)):
-            raise ValueError(f"option 'state' must be (2,) or ({count}, 2), got {state.shape}")
-        if not np.isfinite(state).all():
-            raise ValueError(f"option 'state' must be finite, got {value!r}")
-        if (np.abs(state[..., 1]) > self.max_speed).any():
-            raise ValueError(f"option 'state' exceeds {self.max_speed} rad/s: {value!r}")
-        return np.broadcast_to(state, (count, 2))
+    def scene(
+        self, state: State, action: Float64[np.ndarray, "n 1"], size: int
+    ) -> UInt8[np.ndarray, "n size size 3"]:
+        """The same in colour, with an arrow for the torque."""
+        return draw_scene(state[:, 0], action[:, 0] / self.max_torque, size)
 
 
-def babbling_start(generator: np.random.Generator) -> Float64[np.ndarray, " 2"]:
-    """State with phi ~ U(-pi, pi) and phi' ~ U(-6, 6)."""
-    return (2 * generator.random(2) - 1) * (np.pi, BABBLING_SPEED)
-
-
-class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
+class Pendulum(SystemEnv):
     """One pendulum, ``worldmodel/Pendulum-v0``.
 
     Action: torque in N m, Box (1,), +-``max_torque``; finite values outside are clipped. With 5 it
@@ -225,15 +208,8 @@ class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
         blur: Width in pixels of an edge in the pixels, 1 (sharp) to ``size``.
         render_mode: "rgb_array", "human" (a pygame window in real time) or None.
 
-    Raises:
-        ValueError: A bad argument, or bad reset options.
-        gymnasium.error.InvalidAction: An action of wrong shape, of wrong dtype or not finite.
-        gymnasium.error.ResetNeeded: Stepped or rendered before reset.
-        gymnasium.error.DependencyNotInstalled: "human" without pygame.
+    It raises what ``SystemEnv`` does.
     """
-
-    # Gymnasium's base class declares it as an instance's; ClassVar would contradict that.
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012 (see above)
 
     def __init__(
         self,
@@ -243,63 +219,25 @@ class Pendulum(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " 1"]]):
         blur: float = BLUR,
         render_mode: str | None = None,
     ) -> None:
-        self.config = PendulumConfig(observation, size, max_torque, blur)
-        check_render_mode(render_mode, self.metadata["render_modes"])
-        self.render_mode = render_mode
-        self.observation_space = self.config.observation_space
-        self.action_space = self.config.action_space
-        self._painter = Painter(size, blur=blur)
-        self._state: tuple[np.ndarray, np.ndarray] | None = None
-        self._torque = np.zeros(1)
-        human = render_mode == "human"
-        self._window = Window("Pendulum", self.metadata["render_fps"]) if human else None
+        super().__init__(PendulumSystem(observation, size, max_torque, blur), render_mode)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode; see the class for ``options``."""
-        start = self.config.read_start(options, 1)
-        super().reset(seed=seed)
-        if start is None:
-            start = babbling_start(self.np_random)[None]
-        self._state = wrap_angle(start[:, 0]), start[:, 1].copy()
-        self._torque = np.zeros(1)
-        return self._outcome()
 
-    def step(
-        self, action: Float32[np.ndarray, " 1"]
-    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Apply a torque for 0.1 s."""
-        if self._state is None:
-            raise ResetNeeded("call reset before step")
-        self._torque = self.config.read_torque(action, (1,))
-        paid = float(reward(*self._state, self._torque)[0])
-        angle, velocity = rk4_step(*self._state, self._torque)
-        self._state = wrap_angle(angle), velocity
-        observation, info = self._outcome()
-        return observation, paid, False, False, info
+class PendulumVector(SystemVectorEnv):
+    """N pendulums, ``worldmodel/Pendulum-v0`` by ``gym.make_vec``.
 
-    def render(self) -> np.ndarray | None:
-        """An RGB frame (256, 256, 3) in mode "rgb_array"; None otherwise."""
-        if self._state is None:
-            raise ResetNeeded("call reset before render")
-        if self.render_mode is None:
-            gym.logger.warn("render needs a render_mode: pass 'rgb_array' or 'human' to gym.make")
-            return None
-        frame = draw_scene(self._state[0], self._torque / self.config.max_torque, RENDER_SIZE)[0]
-        if self._window is None:
-            return frame
-        self._window.show(frame)
-        return None
+    The arguments are those of ``Pendulum`` and ``SystemVectorEnv``, whose errors it raises.
+    """
 
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-
-    def _outcome(self) -> tuple[np.ndarray, dict[str, Any]]:
-        assert self._state is not None
-        if self.render_mode == "human":
-            self.render()
-        observation = self.config.observe(self._painter, *self._state)[0]
-        return observation, {"state": pack_state(*self._state)[0]}
+    def __init__(
+        self,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        observation: Observation = "pixels",
+        size: int = 16,
+        max_torque: float = 5.0,
+        blur: float = BLUR,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        system = PendulumSystem(observation, size, max_torque, blur)
+        super().__init__(system, num_envs, max_episode_steps, render_mode, autoreset_mode)

@@ -15,7 +15,7 @@ from envs.pendulum import (
     GRAVITY,
     INTERVAL,
     Pendulum,
-    PendulumConfig,
+    PendulumSystem,
     pack_state,
     reward,
     rk4_step,
@@ -90,7 +90,7 @@ def test_positive_torque_accelerates_positively_by_its_value():
 
 
 def test_speed_never_exceeds_its_bound():
-    config = PendulumConfig()
+    config = PendulumSystem()
     assert config.max_speed == pytest.approx((5 + 9.81) / 0.5)
     angle, _ = random_states(2000)
     velocity = np.full(2000, config.max_speed)
@@ -169,7 +169,7 @@ def test_spec_survives_json():
     assert json.loads(env.spec.to_json())["kwargs"] == {"observation": "state", "max_torque": 2.0}
     again = gym.make(spec)
     np.testing.assert_array_equal(again.reset(seed=3)[0], env.reset(seed=3)[0])
-    assert again.unwrapped.config == env.unwrapped.config
+    assert again.unwrapped.system == env.unwrapped.system
 
 
 def test_spaces():

@@ -5,8 +5,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.pendulum import Pendulum
-from envs.pendulum_vector import PendulumVector
+from envs.pendulum import Pendulum, PendulumVector
 
 ID = "worldmodel/Pendulum-v0"
 MODES = list(AutoresetMode)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from envs.rendering import BOB_RADIUS, LENGTH, ROD_RADIUS, Painter, draw_scene
+from envs.pendulum_rendering import BOB_RADIUS, LENGTH, ROD_RADIUS, Painter, draw_scene
 
 
 def reference(angle, size, blur):

@@ -1,4 +1,4 @@
-"""Many pendulums in one numpy step."""
+"""Many real systems in one numpy step."""
 
 from __future__ import annotations
 
@@ -13,40 +13,29 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float32, Shaped
 
-from envs.pendulum import (
-    RENDER_SIZE,
-    Observation,
-    Pendulum,
-    PendulumConfig,
-    babbling_start,
-    pack_state,
-    reward,
-    rk4_step,
-    wrap_angle,
-)
-from envs.rendering import BLUR, Painter, check_render_mode, draw_scene
+from envs.single import FPS
+from envs.system import RENDER_SIZE, Start, State, System
+from envs.window import check_render_mode
 
 
-class PendulumVector(
-    gym.vector.VectorEnv[Shaped[np.ndarray, "n ..."], Float32[np.ndarray, "n 1"], np.ndarray]
+class SystemVectorEnv(
+    gym.vector.VectorEnv[Shaped[np.ndarray, "n ..."], Float32[np.ndarray, "n action"], np.ndarray]
 ):
-    """N pendulums, each bit for bit what a ``Pendulum`` of its own seed would be.
+    """N systems, each bit for bit what a ``SystemEnv`` of its own seed would be.
 
-    Spaces, reward, resets and errors are those of ``Pendulum``; what differs follows
-    ``gymnasium.vector.SyncVectorEnv``: env i is seeded with ``seed + i`` (or a list of seeds), and
-    infos carry masks (``_state``) and, in mode "SameStep", ``final_obs`` and ``final_info``.
+    A subclass chooses the system. Spaces, reward, resets and errors are those of the single
+    environment; what differs follows ``gymnasium.vector.SyncVectorEnv``: env i is seeded with
+    ``seed + i`` (or a list of seeds), and infos carry masks (``_state``) and, in mode "SameStep",
+    ``final_obs`` and ``final_info``.
 
-    Reset options: as ``Pendulum``'s, where ``state`` may be (2,) or (num_envs, 2), and
-    ``reset_mask``, bool (num_envs,): resets only those, the others stay as they are. An autoreset
-    always draws a babbling start.
+    Reset options: as the single environment's, where ``state`` may be (state,) or
+    (num_envs, state), and ``reset_mask``, bool (num_envs,): resets only those, the others stay as
+    they are. An autoreset always draws a babbling start.
 
     Args:
+        system: Physics, pictures and starts.
         num_envs: How many.
         max_episode_steps: Truncate after so many steps; None never does.
-        observation: "pixels" or "state".
-        size: Width and height of the pixels.
-        max_torque: N m.
-        blur: Width in pixels of an edge in the pixels, 1 (sharp) to ``size``.
         render_mode: "rgb_array" or None.
         autoreset_mode: An ``AutoresetMode`` or its value: "NextStep", "SameStep" or "Disabled".
 
@@ -59,14 +48,11 @@ class PendulumVector(
 
     def __init__(
         self,
-        num_envs: int = 1,
-        max_episode_steps: int | None = None,
-        observation: Observation = "pixels",
-        size: int = 16,
-        max_torque: float = 5.0,
-        blur: float = BLUR,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        system: System,
+        num_envs: int,
+        max_episode_steps: int | None,
+        render_mode: str | None,
+        autoreset_mode: AutoresetMode | str,
     ) -> None:
         for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -74,21 +60,22 @@ class PendulumVector(
         self.autoreset_mode = _read_autoreset_mode(autoreset_mode)
         self.metadata = {
             "render_modes": ["rgb_array"],
-            "render_fps": Pendulum.metadata["render_fps"],
+            "render_fps": FPS,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.config = PendulumConfig(observation, size, max_torque, blur)
         check_render_mode(render_mode, self.metadata["render_modes"])
+        self.system = system
         self.render_mode = render_mode
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
-        self.single_observation_space = self.config.observation_space
-        self.single_action_space = self.config.action_space
+        self.single_observation_space = system.observation_space
+        self.single_action_space = system.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._painter = Painter(size, num_envs, blur)
+        self._observe = system.observer(num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
-        self._angle, self._velocity, self._torque = np.zeros((3, num_envs))
+        self._state = np.zeros((num_envs, *system.state_space.shape))
+        self._action = np.zeros((num_envs, system.action_size))
         self._elapsed = np.zeros(num_envs, np.int64)
         self._done = np.zeros(num_envs, np.bool_)
         self._ready = False
@@ -102,7 +89,7 @@ class PendulumVector(
         """Start episodes; see the class for ``seed`` and ``options``."""
         options = dict(options or {})
         chosen = self._read_mask(options.pop("reset_mask", None))
-        start = self.config.read_start(options, self.num_envs)
+        start = self.system.read_start(options, self.num_envs)
         seeds = self._read_seeds(seed)
         if not self._ready and not chosen.all():
             raise ResetNeeded("the first reset must include every env")
@@ -111,29 +98,30 @@ class PendulumVector(
                 self._generators[i] = seeding.np_random(seeds[i])[0]
         self._place(chosen, start)
         self._ready = True
-        observations = self.config.observe(self._painter, self._angle, self._velocity)
+        observations = self._observe(self._state)
         return observations, self._info(chosen)
 
     def step(
-        self, actions: Float32[np.ndarray, "n 1"]
+        self, actions: Float32[np.ndarray, "n action"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Apply torques for 0.1 s; in mode "NextStep", reset the envs that ended last time."""
+        """Apply actions for one control interval.
+
+        In mode "NextStep", envs that ended last time are reset instead.
+        """
         if not self._ready:
             raise ResetNeeded("call reset before step")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._done.any():
             ended = np.flatnonzero(self._done).tolist()
             raise ResetNeeded(f"envs {ended} have ended; reset them with option 'reset_mask'")
-        self._torque = self.config.read_torque(actions, (self.num_envs, 1))
-        rewards = reward(self._angle, self._velocity, self._torque)
-        angle, self._velocity = rk4_step(self._angle, self._velocity, self._torque)
-        self._angle = wrap_angle(angle)
+        self._action = self.system.read_action(actions, self._action.shape)
+        self._state, rewards = self.system.advance(self._state, self._action)
         self._elapsed += 1
         if self._done.any():
             rewards[self._done] = 0.0
-            self._place(self._done)
+            self._place(self._done, self.system.starts["babbling"])
         limit = np.inf if self.max_episode_steps is None else self.max_episode_steps
         truncated = self._elapsed >= limit
-        observations = self.config.observe(self._painter, self._angle, self._velocity)
+        observations = self._observe(self._state)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and truncated.any():
             infos = self._reset_now(truncated, observations)
         else:
@@ -148,23 +136,20 @@ class PendulumVector(
         if self.render_mode is None:
             gym.logger.warn("render needs a render_mode: pass 'rgb_array' to gym.make_vec")
             return None
-        torque = self._torque / self.config.max_torque
         # One at a time: the scratch memory of a thousand large colour pictures is gigabytes.
         return tuple(
-            draw_scene(self._angle[i : i + 1], torque[i : i + 1], RENDER_SIZE)[0]
+            self.system.scene(self._state[i : i + 1], self._action[i : i + 1], RENDER_SIZE)[0]
             for i in range(self.num_envs)
         )
 
-    def _place(self, chosen: Bool[np.ndarray, " n"], start: np.ndarray | None = None) -> None:
-        """Start new episodes of the chosen envs, babbling if ``start`` (n, 2) is None."""
-        if start is None:
-            draws = [babbling_start(self._generator(i)) for i in np.flatnonzero(chosen).tolist()]
-            angle, velocity = np.array(draws).T
+    def _place(self, chosen: Bool[np.ndarray, " n"], start: Start | State) -> None:
+        """Start new episodes of the chosen envs: draw them, or take their rows of ``start``."""
+        if callable(start):
+            generators = [self._generator(i) for i in np.flatnonzero(chosen).tolist()]
+            self._state[chosen] = self.system.draw(start, generators)
         else:
-            angle, velocity = start[chosen].T
-        self._angle[chosen] = wrap_angle(angle)
-        self._velocity[chosen] = velocity
-        self._torque[chosen] = 0.0
+            self._state[chosen] = start[chosen]
+        self._action[chosen] = 0.0
         self._elapsed[chosen] = 0
         self._done[chosen] = False
 
@@ -174,10 +159,8 @@ class PendulumVector(
         for i in np.flatnonzero(ended):
             final[i] = observations[i].copy()
         final_info = self._info(ended)
-        self._place(ended)
-        observations[ended] = self.config.observe(
-            self._painter, self._angle[ended], self._velocity[ended]
-        )
+        self._place(ended, self.system.starts["babbling"])
+        observations[ended] = self._observe(self._state[ended])
         return self._info(np.ones(self.num_envs, np.bool_)) | {
             "final_obs": final,
             "_final_obs": ended.copy(),
@@ -187,7 +170,7 @@ class PendulumVector(
 
     def _info(self, chosen: Bool[np.ndarray, " n"]) -> dict[str, Any]:
         """Ground truth of the chosen envs; zeros in the other rows."""
-        state = pack_state(self._angle, self._velocity)
+        state = self.system.truth(self._state)
         state[~chosen] = 0.0
         return {"state": state, "_state": chosen.copy()}
 
