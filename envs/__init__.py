@@ -8,3 +8,9 @@ gym.register(
     vector_entry_point="envs.pendulum:PendulumVector",
     max_episode_steps=200,
 )
+gym.register(
+    id="worldmodel/BouncingBall-v0",
+    entry_point="envs.bouncing_ball:BouncingBall",
+    vector_entry_point="envs.bouncing_ball:BouncingBallVector",
+    max_episode_steps=100,
+)

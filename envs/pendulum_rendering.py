@@ -1,4 +1,4 @@
-"""Pictures of a pendulum, drawn by signed distances, and a window to show them in.
+"""Pictures of a pendulum, drawn by signed distances.
 
 A shape is a signed distance (negative inside) to every pixel centre; a pixel's brightness is
 ``0.5 - distance / blur``, clipped to [0, 1]: an edge that is ``blur`` pixels wide, as a lens makes
@@ -18,21 +18,15 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from envs.canvas import BRIGHT, CONTROL, DIM, MIDDLE, SHAFT_RADIUS, arrow_head, compose, grid
+
 LENGTH = 0.55
 ROD_RADIUS = 0.10
 BOB_RADIUS = 0.25  # with LENGTH and half an edge of 3 pixels it stays inside from 16 pixels on
 BLUR = 4.0  # pixels
 
 ARC_DISTANCE = 0.89
-ARC_RADIUS = 0.028
 ARC_SWEEP = 2.0  # radians at full torque
-HEAD_LENGTH, HEAD_RADIUS = 0.16, 0.08
-
-BACKGROUND = (13, 16, 23)
-ROD = (201, 209, 222)
-BOB = (246, 248, 252)
-PIVOT = (68, 78, 98)
-TORQUE = (255, 153, 51)
 
 _SCRATCH_PIXELS = 1 << 17  # drawn per pass: bounds the scratch memory to 1.4 MB
 
@@ -162,8 +156,7 @@ def draw_scene(
     Returns:
         RGB, 0 to 255.
     """
-    axis = ((np.arange(size) + 0.5) * 2 / size - 1).astype(np.float32)
-    x, y = axis[None, None, :], -axis[None, :, None]
+    x, y = grid(size)
     sine, cosine, torque = (
         values.astype(np.float32)[:, None, None]
         for values in (np.sin(angle), np.cos(angle), torque)
@@ -173,16 +166,12 @@ def draw_scene(
     arrow = _arrow(along, across * np.sign(torque), ARC_SWEEP * np.abs(torque))
     fade = np.minimum(1, 4 * np.abs(torque))  # no arrow without torque, and none that pops up
     layers = (
-        (arrow, fade, TORQUE),
-        (np.hypot(along - np.clip(along, 0, LENGTH), across) - ROD_RADIUS, 1, ROD),
-        (np.hypot(along - LENGTH, across) - BOB_RADIUS, 1, BOB),
-        (radius - 0.45 * ROD_RADIUS, 1, PIVOT),
+        (arrow, fade, CONTROL),
+        (np.hypot(along - np.clip(along, 0, LENGTH), across) - ROD_RADIUS, 1, MIDDLE),
+        (np.hypot(along - LENGTH, across) - BOB_RADIUS, 1, BRIGHT),
+        (radius - 0.45 * ROD_RADIUS, 1, DIM),
     )
-    canvas = np.full((len(angle), size, size, 3), BACKGROUND, np.float32)
-    for distance, opacity, colour in layers:
-        coverage = np.clip(0.5 - distance * (size / 2), 0, 1) * opacity
-        canvas += coverage[..., None] * (np.array(colour, np.float32) - canvas)
-    return np.rint(canvas).astype(np.uint8)
+    return compose(len(angle), size, layers)
 
 
 def _arrow(along: np.ndarray, across: np.ndarray, sweep: np.ndarray) -> np.ndarray:
@@ -197,9 +186,7 @@ def _arrow(along: np.ndarray, across: np.ndarray, sweep: np.ndarray) -> np.ndarr
     within = beside * end_x <= bisector * end_y
     to_arc = np.abs(np.hypot(along, across) - ARC_DISTANCE)
     to_end = np.hypot(bisector - ARC_DISTANCE * end_x, beside - ARC_DISTANCE * end_y)
-    arc = np.where(within, to_arc, to_end) - ARC_RADIUS
+    arc = np.where(within, to_arc, to_end) - SHAFT_RADIUS
     forward = across * np.cos(sweep) - along * np.sin(sweep)
     outward = along * np.cos(sweep) + across * np.sin(sweep) - ARC_DISTANCE
-    slope = HEAD_LENGTH / np.hypot(HEAD_LENGTH, HEAD_RADIUS)
-    side = (np.abs(outward) - HEAD_RADIUS * (1 - forward / HEAD_LENGTH)) * slope
-    return np.minimum(arc, np.maximum(-forward, side))
+    return np.minimum(arc, arrow_head(forward, outward))

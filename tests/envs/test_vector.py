@@ -5,10 +5,16 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from envs.bouncing_ball import BouncingBall, BouncingBallVector
 from envs.pendulum import Pendulum, PendulumVector
 
 ID = "worldmodel/Pendulum-v0"
 MODES = list(AutoresetMode)
+SYSTEMS = {
+    ID: (Pendulum, PendulumVector),
+    "worldmodel/BouncingBall-v0": (BouncingBall, BouncingBallVector),
+}
+every_system = pytest.mark.parametrize("env_id", SYSTEMS)
 
 
 def assert_same(ours, theirs):
@@ -31,32 +37,38 @@ def assert_same(ours, theirs):
         assert ours == theirs
 
 
-def pair(n, mode, observation="pixels", steps=7):
+def pair(env_id, n, mode, observation="pixels", steps=7):
     """Our vector env, and Gymnasium's loop over single ones."""
-    ours = PendulumVector(n, steps, observation, autoreset_mode=mode)
+    ours = SYSTEMS[env_id][1](n, steps, observation, autoreset_mode=mode)
     theirs = SyncVectorEnv(
-        [lambda: gym.make(ID, observation=observation, max_episode_steps=steps)] * n,
+        [lambda: gym.make(env_id, observation=observation, max_episode_steps=steps)] * n,
         autoreset_mode=mode,
     )
     return ours, theirs
 
 
-def actions(t, n):
-    return np.random.default_rng(t).uniform(-7, 7, (n, 1)).astype(np.float32)
+def actions(t, n, space=None):
+    """Half as much again as the limits, so that some are clipped."""
+    size, limit = (1, 5) if space is None else (space.shape[-1], space.high.max())
+    values = np.random.default_rng(t).uniform(-1.4 * limit, 1.4 * limit, (n, size))
+    return values.astype(np.float32)
 
 
+@every_system
 @pytest.mark.parametrize("observation", ["pixels", "state"])
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_equals_single_envs_across_autoresets(mode, observation):
-    ours, theirs = pair(5, mode, observation)
+def test_equals_single_envs_across_autoresets(mode, observation, env_id):
+    ours, theirs = pair(env_id, 5, mode, observation)
     assert_same(ours.reset(seed=11), theirs.reset(seed=11))
     for t in range(30):
-        assert_same(ours.step(actions(t, 5)), theirs.step(actions(t, 5)))
+        action = actions(t, 5, ours.action_space)
+        assert_same(ours.step(action), theirs.step(action))
 
 
+@every_system
 @pytest.mark.parametrize("mode", MODES)
-def test_equals_single_envs_when_only_some_are_reset(mode):
-    ours, theirs = pair(4, mode)
+def test_equals_single_envs_when_only_some_are_reset(mode, env_id):
+    ours, theirs = pair(env_id, 4, mode)
     assert_same(ours.reset(seed=[4, 9, 2, 7]), theirs.reset(seed=[4, 9, 2, 7]))
     resets = {2: [1], 3: [0, 2], 5: [3], 9: [1], 10: [0, 2]}
     for t in range(12):
@@ -66,20 +78,29 @@ def test_equals_single_envs_when_only_some_are_reset(mode):
                 ours.reset(options={"reset_mask": mask}),
                 theirs.reset(options={"reset_mask": mask.copy()}),
             )
-        assert_same(ours.step(actions(t, 4)), theirs.step(actions(t, 4)))
+        action = actions(t, 4, ours.action_space)
+        assert_same(ours.step(action), theirs.step(action))
 
 
-def test_masked_reset_takes_seeds_and_starts():
-    ours, theirs = pair(3, AutoresetMode.DISABLED)
+@pytest.mark.parametrize(
+    ("env_id", "starts"),
+    [
+        (ID, [{"start": "hanging"}, {"state": (0.5, -1.0)}]),
+        ("worldmodel/BouncingBall-v0", [{"start": "wall"}, {"state": (0.5, -1.0, 3.0, 0.0)}]),
+    ],
+)
+def test_masked_reset_takes_seeds_and_starts(env_id, starts):
+    ours, theirs = pair(env_id, 3, AutoresetMode.DISABLED)
     assert_same(ours.reset(seed=0), theirs.reset(seed=0))
     mask = np.array([False, True, True])
-    for extra in ({}, {"start": "hanging"}, {"state": (0.5, -1.0)}):
+    for extra in ({}, *starts):
         options = {"reset_mask": mask, **extra}
         assert_same(
             ours.reset(seed=[1, 2, None], options=dict(options)),
             theirs.reset(seed=[1, 2, None], options=dict(options)),
         )
-    assert_same(ours.step(actions(0, 3)), theirs.step(actions(0, 3)))
+    action = actions(0, 3, ours.action_space)
+    assert_same(ours.step(action), theirs.step(action))
     assert_same(ours.reset(), theirs.reset())
 
 
@@ -108,16 +129,18 @@ def test_disabled_refuses_to_step_past_the_end():
     env.step(actions(0, 3))
 
 
-def test_many_envs_equal_single_ones_bit_for_bit():
-    env = PendulumVector(700, observation="pixels")
+@every_system
+def test_many_envs_equal_single_ones_bit_for_bit(env_id):
+    one, many = SYSTEMS[env_id]
+    env = many(700, observation="pixels")
     observations, _ = env.reset(seed=100)
     for t in range(5):
-        stepped = env.step(actions(t, 700))
+        stepped = env.step(actions(t, 700, env.action_space))
     for i in (0, 1, 2, 3, 317, 511, 512, 698, 699):
-        single = Pendulum()
+        single = one()
         np.testing.assert_array_equal(single.reset(seed=100 + i)[0], observations[i])
         for t in range(5):
-            observation, paid, *_, info = single.step(actions(t, 700)[i])
+            observation, paid, *_, info = single.step(actions(t, 700, env.action_space)[i])
         np.testing.assert_array_equal(observation, stepped[0][i])
         np.testing.assert_array_equal(info["state"], stepped[4]["state"][i])
         assert paid == stepped[1][i]
