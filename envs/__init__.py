@@ -14,3 +14,9 @@ gym.register(
     vector_entry_point="envs.bouncing_ball:BouncingBallVector",
     max_episode_steps=100,
 )
+gym.register(
+    id="worldmodel/TwoBouncingBalls-v0",
+    entry_point="envs.bouncing_balls:BouncingBalls",
+    vector_entry_point="envs.bouncing_balls:BouncingBallsVector",
+    max_episode_steps=100,
+)

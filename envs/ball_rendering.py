@@ -1,9 +1,9 @@
-"""Pictures of a ball in a box, seen from above; x points right and y up.
+"""Pictures of one ball or more in a box, seen from above; x points right and y up.
 
-The ball is a Gaussian: bright where its centre is and fading without an edge. A small sharp ball
-that is not where it should be shares no pixel with its target, and then a learner has no gradient
-towards it; a wide soft one shines through most of the box, and its centroid tells the position at
-sub-pixel precision.
+A single ball is a Gaussian: bright where its centre is and fading without an edge. A small sharp
+ball that is not where it should be shares no pixel with its target, and then a learner has no
+gradient towards it; a wide soft one shines far into the box, and its centroid tells the position
+at sub-pixel precision. Several balls are drawn as Sutskever and Hinton 2007 did, with flat tops.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from envs.canvas import (
     DIM,
     GOAL,
     HEAD_LENGTH,
+    MIDDLE,
     SHAFT_RADIUS,
     arrow_head,
     compose,
@@ -28,6 +29,10 @@ DISC = 0.25  # radius of the ball in the scene, where the wall stands that much 
 WALL = 0.04
 ARROW_REACH = 0.45  # beyond the disc, under the greatest push along one axis
 RING = 0.05
+
+BOX = 10.0  # width of the box of several balls
+BALL_RADIUS = 1.2
+MARGIN = 1.04  # the scene shows so much more than the box, for the walls
 
 
 def draw_ball(
@@ -96,3 +101,44 @@ def _arrow(x: np.ndarray, y: np.ndarray, push: Float[np.ndarray, "n 2"]) -> np.n
     length = DISC + ARROW_REACH * strength - HEAD_LENGTH
     shaft = np.hypot(along - np.clip(along, 0, length), across) - VIEW * SHAFT_RADIUS
     return np.minimum(shaft, arrow_head(along - length, across))
+
+
+def draw_balls(
+    position: Float[np.ndarray, "n balls 2"], size: int
+) -> UInt8[np.ndarray, "n size size 1"]:
+    """Fresh pictures of ``255 min(1, sum over balls of exp(-(d^2 / r^2)^4))``, r = 1.2.
+
+    All operations are elementwise, so a picture does not depend on those it is drawn with.
+
+    Args:
+        position: x and y from 0 to 10, of which all is shown.
+        size: Width and height in pixels.
+
+    Source: Sutskever and Hinton 2007.
+    """
+    axis = ((np.arange(size) + 0.5) / size - 0.5) * BOX
+    offset = (axis - (position[..., None] - BOX / 2)) / BALL_RADIUS
+    square = (offset**2).astype(np.float32)
+    grey = np.full((len(position), size, size), 0.5 / 255, np.float32)  # rounds to nearest
+    for across, up in square.swapaxes(0, 1).swapaxes(1, 2):
+        power = up[:, ::-1, None] + across[:, None, :]
+        power *= power
+        power *= power
+        grey += np.exp(-power)
+    return (255 * np.minimum(grey, 1)).astype(np.uint8)[..., None]
+
+
+def draw_balls_scene(
+    position: Float[np.ndarray, "n balls 2"], size: int
+) -> UInt8[np.ndarray, "n size size 3"]:
+    """The same box for human eyes, RGB from 0 to 255, with walls and two shades of balls."""
+    x, y = (MARGIN * axis for axis in grid(size))
+    centres = (position / (BOX / 2) - 1).astype(np.float32)
+    edge = np.maximum(np.abs(x), np.abs(y))
+    layers = [(np.maximum(1 - edge, edge - MARGIN), 1.0, DIM)]
+    for i, centre in enumerate(centres.swapaxes(0, 1)):
+        right, up = (values[:, None, None] for values in centre.T)
+        disc = np.hypot(x - right, y - up) - BALL_RADIUS / (BOX / 2)
+        layers.append((disc, 1.0, (BRIGHT, MIDDLE)[i % 2]))
+    scaled = ((distance / MARGIN, opacity, colour) for distance, opacity, colour in layers)
+    return compose(len(position), size, scaled)

@@ -6,6 +6,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.bouncing_ball import BouncingBall, BouncingBallVector
+from envs.bouncing_balls import BouncingBalls, BouncingBallsVector
 from envs.pendulum import Pendulum, PendulumVector
 
 ID = "worldmodel/Pendulum-v0"
@@ -13,6 +14,7 @@ MODES = list(AutoresetMode)
 SYSTEMS = {
     ID: (Pendulum, PendulumVector),
     "worldmodel/BouncingBall-v0": (BouncingBall, BouncingBallVector),
+    "worldmodel/TwoBouncingBalls-v0": (BouncingBalls, BouncingBallsVector),
 }
 every_system = pytest.mark.parametrize("env_id", SYSTEMS)
 
@@ -87,6 +89,7 @@ def test_equals_single_envs_when_only_some_are_reset(mode, env_id):
     [
         (ID, [{"start": "hanging"}, {"state": (0.5, -1.0)}]),
         ("worldmodel/BouncingBall-v0", [{"start": "wall"}, {"state": (0.5, -1.0, 3.0, 0.0)}]),
+        ("worldmodel/TwoBouncingBalls-v0", [{"state": (2, 3, 0.1, 0.2, 7, 8, -0.3, 0)}]),
     ],
 )
 def test_masked_reset_takes_seeds_and_starts(env_id, starts):
