@@ -19,6 +19,7 @@ from envs.canvas import (
     HEAD_LENGTH,
     MIDDLE,
     SHAFT_RADIUS,
+    Layer,
     arrow_head,
     compose,
     grid,
@@ -117,15 +118,21 @@ def draw_balls(
     Source: Sutskever and Hinton 2007.
     """
     axis = ((np.arange(size) + 0.5) / size - 0.5) * BOX
-    offset = (axis - (position[..., None] - BOX / 2)) / BALL_RADIUS
-    square = (offset**2).astype(np.float32)
+    x, y = ((position - BOX / 2)[..., None] / BALL_RADIUS).transpose(2, 1, 0, 3)
+    columns = ((axis / BALL_RADIUS - x) ** 2).astype(np.float32)  # (balls, n, size)
+    rows = ((axis[::-1] / BALL_RADIUS - y) ** 2).astype(np.float32)
     grey = np.full((len(position), size, size), 0.5 / 255, np.float32)  # rounds to nearest
-    for across, up in square.swapaxes(0, 1).swapaxes(1, 2):
-        power = up[:, ::-1, None] + across[:, None, :]
+    # In place: fresh memory costs more than the arithmetic.
+    power = np.empty_like(grey)
+    for across, up in zip(columns, rows, strict=True):
+        np.add(up[:, :, None], across[:, None, :], out=power)
         power *= power
         power *= power
-        grey += np.exp(-power)
-    return (255 * np.minimum(grey, 1)).astype(np.uint8)[..., None]
+        np.exp(np.negative(power, out=power), out=power)
+        grey += power
+    np.minimum(grey, 1, out=grey)
+    grey *= 255
+    return grey.astype(np.uint8)[..., None]
 
 
 def draw_balls_scene(
@@ -135,10 +142,10 @@ def draw_balls_scene(
     x, y = (MARGIN * axis for axis in grid(size))
     centres = (position / (BOX / 2) - 1).astype(np.float32)
     edge = np.maximum(np.abs(x), np.abs(y))
-    layers = [(np.maximum(1 - edge, edge - MARGIN), 1.0, DIM)]
+    layers: list[Layer] = [(np.maximum(1 - edge, edge - MARGIN), 1, DIM)]
     for i, centre in enumerate(centres.swapaxes(0, 1)):
         right, up = (values[:, None, None] for values in centre.T)
         disc = np.hypot(x - right, y - up) - BALL_RADIUS / (BOX / 2)
-        layers.append((disc, 1.0, (BRIGHT, MIDDLE)[i % 2]))
+        layers.append((disc, 1, (BRIGHT, MIDDLE)[i % 2]))
     scaled = ((distance / MARGIN, opacity, colour) for distance, opacity, colour in layers)
     return compose(len(position), size, scaled)

@@ -161,17 +161,17 @@ class PendulumSystem(System):
         angle, velocity = state.T
         if (np.abs(velocity) > self.max_speed).any():
             raise ValueError(f"option 'state' exceeds {self.max_speed} rad/s: {state}")
-        return np.stack([wrap_angle(angle), velocity], -1)
+        return np.array([wrap_angle(angle), velocity]).T
 
     def advance(
         self, state: State, action: Float64[np.ndarray, "n 1"]
     ) -> tuple[State, Float64[np.ndarray, " n"]]:
         """Apply torques for 0.1 s; the reward is that of the state before."""
-        angle, velocity = state.T.copy()
+        angle, velocity = np.ascontiguousarray(state.T)
         torque = action[:, 0]
         paid = reward(angle, velocity, torque)
         angle, velocity = rk4_step(angle, velocity, torque)
-        return np.stack([wrap_angle(angle), velocity], -1), paid
+        return np.array([wrap_angle(angle), velocity]).T, paid
 
     def truth(self, state: State) -> Float32[np.ndarray, "n 2"]:
         """See ``pack_state``."""

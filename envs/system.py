@@ -71,7 +71,7 @@ class System(ABC):
 
     @abstractmethod
     def settle(self, state: State) -> State:
-        """Fresh start states in canonical form.
+        """Start states that reset options give, as fresh ones in canonical form.
 
         Raises:
             ValueError: A state that the system cannot be in; the message names it.
@@ -159,7 +159,7 @@ class System(ABC):
     @final
     def draw(self, start: Start, generators: Sequence[np.random.Generator]) -> State:
         """One start state from each generator."""
-        return self.settle(np.array([start(generator) for generator in generators]))
+        return np.array([start(generator) for generator in generators])
 
     def _read_state(self, value: Any, count: int) -> State:
         length = self.state_space.shape[0]
