@@ -93,18 +93,34 @@ def test_a_belief_is_pushed_exactly_through_a_linear_map():
     torch.testing.assert_close(pushed.scale, expected)
 
 
-class Parabola(torch.nn.Module):
+class Bent(torch.nn.Module):
+    """Shows the first latent as z^2 / 2, hides the second, and shows the third across."""
+
     def forward(self, z):
-        return z.square() / 2
+        return torch.stack([z[..., 0].square() / 2, 5 * z[..., 2]], -1)
 
 
 def test_unevenness_is_zero_for_a_linear_emission_and_known_for_a_bent_one():
-    emission = GaussianEmission(1, 1, 4)
-    state = torch.linspace(-1, 1, 50).unsqueeze(1)
-    emission.mean = torch.nn.Linear(1, 1)
-    assert emission.unevenness(state) < 1e-6
-    # x = z^2 / 2 has Jacobian z, up to half the step of the differences.
-    emission.mean = Parabola()
-    norm = (state + 0.025).square().squeeze(1)
-    expected = norm.var(correction=0) / norm.mean().square()
-    torch.testing.assert_close(emission.unevenness(state), expected, rtol=1e-3, atol=0)
+    emission = GaussianEmission(3, 2, 4)
+    state = torch.zeros(50, 3)
+    state[:, 0] = torch.linspace(0.5, 1, 50)
+    motion = torch.tensor([1.0, 7.0, 0.0]).expand(50, 3)
+    emission.mean = torch.nn.Linear(3, 2)
+    assert emission.unevenness(state, motion) < 1e-6
+    # x = z^2 / 2 has Jacobian z, up to half the step of the differences; what the motion does not
+    # show and what shows across it have no part.
+    emission.mean = Bent()
+    speed = state[:, 0] + 0.025
+    strength, weight = speed.square(), speed / speed.sum()
+    mean = (weight * strength).sum()
+    expected = (weight * (strength - mean).square()).sum() / mean.square()
+    torch.testing.assert_close(emission.unevenness(state, motion), expected, rtol=1e-3, atol=0)
+
+
+def test_unevenness_is_finite_where_nothing_moves():
+    emission = GaussianEmission(3, 2, 4)
+    state = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    for still in (torch.zeros(5, 3), torch.zeros(0, 3)):
+        value = emission.unevenness(state[: len(still)], still)
+        value.backward()
+        assert value == 0

@@ -2,9 +2,19 @@
 
 import pytest
 import torch
-from small import BOX, PIXELS, VECTOR, generator, random_batch, tiny_model, with_fields
+from small import (
+    BOX,
+    PIXELS,
+    VECTOR,
+    generator,
+    random_batch,
+    tiny_config,
+    tiny_model,
+    with_fields,
+)
 from torch.distributions import Normal
 
+from worldmodel.errors import ConfigError
 from worldmodel.types import Batch
 
 PER_FRAME = ("distortion", "reconstruction", "calibration", "rate", "entropy", "observed")
@@ -259,3 +269,20 @@ def test_reward_range_and_endings_come_from_recorded_steps_only():
     recorded = batch.rewards[:, :3]
     assert model.reward_range == pytest.approx((recorded.min().item(), recorded.max().item()))
     assert not model.can_terminate
+
+
+def test_the_emission_sees_the_visible_dimensions_alone():
+    model = tiny_model(PIXELS, BOX, visible_size=2)
+    state = torch.randn(4, 3, generator=generator())
+    hidden, visible = state.clone(), state.clone()
+    hidden[:, 2] += 1
+    visible[:, 1] += 1
+    assert torch.equal(model.emit(state).mean, model.emit(hidden).mean)
+    assert not torch.equal(model.emit(state).mean, model.emit(visible).mean)
+    assert torch.isfinite(model.terms(random_batch(PIXELS, BOX), generator()).distortion).all()
+
+
+@pytest.mark.parametrize("size", [0, 4, -1])
+def test_a_number_of_visible_dimensions_that_cannot_be_is_refused(size):
+    with pytest.raises(ConfigError, match=f"from 1 to latent_size 3, got {size}"):
+        tiny_config(visible_size=size)

@@ -10,8 +10,8 @@ from worldmodel.models.transition import LocallyLinear, MLPTransition
 LEAK = 0.3
 
 
-def locally_linear(seed=0, init_scale=0.3, leak=LEAK):
-    return LocallyLinear(3, 2, 3, 4, 6, init_scale, leak, generator(seed))
+def locally_linear(seed=0, init_scale=0.3, coupling=0.0, leak=LEAK):
+    return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, leak, generator(seed))
 
 
 def inputs(batch=5, seed=1):
@@ -102,7 +102,7 @@ def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
 @pytest.mark.parametrize("leak", [0.0, 0.4])
 def test_without_weights_all_that_happens_is_the_leak(leak):
     state, action, noise = inputs()
-    for transition in (locally_linear(0, 1e-4, leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
+    for transition in (locally_linear(0, 1e-4, 0.0, leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
         after = transition(state, action, noise)
         torch.testing.assert_close(after, (1 - leak) * state, atol=2e-3, rtol=0)
 
@@ -124,3 +124,11 @@ def test_unknown_transition_is_refused():
     object.__setattr__(config, "transition", "spline")  # as a config.json could
     with pytest.raises(SpecError, match="'spline'"):
         DVBF(config, VECTOR, BOX)
+
+
+def test_coupling_is_a_random_part_that_all_base_matrices_share():
+    alone, coupled = locally_linear().mean, locally_linear(coupling=0.5).mean
+    shared = (coupled - alone).detach()
+    torch.testing.assert_close(shared, shared[:1].expand_as(shared))
+    assert 0.3 < shared[0].std() < 0.7
+    torch.testing.assert_close(locally_linear(coupling=1.0).mean - alone, 2 * shared)

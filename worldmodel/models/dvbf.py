@@ -33,10 +33,14 @@ class DVBFConfig:
 
     Attributes:
         latent_size: Dimensions of the state, and of the process noise.
+        visible_size: How many of them the emission sees, None for all. The others, such as
+            velocities, show only in what comes next. Without a limit the frames may take all
+            dimensions for themselves, by bending, and leave none.
         transition: "locally-linear" (DVBF-LL) or "mlp".
         base_matrices: Number of base matrices of the locally linear transition.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the transition's initial weights.
+        coupling: Of the base matrices at first; see ``models/transition.py``.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
         hidden: Hidden units of emission and recognition.
@@ -45,10 +49,12 @@ class DVBFConfig:
     """
 
     latent_size: int = 3
+    visible_size: int | None = None
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
     base_matrices: int = 16
     mixing_hidden: int = 32
     transition_init: float = 0.1
+    coupling: float = 0.0
     leak: float = 0.2
     hidden: int = 128
     recurrent: int = 64
@@ -59,6 +65,11 @@ class DVBFConfig:
         for name in (*sizes, "hidden", "recurrent", "head_hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:
+            raise ConfigError(
+                f"visible_size must be from 1 to latent_size {self.latent_size}, "
+                f"got {self.visible_size}"
+            )
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
 
@@ -91,13 +102,14 @@ class DVBF(StateSpaceModel):
         self.action_spec = action_spec
         self.latent_size = self.noise_size = latent = config.latent_size
         observed, act, hidden = observation_spec.size, action_spec.size, config.hidden
+        self.visible_size = config.visible_size or latent
         # torch.nn initialises from the global generator only: fork it, so that none but us notice.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.initial_network = InitialNetwork(observed, act, latent, config.recurrent)
             self.recognition = Recognition(observed, latent, act, latent, hidden)
             self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
-            self.emission = GaussianEmission(latent, observed, hidden)
+            self.emission = GaussianEmission(self.visible_size, observed, hidden)
             self.reward_head = RewardHead(latent, act, config.head_hidden)
             self.termination_head = TerminationHead(latent, config.head_hidden)
         self.support = Support(latent)
@@ -115,7 +127,13 @@ class DVBF(StateSpaceModel):
         sizes = (c.latent_size, self.action_spec.size, c.latent_size)
         if c.transition == "locally-linear":
             return LocallyLinear(
-                *sizes, c.base_matrices, c.mixing_hidden, c.transition_init, c.leak, generator
+                *sizes,
+                c.base_matrices,
+                c.mixing_hidden,
+                c.transition_init,
+                c.coupling,
+                c.leak,
+                generator,
             )
         if c.transition == "mlp":
             return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak)
@@ -202,7 +220,7 @@ class DVBF(StateSpaceModel):
 
     def emit(self, state: Float[Tensor, "*batch latent"]) -> Normal:
         """Gaussian over the flat, scaled observation."""
-        return self.emission(state)
+        return self.emission(self._visible(state))
 
     def reward(
         self,
@@ -251,7 +269,7 @@ class DVBF(StateSpaceModel):
         states, means, scales = self._infer(frames, actions, start, draws, observed, generator)
         means = torch.cat([mean.unsqueeze(1), means], 1)
         scales = torch.cat([scale.unsqueeze(1), scales], 1)
-        distortion = self.emission.squared_error(states, frames)
+        distortion = self.emission.squared_error(self._visible(states), frames)
         return Terms(
             states=states,
             distortion=distortion * frame_mask,
@@ -262,11 +280,21 @@ class DVBF(StateSpaceModel):
             reward=self._reward_terms(states.detach(), actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=self.transition_model.weight_kl(),
-            unevenness=self.emission.unevenness(states[frame_mask][:: len(states) // 16 or 1]),
+            unevenness=self._unevenness(states, frame_mask),
             observed=observed,
             frame_mask=frame_mask,
             observation_size=frames.shape[-1],
         )
+
+    def _visible(self, state: Tensor) -> Tensor:
+        return state[..., : self.visible_size]
+
+    def _unevenness(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Of the emission on a few sequences: it is a mean over states, and dear."""
+        few = slice(None, None, len(states) // 16 or 1)
+        states, recorded = self._visible(states[few]), frame_mask[few, 2:]
+        motion = states[:, 2:] - states[:, :-2]
+        return self.emission.unevenness(states[:, 1:-1][recorded], motion[recorded])
 
     def _infer(
         self,

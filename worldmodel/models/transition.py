@@ -57,6 +57,7 @@ class LocallyLinear(Transition):
         matrices: Number M of base matrices.
         hidden: Hidden units of the mixing network.
         init_scale: Standard deviation of the base matrices' initial means.
+        coupling: Standard deviation of a random matrix that all base matrices share at first.
         leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
@@ -69,6 +70,7 @@ class LocallyLinear(Transition):
         matrices: int,
         hidden: int,
         init_scale: float,
+        coupling: float,
         leak: float,
         generator: torch.Generator,
     ) -> None:
@@ -77,6 +79,7 @@ class LocallyLinear(Transition):
         inputs = latent_size + action_size + noise_size + 1
         self.mixing = mlp(latent_size + action_size, hidden, matrices)
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
+        mean = mean + coupling * torch.randn(inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
         self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
 

@@ -36,18 +36,19 @@ class ConstrainedConfig:
         decay: Of the moving average of the mean squared error.
         least: Least lambda, in nats per squared unit of the scaled observation.
         greatest: Greatest lambda.
-        flatness: Weight of the emission's unevenness, in nats; see ``GaussianEmission``.
+        flatness: Weight of the emission's unevenness, in units of the distortion, for which it
+            competes; see ``GaussianEmission``.
     """
 
     loose: float = 0.05
-    tight: float = 0.008
+    tight: float = 0.004
     tighten_from: float = 0.25
     tighten_to: float = 0.6
     step: float = 0.005
     decay: float = 0.99
     least: float = 8.0
-    greatest: float = 20.0
-    flatness: float = 1000.0
+    greatest: float = 200.0
+    flatness: float = 100.0
 
 
 class Constrained(Objective):
@@ -70,9 +71,10 @@ class Constrained(Objective):
 
     def loss(self, terms: Terms, sequences: int) -> Float[Tensor, ""]:
         """See the class."""
-        per_frame = terms.rate + math.exp(self.log_multiplier) * terms.distortion
+        multiplier = math.exp(self.log_multiplier)
+        per_frame = terms.rate + multiplier * terms.distortion
         fit = (terms.calibration * terms.observed).sum()
-        flat = self.config.flatness * terms.unevenness
+        flat = multiplier * self.config.flatness * terms.unevenness
         return (per_frame.sum() - fit) / len(per_frame) + flat + head_loss(terms, sequences)
 
     def observe(self, terms: Terms, progress: float) -> None:
