@@ -35,7 +35,7 @@ benchmark-pendulum: setup
 	$(BIN)/python benchmarks/pendulum.py
 
 benchmark-speed: setup
-	$(BIN)/worldmodel bench
+	$(BIN)/python benchmarks/speed.py
 
 bundled: setup
 	$(BIN)/python benchmarks/bundle.py

@@ -114,7 +114,7 @@ def test_with_noise_it_is_the_core_under_the_same_draws(model):
     for _ in range(4):
         action = torch.full((5, 1), 0.2)
         with torch.no_grad():
-            step = dynamics.step(state, action, torch.randn(5, 2, generator=generator))
+            step = dynamics.step(state, action, torch.randn(2, 5, generator=generator).T)
         observations, rewards, *_ = env.step(action.numpy())
         np.testing.assert_array_equal(observations, step.next_state.numpy())
         np.testing.assert_array_equal(rewards, step.reward.numpy())
@@ -327,6 +327,25 @@ def test_a_diverged_model_raises(model):
     model.reward = lambda state, action, next_state: torch.tensor([0.0, torch.nan])
     with pytest.raises(DivergenceError, match=r"\[1\]"):
         env.step(np.zeros((2, 1), np.float32))
+
+
+@pytest.mark.parametrize("rewards", [[3e38, 3e38], [-3e38, -3e38]])
+def test_what_is_finite_may_have_a_sum_that_is_not(model, rewards):
+    model.reward = lambda state, action, next_state: torch.tensor(rewards)
+    model.reward_range = -torch.inf, torch.inf
+    env = LatentVectorEnv.from_model(model, 2)
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 1), np.float32))[1].tolist() == pytest.approx(rewards)
+
+
+@pytest.mark.parametrize("bad", [[torch.nan, 0.0], [torch.inf, 0.0], [torch.inf, -torch.inf]])
+def test_a_state_that_diverged_raises_whatever_its_reward(model, bad):
+    env = LatentVectorEnv.from_model(model, 3)
+    env.reset(seed=0)
+    env.model.transition = lambda state, action, noise: torch.tensor([[0.0, 0.0], bad, [0.1, 0.1]])
+    env.model.reward = lambda state, action, next_state: -torch.ones(3)
+    with pytest.raises(DivergenceError, match=r"\[1\]"):
+        env.step(np.zeros((3, 1), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,16 @@ class Cover(NamedTuple):
     def contains(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
         """Whether each state lies in any ball; False where not finite. No gradient."""
         with torch.no_grad():
-            features = torch.cat([state, state * state], 1)
+            # As rows of features, which are contiguous if the states came from a frozen model.
+            rows = state.T
+            features = torch.cat([rows, rows * rows])
             few = self.offsets[: self.first.shape[1]]
-            inside = torch.addmm(few, features, self.first).amax(1) >= self.threshold
+            inside = torch.addmm(few, features.T, self.first).amax(1) >= self.threshold
             left = (~inside).nonzero().squeeze(1)
-            if len(left):
-                scores = torch.addmm(self.offsets, features[left], self.weights)
-                inside[left] = scores.amax(1) >= self.threshold
+            if left.shape[0]:
+                undecided = features.index_select(1, left).T
+                scores = torch.addmm(self.offsets, undecided, self.weights).amax(1)
+                inside.index_copy_(0, left, scores >= self.threshold)
         return inside
 
 

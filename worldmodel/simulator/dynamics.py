@@ -1,8 +1,8 @@
 """The pure, batched core of the dream: everything else in this package is a shell around it.
 
-Nothing here holds a state or draws a number it was not given a generator for. Gradients follow
-the caller: the environments call it in inference mode, an agent that learns through the model
-calls the same ``step`` with gradients enabled.
+Nothing here holds a state or draws a number it was not given a generator for. Gradients with
+respect to state, action and noise follow the caller: the environments call it in inference mode, an
+agent that learns through the model calls the same ``step`` with gradients enabled.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from worldmodel.errors import SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
+from worldmodel.simulator.frozen import freeze
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
@@ -52,14 +53,19 @@ class Dynamics:
     would be a bonus where rewards are negative). A model without a finite recorded range pays its
     reward unclipped inside, and the lesser of that and zero outside.
 
-    Support, reward range and termination are read off the model once, so make this after training.
+    All but termination is read off the model once (``frozen.freeze``), so make this after training.
 
     Args:
         model: Used as it is, not copied; switched to evaluation mode.
+
+    Attributes:
+        model: The model.
+        frozen: Its transition and reward as they were when this was made.
     """
 
     def __init__(self, model: StateSpaceModel) -> None:
         self.model = model.eval()
+        self.frozen = freeze(model)
         self._cover = model.support.cover()
         self._can_terminate = model.can_terminate
         self._least, self._greatest = model.reward_range
@@ -77,9 +83,9 @@ class Dynamics:
             action: Model actions (``ActionSpec.encode``) in the environment's units.
             noise: Standard normal draws; None dreams without process noise.
         """
-        next_state = self.model.transition(state, action, noise)
+        next_state = self.frozen.transition(state, action, noise)
         inside = self._cover.contains(next_state)
-        reward = self._pay(self.model.reward(state, action, next_state), inside)
+        reward = self._pay(self.frozen.reward(state, action, next_state), inside)
         if self._can_terminate:
             terminated = self.model.termination(next_state) > 0
         else:
@@ -98,14 +104,18 @@ class Dynamics:
         nearest recorded state.
         """
         states = self.model.initial_prior(n, generator)
+        left = self._outside(states)
         for _ in range(_REDRAWS):
-            outside = ~self.inside(states)
-            if not outside.any():
+            if not len(left):
                 return states
-            states[outside] = self.model.initial_prior(int(outside.sum()), generator)
-        outside = ~self.inside(states)
-        states[outside] = self._nearest(states[outside])
+            drawn = self.model.initial_prior(len(left), generator)
+            states[left] = drawn
+            left = left[self._outside(drawn)]
+        states[left] = self._nearest(states[left])
         return states
+
+    def _outside(self, states: Tensor) -> Tensor:
+        return (~self.inside(states)).nonzero().squeeze(1)
 
     def _nearest(self, states: Tensor) -> Tensor:
         support = self.model.support

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from worldmodel.simulator.env import LatentEnv
 from worldmodel.simulator.rendering import check_render_mode, draw
 from worldmodel.simulator.start import states_from_options
 
-_RESERVE = 256
+# First states drawn ahead at a time: a draw of a few costs nearly as much as one of hundreds.
+_RESERVE = 1024
 
 
 class LatentVectorEnv(VectorEnv):
@@ -104,16 +106,18 @@ class LatentVectorEnv(VectorEnv):
         self.single_action_space = model.action_spec.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._low = torch.from_numpy(self.single_observation_space.low).to(model.device)
-        self._high = torch.from_numpy(self.single_observation_space.high).to(model.device)
+        box = self.single_observation_space
+        # Columns, for states are kept as (latent, num_envs) in memory.
+        self._low, self._high = (
+            torch.from_numpy(bound).to(model.device).unsqueeze(1) for bound in (box.low, box.high)
+        )
         self._limit = max_episode_steps
         self._dynamics = Dynamics(model)
         self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
         self._generator = torch.Generator(model.device)
         self._device, self._dtype = model.device, model.dtype
-        self._noise_shape = (num_envs, model.noise_size)
+        self._noise_shape = (model.noise_size, num_envs)
         self._states: Tensor | None = None
-        # First states drawn ahead: a draw costs nearly the same for one episode as for hundreds.
         self._reserve = torch.empty(0, model.latent_size)
         self._elapsed = np.zeros(num_envs, np.int64)
         self._done = np.zeros(num_envs, np.bool_)
@@ -192,10 +196,11 @@ class LatentVectorEnv(VectorEnv):
             outside = (~step.inside).cpu().numpy()
             self._elapsed += 1
             if self._some_done and self._mode is AutoresetMode.NEXT_STEP:
+                ended = np.flatnonzero(self._done)
                 for array in (rewards, terminations, outside):
-                    array[self._done] = 0
-                self._restart(self._done)
-            self._check_finite(rewards, outside)
+                    array[ended] = 0
+                self._restart(ended)
+            self._check_finite(rewards)
             observations = self._observe(self._states)
             truncations = self._truncate(outside)
             self._done = terminations | truncations
@@ -232,9 +237,10 @@ class LatentVectorEnv(VectorEnv):
     def _draw_noise(self) -> Tensor | None:
         if not self._noise:
             return None
+        # One row per noise dimension, as states are kept.
         return torch.randn(
             self._noise_shape, generator=self._generator, device=self._device, dtype=self._dtype
-        )
+        ).T
 
     def _first_states(self, n: int) -> Tensor:
         if len(self._reserve) < n:
@@ -242,8 +248,7 @@ class LatentVectorEnv(VectorEnv):
         states, self._reserve = self._reserve[:n], self._reserve[n:]
         return states
 
-    def _restart(self, which: np.ndarray) -> None:
-        index = np.flatnonzero(which)
+    def _restart(self, index: np.ndarray) -> None:
         rows = torch.from_numpy(index).to(self._device)
         self._current().index_copy_(0, rows, self._first_states(len(index)))
         self._elapsed[index] = 0
@@ -251,9 +256,10 @@ class LatentVectorEnv(VectorEnv):
     def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
         done = self._done
-        self._restart(done)
+        ended = np.flatnonzero(done)
+        self._restart(ended)
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(done):
+        for i in ended:
             final_obs[i] = final[i].copy()
         final_info = {"outside_support": outside & done, "_outside_support": done.copy()}
         infos = {
@@ -269,15 +275,17 @@ class LatentVectorEnv(VectorEnv):
 
     def _observe(self, states: Tensor) -> np.ndarray:
         # The clamp makes a new tensor, so that callers may do what they like with the array.
-        return states.clamp(self._low, self._high).cpu().numpy().astype(np.float32, copy=False)
+        clamped = torch.clamp(states.T, self._low, self._high).T.contiguous()
+        return clamped.cpu().numpy().astype(np.float32, copy=False)
 
     def _truncate(self, outside: np.ndarray) -> np.ndarray:
         left = outside.copy() if self._truncate_outside else np.zeros_like(outside)
         return left if self._limit is None else left | (self._elapsed >= self._limit)
 
-    def _check_finite(self, rewards: np.ndarray, outside: np.ndarray) -> None:
-        # A state that is not finite is always outside, so that most steps need not look.
-        if np.isfinite(rewards).all() and not outside.any():
+    def _check_finite(self, rewards: np.ndarray) -> None:
+        # A sum is finite only if all it adds up are, and costs less than looking at each. Torch's,
+        # for numpy's would warn where it is not.
+        if math.isfinite(torch.from_numpy(rewards).sum()) and math.isfinite(self._current().sum()):
             return
         finite = self._current().isfinite().all(1).cpu().numpy() & np.isfinite(rewards)
         if not finite.all():

@@ -1,0 +1,122 @@
+"""A model's transition and reward with all that stays the same from step to step worked out once.
+
+For a thousand small states most of a step is spent on moving numbers, not on multiplying them.
+A frozen model works on (feature, batch) arrays wherever an operation runs over features, so that
+long contiguous rows meet the vector units, and folds scalings and the leak into the weights.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.transition import LocallyLinear
+
+
+@runtime_checkable
+class Frozen(Protocol):
+    """What one step needs of a model; both are as in ``StateSpaceModel``, up to rounding."""
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
+    ) -> Float[Tensor, "batch latent"]:
+        """Next state."""
+        ...
+
+    def reward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        next_state: Float[Tensor, "batch latent"],
+    ) -> Float[Tensor, " batch"]:
+        """Mean reward on arrival."""
+        ...
+
+
+def freeze(model: StateSpaceModel) -> Frozen:
+    """The model as it is now, faster if there is a faster way; else the model itself."""
+    if isinstance(model, DVBF) and isinstance(model.transition_model, LocallyLinear):
+        return FrozenDVBF(model, model.transition_model)
+    return model
+
+
+class FrozenDVBF:
+    """A locally linear DVBF, weights detached; gradients still reach state, action and noise.
+
+    Since the mixing weights sum to one, the part of the state that does not leak is the same as
+    that multiple of the identity on every base matrix; and the actions' affine scaling is one more
+    affine map before the first layers and the base matrices.
+
+    Args:
+        model: What is done to its weights afterwards does not reach this object.
+        transition: The model's.
+    """
+
+    def __init__(self, model: DVBF, transition: LocallyLinear) -> None:
+        latent, act = model.latent_size, model.action_spec.size
+        self._actions = slice(latent, latent + act)
+        # For the offset; kept from step to step, for its size hardly ever changes.
+        self._ones = torch.ones(1, 0)
+        self._action_scale, self._action_offset = model.action_scale, model.action_offset
+        self._mix_in, self._mix_in_bias = self._scaled(transition.mixing[0])
+        self._mix_out, bias = _affine(transition.mixing[-1])
+        self._mix_out_bias = bias.unsqueeze(1)
+        base = transition.mean.detach().clone()
+        base[:, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
+        base[:, -1] += torch.einsum("mal,a->ml", base[:, self._actions], self._action_offset)
+        base[:, self._actions] *= self._action_scale.unsqueeze(1)
+        self._base = base.flatten(1).T.contiguous()
+        head = model.reward_head
+        self._reward_in, self._reward_in_bias = self._scaled(head.mean[0])
+        weight, bias = _affine(head.mean[-1])
+        self._reward_out = weight[0] * head.spread
+        self._reward_bias = bias * head.spread + head.shift
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
+    ) -> Float[Tensor, "batch latent"]:
+        """Next state; its memory is (latent, batch)."""
+        batch = state.shape[0]
+        if self._ones.shape[1] != batch:
+            self._ones = state.new_ones(1, batch)
+        draws = torch.zeros_like(state) if noise is None else noise
+        inputs = torch.cat([state.T, action.T, draws.T, self._ones])
+        known = inputs[: self._actions.stop].T
+        hidden = nn.functional.linear(known, self._mix_in, self._mix_in_bias).relu_()
+        mixing = torch.addmm(self._mix_out_bias, self._mix_out, hidden.T).softmax(0)
+        mixed = (self._base @ mixing).view(inputs.shape[0], -1, batch)
+        return (mixed * inputs.unsqueeze(1)).sum(0).T
+
+    def reward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        next_state: Float[Tensor, "batch latent"],
+    ) -> Float[Tensor, " batch"]:
+        """Mean reward in the environment's units."""
+        inputs = torch.cat([state.T, action.T, next_state.T]).T
+        hidden = nn.functional.linear(inputs, self._reward_in, self._reward_in_bias).relu_()
+        return torch.addmv(self._reward_bias, hidden, self._reward_out)
+
+    def _scaled(self, layer: nn.Module) -> tuple[Tensor, Tensor]:
+        """A first layer on (state, action, ...), for actions in the environment's units."""
+        weight, bias = _affine(layer)
+        bias += weight[:, self._actions] @ self._action_offset
+        weight[:, self._actions] *= self._action_scale
+        return weight, bias
+
+
+def _affine(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight.detach().clone(), layer.bias.detach().clone()
