@@ -20,11 +20,13 @@ STRIPS = Path(__file__).parents[1] / "docs" / "images" / "two_balls_strips.png"
 def prediction_rows(goals: dict[int, str], baselines: dict[str, str]) -> list[Row]:
     """Errors by horizon of the model and of every baseline."""
     rows = [
-        Row(f"open-loop error, {k} steps, share of variance", f"share.{k}", False, goals.get(k, ""))
+        Row(
+            f"open-loop error at step {k}, share of variance", f"share.{k}", False, goals.get(k, "")
+        )
         for k in HORIZONS
     ]
     for name, title in baselines.items():
-        rows += [Row(f"{title}, {k} steps", f"baseline_share.{name}.{k}", False) for k in HORIZONS]
+        rows += [Row(f"{title}, step {k}", f"baseline_share.{name}.{k}", False) for k in HORIZONS]
     return rows
 
 

@@ -86,10 +86,14 @@ def table(rows: Sequence[Row], runs: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         values = np.array([lookup(run, row.name) for run in runs])
         worst = values.min() if row.more_is_better else values.max()
-        each = " ".join(f"{v:.4g}" for v in values)
-        cells = [row.title, f"{np.median(values):.4g}", f"{worst:.4g}", each, row.goal]
+        each = " ".join(map(_number, values))
+        cells = [row.title, _number(np.median(values)), _number(worst), each, row.goal]
         lines.append(f"| {' | '.join([*cells, *([row.paper] if paper else [])])} |")
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
 
 
 def report(marker: str, command: str, rows: Sequence[Row], runs: Sequence[dict[str, Any]]) -> None:

@@ -43,6 +43,8 @@ def test_the_worst_is_the_least_of_what_should_be_great(seeds):
     assert lines[0] == "|  | median | worst | each seed | goal |"
     assert lines[2] == "| R² | 0.7 | 0.5 | 0.5 0.9 0.7 | ≥ 0.6 |"
     assert lines[3] == "| error | 0.04 | 0.06 | 0.02 0.06 0.04 |  |"
+    long = seeds.table([seeds.Row("frames", "frames", False)], [{"frames": 15_000}])
+    assert "| frames | 15000 | 15000 | 15000 |" in long
     published = seeds.table([seeds.Row("R²", "r2.x", True, "", "0.9")], runs)
     assert published.splitlines()[2].endswith("|  | 0.9 |")
 
