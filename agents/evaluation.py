@@ -68,3 +68,14 @@ def upright_share(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> f
         cosine: Upright means cos(angle) above this.
     """
     return float((np.cos(states[:, -last:, 0]) > cosine).all(1).mean())
+
+
+def at_target_share(rewards: np.ndarray, last: int = 20, within: float = 0.2) -> float:
+    """Share of episodes in which a ball stays at its target to the end.
+
+    Args:
+        rewards: (n, T), minus the ball's true distance to the target in half-widths of the box.
+        last: Final steps that must all end there; 20 are 2 s of the shipped ball.
+        within: Distance in half-widths; 0.2 is a tenth of the box, which is two half-widths wide.
+    """
+    return float((rewards[:, -last:] > -within).all(1).mean())

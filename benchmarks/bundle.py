@@ -1,20 +1,24 @@
-"""Rebuild what the repository ships: the bundled pendulum model and the README's pictures.
+"""Rebuild what the repository ships: the bundled models and the README's pictures.
 
     make bundled
 
-It is the demo as it stands, with seed 0, and its checkpoint and pictures copied to their places.
+It is the demos as they stand, with seed 0, and their checkpoints and pictures copied to their
+places.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
-from worldmodel.cli.demo import DemoConfig, demo
+import tyro
+
+from worldmodel.cli.demo import demo, settings
 from worldmodel.models.checkpoint import BUNDLED, load
 
 PICTURES = Path(__file__).parents[1] / "docs" / "images"
-NAMES = (
+COMMON = (
     "dream.gif",
     "agent.gif",
     "latent_space.png",
@@ -24,16 +28,25 @@ NAMES = (
     "filter_convergence.png",
     "training_curves.png",
 )
+# Prefix and names of each model's pictures.
+NAMES = {"pendulum": ("", COMMON), "ball": ("ball_", (*COMMON, "checkerboard.png"))}
 
 
-def main() -> None:
-    run = Path("runs/bundled")
-    metrics = demo(DemoConfig(out=run))
-    load(run).save(BUNDLED / "pendulum", metrics)
+def main(systems: tuple[Literal["pendulum", "ball"], ...] = ("pendulum", "ball")) -> None:
+    """Rebuild bundled models.
+
+    Args:
+        systems: Which.
+    """
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for name in NAMES:
-        shutil.copyfile(run / name, PICTURES / name)
+    for system in systems:
+        run = Path("runs/bundled") / system
+        metrics = demo(settings(system, out=run))
+        load(run).save(BUNDLED / system, metrics)
+        prefix, names = NAMES[system]
+        for name in names:
+            shutil.copyfile(run / name, PICTURES / f"{prefix}{name}")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

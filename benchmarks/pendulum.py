@@ -2,38 +2,15 @@
 
     make benchmark-pendulum
 
-Each seed records its own data, trains its own model and its own agent. Seeds run in processes of
-their own, two at a time with one thread each; one that has finished is not run again.
+Each seed records its own data, trains its own model and its own agent, two at a time.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
-
-from worldmodel.cli.table import lookup
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-BEGIN, END = "<!-- pendulum -->", "<!-- /pendulum -->"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a metric, whether more is better, the goal and the paper's value."""
-
-    title: str
-    name: str
-    more_is_better: bool
-    goal: str
-    paper: str
-
+from seeds import Row, report, run_seeds
 
 ROWS = (
     Row("R² sin φ", "r2.sin", True, "≥ 0.99, worst ≥ 0.98", "0.961"),
@@ -56,36 +33,6 @@ ROWS = (
 )
 
 
-def run_seed(seed: int, folder: Path) -> dict:
-    out = folder / f"seed_{seed}"
-    if not (out / "metrics.json").exists():
-        command = [sys.executable, "-m", "worldmodel.cli", "demo", "--no-films"]
-        command += ["--out", str(out), "--seed", str(seed), "--threads", "1"]
-        out.mkdir(parents=True, exist_ok=True)
-        with open(out / "log.txt", "w") as log:
-            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-        print(f"seed {seed} is done", flush=True)
-    metrics = json.loads((out / "metrics.json").read_text())
-    metrics["share"] = {
-        str(k): metrics["prediction_mse"][k - 1] / metrics["prediction_variance"]
-        for k in (1, 10, 30, 100)
-    }
-    return metrics
-
-
-def table(runs: list[dict]) -> str:
-    lines = ["| | median | worst | each seed | goal | paper |", "|---|---|---|---|---|---|"]
-    for row in ROWS:
-        values = np.array([lookup(run, row.name) for run in runs])
-        worst = values.min() if row.more_is_better else values.max()
-        each = " ".join(f"{v:.4g}" for v in values)
-        lines.append(
-            f"| {row.title} | {np.median(values):.4g} | {worst:.4g} | {each} "
-            f"| {row.goal} | {row.paper} |"
-        )
-    return "\n".join(lines)
-
-
 def main(folder: Path = Path("runs/benchmark-pendulum"), seeds: int = 5, parallel: int = 2) -> None:
     """Run the benchmark.
 
@@ -94,16 +41,8 @@ def main(folder: Path = Path("runs/benchmark-pendulum"), seeds: int = 5, paralle
         seeds: How many, from 0.
         parallel: Processes at a time.
     """
-    with ThreadPoolExecutor(parallel) as pool:
-        runs = list(pool.map(lambda seed: run_seed(seed, folder), range(seeds)))
-    text = (
-        f"{BEGIN}\n`make benchmark-pendulum`, seeds 0 to {seeds - 1}; torch "
-        f"{runs[0]['versions']['torch']}.\n\n{table(runs)}\n{END}"
-    )
-    page = RESULTS.read_text()
-    head, rest = page.split(BEGIN)
-    RESULTS.write_text(head + text + rest.split(END)[1])
-    print(table(runs))
+    runs = run_seeds("pendulum", folder, seeds, parallel)
+    report("pendulum", "make benchmark-pendulum", ROWS, runs)
 
 
 if __name__ == "__main__":

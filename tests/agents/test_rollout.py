@@ -4,7 +4,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from linear_model import RealEnv
 
-from agents.evaluation import compare, upright_share
+from agents.evaluation import at_target_share, compare, upright_share
 from agents.rollout import rollout
 from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.simulator.vector_env import LatentVectorEnv
@@ -126,3 +126,16 @@ def test_upright_means_upright_in_every_one_of_the_last_frames():
     assert upright_share(swing(angles), last=2) == pytest.approx(4 / 5)
     assert upright_share(swing(angles), cosine=0.9) == pytest.approx(4 / 5)
     assert upright_share(swing(angles), cosine=0.96) == pytest.approx(2 / 5)
+
+
+def test_at_the_target_means_there_after_every_one_of_the_last_steps():
+    rewards = np.full((4, 30), -1.5)
+    rewards[0] = -0.1
+    rewards[1, 10:] = -0.1  # there in time
+    rewards[2] = -0.1
+    rewards[2, -3] = -0.25  # left once
+    rewards[3, :-20] = -0.1  # left for good
+    assert at_target_share(rewards) == pytest.approx(2 / 4)
+    assert at_target_share(rewards, last=2) == pytest.approx(3 / 4)
+    assert at_target_share(rewards, within=0.3) == pytest.approx(3 / 4)
+    assert at_target_share(rewards, within=0.05) == 0

@@ -14,7 +14,7 @@ from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 
 FLAGS = {
-    "demo": ["--out", "--seed", "--train.updates", "--no-films"],
+    "demo": ["pendulum", "ball", "two-balls"],
     "collect": ["--out", "--env-id", "--env-kwargs", "--process", "--episodes", "--test-steps"],
     "train": ["--dataset", "--run", "--model.latent-size", "--updates", "--objective", "--seed"],
     "evaluate": ["--run", "--dataset", "--seed"],

@@ -152,3 +152,29 @@ def test_the_angles_colours_meet_and_differ_elsewhere():
     seen = np.stack([colours @ [0.1, 0.8, 0.1], colours[:, 2]], 1)
     for a, b in ((0, 64), (64, 128), (128, 192), (64, 192), (0, 128)):
         assert np.abs(seen[a] - seen[b]).max() > 0.15
+
+
+def test_many_variables_and_baselines_find_room(evaluation, tmp_path):
+    latents = np.random.default_rng(0).normal(size=(140, 10)).astype(np.float32)
+    names = [f"{v}_{i}" for i in (1, 2) for v in ("x", "y", "vx", "vy")]
+    still = evaluation.metrics["prediction_mse_baseline"]["last_frame"]
+    many = replace(
+        evaluation,
+        latents=latents,
+        truth={name: latents[:, i] for i, name in enumerate(names)},
+        fitted={name: latents[:, i] for i, name in enumerate(names)},
+        metrics=evaluation.metrics
+        | {
+            "r2": dict.fromkeys(names, 0.5),
+            "filter_r2_by_frames": {n: [i / 8] * 7 for i, n in enumerate(names)},
+            "prediction_mse_baseline": {f"other_{i}": still for i in range(6)},
+        },
+    )
+    space = figures.latent_space(many, tmp_path / "space.png")
+    narrow = figures.latent_space(evaluation, tmp_path / "narrow.png")
+    assert read(space).shape[0] == pytest.approx(2 * read(narrow).shape[0], rel=0.01)
+    for path in (space, narrow):
+        edge = read(path)[[0, -1]]
+        assert (edge == 255).all(), "something is clipped by the edge"
+    check(figures.filter_convergence(many, tmp_path / "filter.png"))
+    check(figures.prediction_error(many, tmp_path / "error.png"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from worldmodel.errors import ShapeError
 from worldmodel.evaluation.prediction import (
     baseline_errors,
     filter_error,
@@ -147,3 +148,30 @@ def test_a_filter_that_starts_wrong_halves_its_error_at_every_frame(batch):
     start = batch.observations[:, 0].square().mean()
     expected = start * (1 - GAIN) ** (2 * torch.arange(10.0))
     torch.testing.assert_close(filter_error(Rotation(), batch), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_other_baselines_see_what_was_filtered_and_nothing_else(batch):
+    seen = []
+
+    def oracle(past: Batch, steps: int) -> torch.Tensor:
+        seen.append(past)
+        return batch.observations[:, -steps:]
+
+    def late(past: Batch, steps: int) -> torch.Tensor:
+        return batch.observations[:, -steps - 1 : -1]
+
+    errors = baseline_errors(Rotation(), batch, 4, {"oracle": oracle, "late": late})
+    assert list(errors) == ["last_frame", "mean_frame", "oracle", "late"]
+    assert errors["oracle"].shape == (6,) and (errors["oracle"] == 0).all()
+    lag = (batch.observations[:, 4:] - batch.observations[:, 3:-1]).square().mean((0, 2))
+    torch.testing.assert_close(errors["late"], lag)
+    (past,) = seen
+    assert torch.equal(past.observations, batch.observations[:, :4]) and past.steps == 3
+
+
+def test_a_baseline_of_another_shape_is_refused_by_name(batch):
+    def short(past: Batch, steps: int) -> torch.Tensor:
+        return batch.observations[:, -steps + 1 :]
+
+    with pytest.raises(ShapeError, match=r"'short' must predict \(8, 6, 2\), got \(8, 5, 2\)"):
+        baseline_errors(Rotation(), batch, 4, {"short": short})

@@ -32,15 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 1 after such an error, 2 if the arguments make no sense.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="worldmodel",
             description="Learn a simulator from frames and actions, and train agents in it.",
-            args=arguments,
+            args=_name_demo(words),
         )
     except (WorldModelError, OSError) as error:
         # Escaped, since messages may hold brackets: shapes, extras such as worldmodel[agents].
         text = f"[red]error:[/red] {escape(str(error))}"
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _name_demo(words: list[str]) -> list[str]:
+    """The same words, naming the default demo: tyro takes a demo's flags after its name only."""
+    if words[:1] != ["demo"] or words[1:2] in (["-h"], ["--help"]):
+        return words
+    named = len(words) > 1 and not words[1].startswith("-")
+    return words if named else ["demo", "pendulum", *words[1:]]

@@ -5,59 +5,101 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from rich.console import Console
 
 import envs  # noqa: F401 (registers the environments that ship)
-from agents.evaluation import Comparison, compare
+from agents.evaluation import compare
 from agents.pathwise import PathwiseConfig, Policy, train_policy
 from worldmodel import data
-from worldmodel.cli.systems import PENDULUM
+from worldmodel.cli.systems import RECIPES, Recipe
 from worldmodel.cli.table import print_results
+from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.simulator.filter import FilterObservation
 from worldmodel.training.trainer import TrainConfig, Trainer
 from worldmodel.viewer.film import dream_film, side_by_side, write_gif
 
-ENV_ID = "worldmodel/Pendulum-v0"
+EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
+STEPS = 100  # of each, that is ten seconds
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The pendulum's demo.
+    """One demo; ``settings`` fills in what its system is best learned with.
 
     Attributes:
+        system: "pendulum", "ball" or "two-balls".
         out: Run folder. Killed and started again, training goes on where it was.
-        seed: Of everything random.
-        threads: Of torch.
         model: Sizes.
         train: How the model is trained; its seed is ``seed``.
-        agent: How the agent is trained; its seed is ``seed``.
-        episodes: Real episodes, each from a start of its own, that the agent is judged on.
+        agent: How the agent is trained; its seed is ``seed``. None trains none.
+        seed: Of everything random.
+        threads: Of torch.
         films: Whether to draw figures and films.
+
+    Raises:
+        ConfigError: There is no such system; the message names those that there are.
     """
 
-    out: Path = Path("runs/pendulum")
+    system: tyro.conf.Suppress[str]
+    out: Path
+    model: DVBFConfig
+    train: TrainConfig
+    agent: tyro.conf.AvoidSubcommands[PathwiseConfig | None]
     seed: int = 0
     threads: int = 2
-    model: DVBFConfig = field(default_factory=DVBFConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    agent: PathwiseConfig = field(default_factory=PathwiseConfig)
-    episodes: int = 100
     films: bool = True
+
+    def __post_init__(self) -> None:
+        recipe_of(self.system)
+
+
+def recipe_of(system: str) -> Recipe:
+    """How a system is learned.
+
+    Raises:
+        ConfigError: There is no such system; the message names those that there are.
+    """
+    if system not in RECIPES:
+        raise ConfigError(f"system must be one of {', '.join(RECIPES)}, got {system!r}")
+    return RECIPES[system]
+
+
+def settings(system: str, **changes: Any) -> DemoConfig:
+    """The demo of a system as its recipe has it, but for the fields that are given.
+
+    Raises:
+        ConfigError: There is no such system; the message names those that there are.
+    """
+    recipe = recipe_of(system)
+    run = Path("runs") / system
+    return replace(DemoConfig(system, run, recipe.model, recipe.train, recipe.agent), **changes)
+
+
+if TYPE_CHECKING:
+    AnyDemo = DemoConfig
+else:
+    AnyDemo = tyro.extras.subcommand_type_from_defaults(
+        {name: settings(name) for name in RECIPES},
+        {name: f"{recipe.title}." for name, recipe in RECIPES.items()},
+        prefix_names=False,
+    )
 
 
 class Stopwatch:
-    """Announces stages and keeps the seconds each took."""
+    """Announces stages by number and keeps the seconds each took."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -66,43 +108,40 @@ class Stopwatch:
     @contextmanager
     def __call__(self, stage: str, text: str) -> Iterator[None]:
         """Time one stage."""
-        self.console.rule(f"[bold]{text}", align="left")
+        self.console.rule(f"[bold]{len(self.seconds) + 1}  {text}", align="left")
         begin = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - begin
 
 
-def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")] = DemoConfig()) -> dict[str, Any]:
-    """Learn to simulate a pendulum from its pixels, and swing it up without having touched it.
+def demo(
+    config: Annotated[AnyDemo, tyro.conf.arg(name="")] = settings("pendulum"),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """Learn to simulate a real system from its pixels, and control it without having touched it.
 
     Args:
-        config: See its fields.
+        config: Which system, and how.
 
     Returns:
         What is also written to ``metrics.json``.
     """
-    console = Console()
+    console, recipe = Console(), recipe_of(config.system)
     torch.set_num_threads(config.threads)
     watch = Stopwatch(console)
-    with watch("collect", "1  babble: record the real pendulum under random torques"):
-        dataset = data.collect(ENV_ID, num_envs=500, seed=config.seed, progress=True)
+    with watch("collect", "babble: record the real system under random actions"):
+        dataset = babble(config)
         frames = dataset.frames("train")
         console.print(f"{frames:,} frames to learn from, {frames / 10 / 60:.0f} minutes")
-    with watch("train", "2  learn: fit the Deep Variational Bayes Filter"):
-        fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
-        settings = replace(config.train, seed=config.seed)
-        trainer = Trainer(fresh, dataset, settings, config.out)
-        # Only now: the trainer refuses a folder that holds a run on other data.
-        data.save(dataset, config.out / "data.npz")
-        model = trainer.fit()
-    with watch("evaluate", "3  measure: identification, prediction, filter"):
-        evaluation = evaluate(model, dataset, config.seed, progress=True, targets=PENDULUM.targets)
-    with watch("agent", "4  dream: train the agent inside the model, then act in reality"):
-        policy, _ = train_policy(model, replace(config.agent, seed=config.seed))
-        policy.save(config.out / "policy.safetensors")
-        result = act(policy, model, config)
-    metrics = evaluation.metrics | {
-        "agent": result.metrics() | PENDULUM.task_metrics(result.real),
+    with watch("train", "learn: fit the Deep Variational Bayes Filter"):
+        trainer = learn(dataset, config)
+        model = trainer.model
+    with watch("evaluate", "measure: identification, prediction, filter"):
+        evaluation = measure(model, dataset, config)
+    metrics, policy = dict(evaluation.metrics), None
+    if config.agent is not None:
+        with watch("agent", "dream: train the agent inside the model, then act in reality"):
+            policy, metrics["agent"] = control(model, config, config.agent)
+    metrics |= {
         "real_frames_used": frames,
         "seconds": watch.seconds,
         "seed": config.seed,
@@ -110,53 +149,91 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")] = DemoConfig()) -
         "versions": data.installed_versions(),
     }
     if config.films:
-        with watch("films", "5  look: figures and films"):
-            draw(evaluation, model, dataset, trainer, config.out)
-            film_agent(policy, model, config.out / "agent.gif")
+        with watch("films", "look: figures and films"):
+            draw(evaluation, trainer, dataset, config)
+            if policy is not None:
+                film_agent(policy, model, recipe, config.out / "agent.gif")
     write_json(config.out / "metrics.json", metrics)
     model.save(config.out / "checkpoint", metrics)
-    print_results(console, metrics, config.out)
+    print_results(console, recipe.title, metrics, config.out, recipe.paper)
     return metrics
 
 
-def act(policy: Policy, model: StateSpaceModel, config: DemoConfig) -> Comparison:
-    """Ten seconds from hanging, in the dream and in reality."""
-    real = data.make_vec(ENV_ID, config.episodes, {})
-    start = PENDULUM.task_start(config.episodes, config.seed)
-    result = compare(policy, model, real, 100, config.seed, start)
+def babble(config: DemoConfig) -> data.Dataset:
+    """Record what the recipe asks for."""
+    recipe = recipe_of(config.system)
+    return data.collect(
+        recipe.env_id,
+        recipe.env_kwargs,
+        splits=recipe.splits,
+        num_envs=500,
+        seed=config.seed,
+        progress=True,
+    )
+
+
+def learn(dataset: data.Dataset, config: DemoConfig) -> Trainer:
+    """Train to the end, in the run folder, which keeps the data too."""
+    fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
+    trainer = Trainer(fresh, dataset, replace(config.train, seed=config.seed), config.out)
+    # Only now: the trainer refuses a folder that holds a run on other data.
+    data.save(dataset, config.out / "data.npz")
+    trainer.fit()
+    return trainer
+
+
+def measure(model: StateSpaceModel, dataset: data.Dataset, config: DemoConfig) -> Evaluation:
+    """The evaluation with all that is known about the system."""
+    system = recipe_of(config.system).system
+    return evaluate(
+        model,
+        dataset,
+        config.seed,
+        progress=True,
+        targets=system.targets,
+        baselines=system.baselines(dataset.provenance),
+    )
+
+
+def control(
+    model: StateSpaceModel, config: DemoConfig, agent: PathwiseConfig
+) -> tuple[Policy, dict[str, Any]]:
+    """Train an agent in the dream; then ten seconds of the task, in the dream and in reality."""
+    recipe = recipe_of(config.system)
+    policy, _ = train_policy(model, replace(agent, seed=config.seed))
+    policy.save(config.out / "policy.safetensors")
+    real = data.make_vec(recipe.env_id, EPISODES, recipe.env_kwargs)
+    start = recipe.system.task_start(EPISODES, config.seed)
+    result = compare(policy, model, real, STEPS, config.seed, start)
     real.close()
-    return result
+    return policy, result.metrics() | recipe.system.task_metrics(result.real)
 
 
 def draw(
-    evaluation: Evaluation,
-    model: StateSpaceModel,
-    dataset: data.Dataset,
-    trainer: Trainer,
-    folder: Path,
+    evaluation: Evaluation, trainer: Trainer, dataset: data.Dataset, config: DemoConfig
 ) -> None:
     """All figures, and the film real | filtered | imagined."""
-    walk = PENDULUM.unactuated(dataset.provenance)
-    write_all(evaluation, model, dataset.test, folder, walk, trainer.history)
-    dream_film(model, dataset.test.window(0, 74), folder / "dream.gif")
+    model, recipe = trainer.model, recipe_of(config.system)
+    walk = recipe.system.unactuated(dataset.provenance)
+    write_all(evaluation, model, dataset.test, config.out, walk, trainer.history)
+    shown = dataset.test[: recipe.film_rows].window(0, 74)
+    dream_film(model, shown, config.out / "dream.gif")
 
 
-def film_agent(policy: Policy, model: StateSpaceModel, path: Path, steps: int = 100) -> None:
-    """The agent from hanging: the pendulum, its camera, and what the filter makes of it."""
-    import gymnasium as gym
-
-    from worldmodel.simulator.filter import FilterObservation
-
-    real = gym.make(ENV_ID, render_mode="rgb_array")
+def film_agent(policy: Policy, model: StateSpaceModel, recipe: Recipe, path: Path) -> None:
+    """The agent at its task: the scene, and what the filter makes of the camera's pictures."""
+    real = gym.make(recipe.env_id, render_mode="rgb_array", **recipe.env_kwargs)
     env = FilterObservation(real, model)
-    observation, _ = env.reset(seed=0, options={"start": "hanging"})
+    observation, _ = env.reset(seed=0, options=recipe.film_start)
     scene, latents = [np.asarray(real.render())], [observation]
-    for _ in range(steps):
+    for _ in range(STEPS):
         action, _ = policy.predict(observation)
         observation, *_ = env.step(action)
         scene.append(np.asarray(real.render()))
         latents.append(observation)
     env.close()
-    belief = model.decode(np.stack(latents)).repeat(16, 1).repeat(16, 2)
-    panels = {"real pendulum": np.stack(scene), "what the filter believes": belief}
+    belief = model.decode(np.stack(latents))
+    scale = scene[0].shape[0] // belief.shape[1]
+    belief = belief.repeat(scale, 1).repeat(scale, 2)
+    panels = {"real": np.stack(scene), "what the filter believes": belief}
     write_gif(side_by_side(panels), path)

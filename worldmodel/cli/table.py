@@ -1,36 +1,27 @@
-"""The closing table: the paper's numbers beside ours."""
+"""The closing table of a demo, with the paper's numbers beside ours where it reports any."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-# Karl et al. 2017, tables 1 and 2, DVBF-LL on the pendulum.
-PAPER = {
-    "r2.sin": 0.961,
-    "r2.cos": 0.982,
-    "r2.velocity": 0.916,
-    "loglik.sin": 3990.8,
-    "loglik.cos": 7231.1,
-    "loglik.velocity": -11139.0,
-    "bound.lower_bound": 798.56,
-    "bound.reconstruction": 802.06,
-    "bound.kl": 3.50,
-}
-NAMES = {
-    "r2.sin": "R² sin φ",
-    "r2.cos": "R² cos φ",
-    "r2.velocity": "R² velocity",
-    "loglik.sin": "log-likelihood sin φ",
-    "loglik.cos": "log-likelihood cos φ",
-    "loglik.velocity": "log-likelihood velocity",
+_VARIABLES = {"sin": "sin φ", "cos": "cos φ"}
+_BOUND = {
     "bound.lower_bound": "lower bound, nats per frame",
     "bound.reconstruction": "reconstruction, nats per frame",
     "bound.kl": "KL, nats per frame",
 }
+_AGENT = {
+    "agent.return_dream": ("agent's return in the dream", ".0f"),
+    "agent.return_real": ("agent's return in reality", ".0f"),
+    "agent.upright_share": ("upright from hanging, last 2 of 10 s", ".0%"),
+    "agent.at_target_share": ("within 0.1 box of the target, last 2 of 10 s", ".0%"),
+}
+_HORIZONS = (1, 10, 30, 100)
 
 
 def lookup(tree: dict[str, Any], name: str) -> Any:
@@ -40,34 +31,57 @@ def lookup(tree: dict[str, Any], name: str) -> Any:
     return tree
 
 
-def print_results(console: Console, metrics: dict[str, Any], folder: Path) -> None:
+def identification_rows(metrics: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Title and format of every regression and of the bound, by dotted name of the metric."""
+    rows = {}
+    for kind, title, digits in (("r2", "R²", ".3f"), ("loglik", "log-likelihood", ".1f")):
+        for name in metrics[kind]:
+            text = _VARIABLES.get(name, name.replace("_", " "))
+            rows[f"{kind}.{name}"] = (f"{title} {text}", digits)
+    return rows | {name: (text, ".1f") for name, text in _BOUND.items()}
+
+
+def print_results(
+    console: Console,
+    title: str,
+    metrics: dict[str, Any],
+    folder: Path,
+    paper: Mapping[str, float],
+) -> None:
     """Print what a demo reached.
 
     Args:
         console: Where to.
-        metrics: Of the demo.
+        title: Of the table.
+        metrics: Of the demo; those of an agent may be missing.
         folder: Where its pictures are.
+        paper: Published numbers by dotted name; without any there is no column for them.
     """
-    table = Table(title="Pendulum from 16 x 16 pixels", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("test set")
     table.add_column("here", justify="right")
-    table.add_column("Karl et al. 2017", justify="right")
-    for name, text in NAMES.items():
-        digits = 3 if name.startswith("r2") else 1
-        table.add_row(text, f"{lookup(metrics, name):.{digits}f}", f"{PAPER[name]:.{digits}f}")
+    if paper:
+        table.add_column("Karl et al. 2017", justify="right")
+
+    def add(name: str, text: str, digits: str) -> None:
+        theirs = [format(paper[name], digits)] if name in paper else []
+        table.add_row(text, format(lookup(metrics, name), digits), *theirs)
+
+    for name, row in identification_rows(metrics).items():
+        add(name, *row)
     table.add_section()
-    for horizon in (1, 10, 30, 100):
+    for horizon in _HORIZONS:
         if horizon <= len(metrics["prediction_mse"]):
-            table.add_row(f"prediction error, {horizon} steps", _share(metrics, horizon), "")
+            table.add_row(f"prediction error, {horizon} steps", _share(metrics, horizon))
     table.add_section()
-    agent = metrics["agent"]
-    table.add_row("agent's return in the dream", f"{agent['return_dream']:.0f}", "")
-    table.add_row("agent's return in reality", f"{agent['return_real']:.0f}", "")
-    table.add_row("upright from hanging, last 2 of 10 s", f"{agent['upright_share']:.0%}", "")
-    table.add_row("real frames used", f"{metrics['real_frames_used']:,}", "7,500")
-    table.add_row("seconds in all", f"{sum(metrics['seconds'].values()):.0f}", "")
+    for name, row in _AGENT.items():
+        if name.removeprefix("agent.") in metrics.get("agent", {}):
+            add(name, *row)
+    add("real_frames_used", "real frames used", ",")
+    table.add_row("seconds in all", f"{sum(metrics['seconds'].values()):.0f}")
     console.print(table)
-    console.print(f"Look at {folder}/dream.gif, {folder}/agent.gif and {folder}/latent_space.png")
+    pictures = ["dream.gif", *(["agent.gif"] if "agent" in metrics else []), "latent_space.png"]
+    console.print(f"Look at {', '.join(pictures)} in {folder}")
 
 
 def _share(metrics: dict[str, Any], horizon: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,9 +15,11 @@ from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.evaluation.style import (
     BLUE,
+    GREEN,
     GREY,
     INK,
     ORANGE,
+    PURPLE,
     SERIES,
     TEXT,
     VERMILION,
@@ -28,24 +32,25 @@ from worldmodel.evaluation.style import (
     save,
 )
 
+_BASELINES = {
+    "last_frame": "last frame stands still",
+    "mean_frame": "mean of all frames",
+    "constant_velocity": "constant velocity from the true state",
+}
+
 
 def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
-    """Open-loop error by horizon as a share of the frames' variance, beside both baselines."""
+    """Open-loop error by horizon as a share of the frames' variance, beside all baselines."""
     metrics = evaluation.metrics
     variance = metrics["prediction_variance"]
-    baseline = metrics["prediction_mse_baseline"]
+    baselines = metrics["prediction_mse_baseline"]
     fig = figure(5.6, 3.4)
     axes = fig.add_subplot()
     steps = np.arange(1, len(metrics["prediction_mse"]) + 1)
-    curves = (
-        ("last frame stands still", baseline["last_frame"], ORANGE, (4, 2)),
-        ("mean of all frames", baseline["mean_frame"], GREY, (1, 1.5)),
-        ("model", metrics["prediction_mse"], BLUE, ()),
-    )
-    for name, error, colour, dashes in curves:
-        (line,) = axes.plot(steps, np.divide(error, variance), color=colour, label=name, lw=1.8)
-        if dashes:
-            line.set_dashes(dashes)
+    for (name, error), style in zip(baselines.items(), _baseline_styles(), strict=False):
+        text = _BASELINES.get(name, name.replace("_", " "))
+        axes.plot(steps, np.divide(error, variance), label=text, lw=1.8, **style)
+    axes.plot(steps, np.divide(metrics["prediction_mse"], variance), BLUE, label="model", lw=1.8)
     log_scale(axes, percent)
     axes.set_xlim(1, max(len(steps), 2))
     title = f"Prediction without looking, after {evaluation.filtered} filtered frames"
@@ -53,6 +58,15 @@ def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
     _steady_ticks(axes, len(steps))
     legend(axes, loc="center right")
     return save(fig, path)
+
+
+def _baseline_styles() -> Iterator[dict[str, Any]]:
+    """Colours and dashes that no two baselines share, however many there are."""
+    yield dict(color=ORANGE, dashes=(4, 2))
+    yield dict(color=GREY, dashes=(1, 1.5))
+    for dots in count(1):
+        for colour in (VERMILION, GREEN, PURPLE):
+            yield dict(color=colour, dashes=(6, 2) + dots * (1, 2))
 
 
 def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
@@ -70,13 +84,16 @@ def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
     left.set_xticks(frames[::2])
     if variables:
         right = fig.add_subplot(1, 2, 2)
-        for (name, values), colour in zip(variables.items(), SERIES * 9, strict=False):
-            right.plot(frames, values, "o-", ms=3.5, lw=1.5, color=colour, label=label(name, False))
+        for i, (name, values) in enumerate(variables.items()):
+            style: dict[str, Any] = dict(
+                color=SERIES[i % len(SERIES)], ls=("-", "--", ":")[i // len(SERIES) % 3]
+            )
+            right.plot(frames, values, marker="o", ms=3, lw=1.5, label=label(name, False), **style)
         # A filter may begin far below zero; what matters is how it comes up.
         right.set_ylim(max(-0.5, min(0.0, min(map(min, variables.values())))) - 0.05, 1.05)
         dress(right, "frames seen", "$R^2$ of the filtered state", "Filtered state")
         right.set_xticks(frames[::2])
-        legend(right, loc="lower right")
+        legend(right, loc="lower right", ncols=1 + len(variables) // 5)
     return save(fig, path)
 
 

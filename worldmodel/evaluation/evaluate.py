@@ -6,6 +6,7 @@ convergence are ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from worldmodel.evaluation.identification import (
     state_targets,
 )
 from worldmodel.evaluation.prediction import (
+    Predictor,
     baseline_errors,
     filter_error,
     frame_variance,
@@ -69,6 +71,7 @@ def evaluate(
     horizon: int = 100,
     progress: bool = False,
     targets: Targets = state_targets,
+    baselines: Mapping[str, Predictor] | None = None,
 ) -> Evaluation:
     """Measure a model on the test split.
 
@@ -83,8 +86,10 @@ def evaluate(
         horizon: Steps to predict at most; fewer if the episodes are shorter.
         progress: Whether to show a progress bar.
         targets: Names the ground-truth variables that the latent state ought to hold.
+        baselines: Predictors to compare with by name, beside the last frame and the mean frame.
 
     Raises:
+        ShapeError: A baseline predicts observations of another shape.
         SpecError: The dataset does not fit the model, has no split "test", or no test episode
             is longer than ``train_steps``; the message names both lengths.
     """
@@ -109,7 +114,7 @@ def evaluate(
         latents, truth, fitted, found = _identify(terms, start, targets)
         metrics.update(found)
         bar.update(task, advance=1, description="prediction")
-        metrics.update(_predict(model, test, train_steps + 1))
+        metrics.update(_predict(model, test, train_steps + 1, baselines))
         bar.update(task, advance=1, description="filter")
         metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
         if test.states is not None:
@@ -198,8 +203,13 @@ def _identify(
     return latents, truth, fitted, metrics
 
 
-def _predict(model: StateSpaceModel, test: Batch, filtered: int) -> dict[str, Any]:
-    baselines = baseline_errors(model, test, filtered)
+def _predict(
+    model: StateSpaceModel,
+    test: Batch,
+    filtered: int,
+    predictors: Mapping[str, Predictor] | None,
+) -> dict[str, Any]:
+    baselines = baseline_errors(model, test, filtered, predictors)
     return {
         "prediction_mse": open_loop_error(model, test, filtered).tolist(),
         "prediction_mse_baseline": {name: error.tolist() for name, error in baselines.items()},

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from worldmodel.evaluation.ball_plots import checkerboard
 from worldmodel.evaluation.curves import filter_convergence, prediction_error, training_curves
 from worldmodel.evaluation.evaluate import Evaluation
+from worldmodel.evaluation.identification import BALL
 from worldmodel.evaluation.latent_plots import latent_space, latent_walks
 from worldmodel.evaluation.strips import strips
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
 
 __all__ = [
+    "checkerboard",
     "filter_convergence",
     "latent_space",
     "latent_walks",
@@ -52,6 +55,8 @@ def write_all(
     drawable, spec = model.latent_size >= 2, model.observation_spec
     if drawable:
         written.append(latent_space(evaluation, folder / "latent_space.png"))
+        if evaluation.truth.keys() == set(BALL):
+            written.append(checkerboard(evaluation, folder / "checkerboard.png"))
     if spec.pixels and spec.shape[2] in (1, 3):
         written.append(strips(model, test[:3], folder / "strips.png", evaluation.filtered))
     if unactuated is not None and drawable:

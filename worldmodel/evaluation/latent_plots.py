@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotSpec
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D, axis3d
 
@@ -42,7 +42,8 @@ from worldmodel.types import Batch
 def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
     """Sampled latents coloured by ground truth, and regressions of the truth on them (figure 3).
 
-    Latents of more than three dimensions are shown by their first three principal components.
+    Latents of more than three dimensions are shown by their first three principal components, and
+    more than four variables in several rows.
     Where ``sin`` and ``cos`` are among the variables, one cyclic colouring by their angle stands
     for both.
 
@@ -55,18 +56,34 @@ def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
     if {"sin", "cos"} <= truth.keys():
         rest = {k: v for k, v in truth.items() if k not in ("sin", "cos")}
         colours = {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
-    above, below = max(len(colours), 1), len(truth)
-    fig = figure(max(3.5 * above, 2.35 * below), 3.2 + 2.6 * bool(below), layout=None)
-    height = dict(top=1.02, bottom=0.455) if below else dict(top=0.93, bottom=0.06)
-    top = fig.add_gridspec(1, above, left=0.015, right=0.875, wspace=0.32, **height)
-    for i in range(above):
-        name = list(colours)[i] if colours else ""
-        _cloud(fig, top[i], points, names, name, colours.get(name))
-    bottom = dict(left=0.09, right=0.985, top=0.395, bottom=0.085, wspace=0.22)
-    for i, name in enumerate(truth):
-        axes = fig.add_subplot(fig.add_gridspec(1, below, **bottom)[i])
-        _scatter(axes, evaluation, name, "read off the latent state" if i == 0 else "")
+    above, below = _rows(list(colours) or [""]), _rows(list(truth))
+    width = max(3.5 * len(above[0]), 2.35 * len(below[0]) if below else 0)
+    fig = figure(width, 3.2 * len(above) + 2.6 * len(below), layout=None)
+    for i, row in enumerate(above):
+        # In inches from the foot of the figure, since rows must not shrink as they become more.
+        foot = 2.6 * len(below) + 3.2 * (len(above) - 1 - i)
+        side = dict(left=0.1 / width, right=1 - 0.875 / width)
+        grid = _row(fig, len(row), foot + 0.04, foot + 3.3, wspace=0.32, **side)
+        for k, name in enumerate(row):
+            _cloud(fig, grid[k], points, names, name, colours.get(name))
+    for i, row in enumerate(below):
+        foot = 2.6 * (len(below) - 1 - i)
+        side = dict(left=0.63 / width, right=1 - 0.1 / width)
+        grid = _row(fig, len(row), foot + 0.5, foot + 2.3, wspace=0.22, **side)
+        for k, name in enumerate(row):
+            y = "read off the latent state" if k == 0 else ""
+            _scatter(fig.add_subplot(grid[k]), evaluation, name, y)
     return save(fig, path)
+
+
+def _rows(names: list[str], most: int = 4) -> list[list[str]]:
+    return [names[i : i + most] for i in range(0, len(names), most)]
+
+
+def _row(fig: Figure, columns: int, low: float, high: float, **where: float) -> GridSpec:
+    """A row of a figure between two heights in inches."""
+    height = fig.get_figheight()
+    return fig.add_gridspec(1, columns, bottom=low / height, top=high / height, **where)
 
 
 @torch.no_grad()
@@ -192,10 +209,10 @@ def _cloud(
     mapping = ScalarMappable(Normalize(low, reach), cyclic() if angle else SEQUENTIAL)
     _points(axes, _thin(points, 3500), c=mapping.to_rgba(_thin(values, 3500)), s=4)
     box = cell.get_position(fig)
-    height = 0.6 * box.height
+    height, inch = 0.6 * box.height, 1 / fig.get_figwidth()
     bar = _colour_bar(
         fig,
-        (box.x1 + 0.045, box.y0 + 0.5 * (box.height - height), 0.012, height),
+        (box.x1 + 0.31 * inch, box.y0 + 0.5 * (box.height - height), 0.085 * inch, height),
         mapping,
         label(variable).replace(" (", "\n("),
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.errors import ShapeError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
+
+# From the frames that were filtered, with their ground truth, and a number k to the next k
+# observations (B, k, *obs) in the environment's units: what somebody predicts who is no model.
+Predictor = Callable[[Batch, int], Tensor]
 
 
 @torch.no_grad()
@@ -37,22 +44,44 @@ def open_loop_error(
 
 @torch.no_grad()
 def baseline_errors(
-    model: StateSpaceModel, batch: Batch, filtered: int
+    model: StateSpaceModel,
+    batch: Batch,
+    filtered: int,
+    predictors: Mapping[str, Predictor] | None = None,
 ) -> dict[str, Float[Tensor, " horizons"]]:
-    """The same errors for two predictors that know nothing of dynamics.
+    """The same errors for two predictors that know nothing of dynamics, and for any others.
+
+    Args:
+        model: Whose scaling is used, and nothing else.
+        batch: Episodes of T steps; padded frames do not count.
+        filtered: Frames before the prediction starts, at least 1.
+        predictors: Others by name. They are given the filtered frames, not those to predict.
 
     Returns:
         "last_frame": the last filtered frame stands still; "mean_frame": the mean of all recorded
-        frames. Units as in ``open_loop_error``.
+        frames; and the others. Units as in ``open_loop_error``.
+
+    Raises:
+        ShapeError: A predictor's observations are not of the shape of those to predict; the
+            message names it and both shapes.
     """
     frames = model.scale_observations(batch.observations)
     truth = frames[:, filtered:]
-    mean = frames[batch.frame_mask].mean(0)
+    predicted = {
+        "last_frame": frames[:, filtered - 1, None],
+        "mean_frame": frames[batch.frame_mask].mean(0),
+    }
+    past, expected = batch.window(0, filtered - 1), batch.observations[:, filtered:].shape
+    for name, predict in (predictors or {}).items():
+        observations = predict(past, truth.shape[1]).to(model.device)
+        if observations.shape != expected:
+            raise ShapeError(
+                f"baseline {name!r} must predict {tuple(expected)}, got {tuple(observations.shape)}"
+            )
+        predicted[name] = model.scale_observations(observations)
     return {
-        "last_frame": _masked_mean(
-            (truth - frames[:, filtered - 1, None]).square(), batch, filtered
-        ),
-        "mean_frame": _masked_mean((truth - mean).square(), batch, filtered),
+        name: _masked_mean((truth - value).square(), batch, filtered)
+        for name, value in predicted.items()
     }
 
 

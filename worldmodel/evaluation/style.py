@@ -35,7 +35,14 @@ _LABELS = {
     "cos": (r"$\cos\,\varphi$", ""),
     "angle": (r"angle $\varphi$", "rad"),
     "velocity": (r"velocity $\dot{\varphi}$", "rad/s"),
+    "x": (r"position $x$", "half-widths"),
+    "y": (r"position $y$", "half-widths"),
+    "vx": (r"velocity $\dot{x}$", "half-widths/s"),
+    "vy": (r"velocity $\dot{y}$", "half-widths/s"),
 }
+for _i in range(1, 7):
+    _LABELS |= {f"{axis}_{_i}": (f"${axis}_{_i}$", "") for axis in "xy"}
+    _LABELS |= {f"v{axis}_{_i}": (rf"$\dot{{{axis}}}_{_i}$", "") for axis in "xy"}
 
 
 def label(name: str, unit: bool = True) -> str:

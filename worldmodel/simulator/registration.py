@@ -9,6 +9,7 @@ import gymnasium as gym
 _DREAMS: dict[str, dict[str, Any]] = {
     "worldmodel/Latent-v0": {},
     "worldmodel/LatentPendulum-v0": {"checkpoint": "pendulum"},
+    "worldmodel/LatentBouncingBall-v0": {"checkpoint": "ball"},
 }
 
 
