@@ -22,8 +22,8 @@ from envs.system import Camera, Observation, Start, State, System
 from envs.vector import SystemVectorEnv
 
 INTERVAL = 0.1  # s between two actions
-MAX_SPEED = 5.0  # half-widths per second along each axis, beyond which a push does nothing
-BABBLING_SPEED = 2.5  # half-widths per second along each axis
+MAX_SPEED = 2.5  # half-widths per second along each axis, beyond which a push does nothing
+BABBLING_SPEED = 1.25  # half-widths per second along each axis
 RADIUS = 0.25  # half-widths
 
 _Batch = Float64[np.ndarray, "*batch"]
@@ -92,7 +92,7 @@ class BouncingBallSystem(System):
         ValueError: A value is out of range; the message names it.
     """
 
-    max_push: float = 0.5
+    max_push: float = 0.25
     target: tuple[float, float] = (0.0, 0.0)
     radius: float = RADIUS
 
@@ -189,7 +189,7 @@ class BouncingBall(SystemEnv):
         self,
         observation: Observation = "pixels",
         size: int = 16,
-        max_push: float = 0.5,
+        max_push: float = 0.25,
         target: tuple[float, float] = (0.0, 0.0),
         radius: float = RADIUS,
         render_mode: str | None = None,
@@ -210,7 +210,7 @@ class BouncingBallVector(SystemVectorEnv):
         max_episode_steps: int | None = None,
         observation: Observation = "pixels",
         size: int = 16,
-        max_push: float = 0.5,
+        max_push: float = 0.25,
         target: tuple[float, float] = (0.0, 0.0),
         radius: float = RADIUS,
         render_mode: str | None = None,
