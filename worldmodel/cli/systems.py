@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.evaluation import upright_share
 from agents.rollout import Rollout
-from worldmodel.data import Provenance, Zero, make_vec, record
+from worldmodel.data import Provenance, Zero, record
 from worldmodel.evaluation.identification import Targets, pendulum_targets, state_targets
 from worldmodel.types import Batch
 
@@ -43,7 +43,7 @@ def hanging(n: int, seed: int) -> dict[str, Any]:
 
 def _free_pendulum(provenance: Provenance) -> Batch:
     """100 steps from the side without torque."""
-    env = make_vec(provenance.env_id, 1, provenance.env_kwargs)
+    env = provenance.source.make_vec(1)
     batch = record(env, 1, 100, Zero(), seed=0, options={"state": (np.pi / 3, 0.0)})
     env.close()
     return batch

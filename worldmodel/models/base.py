@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from worldmodel.data.environments import Source
 from worldmodel.errors import ShapeError
 from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
@@ -36,6 +37,7 @@ class StateSpaceModel(nn.Module, ABC):
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
         support: Where in latent space the training data lie; fitted after training.
+        source: The environment that the training data come from, or None if that is not known.
     """
 
     config: Any
@@ -44,6 +46,7 @@ class StateSpaceModel(nn.Module, ABC):
     latent_size: int
     noise_size: int
     support: Support
+    source: Source | None = None
 
     @abstractmethod
     def initial(

@@ -134,6 +134,7 @@ class Trainer:
         self.train = dataset.train.to(model.device)
         self.validation = dataset.validation.to(model.device)
         model.calibrate(self.train)
+        model.source = dataset.provenance.source
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
