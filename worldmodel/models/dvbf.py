@@ -18,6 +18,7 @@ from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.convolution import build_decoder, build_encoder
 from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
+from worldmodel.models.fusion import Fusion
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
 from worldmodel.models.recognition import Recognition
@@ -37,6 +38,8 @@ class DVBFConfig:
         encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels. It decides on
             the way in and, as its mirror image, on the way out.
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        recognition: "network" infers the process noise as in the paper; "fusion" computes it from
+            what the frame alone says of the state. See ``models/fusion.py``.
         transition: "locally-linear" (DVBF-LL) or "mlp".
         base_matrices: Number of base matrices of the locally linear transition.
         mixing_hidden: Hidden units of the network that mixes them.
@@ -52,6 +55,7 @@ class DVBFConfig:
     latent_size: int = 3
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    recognition: Literal["network", "fusion"] = "network"
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
     base_matrices: int = 16
     mixing_hidden: int = 32
@@ -70,6 +74,7 @@ class DVBFConfig:
         for name, known in (
             ("encoder", ("auto", "dense", "conv")),
             ("emission", ("gaussian", "bernoulli")),
+            ("recognition", ("network", "fusion")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
@@ -117,7 +122,10 @@ class DVBF(StateSpaceModel):
                 config.encoder, observation_spec, config.channels, hidden
             )
             self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
-            self.recognition = Recognition(features, latent, act, latent, hidden)
+            if config.recognition == "network":
+                self.recognition = Recognition(features, latent, act, latent, hidden)
+            else:
+                self.recognition = Fusion(features, latent, hidden)
             self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
             self.emission = self._build_emission()
             self.reward_head = RewardHead(latent, act, config.head_hidden)
@@ -208,7 +216,7 @@ class DVBF(StateSpaceModel):
         control = self._scale_actions(action)
         features = self.encoder(self.scale_observations(observation))
         context = self.recognition.embed(features, control)
-        mean, scale = self.recognition(context, belief.mean)
+        mean, scale = self._recognise(context, belief.mean, control)
         copies = 2 * self.noise_size + 1
 
         def step(noise: Tensor) -> Tensor:
@@ -314,13 +322,24 @@ class DVBF(StateSpaceModel):
         weights = self.transition_model.draw(generator)
         states, means, scales = [start], [], []
         for t, control in enumerate(controls):
-            mean, scale = self.recognition(contexts[t], states[-1])
+            mean, scale = self._recognise(contexts[t], states[-1], control, weights)
             draw = draws[t + 1]
             noise = torch.where(seen[t], torch.addcmul(mean, scale, draw), draw)
             states.append(self.transition_model(states[-1], control, noise, weights))
             means.append(mean)
             scales.append(scale)
         return torch.stack(states, 1), torch.stack(means, 1), torch.stack(scales, 1)
+
+    def _recognise(
+        self, context: Tensor, state: Tensor, control: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and scale of the process noise that leads to the frame ``context`` is of."""
+        if isinstance(self.recognition, Recognition):
+            return self.recognition(context, state)
+        predicted = self.transition_model(state, control, torch.zeros_like(state), weights)
+        return self.recognition(
+            context, predicted, self.transition_model.gain(state, control, weights)
+        )
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
