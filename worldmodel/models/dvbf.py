@@ -18,6 +18,7 @@ from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.convolution import build_decoder, build_encoder
 from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
+from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.fusion import Fusion
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
@@ -41,6 +42,8 @@ class DVBFConfig:
         recognition: "network" infers the process noise as in the paper; "fusion" computes it from
             what the frame alone says of the state. See ``models/fusion.py``.
         transition: "locally-linear" (DVBF-LL) or "mlp".
+        noise_floor: Least process noise per step in every dimension, in units of the latent state;
+            0 lets the transition learn any. See ``models/floored.py``.
         base_matrices: Number of base matrices of the locally linear transition.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the transition's initial weights.
@@ -57,6 +60,7 @@ class DVBFConfig:
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     recognition: Literal["network", "fusion"] = "network"
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
+    noise_floor: float = 0.0
     base_matrices: int = 16
     mixing_hidden: int = 32
     transition_init: float = 0.1
@@ -80,6 +84,8 @@ class DVBFConfig:
                 raise ConfigError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
+        if not 0 <= self.noise_floor < 1:
+            raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 
 
 class DVBF(StateSpaceModel):
@@ -151,7 +157,13 @@ class DVBF(StateSpaceModel):
 
     def _build_transition(self, generator: torch.Generator) -> Transition:
         c = self.config
-        sizes = (c.latent_size, self.action_spec.size, c.latent_size)
+        if not c.noise_floor:
+            return self._build_mean(c.latent_size, generator)
+        return FlooredNoise(self._build_mean(0, generator), c.latent_size, c.noise_floor)
+
+    def _build_mean(self, noise_size: int, generator: torch.Generator) -> Transition:
+        c = self.config
+        sizes = (c.latent_size, self.action_spec.size, noise_size)
         if c.transition == "locally-linear":
             return LocallyLinear(
                 *sizes, c.base_matrices, c.mixing_hidden, c.transition_init, c.leak, generator
