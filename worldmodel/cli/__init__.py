@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from worldmodel.cli.commands import agent, bench, collect, evaluate, train
+from worldmodel.cli.commands import agent, bench, collect, evaluate, suited, train
 from worldmodel.cli.demo import demo
 from worldmodel.errors import WorldModelError
 
@@ -32,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 1 after such an error, 2 if the arguments make no sense.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        training = {"train": suited(words)} if words[:1] == ["train"] else {}
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            COMMANDS | training,
             prog="worldmodel",
             description="Learn a simulator from frames and actions, and train agents in it.",
-            args=arguments,
+            args=words,
         )
     except (WorldModelError, OSError) as error:
         # Escaped, since messages may hold brackets: shapes, extras such as worldmodel[agents].

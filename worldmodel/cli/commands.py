@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +29,7 @@ from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.simulator.filter import VectorFilterObservation
+from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import TrainConfig, Trainer
 
 console = Console()
@@ -107,7 +111,8 @@ def train(
     """Train a Deep Variational Bayes Filter; killed and started again, it goes on.
 
     Args:
-        dataset: File from ``worldmodel collect``.
+        dataset: File from ``worldmodel collect``. It decides on the defaults of all that follows:
+            give it before ``--help`` to see them.
         run: Run folder; the model goes to RUN/checkpoint.
         model: Sizes.
         config: How to train.
@@ -122,6 +127,25 @@ def train(
         console.print(f"going on at update {trainer.update} of {config.updates}")
     trainer.fit()
     console.print(f"{run}/checkpoint: best at update {trainer.best['update']}")
+
+
+def suited(arguments: Sequence[str]) -> Callable[..., None]:
+    """``train`` with the defaults that suit the dataset which ``arguments`` name, if any.
+
+    Raises:
+        FileNotFoundError: There is no such dataset.
+        FileFormatError: It cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--dataset", type=Path)
+    try:
+        dataset = parser.parse_known_args(arguments)[0].dataset
+    except argparse.ArgumentError:  # a flag without its value; tyro says it better
+        dataset = None
+    if dataset is None:
+        return train
+    model, config = recipe(data.load(dataset))
+    return partial(train, model=model, config=config)
 
 
 def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
