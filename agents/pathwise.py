@@ -62,6 +62,25 @@ class PathwiseConfig:
     seed: int = 0
 
 
+def suited_config(model: StateSpaceModel) -> PathwiseConfig:
+    """Settings to start from, by what the model observes.
+
+    Models of vectors are sharp, so that longer trajectories are worth following; and what they do
+    not know begins closer to the data, so that the policy had better stay near them.
+    """
+    if model.observation_spec.pixels:
+        return PathwiseConfig()
+    return PathwiseConfig(
+        updates=400,
+        horizon=60,
+        discount=0.99,
+        learning_rate=5e-3,
+        astray_cost=2.0,
+        give_up=1.5,
+        noise_scale=0.5,
+    )
+
+
 class Policy(nn.Module):
     """Deterministic policy on the latent state: bounded by tanh to a Box, or one-hot.
 

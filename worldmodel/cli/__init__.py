@@ -9,8 +9,9 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from worldmodel.cli.commands import agent, bench, collect, evaluate, suited, train
+from worldmodel.cli.commands import agent, bench, collect, evaluate, train
 from worldmodel.cli.demo import demo
+from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
 
 COMMANDS = {
@@ -34,9 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        training = {"train": suited(words)} if words[:1] == ["train"] else {}
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS | training,
+            COMMANDS | suited(words),
             prog="worldmodel",
             description="Learn a simulator from frames and actions, and train agents in it.",
             args=words,

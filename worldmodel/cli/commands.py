@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +26,6 @@ from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.simulator.filter import VectorFilterObservation
-from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import TrainConfig, Trainer
 
 console = Console()
@@ -129,25 +125,6 @@ def train(
     console.print(f"{run}/checkpoint: best at update {trainer.best['update']}")
 
 
-def suited(arguments: Sequence[str]) -> Callable[..., None]:
-    """``train`` with the defaults that suit the dataset which ``arguments`` name, if any.
-
-    Raises:
-        FileNotFoundError: There is no such dataset.
-        FileFormatError: It cannot be read.
-    """
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--dataset", type=Path)
-    try:
-        dataset = parser.parse_known_args(arguments)[0].dataset
-    except argparse.ArgumentError:  # a flag without its value; tyro says it better
-        dataset = None
-    if dataset is None:
-        return train
-    model, config = recipe(data.load(dataset))
-    return partial(train, model=model, config=config)
-
-
 def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
     """Measure a trained model on the test split and draw the figures.
 
@@ -180,7 +157,8 @@ def agent(
     """Train an agent in the dream and let it act in reality.
 
     Args:
-        run: Run folder, checkpoint, or the name of a bundled one.
+        run: Run folder, checkpoint, or the name of a bundled one. It decides on the defaults of
+            ``pathwise``: give it before ``--help`` to see them.
         env_id: The real environment to act in; by default the one that the model was trained on.
             It is wrapped as that one was.
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
