@@ -63,6 +63,7 @@ def collect(
     env_kwargs: str = "{}",
     process: Literal["uniform", "held", "ornstein-uhlenbeck"] = "uniform",
     episodes: int = 500,
+    held_out: int | None = None,
     steps: int = 14,
     test_steps: int = 114,
     num_envs: int = 100,
@@ -76,7 +77,8 @@ def collect(
         env_id: Gymnasium id; "module:id" imports a module first.
         env_kwargs: Its arguments, as JSON.
         process: How actions are drawn.
-        episodes: Episodes of each of train, validation and test.
+        episodes: Training episodes.
+        held_out: Episodes of validation and of test each; by default as many as for training.
         steps: Steps per training and validation episode.
         test_steps: Steps per test episode; more than ``steps``, to measure prediction.
         num_envs: Environments that run at once.
@@ -87,7 +89,7 @@ def collect(
         env_id,
         parse_kwargs(env_kwargs),
         data.PROCESSES[process](),
-        data.default_splits(episodes, steps, test_steps),
+        data.default_splits(episodes, steps, test_steps, held_out),
         seed=seed,
         num_envs=num_envs,
         progress=True,

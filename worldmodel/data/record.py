@@ -39,17 +39,19 @@ class SplitConfig:
 
 
 def default_splits(
-    episodes: int = 500, steps: int = 14, test_steps: int = 114
+    episodes: int = 500, steps: int = 14, test_steps: int = 114, held_out: int | None = None
 ) -> dict[str, SplitConfig]:
     """Splits of the size of Karl et al. 2017, appendix B.3: 500 episodes of 15 frames.
 
     The test episodes go on after the paper's 15 frames, so that predictions can be judged to 100
-    steps beyond them.
+    steps beyond them. ``held_out`` episodes are for validation and for testing each; by default as
+    many as for training.
     """
+    others = episodes if held_out is None else held_out
     return {
         "train": SplitConfig(episodes, steps),
-        "validation": SplitConfig(episodes, steps),
-        "test": SplitConfig(episodes, test_steps),
+        "validation": SplitConfig(others, steps),
+        "test": SplitConfig(others, test_steps),
     }
 
 

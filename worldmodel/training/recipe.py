@@ -27,4 +27,5 @@ def recipe(dataset: Dataset) -> tuple[DVBFConfig, TrainConfig]:
     constrained = ConstrainedConfig(
         tight=0.001, greatest=1000.0, step=0.01, tighten_from=0.1, tighten_to=0.5
     )
-    return model, replace(training, updates=2000, clip_norm=1000.0, constrained=constrained)
+    # The weight of so sharp a constraint makes gradients large; clipped, the heads would starve.
+    return model, replace(training, updates=1500, clip_norm=1e5, constrained=constrained)

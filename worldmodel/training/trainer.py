@@ -135,6 +135,8 @@ class Trainer:
         self.validation = dataset.validation.to(model.device)
         model.calibrate(self.train)
         model.source = dataset.provenance.source
+        # Longer episodes hold several windows each, among which the weights' KL is shared.
+        self.windows = max(1, int(self.train.mask.sum()) // config.window)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
@@ -227,7 +229,7 @@ class Trainer:
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
         observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_share, self.generator)
         terms = self.model.terms(batch, self.generator, observed, self._draw_prefix())
-        loss = self.objective.loss(terms, len(self.train))
+        loss = self.objective.loss(terms, self.windows)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm)
