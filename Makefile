@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-balls benchmark-speed bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-balls benchmark-any-env benchmark-speed bundled clean
 
 setup: .venv/ready
 
@@ -36,6 +36,9 @@ benchmark-pendulum: setup
 
 benchmark-balls: setup
 	$(BIN)/python benchmarks/balls.py
+
+benchmark-any-env: setup
+	$(BIN)/python benchmarks/any_env.py
 
 benchmark-speed: setup
 	$(BIN)/python benchmarks/speed.py

@@ -21,15 +21,15 @@ class Comparison:
     dream: Rollout
     real: Rollout
 
-    def metrics(self) -> dict[str, float]:
-        """Mean and standard deviation of the undiscounted returns."""
-        return {
-            "return_dream": float(self.dream.returns.mean()),
-            "return_dream_std": float(self.dream.returns.std()),
-            "return_real": float(self.real.returns.mean()),
-            "return_real_std": float(self.real.returns.std()),
-            "episodes": len(self.real.returns),
-        }
+    def metrics(self) -> dict[str, int | float]:
+        """Undiscounted returns, lengths in steps, and the share that ended by itself, of each."""
+        metrics: dict[str, int | float] = {"episodes": len(self.real.returns)}
+        for name, acted in (("dream", self.dream), ("real", self.real)):
+            metrics[f"return_{name}"] = float(acted.returns.mean())
+            metrics[f"return_{name}_std"] = float(acted.returns.std())
+            metrics[f"length_{name}"] = float(acted.lengths.mean())
+            metrics[f"terminated_{name}"] = float(acted.terminated.mean())
+        return metrics
 
 
 def compare(

@@ -2,15 +2,20 @@
 
 The dream is differentiable in the action, so the gradient of an imagined return with respect to
 the policy's weights is exact up to the model's error: no critic and no likelihood ratio are needed.
+Discrete actions are one-hot vectors that the model interpolates; they are sampled by the Gumbel
+trick and the gradient is passed straight through to their probabilities.
 
 Source: the pathwise derivative of Heess et al. 2015, "Learning Continuous Control Policies by
-Stochastic Value Gradients", SVG(infinity), here on imagined rather than real noise.
+Stochastic Value Gradients", SVG(infinity), here on imagined rather than real noise; for discrete
+actions Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax". Differs: termination
+discounts what comes after it by its probability, so that the return is differentiable in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -57,15 +62,35 @@ class PathwiseConfig:
     seed: int = 0
 
 
+def suited_config(model: StateSpaceModel) -> PathwiseConfig:
+    """Settings to start from, by what the model observes.
+
+    Models of vectors are sharp, so that longer trajectories are worth following; and what they do
+    not know begins closer to the data, so that the policy had better stay near them.
+    """
+    if model.observation_spec.pixels:
+        return PathwiseConfig()
+    return PathwiseConfig(
+        updates=400,
+        horizon=60,
+        discount=0.99,
+        learning_rate=5e-3,
+        astray_cost=2.0,
+        give_up=1.5,
+        noise_scale=0.5,
+    )
+
+
 class Policy(nn.Module):
-    """Deterministic policy on the latent state, bounded by tanh to the action Box.
+    """Deterministic policy on the latent state: bounded by tanh to a Box, or one-hot.
 
     Args:
         shift: (latent,), subtracted from the state.
         spread: (latent,), which it is then divided by.
-        low: (act,), least action in the environment's units.
-        high: (act,), greatest action.
+        low: (act,), least action in the environment's units; zeros if discrete.
+        high: (act,), greatest action; ones if discrete.
         hidden: Units of each hidden layer.
+        kind: "box" or "discrete".
     """
 
     shift: Tensor
@@ -74,9 +99,16 @@ class Policy(nn.Module):
     high: Tensor
 
     def __init__(
-        self, shift: Tensor, spread: Tensor, low: Tensor, high: Tensor, hidden: int
+        self,
+        shift: Tensor,
+        spread: Tensor,
+        low: Tensor,
+        high: Tensor,
+        hidden: int,
+        kind: Literal["box", "discrete"] = "box",
     ) -> None:
         super().__init__()
+        self.kind = kind
         for name, value in (("shift", shift), ("spread", spread), ("low", low), ("high", high)):
             self.register_buffer(name, value.clone())
         self.network = nn.Sequential(
@@ -87,28 +119,48 @@ class Policy(nn.Module):
             nn.Linear(hidden, len(low)),
         )
 
-    def forward(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch act"]:
-        """Actions in the environment's units."""
-        squashed = self.network((state - self.shift) / self.spread).tanh()
-        return self.low + (squashed + 1) * (self.high - self.low) / 2
+    def forward(
+        self,
+        state: Float[Tensor, "batch latent"],
+        noise: Float[Tensor, "batch act"] | None = None,
+    ) -> Float[Tensor, "batch act"]:
+        """Model actions, in the environment's units or one-hot.
+
+        Args:
+            state: Latent states.
+            noise: Gumbel draws that choose among discrete actions; None takes the likeliest. A Box
+                has no use for them.
+        """
+        out = self.network((state - self.shift) / self.spread)
+        if self.kind == "box":
+            return self.low + (out.tanh() + 1) * (self.high - self.low) / 2
+        chances = (out if noise is None else out + noise).softmax(1)
+        chosen = nn.functional.one_hot(chances.argmax(1), out.shape[1])
+        return chosen + (chances - chances.detach())
 
     @torch.no_grad()
     def predict(
         self, observation: Float[np.ndarray, "*batch latent"], deterministic: bool = True
-    ) -> tuple[Float[np.ndarray, "*batch act"], None]:
+    ) -> tuple[np.ndarray, None]:
         """Act on latent observations; the signature is that of Stable-Baselines3's policies.
 
         Args:
             observation: Of a latent environment or a filtered real one.
             deterministic: Ignored: this policy always is.
+
+        Returns:
+            Actions (*batch, act), or indices (*batch,) if discrete; and None.
         """
         states = torch.as_tensor(np.atleast_2d(observation), dtype=self.low.dtype)
         actions = self(states).numpy()
-        return actions[0] if np.ndim(observation) == 1 else actions, None
+        if self.kind == "discrete":
+            actions = actions.argmax(1)
+        return (np.asarray(actions[0]) if np.ndim(observation) == 1 else actions), None
 
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to one safetensors file, whole or not at all."""
-        metadata = {"format": "worldmodel-policy", "hidden": f"{self.network[0].out_features}"}
+        hidden = str(self.network[0].out_features)
+        metadata = {"format": "worldmodel-policy", "hidden": hidden, "kind": self.kind}
         write_whole(path, serialize(self.state_dict(), metadata))
 
     @classmethod
@@ -125,7 +177,7 @@ class Policy(nn.Module):
             if metadata.get("format") != "worldmodel-policy":
                 raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
             boxes = (weights[name] for name in ("shift", "spread", "low", "high"))
-            policy = cls(*boxes, hidden=int(metadata["hidden"]))
+            policy = cls(*boxes, hidden=int(metadata["hidden"]), kind=metadata["kind"])
             policy.load_state_dict(weights)
         except FileFormatError:
             raise
@@ -139,13 +191,14 @@ def train_policy(
 ) -> tuple[Policy, list[float]]:
     """Train a policy in the dream alone.
 
-    Trajectories start at states of the training data. Past the end of an imagined episode
-    (terminated) nothing is earned. Outside the data's support distance costs, and its gradient
-    leads back; too far outside the trajectory is given up and every further step earns the worst
-    reward recorded. So no policy is drawn to where the model guesses.
+    Trajectories start at states of the training data. Every reward counts with the probability
+    that the imagined episode has not yet terminated. Outside the data's support distance costs, and
+    its gradient leads back; too far outside the trajectory is given up and every further step earns
+    the worst reward recorded, or nothing if all were positive. So no policy is drawn to where the
+    model guesses.
 
     Args:
-        model: With a fitted support and a continuous action space.
+        model: With a fitted support.
         config: How to train.
         progress: Whether to show a progress bar.
 
@@ -153,13 +206,8 @@ def train_policy(
         The policy, and the mean imagined reward per step of every update.
 
     Raises:
-        SpecError: The action space is discrete, or the support is not fitted.
+        SpecError: The support is not fitted.
     """
-    if model.action_spec.kind != "box":
-        raise SpecError(
-            f"pathwise gradients need a Box action space, got {model.action_spec.space()}; "
-            "train with Stable-Baselines3 instead (agents.sb3)"
-        )
     if not model.support.fitted:
         raise SpecError("the model's support is not fitted; call model.support.fit first")
     generator = torch.Generator(model.device).manual_seed(config.seed)
@@ -184,29 +232,35 @@ def imagined_rewards(
     model: StateSpaceModel, policy: Policy, config: PathwiseConfig, generator: torch.Generator
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
-    size = config.batch_size
+    size, discrete = config.batch_size, model.action_spec.kind == "discrete"
     known, device = model.support.states, model.device
     least, greatest = model.reward_range
     state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
-    going, lost = (torch.full((size,), flag, device=device) for flag in (True, False))
+    lost = torch.zeros(size, dtype=torch.bool, device=device)
+    alive = torch.ones(size, device=device)
     rewards = []
     for _ in range(config.horizon):
         noise = torch.randn(size, model.noise_size, generator=generator, device=device)
         noise = config.noise_scale * noise
-        action = policy(state)
+        action = policy(state, _gumbel(size, model, generator) if discrete else None)
         arrived = model.transition(state, action, noise)
         distance = model.support.distance(arrived)
-        lost = lost | (going & ~(distance < config.give_up))
+        lost = lost | ~(distance < config.give_up)
         reward = model.reward(state, action, arrived).clamp(least, greatest)
         reward = reward - config.astray_cost * (distance - 1).clamp_min(0)
-        rewards.append(torch.where(lost, least, torch.where(going, reward, 0.0)))
-        going = going & ~lost
+        rewards.append(alive * torch.where(lost, min(least, 0.0), reward))
         if model.can_terminate:
-            going = going & (model.termination(arrived) <= 0)
+            ended = model.termination(arrived).sigmoid()
+            alive = torch.where(lost, alive.detach(), alive * (1 - ended))
         # A state that is given up stands still, so that none runs off to infinity and back
         # through the gradient.
-        state = torch.where(going.unsqueeze(1), arrived, state.detach())
+        state = torch.where(lost.unsqueeze(1), state.detach(), arrived)
     return torch.stack(rewards, 1)
+
+
+def _gumbel(size: int, model: StateSpaceModel, generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(size, model.action_spec.size, generator=generator, device=model.device)
+    return -(-uniform.clamp_min(1e-20).log()).log()
 
 
 def _build(model: StateSpaceModel, config: PathwiseConfig) -> Policy:
@@ -215,4 +269,5 @@ def _build(model: StateSpaceModel, config: PathwiseConfig) -> Policy:
     low, high = (torch.tensor(v, device=model.device) for v in (spec.low, spec.high))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return Policy(known.mean(0), known.std(0), low, high, config.hidden).to(model.device)
+        policy = Policy(known.mean(0), known.std(0), low, high, config.hidden, spec.kind)
+    return policy.to(model.device)

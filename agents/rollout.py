@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 @runtime_checkable
@@ -30,6 +30,7 @@ class Rollout:
         actions: (n, T, [act]), in the environment's units.
         rewards: (n, T); zero past an episode's end.
         mask: (n, T), True on steps that were taken.
+        terminated: (n,), True where the episode ended by itself, not by a limit.
         states: (n, T + 1, m) ground truth from ``info["state"]``, or None.
     """
 
@@ -37,12 +38,18 @@ class Rollout:
     actions: np.ndarray
     rewards: Float[np.ndarray, "n steps"]
     mask: Bool[np.ndarray, "n steps"]
+    terminated: Bool[np.ndarray, " n"]
     states: Float[np.ndarray, "n frames m"] | None
 
     @property
     def returns(self) -> Float[np.ndarray, "n"]:
         """Undiscounted return of each episode."""
         return self.rewards.sum(1)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        """Steps of each episode."""
+        return self.mask.sum(1)
 
 
 def rollout(
@@ -60,7 +67,7 @@ def rollout(
     observation, info = env.reset(seed=seed, options=options)
     observations, states = [observation], [info.get("state")]
     actions, rewards, mask = [], [], []
-    alive = np.ones(env.num_envs, np.bool_)
+    alive, ended = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs, np.bool_)
     for _ in range(steps):
         action, _ = agent.predict(observation, deterministic=True)
         observation, reward, terminated, truncated, info = env.step(action)
@@ -69,6 +76,7 @@ def rollout(
         mask.append(alive)
         observations.append(observation)
         states.append(info.get("state"))
+        ended = ended | (alive & terminated)
         alive = alive & ~(terminated | truncated)
         if not alive.any():
             break
@@ -79,5 +87,6 @@ def rollout(
         np.stack(actions, 1),
         np.stack(rewards, 1),
         np.stack(mask, 1),
+        ended,
         truth,
     )

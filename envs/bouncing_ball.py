@@ -24,7 +24,7 @@ from envs.vector import SystemVectorEnv
 INTERVAL = 0.1  # s between two actions
 MAX_SPEED = 2.5  # half-widths per second along each axis, beyond which a push does nothing
 BABBLING_SPEED = 1.25  # half-widths per second along each axis
-RADIUS = 0.25  # half-widths
+RADIUS = 0.5  # half-widths
 
 _Batch = Float64[np.ndarray, "*batch"]
 
@@ -57,7 +57,7 @@ def reward(position: Float64[np.ndarray, "n 2"], target: tuple[float, float]) ->
 
 
 def babbling_start(generator: np.random.Generator) -> Float64[np.ndarray, " 4"]:
-    """State with x, y ~ U(-1, 1) and vx, vy ~ U(-2.5, 2.5)."""
+    """State with x, y ~ U(-1, 1) and vx, vy ~ U(-1.25, 1.25)."""
     return (2 * generator.random(4) - 1) * (1, 1, BABBLING_SPEED, BABBLING_SPEED)
 
 
@@ -163,21 +163,21 @@ class BouncingBall(SystemEnv):
     Lengths are in half-widths of the square [-1, 1]^2 that the ball's centre moves in.
     Action: a change of velocity in half-widths/s, Box (2,), +-``max_push``, made at once at the
     start of the control interval of 0.1 s; finite values outside are clipped. There is no friction.
-    Each component of the velocity is clipped to +-5; below that, energy changes by pushes only.
+    Each component of the velocity is clipped to +-2.5; below that, energy changes by pushes only.
     Observation: grey pixels (size, size, 1) that show [-1.5, 1.5]^2, or (x, y, vx, vy), x to the
     right and y up; ``info["state"]`` always has the latter as float32, half-widths and
-    half-widths/s. At 16 pixels and under uniformly random pushes the ball moves 1.1 pixels per
-    frame on average over the first 15 frames, and 1.5 over 100.
+    half-widths/s. At 16 pixels and under uniformly random pushes the ball moves 0.57 pixels per
+    frame on average over the first 15 frames, and 0.78 over 100.
     Reward: minus the distance to ``target`` in half-widths, of the state after the step.
     Episode: never terminates; ``gym.make`` truncates it after 100 steps.
-    Reset: x, y ~ U(-1, 1) and vx, vy ~ U(-2.5, 2.5) ("babbling"), unless ``options`` say
+    Reset: x, y ~ U(-1, 1) and vx, vy ~ U(-1.25, 1.25) ("babbling"), unless ``options`` say
     ``{"start": "wall"}``, at rest at a uniformly random point of the four walls, or
     ``{"state": (x, y, vx, vy)}``.
 
     Args:
         observation: "pixels" or "state".
         size: Width and height of the pixels, 8 to 1024.
-        max_push: Half-widths/s, at most 10, which turns the fastest ball round.
+        max_push: Half-widths/s, at most 5, which turns the fastest ball round.
         target: x and y, each in [-1, 1].
         radius: Standard deviation in half-widths of the brightness of the ball, 0.1 to 1.
         render_mode: "rgb_array", "human" (a pygame window in real time) or None.

@@ -63,7 +63,7 @@ class LinearModel(StateSpaceModel):
     def termination(self, next_state):
         return 4 * (next_state[..., 0] - 1.2)
 
-    def terms(self, batch, generator, observed=None, prefix=None):
+    def terms(self, batch, generator, observed=None, prefix=None, unobserved_scale=1.0):
         raise AssertionError("the simulator never trains")
 
     def calibrate(self, batch):

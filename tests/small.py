@@ -58,7 +58,7 @@ def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> B
 def as_dataset(observations, actions, **splits: Batch) -> Dataset:
     digest = fingerprint(splits, observations, actions)
     created = datetime(2020, 1, 1, tzinfo=UTC).isoformat()
-    provenance = Provenance("Test-v0", {}, {}, None, 0, 1, {}, created, digest)
+    provenance = Provenance("Test-v0", {}, {}, {}, None, 0, 1, {}, created, digest)
     return Dataset(splits, observations, actions, provenance)
 
 

@@ -149,7 +149,8 @@ class ObservationSpec:
                 return cls(space.shape, False)
         raise SpecError(
             f"cannot model observations from {space}; expected Box uint8 (height, width, channel) "
-            "or Box float (n,)"
+            "or Box float (n,). Rendered pictures (pixels) can be observed in place of any other, "
+            "and gymnasium.wrappers.FlattenObservation makes a vector of many"
         )
 
 

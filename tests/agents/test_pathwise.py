@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_a_corrupt_policy_is_said(tmp_path, damage):
     agent = policy()
     agent.save(path)
     weights, whole = agent.state_dict(), path.read_bytes()
-    ours = {"format": "worldmodel-policy", "hidden": "8"}
+    ours = {"format": "worldmodel-policy", "hidden": "8", "kind": "box"}
     if damage == "foreign":
         save_file(weights, path)
     elif damage == "sizes":
@@ -112,23 +114,25 @@ def test_training_repeats_under_its_seed_and_leaves_the_rest_alone(model):
     assert train_policy(model, other, progress=False)[1] != history
 
 
-def test_after_an_imagined_end_nothing_is_earned(model):
-    model.can_terminate = True
-    model.termination = lambda next_state: torch.ones(len(next_state))
-    model.reward = lambda state, action, next_state: -torch.ones(len(next_state))
-    config = PathwiseConfig(batch_size=32, horizon=5)
+def ending(model, chance: float, reward: float) -> torch.Tensor:
+    """Imagined rewards where every arrival ends the episode with the same chance."""
+    logit = math.log(chance) - math.log1p(-chance)
+    model.termination = lambda next_state: torch.full((len(next_state),), logit)
+    model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
+    config = PathwiseConfig(batch_size=32, horizon=5, astray_cost=0.0, give_up=1e3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    rewards = imagined_rewards(model, agent, config, generator())
-    assert rewards.shape == (32, 5)
-    assert (rewards[:, 0] != 0).all() and (rewards[:, 1:] == 0).all()
+    return imagined_rewards(model, agent, config, generator())
+
+
+def test_rewards_count_while_the_imagined_episode_goes_on(model):
+    model.can_terminate = True
+    rewards = ending(model, 0.25, -1.0)
+    expected = -(0.75 ** torch.arange(5.0)).expand(32, 5)
+    torch.testing.assert_close(rewards, expected)
 
 
 def test_a_model_that_saw_no_end_imagines_none(model):
-    model.termination = lambda next_state: torch.ones(len(next_state))
-    model.reward = lambda state, action, next_state: -torch.ones(len(next_state))
-    config = PathwiseConfig(batch_size=32, horizon=5)
-    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    assert (imagined_rewards(model, agent, config, generator()) != 0).all()
+    assert (ending(model, 0.99, -1.0) == -1).all()
 
 
 def test_leaving_the_support_earns_no_more_than_the_worst(model):
@@ -143,11 +147,44 @@ def test_leaving_the_support_earns_no_more_than_the_worst(model):
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
 
 
-def test_discrete_actions_are_refused():
-    actions = ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0))
-    model = fit_support(LinearModel(action_spec=actions), 0.7)
-    with pytest.raises(SpecError, match=r"Discrete\(2\).*sb3"):
-        train_policy(model, SHORT, progress=False)
+def discrete_model() -> LinearModel:
+    """Two buttons that push the state either way."""
+    model = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
+    with torch.no_grad():
+        model.B.copy_(torch.stack([-model.B[0], model.B[0]]) / 2)
+    return fit_support(model, 0.7)
+
+
+def test_discrete_actions_are_one_hot_with_the_gradient_of_their_chances():
+    torch.manual_seed(0)
+    agent = Policy(torch.zeros(2), torch.ones(2), torch.zeros(3), torch.ones(3), 8, "discrete")
+    states = torch.randn(500, 2, generator=generator())
+    actions = agent(states)
+    assert ((actions == 0) | (actions == 1)).all() and (actions.sum(1) == 1).all()
+    assert torch.equal(actions.argmax(1), agent.network(states).argmax(1))
+    value = torch.randn(500, 3, generator=generator(1))
+    passed = torch.autograd.grad((actions * value).sum(), agent.network[0].weight)[0]
+    chances = agent.network(states).softmax(1)
+    true = torch.autograd.grad((chances * value).sum(), agent.network[0].weight)[0]
+    torch.testing.assert_close(passed, true)
+
+
+def test_gumbel_noise_draws_actions_by_their_chances():
+    agent = Policy(torch.zeros(2), torch.ones(2), torch.zeros(3), torch.ones(3), 8, "discrete")
+    state = torch.tensor([[0.3, -2.0]])
+    uniform = torch.rand(20_000, 3, generator=generator())
+    drawn = agent(state.expand(20_000, 2), -(-uniform.log()).log()).mean(0)
+    torch.testing.assert_close(drawn, agent.network(state).softmax(1)[0], atol=0.015, rtol=0)
+
+
+def test_buttons_are_learned_and_remembered(tmp_path):
+    model = discrete_model()
+    agent, history = train_policy(model, SHORT, progress=False)
+    assert np.mean(history[-5:]) > np.mean(history[:5])
+    agent.save(tmp_path / "agent.safetensors")
+    indices, _ = Policy.load(tmp_path / "agent.safetensors").predict(model.support.states.numpy())
+    assert indices.shape == (len(model.support.states),) and set(indices) == {0, 1}
+    assert agent.predict(model.support.states[0].numpy())[0] in (0, 1)
 
 
 def test_an_unfitted_support_is_refused():

@@ -211,3 +211,33 @@ def test_a_missing_flag_is_refused_by_name(capsys):
         main(["train", "--run", "somewhere"])
     assert exit.value.code == 2
     assert "--dataset" in capsys.readouterr().err
+
+
+def test_defaults_are_those_that_suit_the_file(made, capsys):
+    """Settings of vectors where vectors are named, and before anything is named those of pixels."""
+
+    def default(flag: str, *line: str) -> str:
+        with pytest.raises(SystemExit):
+            main([*line, "--help"])
+        words = capsys.readouterr().out.replace("│", " ").split()
+        return words[words.index("(default:", words.index(flag)) + 1].rstrip(")")
+
+    files = {name: made / name for name in ENVIRONMENTS}
+    for name, recognition in (("pixels", "network"), ("vector", "fusion")):
+        named = ["--dataset", str(files[name] / "data.npz")]
+        assert default("--model.recognition", "train", *named) == recognition
+    assert default("--model.recognition", "train") == "network"
+    for name, horizon in (("pixels", "50"), ("vector", "60")):
+        assert default("--pathwise.horizon", "agent", "--run", str(files[name] / "run")) == horizon
+    assert default("--pathwise.horizon", "agent") == "50"
+
+
+def test_the_agent_acts_in_the_models_own_environment_unless_told(made, tmp_path, capsys):
+    run = ["agent", "--run", str(made / "vector" / "run"), "--episodes", "2", *QUICK]
+    main([*run, "--out", str(tmp_path / "own"), "--steps", "3"])
+    assert strict(tmp_path / "own" / "metrics.json")["length_real"] == 3
+    main([*run, "--out", str(tmp_path / "whole")])
+    assert strict(tmp_path / "whole" / "metrics.json")["length_real"] == 200
+    with pytest.raises(SystemExit):
+        main([*run, "--out", str(tmp_path / "no"), "--env-kwargs", '{"g": "heavy", "h": 1}'])
+    assert "'Pendulum-v1'" in capsys.readouterr().err

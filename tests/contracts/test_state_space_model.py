@@ -13,6 +13,7 @@ from worldmodel.types import Belief
 MODELS = {
     "dvbf-ll": lambda *specs, **seed: tiny_model(*specs, transition="locally-linear", **seed),
     "dvbf-mlp": lambda *specs, **seed: tiny_model(*specs, transition="mlp", **seed),
+    "dvbf-fusion": lambda *specs, **seed: tiny_model(*specs, recognition="fusion", **seed),
 }
 OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}

@@ -132,8 +132,8 @@ def test_a_folder_is_refused(tmp_path):
 
 
 def test_another_version_is_refused(path):
-    edit_header(path, version=2)
-    with pytest.raises(FileFormatError, match=r"clock\.npz: format version 2; expected 1"):
+    edit_header(path, version=1)
+    with pytest.raises(FileFormatError, match=r"clock\.npz: format version 1; expected 2"):
         load(path)
 
 

@@ -63,7 +63,7 @@ class Rotation(StateSpaceModel):
     def termination(self, next_state):
         return next_state[..., 0]
 
-    def terms(self, batch, generator, observed=None, prefix=None):
+    def terms(self, batch, generator, observed=None, prefix=None, unobserved_scale=1.0):
         raise AssertionError("prediction needs no terms")
 
     def scale_observations(self, observations):

@@ -4,7 +4,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from worldmodel.models.dvbf import _push_forward
 from worldmodel.models.emission import GaussianEmission
-from worldmodel.models.networks import normal_entropy, positive, standard_normal_kl
+from worldmodel.models.networks import mlp, normal_entropy, positive, standard_normal_kl
 from worldmodel.models.reward import RewardHead, TerminationHead
 
 
@@ -40,14 +40,14 @@ def test_scales_stay_positive_for_any_input():
 
 
 def test_emission_likelihood_from_the_squared_error_is_the_gaussians():
-    emission = GaussianEmission(3, 7, 5)
+    emission = GaussianEmission(mlp(3, 5, 7), 7)
     state, seen = torch.randn(4, 6, 3), torch.randn(4, 6, 7)
     with torch.no_grad():
         emission.log_scale.fill_(-0.7)
     expected = emission(state).log_prob(seen).sum(-1)
-    torch.testing.assert_close(
-        emission.log_likelihood(emission.squared_error(state, seen)), expected
-    )
+    compared = emission.compare(state, seen)
+    torch.testing.assert_close(compared.reconstruction, expected)
+    assert torch.equal(compared.calibration, compared.reconstruction)
 
 
 def test_reward_likelihood_is_that_of_a_normal_in_standard_units():
@@ -101,11 +101,10 @@ class Bent(torch.nn.Module):
 
 
 def test_unevenness_is_zero_for_a_linear_emission_and_known_for_a_bent_one():
-    emission = GaussianEmission(3, 2, 4)
+    emission = GaussianEmission(torch.nn.Linear(3, 2), 2)
     state = torch.zeros(50, 3)
     state[:, 0] = torch.linspace(0.5, 1, 50)
     motion = torch.tensor([1.0, 7.0, 0.0]).expand(50, 3)
-    emission.mean = torch.nn.Linear(3, 2)
     assert emission.unevenness(state, motion) < 1e-6
     # x = z^2 / 2 has Jacobian z, up to half the step of the differences; what the motion does not
     # show and what shows across it have no part.
@@ -118,7 +117,7 @@ def test_unevenness_is_zero_for_a_linear_emission_and_known_for_a_bent_one():
 
 
 def test_unevenness_is_finite_where_nothing_moves():
-    emission = GaussianEmission(3, 2, 4)
+    emission = GaussianEmission(torch.nn.Linear(3, 2), 2)
     state = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     for still in (torch.zeros(5, 3), torch.zeros(0, 3)):
         value = emission.unevenness(state[: len(still)], still)

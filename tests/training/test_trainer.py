@@ -277,3 +277,10 @@ def test_it_learns_a_linear_system(tmp_path):
 def test_settings_that_make_no_sense_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainConfig(**bad)
+
+
+def test_the_weights_kl_is_shared_among_all_windows_of_long_episodes(tmp_path):
+    model, dataset = tiny_model(), random_dataset(size=12, steps=20)
+    dataset.train.mask[::2, 5:] = False
+    config = TrainConfig(window=5, tensorboard=False)
+    assert Trainer(model, dataset, config, tmp_path).windows == (6 * 20 + 6 * 5) // 5

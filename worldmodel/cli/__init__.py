@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from worldmodel.cli.commands import agent, bench, collect, evaluate, train
 from worldmodel.cli.demo import demo
+from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
 
 COMMANDS = {
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            COMMANDS | suited(words),
             prog="worldmodel",
             description="Learn a simulator from frames and actions, and train agents in it.",
             args=_name_demo(words),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
+from gymnasium.vector import VectorEnv
 from rich.console import Console
 
 import envs  # noqa: F401 (registers the environments that ship)
@@ -20,6 +22,7 @@ from worldmodel.errors import ConfigError, SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
+from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF, DVBFConfig
 from worldmodel.simulator.filter import VectorFilterObservation
@@ -60,10 +63,12 @@ def collect(
     env_kwargs: str = "{}",
     process: Literal["uniform", "held", "ornstein-uhlenbeck"] = "uniform",
     episodes: int = 500,
+    held_out: int | None = None,
     steps: int = 14,
     test_steps: int = 114,
     num_envs: int = 100,
     seed: int = 0,
+    wrapping: tyro.conf.OmitArgPrefixes[data.Wrapping] = data.Wrapping(),  # noqa: B008 (frozen)
 ) -> None:
     """Record a real environment under random actions.
 
@@ -72,20 +77,23 @@ def collect(
         env_id: Gymnasium id; "module:id" imports a module first.
         env_kwargs: Its arguments, as JSON.
         process: How actions are drawn.
-        episodes: Episodes of each of train, validation and test.
+        episodes: Training episodes.
+        held_out: Episodes of validation and of test each; by default as many as for training.
         steps: Steps per training and validation episode.
         test_steps: Steps per test episode; more than ``steps``, to measure prediction.
         num_envs: Environments that run at once.
         seed: Of everything random.
+        wrapping: What to put around the environment.
     """
     dataset = data.collect(
         env_id,
         parse_kwargs(env_kwargs),
         data.PROCESSES[process](),
-        data.default_splits(episodes, steps, test_steps),
+        data.default_splits(episodes, steps, test_steps, held_out),
         seed=seed,
         num_envs=num_envs,
         progress=True,
+        wrapping=wrapping,
     )
     data.save(dataset, out)
     console.print(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
@@ -101,7 +109,8 @@ def train(
     """Train a Deep Variational Bayes Filter; killed and started again, it goes on.
 
     Args:
-        dataset: File from ``worldmodel collect``.
+        dataset: File from ``worldmodel collect``. It decides on the defaults of all that follows:
+            give it before ``--help`` to see them.
         run: Run folder; the model goes to RUN/checkpoint.
         model: Sizes.
         config: How to train.
@@ -137,34 +146,38 @@ def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
 
 def agent(
     run: str,
-    env_id: str = "worldmodel/Pendulum-v0",
-    env_kwargs: str = "{}",
+    env_id: str | None = None,
+    env_kwargs: str | None = None,
     method: Literal["pathwise", "PPO", "A2C", "SAC", "TD3", "DDPG", "DQN"] = "pathwise",
     out: Path = Path("runs/agent"),
     pathwise: PathwiseConfig = PathwiseConfig(),  # noqa: B008 (frozen)
     timesteps: int = 200_000,
     episodes: int = 100,
-    steps: int = 100,
+    steps: int | None = None,
     seed: int = 0,
 ) -> None:
     """Train an agent in the dream and let it act in reality.
 
     Args:
-        run: Run folder, checkpoint, or the name of a bundled one.
-        env_id: The real environment to act in.
-        env_kwargs: Its arguments, as JSON.
+        run: Run folder, checkpoint, or the name of a bundled one. It decides on the defaults of
+            ``pathwise``: give it before ``--help`` to see them.
+        env_id: The real environment to act in; by default the one that the model was trained on.
+            It is wrapped as that one was.
+        env_kwargs: Its arguments, as JSON; by default those of the one trained on.
         method: "pathwise" follows gradients through the model; the others are Stable-Baselines3's.
         out: Folder for the policy and metrics.json.
         pathwise: Of the method "pathwise".
         timesteps: Imagined steps, of the other methods.
         episodes: Real and imagined episodes to evaluate on.
-        steps: Steps per episode.
+        steps: Steps per episode at most; by default the environment's own limit.
         seed: Of evaluation, and of training with Stable-Baselines3.
     """
-    require_positive(episodes=episodes, steps=steps)
+    require_positive(episodes=episodes, steps=1 if steps is None else steps)
     torch.set_num_threads(1)
     model = load(run)
-    real = data.make_vec(env_id, episodes, parse_kwargs(env_kwargs))
+    source = reality(model, env_id, env_kwargs)
+    real = source.make_vec(episodes)
+    steps = steps or limit_of(real)
     VectorFilterObservation(real, model)  # refuses what does not fit, before the long part
     out.mkdir(parents=True, exist_ok=True)
     if method == "pathwise":
@@ -175,12 +188,33 @@ def agent(
 
         actor = train_sb3(model, method, timesteps, max_episode_steps=steps, seed=seed)
         actor.save(out / f"{method.lower()}.zip")
-    system = system_of(env_id)
+    system = system_of(source.env_id)
     result = compare(actor, model, real, steps, seed, system.task_start(episodes, seed))
     real.close()
     metrics = result.metrics() | system.task_metrics(result.real)
     write_json(out / "metrics.json", metrics)
     console.print_json(data=metrics)
+
+
+def reality(model: StateSpaceModel, env_id: str | None, env_kwargs: str | None) -> data.Source:
+    """The environment that a model was trained on, but for what is given.
+
+    Raises:
+        SpecError: The model does not know where its data came from, and no id is given; or the
+            arguments are no JSON object.
+    """
+    known = model.source
+    if env_id is None and known is None:
+        raise SpecError("the model does not say which environment it was trained on; give --env-id")
+    source = known or data.Source(env_id or "")
+    if env_id is not None and env_id != source.env_id:
+        source = data.Source(env_id, {}, source.wrapping)
+    return source if env_kwargs is None else replace(source, env_kwargs=parse_kwargs(env_kwargs))
+
+
+def limit_of(env: VectorEnv) -> int:
+    """Steps after which the environment truncates an episode; 1000 if it never does."""
+    return (env.spec and env.spec.max_episode_steps) or 1000
 
 
 def bench(

@@ -19,7 +19,7 @@ from agents.evaluation import at_target_share, upright_share
 from agents.pathwise import PathwiseConfig
 from agents.rollout import Rollout
 from envs.bouncing_ball import INTERVAL, BouncingBall
-from worldmodel.data import Provenance, SplitConfig, Zero, default_splits, make_vec, record
+from worldmodel.data import Provenance, SplitConfig, Zero, default_splits, record
 from worldmodel.evaluation.identification import (
     Targets,
     ball_targets,
@@ -119,7 +119,7 @@ def _free(options: dict[str, Any] | None = None) -> Callable[[Provenance], Batch
     """Records 100 steps without control after a reset with these options."""
 
     def record_one(provenance: Provenance) -> Batch:
-        env = make_vec(provenance.env_id, 1, provenance.env_kwargs)
+        env = provenance.source.make_vec(1)
         batch = record(env, 1, 100, Zero(), seed=0, options=options)
         env.close()
         return batch

@@ -9,7 +9,7 @@ from worldmodel.data.babble import (
     Zero,
 )
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
-from worldmodel.data.environments import make_vec
+from worldmodel.data.environments import Source, Wrapping, make_vec
 from worldmodel.data.record import SplitConfig, collect, default_splits, record
 from worldmodel.data.storage import load, save
 
@@ -20,8 +20,10 @@ __all__ = [
     "Held",
     "OrnsteinUhlenbeck",
     "Provenance",
+    "Source",
     "SplitConfig",
     "Uniform",
+    "Wrapping",
     "Zero",
     "collect",
     "default_splits",

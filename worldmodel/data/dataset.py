@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import SpecError
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
@@ -24,6 +25,7 @@ class Provenance:
     Attributes:
         env_id: Gymnasium id, with its module prefix if it was given one.
         env_kwargs: Arguments of the environment.
+        wrapping: Fields of the ``Wrapping`` around it.
         process: Name and settings of the action process, as from ``babble.describe``.
         options: Reset options, or None.
         seed: The one seed that all splits derive theirs from.
@@ -37,6 +39,7 @@ class Provenance:
 
     env_id: str
     env_kwargs: dict[str, Any]
+    wrapping: dict[str, Any]
     process: dict[str, Any]
     options: dict[str, Any] | None
     seed: int
@@ -44,6 +47,11 @@ class Provenance:
     versions: dict[str, str]
     created: str
     fingerprint: str
+
+    @property
+    def source(self) -> Source:
+        """The environment, ready to be made again."""
+        return Source(self.env_id, self.env_kwargs, Wrapping(**self.wrapping))
 
 
 @dataclass(frozen=True)

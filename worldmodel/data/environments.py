@@ -1,29 +1,185 @@
-"""Make registered environments, with errors that help when the id is wrong."""
+"""Make registered environments, wrapped as asked, with errors that help when the id is wrong."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
+from gymnasium import wrappers
 from gymnasium.vector import VectorEnv
 
-from worldmodel.errors import SpecError
+from worldmodel.errors import ConfigError, SpecError, require_extra
+
+# Side in pixels of rendered pictures unless another is asked for: a renderer's own hundreds of
+# pixels are for people.
+_RENDERED_SIDE = 32
 
 
-def make_vec(env_id: str, num_envs: int, env_kwargs: dict[str, Any]) -> VectorEnv:
-    """Make a vector environment: native if one is registered, else Gymnasium's synchronous one.
+@dataclass(frozen=True)
+class Wrapping:
+    """What Gymnasium's own wrappers do to an environment before anybody sees it.
+
+    Attributes:
+        pixels: Observe the rendered picture. A vector observation that it replaces becomes the
+            ground truth ``info["state"]``, which evaluation compares with and models never see.
+        resize: Side in pixels that pictures are scaled to. By default rendered ones are scaled to
+            32 and others left as they are.
+        grayscale: One channel of brightness instead of three of colour.
+        frame_skip: Steps that every action is repeated for; their rewards are summed.
+    """
+
+    pixels: bool = False
+    resize: int | None = None
+    grayscale: bool = False
+    frame_skip: int = 1
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize < 8:
+            raise ConfigError(f"resize must be at least 8 pixels, got {self.resize}")
+        if self.frame_skip < 1:
+            raise ConfigError(f"frame_skip must be at least 1, got {self.frame_skip}")
+
+    @property
+    def side(self) -> int | None:
+        """Side in pixels that pictures are scaled to, or None."""
+        return self.resize or (_RENDERED_SIDE if self.pixels else None)
+
+    @property
+    def wrappers(self) -> list[Callable[[gym.Env], gym.Env]]:
+        """Innermost first; skipped frames are not even rendered.
+
+        Raises:
+            MissingExtraError: Pictures are to be scaled and OpenCV is not installed.
+        """
+        chosen: list[Callable[[gym.Env], gym.Env]] = []
+        if self.frame_skip > 1:
+            chosen.append(partial(wrappers.RepeatAction, num_repeats=self.frame_skip))
+        if self.pixels:
+            chosen += [ObservationAsTruth, wrappers.AddRenderObservation]
+        if self.side:
+            require_extra("cv2", "pixels")
+            chosen.append(partial(wrappers.ResizeObservation, shape=(self.side, self.side)))
+        if self.grayscale:
+            chosen.append(partial(wrappers.GrayscaleObservation, keep_dim=True))
+        return chosen
+
+
+class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """Keeps a vector observation in ``info["state"]``, unless the environment tells its state.
 
     Args:
-        env_id: Gymnasium id, with its version; "module:id" imports ``module`` first.
-        num_envs: Number of environments.
-        env_kwargs: Arguments of the environment.
-
-    Raises:
-        SpecError: ``env_id`` is not registered, or its module does not exist; the message names
-            ids that are close. Or the environment refuses the arguments; the message names them.
+        env: Whose observation a picture is about to replace.
     """
+
+    def __init__(self, env: gym.Env) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        space = env.observation_space
+        self._tells = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, self._with_truth(observation, info)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, self._with_truth(observation, info)
+
+    def _with_truth(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
+        return {"state": observation, **info} if self._tells else info
+
+
+@dataclass(frozen=True)
+class Source:
+    """An environment by name: enough to make it again.
+
+    Attributes:
+        env_id: Gymnasium id, with its version; "module:id" imports ``module`` first.
+        env_kwargs: Arguments of the environment.
+        wrapping: What is put around it.
+    """
+
+    env_id: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrapping: Wrapping = field(default_factory=Wrapping)
+
+    def make(self) -> gym.Env:
+        """Make one environment.
+
+        Raises:
+            SpecError: As ``make_vec``.
+            MissingExtraError: As ``make_vec``.
+        """
+        chosen = self._prepare()
+        env = self._try(lambda: gym.make(self.env_id, **self._arguments))
+        for wrapper in chosen:
+            env = self._try(partial(wrapper, env))
+        return env
+
+    def make_vec(self, num_envs: int) -> VectorEnv:
+        """Make a vector environment: native if one is registered and nothing is put around it.
+
+        Otherwise it is Gymnasium's synchronous one.
+
+        Args:
+            num_envs: Number of environments.
+
+        Raises:
+            SpecError: ``env_id`` is not registered, or its module does not exist; the message names
+                ids that are close. Or the environment refuses the arguments or the wrapping; the
+                message names them.
+            MissingExtraError: The wrapping needs a package that is not installed.
+        """
+        chosen = self._prepare()
+        # A native vector environment cannot be wrapped one by one.
+        one_by_one = {"wrappers": chosen, "vectorization_mode": "sync"} if chosen else {}
+        return self._try(
+            lambda: gym.make_vec(self.env_id, num_envs=num_envs, **one_by_one, **self._arguments)
+        )
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        rendered = {"render_mode": "rgb_array"} if self.wrapping.pixels else {}
+        return self.env_kwargs | rendered
+
+    def _prepare(self) -> list[Callable[[gym.Env], gym.Env]]:
+        """Check the id and get the wrappers ready."""
+        _check_id(self.env_id)
+        if self.wrapping.pixels and not (os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}):
+            # MuJoCo would look for a display by default; this one renders without.
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        return self.wrapping.wrappers
+
+    def _try(self, make: Callable[[], Any]) -> Any:
+        # Renderers raise whatever they like where there is no display or driver.
+        wrong = Exception if self.wrapping.pixels else (TypeError, ValueError, gym.error.Error)
+        try:
+            return make()
+        except wrong as error:
+            asked = f" and {self.wrapping}" if self.wrapping != Wrapping() else ""
+            raise SpecError(
+                f"cannot make {self.env_id!r} with the arguments {self.env_kwargs}{asked}: {error}"
+            ) from error
+
+
+def make_vec(
+    env_id: str, num_envs: int, env_kwargs: dict[str, Any], wrapping: Wrapping | None = None
+) -> VectorEnv:
+    """Make a vector environment; arguments and errors as for ``Source``."""
+    return Source(env_id, env_kwargs, wrapping or Wrapping()).make_vec(num_envs)
+
+
+def _check_id(env_id: str) -> None:
     module, _, name = env_id.rpartition(":")
     if module:
         _import(module, env_id)
@@ -35,12 +191,6 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: dict[str, Any]) -> VectorEn
         raise SpecError(
             f"unknown environment {env_id!r}{hint}. Expected a registered Gymnasium id with its "
             "version, or 'module:id' to import the module that registers it"
-        ) from error
-    try:
-        return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
-    except (TypeError, ValueError, gym.error.Error) as error:
-        raise SpecError(
-            f"cannot make {env_id!r} with the arguments {env_kwargs}: {error}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodel.data.babble import ActionProcess, Uniform, describe
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
-from worldmodel.data.environments import make_vec
+from worldmodel.data.environments import Wrapping, make_vec
 from worldmodel.data.tape import Tape, truth
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
@@ -39,17 +39,19 @@ class SplitConfig:
 
 
 def default_splits(
-    episodes: int = 500, steps: int = 14, test_steps: int = 114
+    episodes: int = 500, steps: int = 14, test_steps: int = 114, held_out: int | None = None
 ) -> dict[str, SplitConfig]:
     """Splits of the size of Karl et al. 2017, appendix B.3: 500 episodes of 15 frames.
 
     The test episodes go on after the paper's 15 frames, so that predictions can be judged to 100
-    steps beyond them.
+    steps beyond them. ``held_out`` episodes are for validation and for testing each; by default as
+    many as for training.
     """
+    others = episodes if held_out is None else held_out
     return {
         "train": SplitConfig(episodes, steps),
-        "validation": SplitConfig(episodes, steps),
-        "test": SplitConfig(episodes, test_steps),
+        "validation": SplitConfig(others, steps),
+        "test": SplitConfig(others, test_steps),
     }
 
 
@@ -105,6 +107,7 @@ def collect(
     options: dict[str, Any] | None = None,
     num_envs: int = 100,
     progress: bool = False,
+    wrapping: Wrapping | None = None,
 ) -> Dataset:
     """Record a dataset from a registered environment.
 
@@ -118,6 +121,7 @@ def collect(
         num_envs: Environments to play side by side: natively vectorised if the environment
             registered that, else one after the other.
         progress: Whether to show progress bars.
+        wrapping: What to put around the environment; nothing by default.
 
     Returns:
         The dataset, with its provenance.
@@ -126,14 +130,16 @@ def collect(
         ConfigError: ``num_envs`` is less than 1, or ``seed`` less than 0.
         SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
             environment cannot be recorded (see ``record``).
+        MissingExtraError: The wrapping needs a package that is not installed.
     """
+    wrapping = wrapping or Wrapping()
     process = process or Uniform()
     splits = default_splits() if splits is None else splits
     _require_at_least(1, num_envs=num_envs)
     _require_at_least(0, seed=seed)
     kwargs = _plain("env_kwargs", env_kwargs or {})
     plain_options = _plain("options", options)
-    env = make_vec(env_id, num_envs, env_kwargs or {})
+    env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
     try:
         batches = {
             name: _record(
@@ -148,6 +154,7 @@ def collect(
     provenance = Provenance(
         env_id=env_id,
         env_kwargs=kwargs,
+        wrapping=asdict(wrapping),
         process=describe(process),
         options=plain_options,
         seed=seed,

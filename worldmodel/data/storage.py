@@ -25,7 +25,7 @@ from worldmodel.files import whole
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 FORMAT = "worldmodel-dataset"
-VERSION = 1
+VERSION = 2
 HEADER = "header.json"
 
 # Rendered frames shrink nearly as far at level 1 as at 6, in a fraction of the time.

@@ -31,6 +31,7 @@ from worldmodel.evaluation.prediction import (
     frame_variance,
     open_loop_error,
 )
+from worldmodel.evaluation.termination import termination_quality
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
@@ -48,6 +49,7 @@ class Evaluation:
             ``prediction_mse`` and ``prediction_mse_baseline`` by horizon and
             ``filter_error_by_frames``, all in scaled units ([0, 1] for pixels), with
             ``prediction_variance`` to divide them by; ``filter_r2_by_frames`` by variable.
+            ``termination`` as from ``termination_quality``, if an episode ended.
             ``r2``, ``loglik`` and ``filter_r2_by_frames`` are missing if there is no ground truth.
         filtered: Frames that were filtered before prediction began.
         latents: Sampled latents (n, latent) of the first ``filtered`` frames of every episode.
@@ -115,6 +117,8 @@ def evaluate(
         metrics.update(found)
         bar.update(task, advance=1, description="prediction")
         metrics.update(_predict(model, test, train_steps + 1, baselines))
+        if ends := termination_quality(model, test):
+            metrics["termination"] = ends
         bar.update(task, advance=1, description="filter")
         metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
         if test.states is not None:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from worldmodel.data.environments import Source
 from worldmodel.errors import ShapeError
 from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
@@ -36,6 +37,7 @@ class StateSpaceModel(nn.Module, ABC):
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
         support: Where in latent space the training data lie; fitted after training.
+        source: The environment that the training data come from, or None if that is not known.
     """
 
     config: Any
@@ -44,6 +46,7 @@ class StateSpaceModel(nn.Module, ABC):
     latent_size: int
     noise_size: int
     support: Support
+    source: Source | None = None
 
     @abstractmethod
     def initial(
@@ -104,15 +107,18 @@ class StateSpaceModel(nn.Module, ABC):
         generator: torch.Generator,
         observed: Bool[Tensor, "batch frames"] | None = None,
         prefix: int | None = None,
+        unobserved_scale: float = 1.0,
     ) -> Terms:
         """The objective's named per-step terms, unreduced, from one sample of the posterior.
 
         Args:
             batch: Windows of recorded episodes.
             generator: Source of every draw.
-            observed: False where the process noise is drawn from its prior instead of inferred
-                (observation dropout); all True if None. Any choice gives a valid lower bound.
+            observed: False where the process noise is drawn without a look at the frame instead of
+                inferred (observation dropout); all True if None. Any choice gives a valid bound.
             prefix: How many leading frames the initial state is read from; all if None.
+            unobserved_scale: Standard deviation of the process noise where ``observed`` is False.
+                1 is its prior; less costs a constant rate, and blurs less what follows.
         """
 
     @abstractmethod

@@ -18,6 +18,7 @@ from typing import Any
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
+from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF, DVBFConfig
@@ -64,6 +65,7 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
             "config": asdict(model.config),
             "observation_spec": asdict(model.observation_spec),
             "action_spec": asdict(model.action_spec),
+            "source": asdict(model.source) if model.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
         }
@@ -108,6 +110,7 @@ def load(folder: str | Path) -> StateSpaceModel:
         action_spec = ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"]))
         model = kind(config_kind(**config["config"]), observation_spec, action_spec)
         model.load_state_dict(load_file(weights))
+        model.source = _read_source(config.get("source"))
     except (KeyError, TypeError, RuntimeError) as error:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
@@ -154,6 +157,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     if model not in MODELS:
         raise FileFormatError(f"{path} holds a model {model!r}, expected one of {sorted(MODELS)}")
     return config
+
+
+def _read_source(source: dict[str, Any] | None) -> Source | None:
+    if source is None:
+        return None
+    return Source(source["env_id"], source["env_kwargs"], Wrapping(**source["wrapping"]))
 
 
 def _digest(path: Path) -> str:

@@ -12,11 +12,14 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution
 
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.emission import GaussianEmission
+from worldmodel.models.convolution import build_decoder, build_encoder
+from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
+from worldmodel.models.floored import FlooredNoise
+from worldmodel.models.fusion import Fusion
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
 from worldmodel.models.recognition import Recognition
@@ -36,33 +39,46 @@ class DVBFConfig:
         visible_size: How many of them the emission sees, None for all. The others, such as
             velocities, show only in what comes next. Without a limit the frames may take all
             dimensions for themselves, by bending, and leave none.
+        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels. It decides on
+            the way in and, as its mirror image, on the way out.
+        emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        recognition: "network" infers the process noise as in the paper; "fusion" computes it from
+            what the frame alone says of the state. See ``models/fusion.py``.
         transition: "locally-linear" (DVBF-LL) or "mlp".
+        noise_floor: Least process noise per step in every dimension, in units of the latent state;
+            0 lets the transition learn any. See ``models/floored.py``.
         base_matrices: Number of base matrices of the locally linear transition.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the transition's initial weights.
         coupling: Of the base matrices at first; see ``models/transition.py``.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
-        hidden: Hidden units of emission and recognition.
+        channels: Of the first convolution; each further one halves the image and doubles them.
+        hidden: Hidden units of emission and recognition; features of a convolved frame.
         recurrent: Hidden units of each direction of the initial network.
         head_hidden: Hidden units of reward and termination heads.
     """
 
     latent_size: int = 3
     visible_size: int | None = None
+    encoder: Literal["auto", "dense", "conv"] = "auto"
+    emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    recognition: Literal["network", "fusion"] = "network"
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
+    noise_floor: float = 0.0
     base_matrices: int = 16
     mixing_hidden: int = 32
     transition_init: float = 0.1
     coupling: float = 0.0
     leak: float = 0.2
+    channels: int = 16
     hidden: int = 128
     recurrent: int = 64
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
         sizes = ("latent_size", "base_matrices", "mixing_hidden")
-        for name in (*sizes, "hidden", "recurrent", "head_hidden"):
+        for name in (*sizes, "channels", "hidden", "recurrent", "head_hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:
@@ -70,8 +86,17 @@ class DVBFConfig:
                 f"visible_size must be from 1 to latent_size {self.latent_size}, "
                 f"got {self.visible_size}"
             )
+        for name, known in (
+            ("encoder", ("auto", "dense", "conv")),
+            ("emission", ("gaussian", "bernoulli")),
+            ("recognition", ("network", "fusion")),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
+        if not 0 <= self.noise_floor < 1:
+            raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 
 
 class DVBF(StateSpaceModel):
@@ -82,6 +107,10 @@ class DVBF(StateSpaceModel):
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
         seed: Of the initial weights.
+
+    Raises:
+        SpecError: The configuration does not fit the observation: convolutions over what is no
+            image, or a Bernoulli emission of what is not in [0, 1].
     """
 
     action_scale: Tensor
@@ -106,10 +135,17 @@ class DVBF(StateSpaceModel):
         # torch.nn initialises from the global generator only: fork it, so that none but us notice.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.initial_network = InitialNetwork(observed, act, latent, config.recurrent)
-            self.recognition = Recognition(observed, latent, act, latent, hidden)
+            # Every frame's features are computed once, for both networks that look at it.
+            self.encoder, features = build_encoder(
+                config.encoder, observation_spec, config.channels, hidden
+            )
+            self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
+            if config.recognition == "network":
+                self.recognition = Recognition(features, latent, act, latent, hidden)
+            else:
+                self.recognition = Fusion(features, latent, hidden)
             self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
-            self.emission = GaussianEmission(self.visible_size, observed, hidden)
+            self.emission = self._build_emission()
             self.reward_head = RewardHead(latent, act, config.head_hidden)
             self.termination_head = TerminationHead(latent, config.head_hidden)
         self.support = Support(latent)
@@ -122,9 +158,24 @@ class DVBF(StateSpaceModel):
         spread = 255.0 if observation_spec.pixels else 1.0
         self.register_buffer("observation_spread", torch.full((observed,), spread))
 
+    def _build_emission(self) -> Emission:
+        c, spec = self.config, self.observation_spec
+        network = build_decoder(c.encoder, self.visible_size, spec, c.channels, c.hidden)
+        if c.emission == "gaussian":
+            return GaussianEmission(network, spec.size)
+        if not spec.pixels:
+            raise SpecError(f"a Bernoulli emission needs pixels, got {spec}; expected 'gaussian'")
+        return BernoulliEmission(network)
+
     def _build_transition(self, generator: torch.Generator) -> Transition:
         c = self.config
-        sizes = (c.latent_size, self.action_spec.size, c.latent_size)
+        if not c.noise_floor:
+            return self._build_mean(c.latent_size, generator)
+        return FlooredNoise(self._build_mean(0, generator), c.latent_size, c.noise_floor)
+
+    def _build_mean(self, noise_size: int, generator: torch.Generator) -> Transition:
+        c = self.config
+        sizes = (c.latent_size, self.action_spec.size, noise_size)
         if c.transition == "locally-linear":
             return LocallyLinear(
                 *sizes,
@@ -175,11 +226,8 @@ class DVBF(StateSpaceModel):
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """Belief over the state at the first frame."""
-        return Belief(
-            *self.initial_network(
-                self.scale_observations(observations), self._scale_actions(actions)
-            )
-        )
+        features = self.encoder(self.scale_observations(observations))
+        return Belief(*self.initial_network(features, self._scale_actions(actions)))
 
     def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """z_1, standard normal."""
@@ -196,8 +244,9 @@ class DVBF(StateSpaceModel):
     ) -> Belief:
         """Predict from the belief's mean, correct by the noise inferred from the frame."""
         control = self._scale_actions(action)
-        context = self.recognition.embed(self.scale_observations(observation), control)
-        mean, scale = self.recognition(context, belief.mean)
+        features = self.encoder(self.scale_observations(observation))
+        context = self.recognition.embed(features, control)
+        mean, scale = self._recognise(context, belief.mean, control)
         copies = 2 * self.noise_size + 1
 
         def step(noise: Tensor) -> Tensor:
@@ -218,8 +267,8 @@ class DVBF(StateSpaceModel):
             noise = torch.zeros_like(state)
         return self.transition_model(state, self._scale_actions(action), noise)
 
-    def emit(self, state: Float[Tensor, "*batch latent"]) -> Normal:
-        """Gaussian over the flat, scaled observation."""
+    def emit(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
+        """Distribution over the flat, scaled observation."""
         return self.emission(self._visible(state))
 
     def reward(
@@ -251,6 +300,7 @@ class DVBF(StateSpaceModel):
         generator: torch.Generator,
         observed: Bool[Tensor, "batch frames"] | None = None,
         prefix: int | None = None,
+        unobserved_scale: float = 1.0,
     ) -> Terms:
         """Terms of eq. 11 from one sample of the posterior; see the base class."""
         frame_mask = batch.frame_mask
@@ -260,22 +310,28 @@ class DVBF(StateSpaceModel):
         actions = self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0)
         observed = frame_mask if observed is None else observed & frame_mask
         prefix = batch.steps + 1 if prefix is None else prefix
+        features = self.encoder(frames)
         mean, scale = self.initial_network(
-            frames[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
+            features[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
         )
         shape = (batch.steps + 1, len(batch), self.noise_size)
         draws = self._draw(shape, generator)
-        start = torch.where(observed[:, :1], mean + scale * draws[0], draws[0])
-        states, means, scales = self._infer(frames, actions, start, draws, observed, generator)
+        blind = torch.full_like(mean, unobserved_scale)
+        start = torch.where(observed[:, :1], mean + scale * draws[0], blind * draws[0])
+        states, means, scales = self._infer(
+            features, actions, start, draws, observed, blind, generator
+        )
         means = torch.cat([mean.unsqueeze(1), means], 1)
         scales = torch.cat([scale.unsqueeze(1), scales], 1)
-        distortion = self.emission.squared_error(self._visible(states), frames)
+        unobserved = frame_mask & ~observed
+        compared = self.emission.compare(self._visible(states), frames)
         return Terms(
             states=states,
-            distortion=distortion * frame_mask,
-            reconstruction=self.emission.log_likelihood(distortion) * frame_mask,
-            calibration=self.emission.log_likelihood(distortion.detach()) * frame_mask,
-            rate=standard_normal_kl(means, scales) * observed,
+            distortion=compared.distortion * frame_mask,
+            reconstruction=compared.reconstruction * frame_mask,
+            calibration=compared.calibration * frame_mask,
+            rate=standard_normal_kl(means, scales) * observed
+            + standard_normal_kl(torch.zeros_like(blind), blind).unsqueeze(1) * unobserved,
             entropy=normal_entropy(scales) * observed,
             reward=self._reward_terms(states.detach(), actions, batch),
             termination=self._termination_terms(states.detach(), batch),
@@ -298,27 +354,39 @@ class DVBF(StateSpaceModel):
 
     def _infer(
         self,
-        frames: Tensor,
+        features: Tensor,
         actions: Tensor,
         start: Tensor,
         draws: Tensor,
         observed: Tensor,
+        blind: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Sampled states (B, T + 1, latent), and means and scales of the noise (B, T, noise)."""
-        contexts = self.recognition.embed(frames[:, 1:], actions).unbind(1)
+        contexts = self.recognition.embed(features[:, 1:], actions).unbind(1)
         controls = actions.unbind(1)
         seen = observed[:, 1:].unsqueeze(2).unbind(1)
         weights = self.transition_model.draw(generator)
         states, means, scales = [start], [], []
         for t, control in enumerate(controls):
-            mean, scale = self.recognition(contexts[t], states[-1])
+            mean, scale = self._recognise(contexts[t], states[-1], control, weights)
             draw = draws[t + 1]
-            noise = torch.where(seen[t], torch.addcmul(mean, scale, draw), draw)
+            noise = torch.where(seen[t], torch.addcmul(mean, scale, draw), blind * draw)
             states.append(self.transition_model(states[-1], control, noise, weights))
             means.append(mean)
             scales.append(scale)
         return torch.stack(states, 1), torch.stack(means, 1), torch.stack(scales, 1)
+
+    def _recognise(
+        self, context: Tensor, state: Tensor, control: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and scale of the process noise that leads to the frame ``context`` is of."""
+        if isinstance(self.recognition, Recognition):
+            return self.recognition(context, state)
+        predicted = self.transition_model(state, control, torch.zeros_like(state), weights)
+        return self.recognition(
+            context, predicted, self.transition_model.gain(state, control, weights)
+        )
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])

@@ -1,4 +1,4 @@
-"""Emission p(x_t | z_t): a Gaussian with one learned standard deviation.
+"""Emissions p(x_t | z_t): what a frame looks like in a latent state.
 
 Source: Karl et al. 2017, appendix B.3.
 """
@@ -6,44 +6,48 @@ Source: Karl et al. 2017, appendix B.3.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Normal
-
-from worldmodel.models.networks import mlp
+from torch.distributions import Bernoulli, Distribution, Normal
 
 
-class GaussianEmission(nn.Module):
-    """N(mu(z), sigma) over the flat, scaled observation.
+class Comparison(NamedTuple):
+    """A recorded frame against an emission, each (*batch,).
 
-    Args:
-        latent_size: Dimensions of the state.
-        observation_size: Scalars in one flat observation.
-        hidden: Hidden units.
+    Attributes:
+        distortion: Squared distance of the mean from the observation, summed over it.
+        reconstruction: ln p(x | z) in nats.
+        calibration: The same value, with a gradient to the emission's own scale and nothing else.
     """
 
-    def __init__(self, latent_size: int, observation_size: int, hidden: int) -> None:
-        super().__init__()
-        self.size = observation_size
-        self.mean = mlp(latent_size, hidden, observation_size)
-        self.log_scale = nn.Parameter(torch.tensor(-2.0))
+    distortion: Tensor
+    reconstruction: Tensor
+    calibration: Tensor
 
-    def forward(self, state: Float[Tensor, "*batch latent"]) -> Normal:
+
+class Emission(nn.Module, ABC):
+    """What an emission owes. ``mean`` is the network from states to the mean observation.
+
+    Distortion is the mean's squared error in every emission, so that the constrained objective's
+    share of the observations' variance means the same in all. The annealed bound uses the
+    likelihood itself.
+    """
+
+    mean: nn.Module
+
+    @abstractmethod
+    def forward(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
         """Distribution over the flat, scaled observation."""
-        return Normal(self.mean(state), self.log_scale.exp())
 
-    def squared_error(
+    @abstractmethod
+    def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
-    ) -> Float[Tensor, "*batch"]:
-        """Squared distance of the mean from the observation, summed over it."""
-        return (observed - self.mean(state)).square().sum(-1)
-
-    def log_likelihood(self, squared_error: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """ln p(x | z) in nats, from the squared error: all that a Gaussian needs of x."""
-        constant = self.size * (self.log_scale + 0.5 * math.log(2 * math.pi))
-        return -0.5 * squared_error * (-2 * self.log_scale).exp() - constant
+    ) -> Comparison:
+        """How well states explain what was recorded."""
 
     def unevenness(
         self, state: Float[Tensor, "n latent"], motion: Float[Tensor, "n latent"]
@@ -75,3 +79,66 @@ class GaussianEmission(nn.Module):
         weight = weight / (weight.sum() + 1e-12)
         mean = (weight * strength).sum()
         return (weight * (strength - mean).square()).sum() / (mean.square() + 1e-12)
+
+
+class GaussianEmission(Emission):
+    """N(mu(z), sigma) over the flat, scaled observation, with one learned sigma.
+
+    Args:
+        mean: Network from states to the flat, scaled observation.
+        observation_size: Scalars in one flat observation.
+    """
+
+    def __init__(self, mean: nn.Module, observation_size: int) -> None:
+        super().__init__()
+        self.size = observation_size
+        self.mean = mean
+        self.log_scale = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, state: Float[Tensor, "*batch latent"]) -> Normal:
+        """Distribution over the flat, scaled observation."""
+        return Normal(self.mean(state), self.log_scale.exp())
+
+    def compare(
+        self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
+    ) -> Comparison:
+        """The squared error is all that a Gaussian of one scale needs to know of x."""
+        error = (observed - self.mean(state)).square().sum(-1)
+        return Comparison(error, self._log_likelihood(error), self._log_likelihood(error.detach()))
+
+    def _log_likelihood(self, squared_error: Tensor) -> Tensor:
+        constant = self.size * (self.log_scale + 0.5 * math.log(2 * math.pi))
+        return -0.5 * squared_error * (-2 * self.log_scale).exp() - constant
+
+
+class BernoulliEmission(Emission):
+    """Each scalar in [0, 1] is on with probability sigmoid(logit(z)).
+
+    For pixels that are black or white. A grey pixel is scored with the cross entropy, the expected
+    likelihood of pixels drawn with its value as their probability.
+
+    Args:
+        logits: Network from states to one logit per scalar of the flat observation.
+    """
+
+    def __init__(self, logits: nn.Module) -> None:
+        super().__init__()
+        self.mean = nn.Sequential(logits, nn.Sigmoid())
+
+    def forward(self, state: Float[Tensor, "*batch latent"]) -> Bernoulli:
+        """Distribution over the flat, scaled observation; takes grey values too."""
+        return Bernoulli(logits=self._logits(state), validate_args=False)
+
+    def compare(
+        self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
+    ) -> Comparison:
+        """Squared error of the probabilities, and the cross entropy; there is no scale."""
+        logits = self._logits(state)
+        error = (observed - logits.sigmoid()).square().sum(-1)
+        cross_entropy = nn.functional.binary_cross_entropy_with_logits(
+            logits, observed, reduction="none"
+        ).sum(-1)
+        return Comparison(error, -cross_entropy, -cross_entropy.detach())
+
+    def _logits(self, state: Tensor) -> Tensor:
+        return self.mean.get_submodule("0")(state)

@@ -20,7 +20,7 @@ class InitialNetwork(nn.Module):
     """q(z_1 | x_{1:K}, u_{1:K-1}), a diagonal Gaussian.
 
     Args:
-        observation_size: Scalars in one flat observation.
+        observation_size: Numbers that describe one frame: its scalars, or features of them.
         action_size: Components of one action.
         latent_size: Dimensions of the state.
         recurrent: Hidden units of each direction.

@@ -18,7 +18,7 @@ class Recognition(nn.Module):
     It is split so that all but the state's share is computed for a whole sequence at once.
 
     Args:
-        observation_size: Scalars in one flat observation.
+        observation_size: Numbers that describe one frame: its scalars, or features of them.
         latent_size: Dimensions of the state.
         action_size: Components of one action.
         noise_size: Dimensions of the process noise.

@@ -29,6 +29,15 @@ class Transition(nn.Module, ABC):
         """The next state; ``weights`` as drawn by ``draw``, or None for their posterior mean."""
 
     @abstractmethod
+    def gain(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch noise latent"]:
+        """How the noise moves the next state, which is affine in it."""
+
+    @abstractmethod
     def draw(self, generator: torch.Generator) -> Tensor | None:
         """One sample of the Bayesian weights, or None if there are none."""
 
@@ -107,6 +116,19 @@ class LocallyLinear(Transition):
             beta=1 - self.leak,
         ).squeeze(1)
 
+    def gain(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch noise latent"]:
+        """C of the class."""
+        base = self.mean if weights is None else weights
+        known = torch.cat([state, action], 1)
+        rows = base[:, known.shape[1] : -1]
+        mixed = self.mixing(known).softmax(1) @ rows.flatten(1)
+        return mixed.view(-1, *rows.shape[1:])
+
     def weight_kl(self) -> Float[Tensor, ""]:
         """KL(q(v) || N(0, s^2)) at the optimal s."""
         second_moment = (self.mean.square() + (2 * self.log_scale).exp()).mean()
@@ -158,6 +180,15 @@ class MLPTransition(Transition):
         """Next state; see the class."""
         out = self.network(torch.cat([state, action], 1)).unflatten(1, self.shape)
         return (1 - self.leak) * state + out[:, 0] + (noise.unsqueeze(1) @ out[:, 1:]).squeeze(1)
+
+    def gain(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        weights: Tensor | None = None,
+    ) -> Float[Tensor, "batch noise latent"]:
+        """C of the class."""
+        return self.network(torch.cat([state, action], 1)).unflatten(1, self.shape)[:, 1:]
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """Zero: there are no Bayesian weights."""

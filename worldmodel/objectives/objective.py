@@ -19,8 +19,8 @@ class Objective(ABC):
 
         Args:
             terms: Of one batch.
-            sequences: Number of sequences in the whole training set, among which the weights'
-                KL is shared.
+            sequences: Number of sequences of the batch's length in the whole training set, among
+                which the weights' KL is shared.
         """
 
     @abstractmethod

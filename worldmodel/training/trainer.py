@@ -59,6 +59,8 @@ class TrainConfig:
         warmup: Updates over which the learning rate rises linearly from zero.
         clip_norm: Greatest norm of the gradient.
         dropout_share: Share of sequences in which observation dropout cuts.
+        dropout_scale: Standard deviation of the process noise in those cuts, in (0, 1]: 1 is its
+            prior, less keeps sharp what dynamics such as bounces depend on.
         single_frame_share: Share of updates in which the initial network sees one frame only, as
             a filter does that starts on a live system.
         all_frames_share: Share of updates in which it sees the whole window; in the others it sees
@@ -81,6 +83,7 @@ class TrainConfig:
     warmup: int = 100
     clip_norm: float = 10.0
     dropout_share: float = 0.55
+    dropout_scale: float = 1.0
     single_frame_share: float = 0.3
     all_frames_share: float = 0.3
     objective: Literal["constrained", "elbo"] = "constrained"
@@ -97,6 +100,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be finite and >= 0, got {self.learning_rate}")
+        if not 0 < self.dropout_scale <= 1:
+            raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
         shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
         if min(shares) < 0 or max(shares) > 1 or sum(shares[1:]) > 1:
             raise ConfigError(
@@ -134,6 +139,9 @@ class Trainer:
         self.train = dataset.train.to(model.device)
         self.validation = dataset.validation.to(model.device)
         model.calibrate(self.train)
+        model.source = dataset.provenance.source
+        # Longer episodes hold several windows each, among which the weights' KL is shared.
+        self.windows = max(1, int(self.train.mask.sum()) // config.window)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
@@ -225,8 +233,10 @@ class Trainer:
         c = self.config
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
         observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_share, self.generator)
-        terms = self.model.terms(batch, self.generator, observed, self._draw_prefix())
-        loss = self.objective.loss(terms, len(self.train))
+        terms = self.model.terms(
+            batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
+        )
+        loss = self.objective.loss(terms, self.windows)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm)

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from small import BOX, PIXELS, VECTOR, generator, random_batch, tiny_model
+from torch.nn import functional
+
+from worldmodel.errors import SpecError
+from worldmodel.models.convolution import FrameDecoder, FrameEncoder, build_encoder
+from worldmodel.types import ObservationSpec
+
+SHAPES = [(16, 16, 1), (25, 40, 3), (31, 17, 1), (64, 64, 3), (96, 96, 1)]
+
+
+def spec_of(shape) -> ObservationSpec:
+    return ObservationSpec(tuple(shape), True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_frames_of_any_size_go_in_and_come_out(shape):
+    spec, g = spec_of(shape), generator()
+    encoder, decoder = FrameEncoder(spec, 4, 7), FrameDecoder(3, spec, 4, 5)
+    flat = torch.rand(2, 3, spec.size, generator=g)
+    features = encoder(flat)
+    assert features.shape == (2, 3, 7)
+    torch.testing.assert_close(features[1, 2], encoder(flat[1, 2].unsqueeze(0))[0])
+    assert decoder(torch.randn(2, 3, 3, generator=g)).shape == (2, 3, spec.size)
+
+
+def test_the_convolution_sees_pixels_where_they_are():
+    """The first stage equals torch's convolution of the image as the environment gave it."""
+    spec = spec_of((9, 12, 3))
+    encoder = FrameEncoder(spec, 4, 7)
+    image = torch.rand(9, 12, 3, generator=generator())
+    first = encoder.network[0]
+    expected = functional.conv2d(image.permute(2, 0, 1), first.weight, first.bias, 2, 1)
+    seen = first(image.flatten().reshape(1, 9, 12, 3).movedim(-1, 1))[0]
+    torch.testing.assert_close(seen, expected)
+    moved = image.clone()
+    moved[8, 11] += 1
+    assert not torch.equal(encoder(image.flatten()[None]), encoder(moved.flatten()[None]))
+
+
+def test_a_decoder_can_draw_where_it_should():
+    """A few steps of gradient descent put one bright pixel into its corner and channel."""
+    spec = spec_of((17, 12, 3))
+    torch.manual_seed(0)
+    decoder = FrameDecoder(2, spec, 8, 16)
+    target = torch.zeros(17, 12, 3)
+    target[2, 9, 1] = 1
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+    for _ in range(60):
+        loss = (decoder(torch.ones(1, 2)) - target.flatten()).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drawn = decoder(torch.ones(1, 2)).view(17, 12, 3)
+    assert (drawn - target).abs().max() < 0.3
+
+
+@pytest.mark.parametrize(("side", "convolved"), [(16, False), (24, False), (25, True), (64, True)])
+def test_the_image_decides(side, convolved):
+    spec = spec_of((side, 64, 1))
+    encoder, features = build_encoder("auto", spec, 4, 7)
+    assert isinstance(encoder, FrameEncoder) == convolved
+    assert features == (7 if convolved else spec.size)
+    assert build_encoder("auto", VECTOR, 4, 7)[1] == 3
+
+
+@pytest.mark.parametrize("spec", [VECTOR, spec_of((7, 64, 1))])
+def test_what_cannot_be_convolved_is_refused(spec):
+    with pytest.raises(SpecError, match=r"at least 8, got ObservationSpec"):
+        tiny_model(spec, BOX, encoder="conv")
+
+
+def test_a_convolved_model_filters_and_learns_from_every_part():
+    spec = spec_of((26, 30, 3))
+    model, batch = tiny_model(spec, BOX), random_batch(spec, BOX, size=3, steps=4)
+    terms = model.terms(batch, generator())
+    (terms.rate.sum() + terms.distortion.sum() + terms.calibration.sum()).backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None]
+    assert all(n.startswith(("reward_head", "termination_head")) for n in silent)
+    frames = model.decode(model.filter(batch.observations.numpy(), batch.actions.numpy()))
+    assert frames.shape == batch.observations.shape and frames.dtype == "uint8"
+
+
+def test_small_frames_may_be_convolved_if_asked():
+    assert isinstance(tiny_model(PIXELS, BOX, encoder="conv").encoder, FrameEncoder)

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from small import BOX, PIXELS, VECTOR, as_dataset, generator, random_batch, tiny_config, tiny_model
+from torch.distributions import Bernoulli
+
+from worldmodel.errors import ConfigError, SpecError
+from worldmodel.models.emission import BernoulliEmission
+from worldmodel.models.networks import mlp
+from worldmodel.training.trainer import TrainConfig, Trainer
+
+
+def test_a_bernoulli_scores_black_and_white_as_torch_does():
+    g = generator()
+    emission = BernoulliEmission(mlp(3, 5, 7))
+    state = torch.randn(4, 6, 3, generator=g)
+    seen = (torch.rand(4, 6, 7, generator=g) < 0.5).float()
+    chance = emission.mean(state)
+    expected = Bernoulli(probs=chance).log_prob(seen).sum(-1)
+    compared = emission.compare(state, seen)
+    torch.testing.assert_close(compared.reconstruction, expected)
+    torch.testing.assert_close(emission(state).log_prob(seen).sum(-1), expected)
+    torch.testing.assert_close(compared.distortion, (seen - chance).square().sum(-1))
+    assert torch.equal(compared.calibration, compared.reconstruction)
+    assert not compared.calibration.requires_grad
+
+
+def test_grey_is_scored_by_the_expected_likelihood_of_its_draws():
+    emission = BernoulliEmission(torch.nn.Identity())
+    logit, grey = torch.tensor([[0.7]]), torch.tensor([[0.3]])
+    on, off = (emission.compare(logit, torch.full((1, 1), v)).reconstruction for v in (1.0, 0.0))
+    compared = emission.compare(logit, grey).reconstruction
+    torch.testing.assert_close(compared, 0.3 * on + 0.7 * off)
+
+
+def test_extreme_logits_stay_finite():
+    emission = BernoulliEmission(torch.nn.Identity())
+    logits = torch.tensor([[-200.0, 200.0]], requires_grad=True)
+    compared = emission.compare(logits, torch.tensor([[1.0, 0.0]]))
+    compared.reconstruction.sum().backward()
+    assert compared.reconstruction.item() == -400
+    torch.testing.assert_close(logits.grad, torch.tensor([[1.0, -1.0]]))
+
+
+@pytest.mark.parametrize("encoder", ["dense", "conv"])
+def test_a_bernoulli_model_gives_pixels_and_finite_terms(encoder):
+    model = tiny_model(PIXELS, BOX, emission="bernoulli", encoder=encoder)
+    batch = random_batch(PIXELS, BOX)
+    terms = model.terms(batch, generator())
+    frames = model.scale_observations(batch.observations)
+    expected = model.emit(terms.states).log_prob(frames).sum(-1)
+    torch.testing.assert_close(terms.reconstruction, expected, atol=1e-3, rtol=1e-4)
+    assert (terms.reconstruction < 0).all() and terms.unevenness > 0
+    mean = model.emit(terms.states).mean
+    assert mean.min() > 0 and mean.max() < 1
+
+
+def halves(seed: int):
+    """Episodes in which either the upper or the lower half stays white."""
+    batch = random_batch(PIXELS, BOX, size=16, seed=seed)
+    batch.observations[:] = 0
+    batch.observations[::2, :, :4] = 255
+    batch.observations[1::2, :, 4:] = 255
+    return batch
+
+
+@pytest.mark.parametrize("objective", ["constrained", "elbo"])
+def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
+    data = as_dataset(PIXELS, BOX, train=halves(0), validation=halves(1))
+    config = TrainConfig(
+        updates=100,
+        batch_size=16,
+        window=6,
+        warmup=1,
+        learning_rate=1e-2,
+        validate_every=50,
+        objective=objective,
+        tensorboard=False,
+    )
+    model = tiny_model(PIXELS, BOX, emission="bernoulli", hidden=32)
+    Trainer(model, data, config, tmp_path).fit(progress=False)
+    seen = data.validation.observations.numpy()
+    drawn = model.decode(model.filter(seen, data.validation.actions.numpy()))
+    # A model that has learned nothing is off by 127.
+    assert abs(drawn.astype(int) - seen).mean() < 60
+
+
+def test_what_is_not_between_black_and_white_is_refused():
+    with pytest.raises(SpecError, match=r"Bernoulli emission needs pixels.*\(3,\)"):
+        tiny_model(VECTOR, BOX, emission="bernoulli")
+
+
+@pytest.mark.parametrize("name", ["emission", "encoder"])
+def test_a_choice_that_there_is_not_is_refused(name):
+    config = tiny_config()
+    object.__setattr__(config, name, "poisson")  # past the tests' own type checker
+    with pytest.raises(ConfigError, match=rf"{name} must be one of .*got 'poisson'"):
+        config.__post_init__()

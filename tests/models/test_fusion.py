@@ -1,0 +1,98 @@
+import pytest
+import torch
+from small import BOX, VECTOR, generator, random_batch, tiny_model
+from torch.distributions import MultivariateNormal
+
+from worldmodel.models.fusion import Fusion
+from worldmodel.models.networks import mlp
+from worldmodel.models.transition import LocallyLinear, MLPTransition
+from worldmodel.types import Belief
+
+
+@pytest.fixture
+def meeting():
+    """A reading m +- s, a prediction p, and how the noise moves it."""
+    g = generator()
+    reading = torch.cat([torch.randn(6, 4, generator=g), torch.rand(6, 4, generator=g) + 0.2], 1)
+    gain = torch.randn(6, 3, 4, generator=g)
+    return reading, torch.randn(6, 4, generator=g), gain
+
+
+def test_the_mean_is_that_of_the_joint_gaussian(meeting):
+    """w and m = p + w G + s e are jointly Gaussian; condition on m by their covariance."""
+    reading, predicted, gain = meeting
+    mean, _ = Fusion(5, 4, 8)(reading, predicted, gain)
+    m, s = reading.chunk(2, 1)
+    covariance = gain.mT @ gain + torch.diag_embed(s.square())
+    expected = gain @ covariance.inverse() @ (m - predicted).unsqueeze(2)
+    torch.testing.assert_close(mean, expected.squeeze(2), atol=1e-4, rtol=1e-4)
+
+
+def test_the_scale_is_the_best_that_a_diagonal_gaussian_can_have(meeting):
+    reading, predicted, gain = meeting
+    mean, scale = Fusion(5, 4, 8)(reading, predicted, gain)
+    s = reading.chunk(2, 1)[1]
+    exact = torch.eye(3) - gain @ (
+        (gain.mT @ gain + torch.diag_embed(s.square())).inverse() @ gain.mT
+    )
+    posterior = MultivariateNormal(mean, exact)
+
+    def divergence(factor):
+        own = MultivariateNormal(mean, torch.diag_embed((factor * scale).square()))
+        return torch.distributions.kl_divergence(own, posterior)
+
+    best = divergence(torch.ones(3))
+    for i in range(3):
+        for off in (0.9, 1.1):
+            assert (divergence(torch.ones(3).index_fill(0, torch.tensor(i), off)) > best).all()
+
+
+def test_a_sharp_reading_is_arrived_at_and_a_blunt_one_ignored(meeting):
+    reading, predicted, _ = meeting
+    gain = torch.eye(4).expand(6, 4, 4) * 0.3
+    target = reading[:, :4]
+    for scale, arrival in ((1e-3, target), (1e3, predicted)):
+        context = torch.cat([target, torch.full_like(target, scale)], 1)
+        mean, _ = Fusion(5, 4, 8)(context, predicted, gain)
+        reached = predicted + (mean.unsqueeze(1) @ gain).squeeze(1)
+        torch.testing.assert_close(reached, arrival, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["locally-linear", "mlp"])
+def test_the_gain_is_how_noise_moves_the_next_state(kind):
+    torch.manual_seed(0)
+    if kind == "mlp":
+        transition = MLPTransition(3, 2, 3, 8, 1.0, 0.2)
+    else:
+        transition = LocallyLinear(3, 2, 3, 4, 8, 0.5, 0.0, 0.2, generator())
+    state, action, noise = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3)
+    weights = transition.draw(generator(1))
+    still = transition(state, action, torch.zeros(5, 3), weights)
+    moved = still + (noise.unsqueeze(1) @ transition.gain(state, action, weights)).squeeze(1)
+    torch.testing.assert_close(transition(state, action, noise, weights), moved)
+
+
+def test_a_filter_that_strayed_comes_back():
+    """With a sharp reading one frame is enough, wherever the belief was."""
+    model = tiny_model(VECTOR, BOX, recognition="fusion", transition_init=1.0)
+    model.recognition.reading = Sharp(mlp(3, 4, 3))
+    batch = random_batch(VECTOR, BOX)
+    action, frame = batch.actions[:, 0], batch.observations[:, 1]
+    with torch.no_grad():
+        near, far = (
+            model.update(Belief(torch.full((5, 3), start), torch.full((5, 3), 0.1)), action, frame)
+            for start in (0.0, 5.0)
+        )
+    torch.testing.assert_close(near.mean, far.mean, atol=0.02, rtol=0)
+
+
+class Sharp(torch.nn.Module):
+    """Reads some state off a frame, and is sure of it."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, frame):
+        mean = self.mean(frame)
+        return torch.cat([mean, torch.full_like(mean, -20.0)], -1)
