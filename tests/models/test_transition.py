@@ -10,8 +10,8 @@ from worldmodel.models.transition import LocallyLinear, MLPTransition
 LEAK = 0.3
 
 
-def locally_linear(seed=0, init_scale=0.3, coupling=0.0, leak=LEAK):
-    return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, leak, generator(seed))
+def locally_linear(seed=0, init_scale=0.3, coupling=0.0, gate_init=1.0, leak=LEAK):
+    return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, gate_init, leak, generator(seed))
 
 
 def inputs(batch=5, seed=1):
@@ -102,7 +102,7 @@ def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
 @pytest.mark.parametrize("leak", [0.0, 0.4])
 def test_without_weights_all_that_happens_is_the_leak(leak):
     state, action, noise = inputs()
-    for transition in (locally_linear(0, 1e-4, 0.0, leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
+    for transition in (locally_linear(0, 1e-4, leak=leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
         after = transition(state, action, noise)
         torch.testing.assert_close(after, (1 - leak) * state, atol=2e-3, rtol=0)
 
@@ -132,3 +132,13 @@ def test_coupling_is_a_random_part_that_all_base_matrices_share():
     torch.testing.assert_close(shared, shared[:1].expand_as(shared))
     assert 0.3 < shared[0].std() < 0.7
     torch.testing.assert_close(locally_linear(coupling=1.0).mean - alone, 2 * shared)
+
+
+def test_a_decided_gate_has_sharper_weights_and_the_same_matrices():
+    state, action, noise = inputs()
+    shares = []
+    for factor in (1.0, 10.0):
+        transition = locally_linear(gate_init=factor)
+        torch.testing.assert_close(transition.mean, locally_linear().mean)
+        shares.append(mixing_weights(transition, state, action, noise).amax(1).mean())
+    assert shares[1] > 1.3 * shares[0]

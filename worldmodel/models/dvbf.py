@@ -51,6 +51,7 @@ class DVBFConfig:
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the transition's initial weights.
         coupling: Of the base matrices at first; see ``models/transition.py``.
+        gate_init: How decided the mixing network is at first; see there.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
@@ -70,6 +71,7 @@ class DVBFConfig:
     mixing_hidden: int = 32
     transition_init: float = 0.1
     coupling: float = 0.0
+    gate_init: float = 1.0
     leak: float = 0.2
     channels: int = 16
     hidden: int = 128
@@ -183,6 +185,7 @@ class DVBF(StateSpaceModel):
                 c.mixing_hidden,
                 c.transition_init,
                 c.coupling,
+                c.gate_init,
                 c.leak,
                 generator,
             )

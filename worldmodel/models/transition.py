@@ -67,6 +67,8 @@ class LocallyLinear(Transition):
         hidden: Hidden units of the mixing network.
         init_scale: Standard deviation of the base matrices' initial means.
         coupling: Standard deviation of a random matrix that all base matrices share at first.
+        gate_init: Factor on the mixing network's initial output weights: how decided it is at
+            first. Where dynamics switch, as at a wall, a decided gate learns where sooner.
         leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
@@ -80,6 +82,7 @@ class LocallyLinear(Transition):
         hidden: int,
         init_scale: float,
         coupling: float,
+        gate_init: float,
         leak: float,
         generator: torch.Generator,
     ) -> None:
@@ -87,6 +90,8 @@ class LocallyLinear(Transition):
         self.leak = leak
         inputs = latent_size + action_size + noise_size + 1
         self.mixing = mlp(latent_size + action_size, hidden, matrices)
+        with torch.no_grad():
+            self.mixing[-1].get_parameter("weight").mul_(gate_init)
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
         mean = mean + coupling * torch.randn(inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
