@@ -29,6 +29,7 @@ from worldmodel.evaluation.identification import (
 )
 from worldmodel.evaluation.prediction import Predictor
 from worldmodel.models.dvbf import DVBFConfig
+from worldmodel.objectives.constrained import ConstrainedConfig
 from worldmodel.training.trainer import TrainConfig
 from worldmodel.types import Batch
 
@@ -155,6 +156,11 @@ SYSTEMS = {
 # Episodes that prediction is tested on are longer than the ball environments' own limit.
 _LONG = {"max_episode_steps": 114}
 
+# A ball moves less than a pixel per frame: its velocity is read off sharp positions only.
+_SHARP = ConstrainedConfig(
+    loose=0.03, tight=0.0015, tighten_from=0.2, tighten_to=0.6, least=40.0, greatest=400.0
+)
+
 RECIPES = {
     "pendulum": Recipe(
         env_id="worldmodel/Pendulum-v0",
@@ -178,12 +184,18 @@ RECIPES = {
     "ball": Recipe(
         env_id="worldmodel/BouncingBall-v0",
         title="Bouncing ball from 16 x 16 pixels",
-        # A wide ball overlaps with where it was some frames ago: without that, no gradient tells a
-        # model that is wrong about the velocity which way to go.
-        env_kwargs={"radius": 0.5, **_LONG},
-        splits=default_splits() | {"train": SplitConfig(1000, 14)},
-        model=DVBFConfig(latent_size=4),
-        train=TrainConfig(),
+        env_kwargs=_LONG,
+        splits=default_splits() | {"train": SplitConfig(2000, 14)},
+        model=DVBFConfig(
+            latent_size=4, visible_size=2, coupling=0.2, gate_init=8.0, mixing_hidden=64, leak=0.05
+        ),
+        train=TrainConfig(
+            updates=8000,
+            dropout_share=0.9,
+            dropout_scale=0.03,
+            patience=0,
+            constrained=_SHARP,
+        ),
         agent=PathwiseConfig(),
         film_rows=2,
     ),
