@@ -23,7 +23,8 @@ from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.evaluation import style
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.viewer import film
 
 VARIABLES = {

@@ -26,9 +26,11 @@ from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.simulator.filter import FilterObservation
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.viewer.film import dream_film, side_by_side, write_gif
 
 EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
