@@ -79,6 +79,15 @@ def test_a_dataset_is_recorded(made, name, observed):
     assert dataset.frames("train") == 12 * 15
 
 
+def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
+    arguments = ["collect", "--out", str(tmp_path / "data.npz"), "--episodes", "2"]
+    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "200"])
+    assert "no test episode" not in capsys.readouterr().out
+    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "201"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no test episode lasted 201 steps, the longest 200" in said
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_training_leaves_a_model_that_loads(made, name):
     run = made / name / "run"
@@ -105,6 +114,16 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     assert len(metrics["prediction_mse"]) == 40 - 14
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
     assert {path.stem for path in run.glob("*.png")} == drawn
+
+
+def test_what_is_known_of_a_system_is_compared_with(tmp_path):
+    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    main(["collect", "--out", recorded, "--env-id", "worldmodel/BouncingBall-v0", *SMALL_DATA])
+    main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["evaluate", "--run", run, "--dataset", recorded])
+    baselines = strict(tmp_path / "run" / "metrics.json")["prediction_mse_baseline"]
+    assert set(baselines) == {"last_frame", "mean_frame", "constant_velocity"}
+    assert all(len(errors) == 40 - 14 for errors in baselines.values())
 
 
 def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(made):
