@@ -18,6 +18,7 @@ from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel import data
 from worldmodel.cli.speed import measure_speed
 from worldmodel.cli.systems import system_of
+from worldmodel.cli.table import print_results
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.figures import write_all
@@ -145,7 +146,7 @@ def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
     )
     write_json(run / "metrics.json", evaluation.metrics)
     write_all(evaluation, model, recorded.test, run, system.unactuated(recorded.provenance))
-    console.print_json(data=evaluation.metrics["bound"])
+    print_results(console, recorded.provenance.env_id, evaluation.metrics, {})
     console.print(f"{run}/metrics.json and figures are written")
 
 
