@@ -10,6 +10,7 @@ LEAK = 0.3
 
 
 def locally_linear(seed=0, init_scale=0.3, coupling=0.0, gate_init=1.0, leak=LEAK):
+    torch.manual_seed(seed)  # of the mixing network, which torch initialises
     return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, gate_init, leak, generator(seed))
 
 
