@@ -43,21 +43,21 @@ class PathwiseConfig:
         clip_norm: Greatest norm of the gradient.
         astray_cost: Reward lost per step and radius of distance outside the data's support.
         give_up: Distance, in radii from the nearest centre, at which a trajectory ends.
-        noise_scale: Factor on the process noise; 0 is the dream's mean, in which gradients are
-            least noisy.
+        noise_scale: Factor on the process noise. 0 is the dream's mean; more than 1 asks for a
+            policy that bears the model's errors too.
         hidden: Units of each of the policy's two hidden layers.
         seed: Of initial weights, start states and process noise.
     """
 
     updates: int = 300
     batch_size: int = 64
-    horizon: int = 50
+    horizon: int = 25
     discount: float = 0.97
     learning_rate: float = 1e-2
     clip_norm: float = 1.0
     astray_cost: float = 0.3
     give_up: float = 3.0
-    noise_scale: float = 0.3
+    noise_scale: float = 2.0
     hidden: int = 64
     seed: int = 0
 

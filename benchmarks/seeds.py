@@ -101,7 +101,12 @@ def report(marker: str, command: str, rows: Sequence[Row], runs: Sequence[dict[s
     text = table(rows, runs)
     print(text)
     seeds = f"seeds 0 to {len(runs) - 1}" if len(runs) > 1 else "seed 0"
+    said = f"`{command}`, {seeds}; torch {runs[0]['versions']['torch']}."
+    write_block(marker, f"{said}\n\n{text}")
+
+
+def write_block(marker: str, text: str) -> None:
+    """Put a text between its markers in the results."""
     begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     head, rest = RESULTS.read_text().split(begin)
-    said = f"`{command}`, {seeds}; torch {runs[0]['versions']['torch']}."
-    RESULTS.write_text(f"{head}{begin}\n{said}\n\n{text}\n{end}{rest.split(end)[1]}")
+    RESULTS.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")

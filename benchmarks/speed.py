@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import tyro
+from seeds import write_block
 
 import envs  # noqa: F401 (registers the real pendulum)
 from worldmodel.cli.speed import measure_speed
@@ -25,9 +25,6 @@ from worldmodel.models.checkpoint import load
 from worldmodel.simulator.actions import ActionReader
 from worldmodel.simulator.dynamics import Dynamics
 from worldmodel.simulator.vector_env import LatentVectorEnv
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
-BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
 
 
 def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> dict[str, float]:
@@ -101,9 +98,7 @@ def main(num_envs: int = 1024, rounds: int = 25, threads: int = 1) -> None:
     model = load("pendulum")
     speed = measure_speed(model, "worldmodel/Pendulum-v0", num_envs, rounds)
     text = report(speed, microseconds(model, num_envs))
-    page = RESULTS.read_text()
-    head, rest = page.split(BEGIN)
-    RESULTS.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    write_block("speed", text)
     print(text)
 
 

@@ -169,7 +169,7 @@ class BouncingBall(SystemEnv):
     half-widths/s. At 16 pixels and under uniformly random pushes the ball moves 0.57 pixels per
     frame on average over the first 15 frames, and 0.78 over 100.
     Reward: minus the distance to ``target`` in half-widths, of the state after the step.
-    Episode: never terminates; ``gym.make`` truncates it after 100 steps.
+    Episode: never terminates; ``gym.make`` truncates it after 200 steps.
     Reset: x, y ~ U(-1, 1) and vx, vy ~ U(-1.25, 1.25) ("babbling"), unless ``options`` say
     ``{"start": "wall"}``, at rest at a uniformly random point of the four walls, or
     ``{"state": (x, y, vx, vy)}``.

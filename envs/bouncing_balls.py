@@ -178,7 +178,7 @@ class BouncingBalls(SystemEnv):
     Observation: grey pixels (size, size, 1) that show the whole box, or (x, y, vx, vy) of one ball
     after the other, x to the right and y up; ``info["state"]`` always has the latter as float32.
     Reward: 0.
-    Episode: never terminates; ``gym.make`` truncates it after 100 steps.
+    Episode: never terminates; ``gym.make`` truncates it after 200 steps.
     Reset: positions uniform inside the walls and without overlap, velocities N(0, 1), scaled
     ("babbling"), unless ``options`` say ``{"state": (x, y, vx, vy, ...)}``, where the norm of all
     velocities is at most 0.5.

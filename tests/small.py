@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import torch
 
 from worldmodel.data import Dataset, Provenance, fingerprint
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 PIXELS = ObservationSpec((8, 8, 1), True)

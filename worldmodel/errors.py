@@ -1,5 +1,7 @@
 """Errors that name the offending value and what was expected."""
 
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
 
 class WorldModelError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -49,3 +51,27 @@ def require_extra(module: str, extra: str) -> None:
         raise MissingExtraError(
             f"{module!r} is not installed; install it with: pip install 'worldmodel[{extra}]'"
         )
+
+
+def require_at_least(least: int, **settings: int) -> None:
+    """Raise unless every setting reaches ``least``.
+
+    Raises:
+        ConfigError: One does not; the message names it.
+    """
+    for name, value in settings.items():
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def require_choices(config: Any) -> None:
+    """Raise unless every field that a dataclass declares as ``Literal`` holds one of its values.
+
+    Raises:
+        ConfigError: One does not; the message names it and the choice there is.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            raise ConfigError(
+                f"{name} must be one of {get_args(hint)}, got {getattr(config, name)!r}"
+            )

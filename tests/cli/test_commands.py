@@ -12,6 +12,7 @@ import worldmodel
 from agents.pathwise import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
+from worldmodel.cli.systems import RECIPES
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
@@ -79,6 +80,15 @@ def test_a_dataset_is_recorded(made, name, observed):
     assert dataset.frames("train") == 12 * 15
 
 
+def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
+    arguments = ["collect", "--out", str(tmp_path / "data.npz"), "--episodes", "2"]
+    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "200"])
+    assert "no test episode" not in capsys.readouterr().out
+    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "201"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no test episode lasted 201 steps, the longest 200" in said
+
+
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_training_leaves_a_model_that_loads(made, name):
     run = made / name / "run"
@@ -105,6 +115,19 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     assert len(metrics["prediction_mse"]) == 40 - 14
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
     assert {path.stem for path in run.glob("*.png")} == drawn
+
+
+def test_what_is_known_of_a_system_is_compared_with(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    main(["collect", "--out", recorded, "--env-id", "worldmodel/BouncingBall-v0", *SMALL_DATA])
+    main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    capsys.readouterr()
+    main(["evaluate", "--run", run, "--dataset", recorded])
+    assert "constant velocity" in capsys.readouterr().out
+    baselines = strict(tmp_path / "run" / "metrics.json")["prediction_mse_baseline"]
+    assert set(baselines) == {"last_frame", "mean_frame", "constant_velocity"}
+    assert all(len(errors) == 40 - 14 for errors in baselines.values())
 
 
 def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(made):
@@ -213,8 +236,8 @@ def test_a_missing_flag_is_refused_by_name(capsys):
     assert "--dataset" in capsys.readouterr().err
 
 
-def test_defaults_are_those_that_suit_the_file(made, capsys):
-    """Settings of vectors where vectors are named, and before anything is named those of pixels."""
+def test_defaults_are_those_that_suit_the_file(made, tmp_path, capsys):
+    """Of vectors, of a demo's own system, and before anything is named those of any pixels."""
 
     def default(flag: str, *line: str) -> str:
         with pytest.raises(SystemExit):
@@ -227,6 +250,13 @@ def test_defaults_are_those_that_suit_the_file(made, capsys):
         named = ["--dataset", str(files[name] / "data.npz")]
         assert default("--model.recognition", "train", *named) == recognition
     assert default("--model.recognition", "train") == "network"
+    ball = str(tmp_path / "ball.npz")
+    env_id = "worldmodel/BouncingBall-v0"
+    main(["collect", "--out", ball, "--env-id", env_id, *SMALL_DATA, "--steps", "9"])
+    capsys.readouterr()
+    sizes = RECIPES["ball"].model
+    for flag, size in (("--model.latent-size", sizes.latent_size), ("--window", 9)):
+        assert default(flag, "train", "--dataset", ball) == str(size)
     for name, horizon in (("pixels", "50"), ("vector", "60")):
         assert default("--pathwise.horizon", "agent", "--run", str(files[name] / "run")) == horizon
     assert default("--pathwise.horizon", "agent") == "50"

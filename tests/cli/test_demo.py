@@ -23,7 +23,8 @@ from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.evaluation import style
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.viewer import film
 
 VARIABLES = {
@@ -163,6 +164,7 @@ def test_the_closing_table_has_the_papers_numbers_beside_ours_where_there_are_an
         if paper:
             assert format(paper[name], digits) in cells
     assert ("agent.gif" in printed) == (config.system in TASK)
+    assert ("constant velocity" in printed) == (config.system == "ball")
 
 
 def test_a_second_call_trains_no_further(config, metrics, monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import envs  # noqa: F401 - registers the environments
-from worldmodel.cli.systems import RECIPES, System, constant_velocity, system_of
-from worldmodel.data import SplitConfig, Uniform, Zero, collect
+import worldmodel  # noqa: F401 - registers the dreams
+from worldmodel.cli.systems import RECIPES, SYSTEMS, System, constant_velocity, system_of
+from worldmodel.data import SplitConfig, Uniform, Zero, collect, default_splits
 from worldmodel.types import Batch
 
 BALL = "worldmodel/BouncingBall-v0"
@@ -58,6 +59,14 @@ def test_little_is_known_of_other_environments():
         "state_2",
     }
     assert system_of(f"envs:{BALL}") is system_of(BALL) is RECIPES["ball"].system
+
+
+@pytest.mark.parametrize("env_id", SYSTEMS)
+def test_a_system_is_recorded_and_dreamt_for_as_long_as_is_asked(env_id):
+    limit = gym.spec(env_id).max_episode_steps
+    assert limit >= default_splits()["test"].steps
+    dream = env_id.replace("/", "/Latent")
+    assert dream not in gym.registry or gym.spec(dream).max_episode_steps == limit
 
 
 @pytest.mark.parametrize("name", RECIPES)

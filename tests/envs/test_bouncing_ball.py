@@ -236,11 +236,11 @@ def test_reward_is_minus_the_distance_on_arrival():
     assert env.step(np.zeros(2))[1] == 0
 
 
-def test_truncates_after_100_steps():
+def test_truncates_after_200_steps():
     env = gym.make(ID, observation="state")
     env.reset(seed=0)
-    ends = [env.step(np.zeros(2))[2:4] for _ in range(100)]
-    assert ends == [(False, False)] * 99 + [(False, True)]
+    ends = [env.step(np.zeros(2))[2:4] for _ in range(200)]
+    assert ends == [(False, False)] * 199 + [(False, True)]
 
 
 def test_babbling_starts():

@@ -223,8 +223,8 @@ def test_spaces_reward_and_length():
     assert env.action_space == gym.spaces.Box(-1, 1, (1,), np.float32)
     assert BouncingBalls().observation_space == gym.spaces.Box(0, 255, (20, 20, 1), np.uint8)
     env.reset(seed=0)
-    ends = [env.step(np.zeros(1))[1:4] for _ in range(100)]
-    assert ends == [(0.0, False, False)] * 99 + [(0.0, False, True)]
+    ends = [env.step(np.zeros(1))[1:4] for _ in range(200)]
+    assert ends == [(0.0, False, False)] * 199 + [(0.0, False, True)]
 
 
 def test_every_recorded_state_can_be_returned_to():

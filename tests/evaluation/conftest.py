@@ -7,7 +7,8 @@ import envs  # noqa: F401 - registers the environment
 from worldmodel.data import Dataset, SplitConfig, collect
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.identification import pendulum_targets
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 
 SMALL = DVBFConfig(base_matrices=4, mixing_hidden=8, hidden=16, recurrent=8, head_hidden=8)
 

@@ -184,10 +184,11 @@ def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
         lambda c: c["config"].update(unheard_of=1),
         lambda c: c.pop("observation_spec"),
         lambda c: c.pop("config"),
+        lambda c: c["config"].update(leak=2.0),
         lambda c: c.update(action_spec=None),
         lambda c: c["action_spec"].update(low=[0.0], high=[1.0]),
     ],
-    ids=["size", "unknown", "no-observations", "no-config", "no-actions", "actions"],
+    ids=["size", "unknown", "no-observations", "no-config", "leak", "no-actions", "actions"],
 )
 def test_a_config_of_other_weights_is_said(saved, change):
     change_config(saved, change)

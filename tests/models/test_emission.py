@@ -6,7 +6,8 @@ from torch.distributions import Bernoulli
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.emission import BernoulliEmission
 from worldmodel.models.networks import mlp
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 
 
 def test_a_bernoulli_scores_black_and_white_as_torch_does():
@@ -89,7 +90,7 @@ def test_what_is_not_between_black_and_white_is_refused():
         tiny_model(VECTOR, BOX, emission="bernoulli")
 
 
-@pytest.mark.parametrize("name", ["emission", "encoder"])
+@pytest.mark.parametrize("name", ["emission", "encoder", "recognition", "transition"])
 def test_a_choice_that_there_is_not_is_refused(name):
     config = tiny_config()
     object.__setattr__(config, name, "poisson")  # past the tests' own type checker

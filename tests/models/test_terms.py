@@ -12,7 +12,7 @@ from small import (
     tiny_model,
     with_fields,
 )
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from worldmodel.errors import ConfigError
 from worldmodel.types import Batch
@@ -110,6 +110,41 @@ def test_unobserved_noise_is_the_prior(case):
         noise = torch.linalg.solve(torch.stack(units, 2), (states[:, 1] - still).unsqueeze(2))
     assert noise.mean(0).abs().max() < 4.5 / 4000**0.5
     torch.testing.assert_close(noise.squeeze(2).T.cov(), torch.eye(3), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_unobserved_frames_cost_how_far_their_noise_is_from_the_prior(case, scale):
+    model, batch = case
+    mask = (torch.arange(batch.steps) < 4).expand_as(batch.mask).clone()
+    padded, observed = with_fields(batch, mask=mask), cut_at(batch, 2)
+    terms = model.terms(padded, generator(), observed, unobserved_scale=scale)
+    unobserved = padded.frame_mask & ~observed
+    narrow, prior = Normal(0.0, torch.full((3,), scale)), Normal(0.0, torch.ones(3))
+    expected = kl_divergence(narrow, prior).sum()
+    paid = terms.rate[unobserved]
+    torch.testing.assert_close(paid, expected.expand_as(paid), atol=1e-6, rtol=1e-5)
+    assert (expected == 0) == (scale == 1)
+    assert len(paid) and (terms.rate[~padded.frame_mask] == 0).all()
+    whole = model.terms(padded, generator(), observed)
+    assert torch.equal(terms.rate[:, :2], whole.rate[:, :2]), "observed frames pay as ever"
+
+
+def test_a_narrower_draw_scales_the_noise_of_unobserved_frames(case):
+    model, batch = case
+    observed = cut_at(batch, 0)
+    scales = (1.0, 0.5, 0.25)
+    drawn = [model.terms(batch, generator(), observed, unobserved_scale=s).states for s in scales]
+    for scale, states in zip(scales, drawn, strict=True):
+        torch.testing.assert_close(states[::2, 0], scale * drawn[0][::2, 0])
+        assert torch.equal(states[1::2], drawn[0][1::2]), "sequences that are observed stay"
+    with torch.no_grad():
+        model.transition_model.log_scale.fill_(-30)
+    cut = cut_at(batch, 1)
+    states = [model.terms(batch, generator(), cut, unobserved_scale=s).states for s in scales]
+    still = model.transition(states[0][::2, 0], batch.actions[::2, 0])
+    moved = [s[::2, 1] - still for s in states]
+    for scale, step in zip(scales, moved, strict=True):
+        torch.testing.assert_close(step, scale * moved[0], atol=1e-5, rtol=1e-4)
 
 
 def test_a_first_frame_that_is_unobserved_is_drawn_from_the_prior(case):

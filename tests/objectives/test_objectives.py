@@ -7,6 +7,7 @@ import torch
 from small import generator, random_batch, tiny_model
 from torch.distributions import Normal
 
+from worldmodel.errors import ConfigError
 from worldmodel.objectives.constrained import Constrained, ConstrainedConfig
 from worldmodel.objectives.elbo import AnnealedELBO, ELBOConfig
 
@@ -177,8 +178,27 @@ def test_the_annealed_bound_is_that_of_the_papers_appendix():
 
 
 def test_flatness_weighs_the_unevenness_of_the_emission(terms):
-    plain, flat = constrained(), constrained(flatness=3.0)
+    plain, flat = constrained(least=2.0), constrained(least=2.0, flatness=3.0)
     assert terms.unevenness > 0
     torch.testing.assert_close(
-        flat.loss(terms, 40) - plain.loss(terms, 40), 3 * terms.unevenness, rtol=1e-3, atol=0
+        flat.loss(terms, 40) - plain.loss(terms, 40), 2 * 3 * terms.unevenness, rtol=1e-3, atol=0
     )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tight": 0.0},
+        {"tight": 0.2, "loose": 0.1},
+        {"tighten_from": 0.7, "tighten_to": 0.6},
+        {"least": 0.0},
+        {"greatest": 1.0},
+        {"decay": 1.0},
+        {"flatness": -1.0},
+        {"step": -0.1},
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(bad):
+    name, value = next(iter(bad.items()))
+    with pytest.raises(ConfigError, match=rf"{name}.*{value}"):
+        ConstrainedConfig(**bad)

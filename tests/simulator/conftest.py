@@ -8,7 +8,8 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from linear_model import BOX, PIXELS, LinearModel, RealEnv, fit_support
 
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ def test_leaving_the_support_pays_the_worst_recorded_reward(model):
     assert step.reward.tolist() == pytest.approx([-4.0, -0.01], abs=1e-5)
 
 
+def test_leaving_the_support_pays_nothing_where_every_recorded_reward_is_positive(model):
+    model.reward_range = 1.0, 3.0
+    step = Dynamics(model).step(torch.tensor([[50.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 1), None)
+    assert step.inside.tolist() == [False, True]
+    assert step.reward.tolist() == [0.0, 1.0]
+
+
 def test_without_a_recorded_range_leaving_never_pays(model):
     model.reward_range = -torch.inf, torch.inf
     model.reward = lambda state, action, next_state: next_state[:, 0]

@@ -6,7 +6,8 @@ import time
 import torch
 from small import PIXELS, random_dataset, tiny_model
 
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 
 CONFIG = TrainConfig(
     updates=40, batch_size=8, window=5, validate_every=6, warmup=5, tensorboard=False

@@ -1,9 +1,10 @@
 import torch
 from small import BOX, PIXELS, VECTOR, random_dataset
 
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
-from worldmodel.training.trainer import TrainConfig
 
 
 def test_pictures_get_the_defaults():

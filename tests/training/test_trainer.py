@@ -21,11 +21,13 @@ from worldmodel.data import Dataset
 from worldmodel.errors import ConfigError, DivergenceError, MissingExtraError, SpecError
 from worldmodel.evaluation.prediction import baseline_errors, open_loop_error
 from worldmodel.models.checkpoint import load
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.objectives.constrained import ConstrainedConfig
 from worldmodel.objectives.elbo import ELBOConfig
 from worldmodel.training import trainer as module
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 
 
 def config(**changes) -> TrainConfig:
@@ -271,12 +273,35 @@ def test_it_learns_a_linear_system(tmp_path):
         {"window": 0},
         {"learning_rate": -1.0},
         {"dropout_share": 1.5},
+        {"dropout_scale": 0.0},
+        {"dropout_scale": 1.5},
+        {"dropout_scale": math.nan},
         {"single_frame_share": 0.7, "all_frames_share": 0.7},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ConfigError, match=next(iter(bad))):
+    name, value = next(iter(bad.items()))
+    with pytest.raises(ConfigError, match=rf"{name}.*{value}"):
         TrainConfig(**bad)
+
+
+def test_an_objective_that_there_is_not_is_refused():
+    settings = TrainConfig()
+    object.__setattr__(settings, "objective", "hinge")  # past the tests' own type checker
+    with pytest.raises(ConfigError, match=r"objective must be one of .*got 'hinge'"):
+        settings.__post_init__()
+
+
+def test_dropout_draws_with_the_scale_that_is_set(tmp_path):
+    """All sequences are cut: what is paid beyond the first frames is a constant by the scale."""
+    for scale in (1.0, 0.1):
+        trainer = make(tmp_path / str(scale), dropout_share=1.0, dropout_scale=scale)
+        terms = trainer.step()
+        paid = terms.rate[~terms.observed]
+        per_dimension = (scale**2 - 1) / 2 - math.log(scale)
+        expected = torch.full_like(paid, trainer.model.noise_size * per_dimension)
+        assert len(paid)
+        torch.testing.assert_close(paid, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_weights_kl_is_shared_among_all_windows_of_long_episodes(tmp_path):

@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from worldmodel.errors import ShapeError, SpecError
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 from worldmodel.viewer.film import dream_film, side_by_side, write_gif
 

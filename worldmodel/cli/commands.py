@@ -18,15 +18,18 @@ from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel import data
 from worldmodel.cli.speed import measure_speed
 from worldmodel.cli.systems import system_of
-from worldmodel.errors import ConfigError, SpecError
+from worldmodel.cli.table import print_results
+from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.simulator.filter import VectorFilterObservation
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 
 console = Console()
 
@@ -44,17 +47,6 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SpecError(f"expected a JSON object, got {text!r}")
     return value
-
-
-def require_positive(**settings: int) -> None:
-    """Refuse counts below one.
-
-    Raises:
-        ConfigError: One is; the message names it.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 def collect(
@@ -79,8 +71,9 @@ def collect(
         process: How actions are drawn.
         episodes: Training episodes.
         held_out: Episodes of validation and of test each; by default as many as for training.
-        steps: Steps per training and validation episode.
-        test_steps: Steps per test episode; more than ``steps``, to measure prediction.
+        steps: Steps per training and validation episode, unless it ends before.
+        test_steps: Steps per test episode, unless it ends before; more than ``steps``, to measure
+            prediction.
         num_envs: Environments that run at once.
         seed: Of everything random.
         wrapping: What to put around the environment.
@@ -97,6 +90,12 @@ def collect(
     )
     data.save(dataset, out)
     console.print(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
+    longest = int(dataset.test.mask.any(0).sum())
+    if longest < test_steps:
+        console.print(
+            f"no test episode lasted {test_steps} steps, the longest {longest}: "
+            "predictions will be judged no further"
+        )
 
 
 def train(
@@ -137,10 +136,17 @@ def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
     """
     model, recorded = load(run), data.load(dataset)
     system = system_of(recorded.provenance.env_id)
-    evaluation = measure(model, recorded, seed, progress=True, targets=system.targets)
+    evaluation = measure(
+        model,
+        recorded,
+        seed,
+        progress=True,
+        targets=system.targets,
+        baselines=system.baselines(recorded.provenance),
+    )
     write_json(run / "metrics.json", evaluation.metrics)
     write_all(evaluation, model, recorded.test, run, system.unactuated(recorded.provenance))
-    console.print_json(data=evaluation.metrics["bound"])
+    print_results(console, recorded.provenance.env_id, evaluation.metrics, {})
     console.print(f"{run}/metrics.json and figures are written")
 
 
@@ -172,7 +178,7 @@ def agent(
         steps: Steps per episode at most; by default the environment's own limit.
         seed: Of evaluation, and of training with Stable-Baselines3.
     """
-    require_positive(episodes=episodes, steps=1 if steps is None else steps)
+    require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
     torch.set_num_threads(1)
     model = load(run)
     source = reality(model, env_id, env_kwargs)
@@ -233,6 +239,6 @@ def bench(
         rounds: How often each is timed; medians are reported.
         threads: Of torch.
     """
-    require_positive(num_envs=num_envs, rounds=rounds)
+    require_at_least(1, num_envs=num_envs, rounds=rounds)
     torch.set_num_threads(threads)
     console.print_json(data=measure_speed(load(checkpoint), env_id, num_envs, rounds))

@@ -26,13 +26,16 @@ from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.simulator.filter import FilterObservation
-from worldmodel.training.trainer import TrainConfig, Trainer
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.viewer.film import dream_film, side_by_side, write_gif
 
 EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
 STEPS = 100  # of each, that is ten seconds
+SHOWN = ("dream.gif", "agent.gif", "latent_space.png", "metrics.json")  # the first to look at
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,9 @@ def demo(
                 film_agent(policy, model, recipe, config.out / "agent.gif")
     write_json(config.out / "metrics.json", metrics)
     model.save(config.out / "checkpoint", metrics)
-    print_results(console, recipe.title, metrics, config.out, recipe.paper)
+    print_results(console, recipe.title, metrics, recipe.paper)
+    seen = [path.name for name in SHOWN if (path := config.out / name).exists()]
+    console.print(f"Look at {', '.join(seen)} in {config.out}")
     return metrics
 
 

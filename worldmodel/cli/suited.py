@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from agents.pathwise import suited_config
+from agents.pathwise import PathwiseConfig, suited_config
 from worldmodel import data
 from worldmodel.cli.commands import agent, train
+from worldmodel.cli.systems import RECIPES, Recipe, system_of
+from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
+from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
+from worldmodel.types import ObservationSpec
 
 
 def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -28,11 +34,32 @@ def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         FileFormatError: It cannot be read.
     """
     if words[:1] == ["train"] and (path := _value("--dataset", words)):
-        model, config = recipe(data.load(path))
+        model, config = _learning(data.load(path))
         return {"train": partial(train, model=model, config=config)}
     if words[:1] == ["agent"] and (path := _value("--run", words)):
-        return {"agent": partial(agent, pathwise=suited_config(load(path)))}
+        return {"agent": partial(agent, pathwise=_acting(load(path)))}
     return {}
+
+
+def _learning(dataset: data.Dataset) -> tuple[DVBFConfig, TrainConfig]:
+    """The demo's settings for its own system, else those that suit the data."""
+    known = _demo_of(dataset.provenance.source, dataset.observation_spec)
+    if known is None:
+        return recipe(dataset)
+    window = min(known.train.window, dataset.train.steps)
+    return known.model, replace(known.train, window=window)
+
+
+def _acting(model: StateSpaceModel) -> PathwiseConfig:
+    known = _demo_of(model.source, model.observation_spec)
+    return (known and known.agent) or suited_config(model)
+
+
+def _demo_of(source: data.Source | None, spec: ObservationSpec) -> Recipe | None:
+    """The demo's recipe for an environment's own pixels, if it has a demo."""
+    if source is None or source.wrapping != data.Wrapping() or not spec.pixels:
+        return None
+    return next((r for r in RECIPES.values() if system_of(source.env_id) is r.system), None)
 
 
 def _value(flag: str, words: Sequence[str]) -> str | None:

@@ -28,9 +28,9 @@ from worldmodel.evaluation.identification import (
     state_targets,
 )
 from worldmodel.evaluation.prediction import Predictor
-from worldmodel.models.dvbf import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.objectives.constrained import ConstrainedConfig
-from worldmodel.training.trainer import TrainConfig
+from worldmodel.training.config import TrainConfig
 from worldmodel.types import Batch
 
 
@@ -153,9 +153,6 @@ SYSTEMS = {
     "worldmodel/TwoBouncingBalls-v0": System(targets=balls_targets, unactuated=_free()),
 }
 
-# Episodes that prediction is tested on are longer than the ball environments' own limit.
-_LONG = {"max_episode_steps": 114}
-
 # A ball moves less than a pixel per frame: its velocity is read off sharp positions only.
 _SHARP = ConstrainedConfig(
     loose=0.03, tight=0.0015, tighten_from=0.2, tighten_to=0.6, least=40.0, greatest=400.0
@@ -184,7 +181,6 @@ RECIPES = {
     "ball": Recipe(
         env_id="worldmodel/BouncingBall-v0",
         title="Bouncing ball from 16 x 16 pixels",
-        env_kwargs=_LONG,
         splits=default_splits() | {"train": SplitConfig(2000, 14)},
         model=DVBFConfig(
             latent_size=4, visible_size=2, coupling=0.2, gate_init=8.0, mixing_hidden=64, leak=0.05
@@ -202,7 +198,6 @@ RECIPES = {
     "two-balls": Recipe(
         env_id="worldmodel/TwoBouncingBalls-v0",
         title="Two bouncing balls from 20 x 20 pixels",
-        env_kwargs=_LONG,
         splits=default_splits() | {"train": SplitConfig(2000, 14)},
         model=DVBFConfig(latent_size=10, base_matrices=64),
         train=TrainConfig(batch_size=80, learning_rate=1e-3),

@@ -1,9 +1,8 @@
-"""The closing table of a demo, with the paper's numbers beside ours where it reports any."""
+"""What was measured, as a table, with the paper's numbers beside ours where it reports any."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +20,11 @@ _AGENT = {
     "agent.upright_share": ("upright from hanging, last 2 of 10 s", ".0%"),
     "agent.at_target_share": ("within 0.1 box of the target, last 2 of 10 s", ".0%"),
 }
+_TERMINATION = {
+    "termination.share": ("steps that ended an episode", ".1%"),
+    "termination.recall": ("ends that the dream foresees", ".1%"),
+    "termination.false_alarms": ("other steps that it would end", ".1%"),
+}
 _HORIZONS = (1, 10, 30, 100)
 
 
@@ -32,29 +36,24 @@ def lookup(tree: dict[str, Any], name: str) -> Any:
 
 
 def identification_rows(metrics: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Title and format of every regression and of the bound, by dotted name of the metric."""
+    """Title and format of every regression there is and of the bound, by dotted name."""
     rows = {}
     for kind, title, digits in (("r2", "R²", ".3f"), ("loglik", "log-likelihood", ".1f")):
-        for name in metrics[kind]:
+        for name in metrics.get(kind, {}):
             text = _VARIABLES.get(name, name.replace("_", " "))
             rows[f"{kind}.{name}"] = (f"{title} {text}", digits)
     return rows | {name: (text, ".1f") for name, text in _BOUND.items()}
 
 
 def print_results(
-    console: Console,
-    title: str,
-    metrics: dict[str, Any],
-    folder: Path,
-    paper: Mapping[str, float],
+    console: Console, title: str, metrics: dict[str, Any], paper: Mapping[str, float]
 ) -> None:
-    """Print what a demo reached.
+    """Print what an evaluation or a demo reached.
 
     Args:
         console: Where to.
         title: Of the table.
-        metrics: Of the demo; those of an agent may be missing.
-        folder: Where its pictures are.
+        metrics: Of an evaluation, and what a demo adds.
         paper: Published numbers by dotted name; without any there is no column for them.
     """
     table = Table(title=title, title_justify="left")
@@ -70,21 +69,26 @@ def print_results(
     for name, row in identification_rows(metrics).items():
         add(name, *row)
     table.add_section()
-    for horizon in _HORIZONS:
-        if horizon <= len(metrics["prediction_mse"]):
-            table.add_row(f"prediction error, {horizon} steps", _share(metrics, horizon))
+    for horizon in (h for h in _HORIZONS if h <= len(metrics["prediction_mse"])):
+        steps = "1 step" if horizon == 1 else f"{horizon} steps"
+        table.add_row(f"prediction error, {steps}", _shares(metrics, horizon))
     table.add_section()
-    for name, row in _AGENT.items():
-        if name.removeprefix("agent.") in metrics.get("agent", {}):
+    for name, row in (_TERMINATION | _AGENT).items():
+        part, _, key = name.partition(".")
+        if key in metrics.get(part, {}):
             add(name, *row)
-    add("real_frames_used", "real frames used", ",")
-    table.add_row("seconds in all", f"{sum(metrics['seconds'].values()):.0f}")
+    if "seconds" in metrics:
+        add("real_frames_used", "real frames used", ",")
+        table.add_row("seconds in all", f"{sum(metrics['seconds'].values()):.0f}")
     console.print(table)
-    pictures = ["dream.gif", *(["agent.gif"] if "agent" in metrics else []), "latent_space.png"]
-    console.print(f"Look at {', '.join(pictures)} in {folder}")
 
 
-def _share(metrics: dict[str, Any], horizon: int) -> str:
-    ours = metrics["prediction_mse"][horizon - 1] / metrics["prediction_variance"]
-    last = metrics["prediction_mse_baseline"]["last_frame"][horizon - 1]
-    return f"{ours:.1%} of variance (last frame {last / metrics['prediction_variance']:.0%})"
+def _shares(metrics: dict[str, Any], horizon: int) -> str:
+    """The model's error and that of the baselines; the mean frame's is the variance, nearly."""
+    variance = metrics["prediction_variance"]
+    others = ", ".join(
+        f"{name.replace('_', ' ')} {error[horizon - 1] / variance:.0%}"
+        for name, error in metrics["prediction_mse_baseline"].items()
+        if name != "mean_frame"
+    )
+    return f"{metrics['prediction_mse'][horizon - 1] / variance:.1%} of variance ({others})"

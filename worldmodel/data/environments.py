@@ -14,7 +14,7 @@ import gymnasium as gym
 from gymnasium import wrappers
 from gymnasium.vector import VectorEnv
 
-from worldmodel.errors import ConfigError, SpecError, require_extra
+from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
 
 # Side in pixels of rendered pictures unless another is asked for: a renderer's own hundreds of
 # pixels are for people.
@@ -42,8 +42,7 @@ class Wrapping:
     def __post_init__(self) -> None:
         if self.resize is not None and self.resize < 8:
             raise ConfigError(f"resize must be at least 8 pixels, got {self.resize}")
-        if self.frame_skip < 1:
-            raise ConfigError(f"frame_skip must be at least 1, got {self.frame_skip}")
+        require_at_least(1, frame_skip=self.frame_skip)
 
     @property
     def side(self) -> int | None:

@@ -23,7 +23,7 @@ from worldmodel.data.babble import ActionProcess, Uniform, describe
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
 from worldmodel.data.environments import Wrapping, make_vec
 from worldmodel.data.tape import Tape, truth
-from worldmodel.errors import ConfigError, SpecError
+from worldmodel.errors import SpecError, require_at_least
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 
@@ -35,7 +35,7 @@ class SplitConfig:
     steps: int
 
     def __post_init__(self) -> None:
-        _require_at_least(1, episodes=self.episodes, steps=self.steps)
+        require_at_least(1, episodes=self.episodes, steps=self.steps)
 
 
 def default_splits(
@@ -93,7 +93,7 @@ def record(
             and goes, a value that is not finite.
     """
     size = SplitConfig(episodes, steps)
-    _require_at_least(0, seed=seed)
+    require_at_least(0, seed=seed)
     vector = env if isinstance(env, VectorEnv) else SyncVectorEnv([lambda: env])
     return _record(vector, size, process, seed, options, "recording" if progress else None)
 
@@ -135,8 +135,8 @@ def collect(
     wrapping = wrapping or Wrapping()
     process = process or Uniform()
     splits = default_splits() if splits is None else splits
-    _require_at_least(1, num_envs=num_envs)
-    _require_at_least(0, seed=seed)
+    require_at_least(1, num_envs=num_envs)
+    require_at_least(0, seed=seed)
     kwargs = _plain("env_kwargs", env_kwargs or {})
     plain_options = _plain("options", options)
     env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
@@ -266,12 +266,6 @@ def _progress_bar(label: str | None, total: int) -> Iterator[Callable[[int], Non
     with Progress(*columns, disable=label is None) as bar:
         task = bar.add_task(label or "", total=total)
         yield lambda count: bar.advance(task, count)
-
-
-def _require_at_least(least: int, **settings: int) -> None:
-    for name, value in settings.items():
-        if value < least:
-            raise ConfigError(f"{name} must be at least {least}, got {value}")
 
 
 def _split_seed(seed: int, name: str) -> int:

@@ -21,7 +21,8 @@ from safetensors.torch import save as serialize
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.dvbf import DVBF, DVBFConfig
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, ObservationSpec
 
 FORMAT = "worldmodel-checkpoint"
@@ -111,7 +112,7 @@ def load(folder: str | Path) -> StateSpaceModel:
         model = kind(config_kind(**config["config"]), observation_spec, action_spec)
         model.load_state_dict(load_file(weights))
         model.source = _read_source(config.get("source"))
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
         ) from error

@@ -6,99 +6,22 @@ Models from Raw Data", sections 3.1 to 3.3 and appendix B.3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.convolution import build_decoder, build_encoder
-from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
-from worldmodel.models.floored import FlooredNoise
-from worldmodel.models.fusion import Fusion
+from worldmodel.models.convolution import build_encoder
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
+from worldmodel.models.parts import build_emission, build_recognition, build_transition
 from worldmodel.models.recognition import Recognition
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.support import Support
 from worldmodel.models.terms import Terms
-from worldmodel.models.transition import LocallyLinear, MLPTransition, Transition
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
-
-
-@dataclass(frozen=True)
-class DVBFConfig:
-    """Sizes of a Deep Variational Bayes Filter.
-
-    Attributes:
-        latent_size: Dimensions of the state, and of the process noise.
-        visible_size: How many of them the emission sees, None for all. The others, such as
-            velocities, show only in what comes next. Without a limit the frames may take all
-            dimensions for themselves, by bending, and leave none.
-        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels. It decides on
-            the way in and, as its mirror image, on the way out.
-        emission: "gaussian", or "bernoulli" for pixels that are black or white.
-        recognition: "network" infers the process noise as in the paper; "fusion" computes it from
-            what the frame alone says of the state. See ``models/fusion.py``.
-        transition: "locally-linear" (DVBF-LL) or "mlp".
-        noise_floor: Least process noise per step in every dimension, in units of the latent state;
-            0 lets the transition learn any. See ``models/floored.py``.
-        base_matrices: Number of base matrices of the locally linear transition.
-        mixing_hidden: Hidden units of the network that mixes them.
-        transition_init: Scale of the transition's initial weights.
-        coupling: Of the base matrices at first; see ``models/transition.py``.
-        gate_init: How decided the mixing network is at first; see there.
-        leak: Share of the state that is forgotten per step unless the data object; it keeps long
-            dreams from diverging. See ``models/transition.py``.
-        channels: Of the first convolution; each further one halves the image and doubles them.
-        hidden: Hidden units of emission and recognition; features of a convolved frame.
-        recurrent: Hidden units of each direction of the initial network.
-        head_hidden: Hidden units of reward and termination heads.
-    """
-
-    latent_size: int = 3
-    visible_size: int | None = None
-    encoder: Literal["auto", "dense", "conv"] = "auto"
-    emission: Literal["gaussian", "bernoulli"] = "gaussian"
-    recognition: Literal["network", "fusion"] = "network"
-    transition: Literal["locally-linear", "mlp"] = "locally-linear"
-    noise_floor: float = 0.0
-    base_matrices: int = 16
-    mixing_hidden: int = 32
-    transition_init: float = 0.1
-    coupling: float = 0.0
-    gate_init: float = 1.0
-    leak: float = 0.2
-    channels: int = 16
-    hidden: int = 128
-    recurrent: int = 64
-    head_hidden: int = 64
-
-    def __post_init__(self) -> None:
-        sizes = ("latent_size", "base_matrices", "mixing_hidden")
-        for name in (*sizes, "channels", "hidden", "recurrent", "head_hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:
-            raise ConfigError(
-                f"visible_size must be from 1 to latent_size {self.latent_size}, "
-                f"got {self.visible_size}"
-            )
-        for name, known in (
-            ("encoder", ("auto", "dense", "conv")),
-            ("emission", ("gaussian", "bernoulli")),
-            ("recognition", ("network", "fusion")),
-        ):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
-        if not 0 <= self.leak < 1:
-            raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-        if not 0 <= self.noise_floor < 1:
-            raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 
 
 class DVBF(StateSpaceModel):
@@ -132,22 +55,20 @@ class DVBF(StateSpaceModel):
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.latent_size = self.noise_size = latent = config.latent_size
-        observed, act, hidden = observation_spec.size, action_spec.size, config.hidden
+        observed, act = observation_spec.size, action_spec.size
         self.visible_size = config.visible_size or latent
         # torch.nn initialises from the global generator only: fork it, so that none but us notice.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Every frame's features are computed once, for both networks that look at it.
             self.encoder, features = build_encoder(
-                config.encoder, observation_spec, config.channels, hidden
+                config.encoder, observation_spec, config.channels, config.hidden
             )
             self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
-            if config.recognition == "network":
-                self.recognition = Recognition(features, latent, act, latent, hidden)
-            else:
-                self.recognition = Fusion(features, latent, hidden)
-            self.transition_model = self._build_transition(torch.Generator().manual_seed(seed))
-            self.emission = self._build_emission()
+            self.recognition = build_recognition(config, features, act)
+            generator = torch.Generator().manual_seed(seed)
+            self.transition_model = build_transition(config, act, generator)
+            self.emission = build_emission(config, observation_spec)
             self.reward_head = RewardHead(latent, act, config.head_hidden)
             self.termination_head = TerminationHead(latent, config.head_hidden)
         self.support = Support(latent)
@@ -159,39 +80,6 @@ class DVBF(StateSpaceModel):
         self.register_buffer("observation_shift", torch.zeros(observed))
         spread = 255.0 if observation_spec.pixels else 1.0
         self.register_buffer("observation_spread", torch.full((observed,), spread))
-
-    def _build_emission(self) -> Emission:
-        c, spec = self.config, self.observation_spec
-        network = build_decoder(c.encoder, self.visible_size, spec, c.channels, c.hidden)
-        if c.emission == "gaussian":
-            return GaussianEmission(network, spec.size)
-        if not spec.pixels:
-            raise SpecError(f"a Bernoulli emission needs pixels, got {spec}; expected 'gaussian'")
-        return BernoulliEmission(network)
-
-    def _build_transition(self, generator: torch.Generator) -> Transition:
-        c = self.config
-        if not c.noise_floor:
-            return self._build_mean(c.latent_size, generator)
-        return FlooredNoise(self._build_mean(0, generator), c.latent_size, c.noise_floor)
-
-    def _build_mean(self, noise_size: int, generator: torch.Generator) -> Transition:
-        c = self.config
-        sizes = (c.latent_size, self.action_spec.size, noise_size)
-        if c.transition == "locally-linear":
-            return LocallyLinear(
-                *sizes,
-                c.base_matrices,
-                c.mixing_hidden,
-                c.transition_init,
-                c.coupling,
-                c.gate_init,
-                c.leak,
-                generator,
-            )
-        if c.transition == "mlp":
-            return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak)
-        raise SpecError(f"transition must be 'locally-linear' or 'mlp', got {c.transition!r}")
 
     @torch.no_grad()
     def calibrate(self, batch: Batch) -> None:

@@ -17,14 +17,17 @@ class Terms:
         distortion: Squared error summed over the scaled observation, per frame.
         reconstruction: ln p(x_t | z_t) in nats, per frame.
         calibration: The same, with a gradient to the emission's own scale and to nothing else.
-        rate: KL in nats paid to infer each frame's state: initial KL at t = 0, then process noise.
+        rate: KL in nats from the prior paid for each frame's state: initial KL at t = 0, then
+            process noise. A constant on unobserved frames, 0 if their noise is the prior's.
         entropy: Entropy in nats of the distribution that each frame's rate is paid for; annealing
-            needs it apart. Zero where the rate is zero by construction.
+            needs it apart. Zero on unobserved frames, where it is a constant too.
         reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
         termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
-        unevenness: Relative variance, over states, of the emission's squared sensitivity.
-        observed: False on frames whose process noise came from the prior, and on padding.
+        unevenness: Relative variance, over states, of how strongly the emission shows motion along
+            the data; see ``Emission.unevenness``.
+        observed: False on frames whose process noise was drawn without a look at them, and on
+            padding.
         frame_mask: False on padding.
         observation_size: Scalars in one observation, that distortion sums over.
     """

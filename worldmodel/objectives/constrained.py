@@ -1,6 +1,6 @@
 """Constrained optimisation: minimise the rate subject to a distortion.
 
-    L = rate + lambda * (distortion - D_0),   lambda >= 0
+    L = rate + lambda * (distortion - D_0 + flatness * unevenness),   lambda >= 0
 
 The bound with a learned emission scale balances rate and distortion by itself, and often balances
 them so that frames are reconstructed one by one and no dynamics are learned. Here the distortion
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.errors import ConfigError
 from worldmodel.models.terms import Terms
 from worldmodel.objectives.objective import Objective, head_loss
 
@@ -36,8 +37,8 @@ class ConstrainedConfig:
         decay: Of the moving average of the mean squared error.
         least: Least lambda, in nats per squared unit of the scaled observation.
         greatest: Greatest lambda.
-        flatness: Weight of the emission's unevenness, in units of the distortion, for which it
-            competes; see ``GaussianEmission``.
+        flatness: Weight of the emission's unevenness beside a sequence's distortion; lambda weighs
+            both. It is no part of the bound; see ``Emission.unevenness``.
     """
 
     loose: float = 0.05
@@ -49,6 +50,27 @@ class ConstrainedConfig:
     least: float = 8.0
     greatest: float = 200.0
     flatness: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tight <= self.loose:
+            raise ConfigError(
+                f"tight must be above 0 and at most loose {self.loose}, got {self.tight}"
+            )
+        if not 0 <= self.tighten_from <= self.tighten_to <= 1:
+            raise ConfigError(
+                "tighten_from must be at most tighten_to, both in [0, 1], "
+                f"got {self.tighten_from} and {self.tighten_to}"
+            )
+        if not 0 < self.least <= self.greatest:
+            raise ConfigError(
+                f"least must be above 0 and at most greatest {self.greatest}, got {self.least}"
+            )
+        if not 0 <= self.decay < 1:
+            raise ConfigError(f"decay must lie in [0, 1), got {self.decay}")
+        if min(self.step, self.flatness) < 0:
+            raise ConfigError(
+                f"step and flatness must be at least 0, got {self.step} and {self.flatness}"
+            )
 
 
 class Constrained(Objective):

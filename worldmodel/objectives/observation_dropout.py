@@ -1,10 +1,11 @@
 """Observation dropout: which frames the recognition network may look at.
 
-In a random share of the sequences, from a random step on, the process noise is drawn from its
-prior instead of being inferred, at no KL cost. The posterior that results is still a distribution
-over the noise given the frames, and *any* such distribution gives a lower bound on ln p(x), so the
-objective stays a bound. What it changes is who answers for the later frames: not the recognition
-network, which could overwrite every state, but the transition.
+In a random share of the sequences, from a random step on, the process noise is drawn without a look
+at the frames instead of being inferred: from its prior, at no KL cost, or more narrowly, at a
+constant one. The posterior that results is still a distribution over the noise given the frames,
+and *any* such distribution gives a lower bound on ln p(x), so the objective stays a bound. What it
+changes is who answers for the later frames: not the recognition network, which could overwrite
+every state, but the transition.
 """
 
 from __future__ import annotations

@@ -49,9 +49,10 @@ class Dynamics:
     not (logit > 0), and never if the model was trained on data in which no episode ended.
 
     A dream that has left what it knows must not pay. Rewards are clipped to the range that the
-    model recorded, and a step that arrives outside the support pays that range's low end (zero
-    would be a bonus where rewards are negative). A model without a finite recorded range pays its
-    reward unclipped inside, and the lesser of that and zero outside.
+    model recorded, and a step that arrives outside the support pays the lesser of that range's low
+    end and zero: zero alone would be a bonus where rewards are negative, the low end alone where
+    every step alive pays. A model without a finite recorded range pays its reward unclipped inside,
+    and the lesser of that and zero outside.
 
     All but termination is read off the model once (``frozen.freeze``), so make this after training.
 
@@ -125,7 +126,7 @@ class Dynamics:
     def _pay(self, reward: Tensor, inside: Tensor) -> Tensor:
         if not math.isfinite(self._least):
             return torch.where(inside, reward, reward.clamp_max(0))
-        return torch.where(inside, reward.clamp(self._least, self._greatest), self._least)
+        return torch.where(inside, reward.clamp(self._least, self._greatest), min(self._least, 0.0))
 
 
 def resolve(model: StateSpaceModel | str | Path) -> StateSpaceModel:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from worldmodel.data import Dataset
-from worldmodel.models.dvbf import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.objectives.constrained import ConstrainedConfig
-from worldmodel.training.trainer import TrainConfig
+from worldmodel.training.config import TrainConfig
 
 
 def recipe(dataset: Dataset) -> tuple[DVBFConfig, TrainConfig]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import (
@@ -25,89 +25,20 @@ from rich.progress import (
 from torch import Tensor
 
 from worldmodel.data import Dataset
-from worldmodel.errors import (
-    ConfigError,
-    DivergenceError,
-    FileFormatError,
-    SpecError,
-    require_extra,
-)
+from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.terms import Terms
-from worldmodel.objectives.constrained import Constrained, ConstrainedConfig
-from worldmodel.objectives.elbo import AnnealedELBO, ELBOConfig
+from worldmodel.objectives.constrained import Constrained
+from worldmodel.objectives.elbo import AnnealedELBO
 from worldmodel.objectives.objective import Objective
 from worldmodel.objectives.observation_dropout import observation_dropout
+from worldmodel.training.config import TrainConfig
 from worldmodel.training.windows import draw_windows
 
 # What a training state must hold.
 _STATE = "identity model optimizer objective generator update best history".split()
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained.
-
-    Attributes:
-        updates: Gradient updates at most.
-        batch_size: Sequences per update.
-        window: Steps per training sequence; longer episodes are cut at random places.
-        learning_rate: Of Adam, after a warm-up; it decays by half a cosine.
-        final_learning_rate: Share of it that is left at the end.
-        warmup: Updates over which the learning rate rises linearly from zero.
-        clip_norm: Greatest norm of the gradient.
-        dropout_share: Share of sequences in which observation dropout cuts.
-        dropout_scale: Standard deviation of the process noise in those cuts, in (0, 1]: 1 is its
-            prior, less keeps sharp what dynamics such as bounces depend on.
-        single_frame_share: Share of updates in which the initial network sees one frame only, as
-            a filter does that starts on a live system.
-        all_frames_share: Share of updates in which it sees the whole window; in the others it sees
-            any number of frames.
-        objective: "constrained" or "elbo".
-        constrained: Of the constrained objective.
-        elbo: Of the annealed bound.
-        validate_every: Updates between validations, each of which also writes a checkpoint.
-        patience: Validations without improvement after which training stops, counted from when
-            the objective has settled; 0 never stops early.
-        tensorboard: Whether to write TensorBoard event files.
-        seed: Of everything random.
-    """
-
-    updates: int = 4500
-    batch_size: int = 128
-    window: int = 14
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 0.02
-    warmup: int = 100
-    clip_norm: float = 10.0
-    dropout_share: float = 0.55
-    dropout_scale: float = 1.0
-    single_frame_share: float = 0.3
-    all_frames_share: float = 0.3
-    objective: Literal["constrained", "elbo"] = "constrained"
-    constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
-    elbo: ELBOConfig = field(default_factory=ELBOConfig)
-    validate_every: int = 250
-    patience: int = 12
-    tensorboard: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "batch_size", "window", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate must be finite and >= 0, got {self.learning_rate}")
-        if not 0 < self.dropout_scale <= 1:
-            raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
-        shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
-        if min(shares) < 0 or max(shares) > 1 or sum(shares[1:]) > 1:
-            raise ConfigError(
-                "dropout_share, and single_frame_share and all_frames_share together, must lie "
-                f"in [0, 1], got {shares}"
-            )
 
 
 class Trainer:

@@ -1,0 +1,62 @@
+"""A Deep Variational Bayes Filter's parts, built as its configuration says."""
+
+from __future__ import annotations
+
+import torch
+
+from worldmodel.errors import SpecError
+from worldmodel.models.convolution import build_decoder
+from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
+from worldmodel.models.floored import FlooredNoise
+from worldmodel.models.fusion import Fusion
+from worldmodel.models.recognition import Recognition
+from worldmodel.models.transition import LocallyLinear, MLPTransition, Transition
+from worldmodel.types import ObservationSpec
+
+
+def build_recognition(c: DVBFConfig, features: int, action_size: int) -> Recognition | Fusion:
+    """What infers the process noise from ``features`` numbers that describe a frame."""
+    if c.recognition == "fusion":
+        return Fusion(features, c.latent_size, c.hidden)
+    return Recognition(features, c.latent_size, action_size, c.latent_size, c.hidden)
+
+
+def build_transition(c: DVBFConfig, action_size: int, generator: torch.Generator) -> Transition:
+    """The transition; ``generator`` draws its initial base matrices."""
+    if not c.noise_floor:
+        return _build_mean(c, action_size, c.latent_size, generator)
+    mean = _build_mean(c, action_size, 0, generator)
+    return FlooredNoise(mean, c.latent_size, c.noise_floor)
+
+
+def _build_mean(
+    c: DVBFConfig, action_size: int, noise_size: int, generator: torch.Generator
+) -> Transition:
+    sizes = (c.latent_size, action_size, noise_size)
+    if c.transition == "mlp":
+        return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak)
+    return LocallyLinear(
+        *sizes,
+        c.base_matrices,
+        c.mixing_hidden,
+        c.transition_init,
+        c.coupling,
+        c.gate_init,
+        c.leak,
+        generator,
+    )
+
+
+def build_emission(c: DVBFConfig, spec: ObservationSpec) -> Emission:
+    """The emission, from the state's visible dimensions.
+
+    Raises:
+        SpecError: The emission is Bernoulli and the observation is not in [0, 1].
+    """
+    network = build_decoder(c.encoder, c.visible_size or c.latent_size, spec, c.channels, c.hidden)
+    if c.emission == "gaussian":
+        return GaussianEmission(network, spec.size)
+    if not spec.pixels:
+        raise SpecError(f"a Bernoulli emission needs pixels, got {spec}; expected 'gaussian'")
+    return BernoulliEmission(network)
