@@ -13,7 +13,9 @@ from worldmodel.simulator.dynamics import Dynamics
 from worldmodel.types import ActionSpec
 
 LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
-SHORT = PathwiseConfig(updates=60, batch_size=64, horizon=12, learning_rate=1e-2, hidden=16)
+SHORT = PathwiseConfig(
+    updates=60, batch_size=64, horizon=12, learning_rate=1e-2, noise_scale=0.3, hidden=16
+)
 
 
 def policy(seed=0):
