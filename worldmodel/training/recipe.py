@@ -25,7 +25,7 @@ def recipe(dataset: Dataset) -> tuple[DVBFConfig, TrainConfig]:
         return DVBFConfig(), training
     model = DVBFConfig(latent_size=max(2, spec.size), recognition="fusion", noise_floor=0.02)
     constrained = ConstrainedConfig(
-        tight=0.001, greatest=1000.0, step=0.01, tighten_from=0.1, tighten_to=0.5, flatness=1.0
+        tight=0.001, greatest=1000.0, step=0.01, tighten_from=0.1, tighten_to=0.5, flatness=0.0
     )
     # The weight of so sharp a constraint makes gradients large; clipped, the heads would starve.
     return model, replace(training, updates=1500, clip_norm=1e5, constrained=constrained)
