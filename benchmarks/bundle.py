@@ -18,7 +18,7 @@ from worldmodel.cli.demo import demo, settings
 from worldmodel.models.checkpoint import BUNDLED, load
 
 PICTURES = Path(__file__).parents[1] / "docs" / "images"
-COMMON = (
+PENDULUM = (
     "dream.gif",
     "agent.gif",
     "latent_space.png",
@@ -29,7 +29,8 @@ COMMON = (
     "training_curves.png",
 )
 # Prefix and names of each model's pictures.
-NAMES = {"pendulum": ("", COMMON), "ball": ("ball_", (*COMMON, "checkerboard.png"))}
+BALL = ("dream.gif", "agent.gif", "checkerboard.png", "strips.png", "prediction_error.png")
+NAMES = {"pendulum": ("", PENDULUM), "ball": ("ball_", BALL)}
 
 
 def main(systems: tuple[Literal["pendulum", "ball"], ...] = ("pendulum", "ball")) -> None:
