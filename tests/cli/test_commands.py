@@ -257,7 +257,7 @@ def test_defaults_are_those_that_suit_the_file(made, tmp_path, capsys):
     sizes = RECIPES["ball"].model
     for flag, size in (("--model.latent-size", sizes.latent_size), ("--window", 9)):
         assert default(flag, "train", "--dataset", ball) == str(size)
-    for name, horizon in (("pixels", "25"), ("vector", "60")):
+    for name, horizon in (("pixels", "25"), ("vector", "40")):
         assert default("--pathwise.horizon", "agent", "--run", str(files[name] / "run")) == horizon
     assert default("--pathwise.horizon", "agent") == "25"
 
