@@ -20,10 +20,9 @@ from worldmodel.simulator.vector_env import LatentVectorEnv
 
 require_extra("stable_baselines3", "agents")
 
-# After the check, which names the extra where a bare ImportError would not.
-import stable_baselines3  # noqa: E402 (see above)
-from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402 (see above)
-from stable_baselines3.common.vec_env import VecEnv  # noqa: E402 (see above)
+import stable_baselines3  # noqa: E402 - after the check that names the extra
+from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402 - likewise
+from stable_baselines3.common.vec_env import VecEnv  # noqa: E402 - likewise
 
 ALGORITHMS = ("PPO", "A2C", "SAC", "TD3", "DDPG", "DQN")
 

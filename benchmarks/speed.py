@@ -18,7 +18,7 @@ import torch
 import tyro
 from seeds import write_block
 
-import envs  # noqa: F401 (registers the real pendulum)
+import envs  # noqa: F401 - imported to register the real pendulum
 from worldmodel.cli.speed import measure_speed
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load

@@ -29,8 +29,7 @@ class SystemEnv(gym.Env[Shaped[np.ndarray, "..."], Float32[np.ndarray, " action"
         gymnasium.error.DependencyNotInstalled: "human" without pygame.
     """
 
-    # Gymnasium's base class declares it as an instance's; ClassVar would contradict that.
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": FPS}  # noqa: RUF012 (see above)
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": FPS}  # noqa: RUF012 - Gymnasium declares an instance's
 
     def __init__(self, system: System, render_mode: str | None = None) -> None:
         check_render_mode(render_mode, self.metadata["render_modes"])

@@ -116,7 +116,7 @@ class Odd(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
     action_space = gym.spaces.Discrete(2)
-    spaces = {  # noqa: RUF012
+    spaces = {  # noqa: RUF012 - a constant of the test, never written to
         "dict": gym.spaces.Dict({"arm": gym.spaces.Box(0, 1, (2,), np.float32)}),
         "text": gym.spaces.Text(5),
         "grid": gym.spaces.MultiDiscrete([3, 3]),
