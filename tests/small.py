@@ -10,6 +10,7 @@ import torch
 from worldmodel.data import Dataset, Provenance, fingerprint
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.registry import MODELS
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 PIXELS = ObservationSpec((8, 8, 1), True)
@@ -30,6 +31,14 @@ def tiny_config(**changes) -> DVBFConfig:
 
 def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DVBF:
     return DVBF(tiny_config(**changes), observations, actions, seed)
+
+
+def small_model(name: str, observations=VECTOR, actions=BOX, seed: int = 0, **changes):
+    """A registered model at its defaults, but for sizes above eight, which become eight."""
+    kind = MODELS[name]
+    config = kind.config_type(**changes)
+    sizes = {k: min(v, 8) for k, v in dataclasses.asdict(config).items() if type(v) is int}
+    return kind(dataclasses.replace(config, **sizes), observations, actions, seed)
 
 
 def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> Batch:

@@ -5,28 +5,33 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, tiny_model
+from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, small_model
 
 from worldmodel.errors import ShapeError
+from worldmodel.models.registry import MODELS
 from worldmodel.types import Belief
 
-MODELS = {
-    "dvbf-ll": lambda *specs, **seed: tiny_model(*specs, transition="locally-linear", **seed),
-    "dvbf-mlp": lambda *specs, **seed: tiny_model(*specs, transition="mlp", **seed),
-    "dvbf-fusion": lambda *specs, **seed: tiny_model(*specs, recognition="fusion", **seed),
+# Every registered model as it is by default, and variants that have parts of their own.
+VARIANTS = {name: (name, {}) for name in MODELS} | {
+    "dvbf-mlp": ("dvbf", {"transition": "mlp"}),
+    "dvbf-fusion": ("dvbf", {"recognition": "fusion"}),
 }
 OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}
-CASES = list(itertools.product(MODELS, OBSERVATIONS, ACTIONS))
+CASES = list(itertools.product(VARIANTS, OBSERVATIONS, ACTIONS))
 SIZE, STEPS = 4, 5
+
+
+def make(params, **seed):
+    name, changes = VARIANTS[params[0]]
+    specs = OBSERVATIONS[params[1]], ACTIONS[params[2]]
+    return small_model(name, *specs, **seed, **changes)
 
 
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request):
-    name, observations, actions = request.param
-    specs = OBSERVATIONS[observations], ACTIONS[actions]
-    batch = random_batch(*specs, size=SIZE, steps=STEPS)
-    model = MODELS[name](*specs)
+    model = make(request.param)
+    batch = random_batch(model.observation_spec, model.action_spec, size=SIZE, steps=STEPS)
     model.calibrate(batch)
     return model, batch
 
@@ -80,13 +85,12 @@ def test_the_prior_repeats_under_its_generator_and_varies(case):
     assert (states.std(0) > 0).all()
 
 
-def test_the_same_seed_makes_the_same_model_and_leaves_the_global_one_alone(case):
-    model, batch = case
-    specs, name = (model.observation_spec, model.action_spec), model.config.transition
+@pytest.mark.parametrize("params", CASES, ids="-".join)
+def test_the_same_seed_makes_the_same_model_and_leaves_the_global_one_alone(params):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    make = MODELS["dvbf-mlp" if name == "mlp" else "dvbf-ll"]
-    first, second, other = make(*specs, seed=3), make(*specs, seed=3), make(*specs, seed=4)
+    first, second, other = (make(params, seed=seed) for seed in (3, 3, 4))
+    batch = random_batch(first.observation_spec, first.action_spec, size=SIZE, steps=STEPS)
     first.terms(batch, generator())
     assert torch.equal(torch.get_rng_state(), before)
     pairs = zip(first.parameters(), second.parameters(), other.parameters(), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import torch
 import tyro
@@ -25,13 +25,22 @@ from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
-from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.registry import MODELS
 from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 
 console = Console()
+
+if TYPE_CHECKING:
+    ModelName = str
+    AnyModelConfig = Any
+else:
+    ModelName = Literal[tuple(MODELS)]
+    # Which of them it is follows from the model's name, by the default that ``suited`` sets.
+    AnyModelConfig = tyro.conf.AvoidSubcommands[
+        Union[tuple(kind.config_type for kind in MODELS.values())]  # noqa: UP007 (not known before)
+    ]
 
 
 def parse_kwargs(text: str) -> dict[str, Any]:
@@ -101,24 +110,28 @@ def collect(
 def train(
     dataset: Path,
     run: Path,
-    model: DVBFConfig = DVBFConfig(),  # noqa: B008 (frozen)
+    name: Annotated[ModelName, tyro.conf.arg(name="model")] = "dvbf",
+    model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
     threads: int = 1,
 ) -> None:
-    """Train a Deep Variational Bayes Filter; killed and started again, it goes on.
+    """Train a model; killed and started again, it goes on.
 
     Args:
         dataset: File from ``worldmodel collect``. It decides on the defaults of all that follows:
             give it before ``--help`` to see them.
         run: Run folder; the model goes to RUN/checkpoint.
-        model: Sizes.
+        name: Which model (docs/models.md). Give it before ``--help`` to
+            see its settings.
+        model: The model's settings.
         config: How to train.
         threads: Of torch. The models are so small that more than one rarely helps, and another
             number may change the last bits of the result.
     """
     torch.set_num_threads(threads)
     recorded = data.load(dataset)
-    fresh = DVBF(model, recorded.observation_spec, recorded.action_spec, config.seed)
+    kind: Any = MODELS[name]
+    fresh = kind(model, recorded.observation_spec, recorded.action_spec, config.seed)
     trainer = Trainer(fresh, recorded, config, run)
     if trainer.update:
         console.print(f"going on at update {trainer.update} of {config.updates}")

@@ -14,7 +14,7 @@ from worldmodel.cli.commands import agent, train
 from worldmodel.cli.systems import RECIPES, Recipe, system_of
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.types import ObservationSpec
@@ -34,20 +34,26 @@ def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         FileFormatError: It cannot be read.
     """
     if words[:1] == ["train"] and (path := _value("--dataset", words)):
-        model, config = _learning(data.load(path))
+        # A name that there is not is refused by the command itself.
+        name = _value("--model", words)
+        name = name if name in MODELS else "dvbf"
+        model, config = learning(data.load(path), name)
         return {"train": partial(train, model=model, config=config)}
     if words[:1] == ["agent"] and (path := _value("--run", words)):
         return {"agent": partial(agent, pathwise=_acting(load(path)))}
     return {}
 
 
-def _learning(dataset: data.Dataset) -> tuple[DVBFConfig, TrainConfig]:
-    """The demo's settings for its own system, else those that suit the data."""
+def learning(dataset: data.Dataset, name: str) -> tuple[Any, TrainConfig]:
+    """The demo's settings for its own system, else those that suit model and data."""
+    model, training = recipe(dataset, name)
     known = _demo_of(dataset.provenance.source, dataset.observation_spec)
     if known is None:
-        return recipe(dataset)
+        return model, training
+    if type(model) is type(known.model):
+        model = known.model
     window = min(known.train.window, dataset.train.steps)
-    return known.model, replace(known.train, window=window)
+    return model, replace(known.train, window=window)
 
 
 def _acting(model: StateSpaceModel) -> PathwiseConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 class StateSpaceModel(nn.Module, ABC):
     """A latent Markovian state z, its transition under actions, and its emission.
 
+    A model that can be trained is registered in ``models/registry.py``, names its ``config_type``
+    and is built by ``Model(config, observation_spec, action_spec, seed)``, the seed being that of
+    its initial weights.
+
     Attributes:
+        config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
+            with ``latent_size`` among them. Its classmethod ``suited(observation_spec)`` gives the
+            settings to start from.
         config: Frozen dataclass from which the same model can be built again.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
@@ -40,6 +47,7 @@ class StateSpaceModel(nn.Module, ABC):
         source: The environment that the training data come from, or None if that is not known.
     """
 
+    config_type: ClassVar[type]
     config: Any
     observation_spec: ObservationSpec
     action_spec: ActionSpec

@@ -21,13 +21,11 @@ from safetensors.torch import save as serialize
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.registry import MODELS
 from worldmodel.types import ActionSpec, ObservationSpec
 
 FORMAT = "worldmodel-checkpoint"
 VERSION = 1
-MODELS: dict[str, tuple[type[StateSpaceModel], type]] = {"dvbf": (DVBF, DVBFConfig)}
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -46,7 +44,7 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
         FileFormatError: ``folder`` holds something that is not a checkpoint.
         SpecError: The model's class is not registered in ``MODELS``.
     """
-    names = [name for name, (kind, _) in MODELS.items() if kind is type(model)]
+    names = [name for name, kind in MODELS.items() if kind is type(model)]
     if not names:
         raise SpecError(f"{type(model).__name__} is not among the models {sorted(MODELS)}")
     if folder.exists() and not _is_checkpoint(folder):
@@ -103,13 +101,13 @@ def load(folder: str | Path) -> StateSpaceModel:
         raise FileFormatError(
             f"{weights} is truncated or corrupt: its SHA-256 is not config.json's"
         )
-    kind, config_kind = MODELS[config["model"]]
+    kind: Any = MODELS[config["model"]]
     try:
         shape = tuple(config["observation_spec"]["shape"])
         observation_spec = ObservationSpec(shape, config["observation_spec"]["pixels"])
         action = config["action_spec"]
         action_spec = ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"]))
-        model = kind(config_kind(**config["config"]), observation_spec, action_spec)
+        model = kind(kind.config_type(**config["config"]), observation_spec, action_spec)
         model.load_state_dict(load_file(weights))
         model.source = _read_source(config.get("source"))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.types import ObservationSpec
 
 
 @dataclass(frozen=True)
@@ -78,3 +79,11 @@ class DVBFConfig:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 <= self.noise_floor < 1:
             raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
+
+    @classmethod
+    def suited(cls, observation_spec: ObservationSpec) -> DVBFConfig:
+        """The pendulum's settings for pictures; for vectors, fusion and a state of their size."""
+        if observation_spec.pixels:
+            return cls()
+        size = max(2, observation_spec.size)
+        return cls(latent_size=size, recognition="fusion", noise_floor=0.02)

@@ -1,0 +1,110 @@
+"""Every registered model goes the whole way: trained, kept, dreamt in, filtered with, acted in."""
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from small import BOX, VECTOR, generator, random_dataset, small_model
+
+from agents.pathwise import PathwiseConfig, train_policy
+from worldmodel.models.checkpoint import load
+from worldmodel.models.registry import MODELS
+from worldmodel.simulator.dynamics import latent_box
+from worldmodel.simulator.filter import FilterObservation
+from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.recipe import recipe
+from worldmodel.training.trainer import Trainer
+
+SHORT = TrainConfig(updates=4, batch_size=6, window=5, validate_every=2, tensorboard=False)
+
+
+class Real(gym.Env):
+    """Any environment of the right spaces."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, VECTOR.shape, np.float32)
+    action_space = BOX.space()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(size=3).astype(np.float32), {}
+
+    def step(self, action):
+        return self.np_random.normal(size=3).astype(np.float32), 0.0, False, False, {}
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def trained(name, tmp_path):
+    dataset = random_dataset(steps=6)
+    return Trainer(small_model(name), dataset, SHORT, tmp_path).fit(progress=False), dataset
+
+
+@pytest.mark.parametrize("objective", ["constrained", "elbo"])
+def test_every_objective_trains_every_weight(name, objective, tmp_path):
+    model, dataset = small_model(name), random_dataset(steps=6)
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    config = dataclasses.replace(SHORT, objective=objective)
+    trainer = Trainer(model, dataset, config, tmp_path)
+    for _ in range(4):
+        trainer.step()
+    still = [k for k, v in model.named_parameters() if torch.equal(v, before[k])]
+    assert not still
+
+
+def test_a_run_that_is_cut_short_ends_as_if_it_had_not_been(name, tmp_path):
+    dataset = random_dataset(steps=6)
+    whole = Trainer(small_model(name), dataset, SHORT, tmp_path / "whole")
+    whole.fit(progress=False)
+    cut = Trainer(small_model(name), dataset, SHORT, tmp_path / "cut")
+    cut.step(), cut.step(), cut.validate(), cut.checkpoint()
+    resumed = Trainer(small_model(name, seed=1), dataset, SHORT, tmp_path / "cut")
+    assert resumed.update == 2
+    resumed.fit(progress=False)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key]), key
+
+
+def test_a_checkpoint_gives_the_same_model(trained, tmp_path):
+    model, dataset = trained
+    again = load(model.save(tmp_path / "kept"))
+    assert type(again) is type(model) and again.config == model.config
+    frames, actions = dataset.train.observations.numpy(), dataset.train.actions.numpy()
+    np.testing.assert_array_equal(again.filter(frames, actions), model.filter(frames, actions))
+
+
+def test_dream_and_filtered_reality_share_a_space(trained, tmp_path):
+    model, _ = trained
+    dream, real = (
+        LatentVectorEnv(tmp_path / "checkpoint", num_envs=3),
+        FilterObservation(Real(), model),
+    )
+    assert dream.single_observation_space == real.observation_space == latent_box(model)
+    dream.reset(seed=0)
+    real.reset(seed=0)
+    for _ in range(3):
+        states, rewards, *_ = dream.step(dream.action_space.sample())
+        state, *_ = real.step(real.action_space.sample())
+    assert np.isfinite(states).all() and np.isfinite(rewards).all()
+    assert real.observation_space.contains(state)
+
+
+def test_an_agent_learns_through_it(trained):
+    model, _ = trained
+    policy, returns = train_policy(model, PathwiseConfig(updates=2, batch_size=4, horizon=3))
+    assert np.isfinite(returns).all()
+    action, _ = policy.predict(np.zeros(model.latent_size, np.float32))
+    assert model.action_spec.space().contains(action)
+
+
+def test_it_suits_pictures_and_vectors_by_its_own_choice(name):
+    config, training = recipe(random_dataset(), name)
+    model = MODELS[name](config, VECTOR, BOX)
+    assert torch.isfinite(model.terms(random_dataset().train, generator()).rate).all()
+    assert training.window == 6

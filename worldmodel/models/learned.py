@@ -1,0 +1,229 @@
+"""What all models that are learned from frames do alike: scaling, heads, emission, specs.
+
+A subclass builds its parts and owes the inference; what is here is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.distributions import Distribution
+
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.emission import Emission
+from worldmodel.models.reward import RewardHead, TerminationHead
+from worldmodel.models.support import Support
+from worldmodel.models.terms import Terms
+from worldmodel.types import ActionSpec, Batch, ObservationSpec
+
+
+class Prepared(NamedTuple):
+    """A batch as networks take it.
+
+    Attributes:
+        frames: (B, T + 1, size), flat and scaled; zero on padding.
+        actions: (B, T, act), scaled; zero on padding.
+        frame_mask: (B, T + 1), False on padding.
+        observed: (B, T + 1), False on padding and where frames are not to be looked at.
+        prefix: How many leading frames the first state is read from.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    frame_mask: Tensor
+    observed: Tensor
+    prefix: int
+
+
+class LearnedModel(StateSpaceModel):
+    """Scaling from data, an emission, and heads for reward and termination.
+
+    A subclass's constructor sets ``emission``, ``reward_head`` and ``termination_head``; a standard
+    normal is the prior of its first state.
+
+    Args:
+        config: Frozen dataclass with ``latent_size``.
+        observation_spec: What one observation looks like.
+        action_spec: What one action looks like.
+        visible_size: How many latent dimensions the emission sees; None for all.
+    """
+
+    emission: Emission
+    reward_head: RewardHead
+    termination_head: TerminationHead
+    action_scale: Tensor
+    action_offset: Tensor
+    observation_shift: Tensor
+    observation_spread: Tensor
+
+    def __init__(
+        self,
+        config: Any,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        visible_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.observation_spec = observation_spec
+        self.action_spec = action_spec
+        self.latent_size = self.noise_size = config.latent_size
+        self.visible_size = visible_size or config.latent_size
+        self.support = Support(config.latent_size)
+        low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
+        # To [-1, 1], in one operation; an action that has no choice is zero.
+        scale = torch.where(high > low, 2 / (high - low), 0.0)
+        self.register_buffer("action_scale", scale)
+        self.register_buffer("action_offset", -scale * (low + high) / 2)
+        self.register_buffer("observation_shift", torch.zeros(observation_spec.size))
+        spread = 255.0 if observation_spec.pixels else 1.0
+        self.register_buffer("observation_spread", torch.full((observation_spec.size,), spread))
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch) -> None:
+        """Take the scaling of rewards and vector observations from training data."""
+        self.reward_head.calibrate(batch.rewards[batch.mask])
+        self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
+        if not self.observation_spec.pixels:
+            recorded = batch.observations[batch.frame_mask]
+            shift, spread = recorded.mean(0), recorded.std(0)
+            self.observation_shift.copy_(shift)
+            varies = spread > 1e-6 * (1 + shift.abs())
+            # A component that never varied keeps its unit, lest its first change look enormous.
+            self.observation_spread.copy_(torch.where(varies, spread, 1.0))
+
+    def scale_observations(
+        self, observations: Shaped[Tensor, "..."]
+    ) -> Float[Tensor, "*batch size"]:
+        """Flat observations in [0, 1] (pixels) or standardised (vectors)."""
+        lead = observations.ndim - len(self.observation_spec.shape)
+        flat = observations.flatten(lead).to(self.dtype)
+        return (flat - self.observation_shift) / self.observation_spread
+
+    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
+        """Observations as the environment gives them."""
+        raw = flat * self.observation_spread + self.observation_shift
+        raw = raw.unflatten(-1, self.observation_spec.shape)
+        return raw.round().clamp(0, 255).to(torch.uint8) if self.observation_spec.pixels else raw
+
+    def _scale_actions(self, actions: Float[Tensor, "*batch act"]) -> Float[Tensor, "*batch act"]:
+        return torch.addcmul(self.action_offset, actions, self.action_scale)
+
+    def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+        """z_1, standard normal."""
+        return self._draw((n, self.latent_size), generator)
+
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+
+    def emit(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
+        """Distribution over the flat, scaled observation."""
+        return self.emission(self._visible(state))
+
+    def reward(
+        self,
+        state: Float[Tensor, "*batch latent"],
+        action: Float[Tensor, "*batch act"],
+        next_state: Float[Tensor, "*batch latent"],
+    ) -> Float[Tensor, "*batch"]:
+        """Mean reward in the environment's units."""
+        return self.reward_head(state, self._scale_actions(action), next_state)
+
+    def termination(self, next_state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Logit of termination on arrival."""
+        return self.termination_head(next_state)
+
+    @property
+    def can_terminate(self) -> bool:
+        """Whether any recorded episode terminated."""
+        return bool(self.termination_head.seen)
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and greatest recorded reward."""
+        return self.reward_head.least.item(), self.reward_head.greatest.item()
+
+    def _prepare(
+        self,
+        batch: Batch,
+        observed: Bool[Tensor, "batch frames"] | None,
+        prefix: int | None,
+    ) -> Prepared:
+        """The arguments of ``terms`` as networks take them."""
+        frame_mask = batch.frame_mask
+        # What stands in the padding may be anything, NaN too, which no product with a mask removes.
+        blank = (~frame_mask).unsqueeze(2)
+        return Prepared(
+            self.scale_observations(batch.observations).masked_fill(blank, 0),
+            self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0),
+            frame_mask,
+            frame_mask if observed is None else observed & frame_mask,
+            batch.steps + 1 if prefix is None else prefix,
+        )
+
+    def _explain(
+        self,
+        batch: Batch,
+        prepared: Prepared,
+        states: Float[Tensor, "batch frames latent"],
+        rate: Float[Tensor, "batch frames"],
+        entropy: Float[Tensor, "batch frames"],
+        weight_kl: Float[Tensor, ""],
+    ) -> Terms:
+        """All terms: those that inference gives, and what sampled states say of the batch."""
+        frame_mask = prepared.frame_mask
+        compared = self.emission.compare(self._visible(states), prepared.frames)
+        return Terms(
+            states=states,
+            distortion=compared.distortion * frame_mask,
+            reconstruction=compared.reconstruction * frame_mask,
+            calibration=compared.calibration * frame_mask,
+            rate=rate,
+            entropy=entropy,
+            reward=self._reward_terms(states.detach(), prepared.actions, batch),
+            termination=self._termination_terms(states.detach(), batch),
+            weight_kl=weight_kl,
+            unevenness=self._unevenness(states, frame_mask),
+            observed=prepared.observed,
+            frame_mask=frame_mask,
+            observation_size=prepared.frames.shape[-1],
+        )
+
+    def _visible(self, state: Tensor) -> Tensor:
+        return state[..., : self.visible_size]
+
+    def _unevenness(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+        """Of the emission on a few sequences: it is a mean over states, and dear."""
+        few = slice(None, None, len(states) // 16 or 1)
+        states, recorded = self._visible(states[few]), frame_mask[few, 2:]
+        motion = states[:, 2:] - states[:, :-2]
+        return self.emission.unevenness(states[:, 1:-1][recorded], motion[recorded])
+
+    def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
+        predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
+        recorded = batch.rewards.masked_fill(~batch.mask, 0)
+        return self.reward_head.log_prob(predicted, recorded) * batch.mask
+
+    def _termination_terms(self, states: Tensor, batch: Batch) -> Tensor:
+        if not self.can_terminate:
+            return torch.zeros_like(batch.rewards)
+        return self.termination_head.log_prob(states[:, 1:], batch.terminated) * batch.mask
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[torch.Generator]:
+    """Initial weights from a seed: torch.nn draws them from the global generator only.
+
+    The global generator is forked, so that none but us notice.
+
+    Yields:
+        A generator of the same seed, for weights that are drawn from one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)

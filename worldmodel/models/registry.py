@@ -1,0 +1,26 @@
+"""Every model by its name: one line each, and nothing else anywhere knows them all."""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+
+from worldmodel.errors import ConfigError
+from worldmodel.models.base import StateSpaceModel
+
+MODELS: dict[str, type[StateSpaceModel]] = {
+    name: resolve_name(place)
+    for name, place in {
+        "dvbf": "worldmodel.models.dvbf:DVBF",
+    }.items()
+}
+
+
+def model_type(name: str) -> type[StateSpaceModel]:
+    """The model of a name.
+
+    Raises:
+        ConfigError: There is none; the message names those that there are.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    return MODELS[name]
