@@ -12,6 +12,7 @@ import torch
 from small import generator, with_fields
 from torch.distributions import MultivariateNormal
 
+from worldmodel.models.dkf import DKF, DKFConfig
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
@@ -39,6 +40,22 @@ def linear_model(s):
         model.emission.log_scale.fill_(math.log(s))
         model.transition_model.mean.copy_(torch.tensor([[A - 0.75], [B], [C], [D]]))
         model.transition_model.log_scale.fill_(-20)
+    return model
+
+
+def linear_dkf(s):
+    """The same system; silu(x) - silu(-x) = x too."""
+    config = DKFConfig(1, leak=0.25, hidden=8, recurrent=8, head_hidden=2)
+    model = DKF(config, ObservationSpec((1,), False), ActionSpec("box", (-1.0,), (1.0,)))
+    make_linear(model.emission.mean, H)
+    first, _, last = model.transition_model.network
+    with torch.no_grad():
+        model.emission.log_scale.fill_(math.log(s))
+        for parameter in model.transition_model.parameters():
+            parameter.zero_()
+        first.weight[:4] = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+        last.weight[0, :4] = torch.tensor([A - 0.75, 0.75 - A, B, -B])
+        last.bias.copy_(torch.tensor([D, inverse_softplus(C)]))
     return model
 
 
@@ -117,8 +134,9 @@ def cut(batch, frame):
     return (torch.arange(batch.steps + 1) < frame).expand(len(batch), -1)
 
 
-def test_the_model_is_the_linear_gaussian_one():
-    model = linear_model(0.3)
+@pytest.mark.parametrize("make", [linear_model, linear_dkf])
+def test_the_model_is_the_linear_gaussian_one(make):
+    model = make(0.3)
     frames = episodes(model, 4000, 5).observations[..., 0]
     assert abs(frames[:, 0].std() - (H**2 + 0.3**2) ** 0.5) < 0.1
     state = torch.tensor([[0.7], [-2.0]])
@@ -132,6 +150,14 @@ def test_the_model_is_the_linear_gaussian_one():
 def test_any_inference_stays_below_the_likelihood(prefix):
     model = linear_model(0.3)
     assert never_exceeds(model, episodes(model, 40, 7), prefix=prefix) > 1
+
+
+@pytest.mark.parametrize("frame", [1, 3, 5])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_smoother_stays_below_whatever_it_may_look_at(frame, scale):
+    model = linear_dkf(0.3)
+    batch = episodes(model, 40, 7)
+    assert never_exceeds(model, batch, observed=cut(batch, frame), scale=scale) > 1
 
 
 def test_inference_from_one_frame_each_comes_close_and_stays_below():

@@ -55,7 +55,14 @@ class DVBF(LearnedModel):
             self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
             self.recognition = build_recognition(config, features, act)
             self.transition_model = build_transition(config, act, generator)
-            self.emission = build_emission(config, observation_spec)
+            self.emission = build_emission(
+                config.emission,
+                config.encoder,
+                self.visible_size,
+                observation_spec,
+                config.channels,
+                config.hidden,
+            )
             self.reward_head = RewardHead(latent, act, config.head_hidden)
             self.termination_head = TerminationHead(latent, config.head_hidden)
 

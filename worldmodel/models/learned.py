@@ -174,6 +174,7 @@ class LearnedModel(StateSpaceModel):
         rate: Float[Tensor, "batch frames"],
         entropy: Float[Tensor, "batch frames"],
         weight_kl: Float[Tensor, ""],
+        filtering: Float[Tensor, "batch frames"] | None = None,
     ) -> Terms:
         """All terms: those that inference gives, and what sampled states say of the batch."""
         frame_mask = prepared.frame_mask
@@ -192,6 +193,7 @@ class LearnedModel(StateSpaceModel):
             observed=prepared.observed,
             frame_mask=frame_mask,
             observation_size=prepared.frames.shape[-1],
+            filtering=filtering,
         )
 
     def _visible(self, state: Tensor) -> Tensor:

@@ -23,6 +23,11 @@ def standard_normal_kl(mean: Tensor, scale: Tensor) -> Tensor:
     return 0.5 * (mean.square() + scale.square() - 1).sum(-1) - scale.log().sum(-1)
 
 
+def normal_kl(mean: Tensor, scale: Tensor, prior_mean: Tensor, prior_scale: Tensor) -> Tensor:
+    """KL(N(mean, scale) || N(prior_mean, prior_scale)) in nats, summed over the last axis."""
+    return standard_normal_kl((mean - prior_mean) / prior_scale, scale / prior_scale)
+
+
 def normal_entropy(scale: Tensor) -> Tensor:
     """Entropy of N(., scale) in nats, summed over the last axis."""
     constant = 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))

@@ -1,11 +1,13 @@
-"""A Deep Variational Bayes Filter's parts, built as its configuration says."""
+"""Models' parts, built as their configurations say."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 
 from worldmodel.errors import SpecError
-from worldmodel.models.convolution import build_decoder
+from worldmodel.models.convolution import Choice, build_decoder
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
 from worldmodel.models.floored import FlooredNoise
@@ -48,14 +50,21 @@ def _build_mean(
     )
 
 
-def build_emission(c: DVBFConfig, spec: ObservationSpec) -> Emission:
-    """The emission, from the state's visible dimensions.
+def build_emission(
+    kind: Literal["gaussian", "bernoulli"],
+    encoder: Choice,
+    visible_size: int,
+    spec: ObservationSpec,
+    channels: int,
+    hidden: int,
+) -> Emission:
+    """The emission, from the state's visible dimensions; arguments as for ``build_decoder``.
 
     Raises:
         SpecError: The emission is Bernoulli and the observation is not in [0, 1].
     """
-    network = build_decoder(c.encoder, c.visible_size or c.latent_size, spec, c.channels, c.hidden)
-    if c.emission == "gaussian":
+    network = build_decoder(encoder, visible_size, spec, channels, hidden)
+    if kind == "gaussian":
         return GaussianEmission(network, spec.size)
     if not spec.pixels:
         raise SpecError(f"a Bernoulli emission needs pixels, got {spec}; expected 'gaussian'")

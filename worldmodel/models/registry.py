@@ -11,6 +11,7 @@ MODELS: dict[str, type[StateSpaceModel]] = {
     name: resolve_name(place)
     for name, place in {
         "dvbf": "worldmodel.models.dvbf:DVBF",
+        "dkf": "worldmodel.models.dkf:DKF",
     }.items()
 }
 

@@ -30,6 +30,9 @@ class Terms:
             padding.
         frame_mask: False on padding.
         observation_size: Scalars in one observation, that distortion sums over.
+        filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
+            beside the model, per frame, with a gradient to that filter alone. None where inference
+            filters by itself.
     """
 
     states: Float[Tensor, "batch frames latent"]
@@ -45,3 +48,4 @@ class Terms:
     observed: Bool[Tensor, "batch frames"]
     frame_mask: Bool[Tensor, "batch frames"]
     observation_size: int
+    filtering: Float[Tensor, "batch frames"] | None = None

@@ -45,6 +45,8 @@ class Objective(ABC):
 
 
 def head_loss(terms: Terms, sequences: int) -> Float[Tensor, ""]:
-    """What every objective adds: reward and termination heads, and the weights' KL."""
-    size = len(terms.rate)
-    return terms.weight_kl / sequences - (terms.reward.sum() + terms.termination.sum()) / size
+    """What every objective adds: all that is learned beside the states, and the weights' KL."""
+    beside = terms.reward.sum() + terms.termination.sum()
+    if terms.filtering is not None:
+        beside = beside + terms.filtering.sum()
+    return terms.weight_kl / sequences - beside / len(terms.rate)
