@@ -22,8 +22,7 @@ from envs.system import Camera, Observation, Start, State, System
 from envs.vector import SystemVectorEnv
 
 INTERVAL = 0.1  # s between two actions
-MAX_SPEED = 2.5  # half-widths per second along each axis, beyond which a push does nothing
-BABBLING_SPEED = 1.25  # half-widths per second along each axis
+MAX_SPEED = 1.25  # half-widths per second along each axis, beyond which a push does nothing
 RADIUS = 0.5  # half-widths
 
 _Batch = Float64[np.ndarray, "*batch"]
@@ -56,11 +55,6 @@ def reward(position: Float64[np.ndarray, "n 2"], target: tuple[float, float]) ->
     return -np.hypot(position[:, 0] - target[0], position[:, 1] - target[1])
 
 
-def babbling_start(generator: np.random.Generator) -> Float64[np.ndarray, " 4"]:
-    """State with x, y ~ U(-1, 1) and vx, vy ~ U(-1.25, 1.25)."""
-    return (2 * generator.random(4) - 1) * (1, 1, BABBLING_SPEED, BABBLING_SPEED)
-
-
 def wall_start(generator: np.random.Generator) -> Float64[np.ndarray, " 4"]:
     """At rest at a wall: one of the four, and a point of it, uniformly."""
     axis, side = divmod(int(generator.integers(4)), 2)
@@ -85,6 +79,7 @@ class BouncingBallSystem(System):
         observation: "pixels" or "state".
         size: Width and height of the pixels.
         max_push: Greatest change of velocity by one action along each axis, half-widths/s.
+        max_speed: Greatest velocity along each axis, half-widths/s.
         target: x and y of the place where the reward is 0.
         radius: Standard deviation of the ball's brightness; see ``envs/ball_rendering.py``.
 
@@ -93,13 +88,19 @@ class BouncingBallSystem(System):
     """
 
     max_push: float = 0.25
+    max_speed: float = MAX_SPEED
     target: tuple[float, float] = (0.0, 0.0)
     radius: float = RADIUS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.max_push, int | float) or not 0 < self.max_push <= 2 * MAX_SPEED:
-            raise ValueError(f"max_push must be in (0, {2 * MAX_SPEED}], got {self.max_push!r}")
+        if not isinstance(self.max_speed, int | float) or not 0 < self.max_speed <= 100:
+            raise ValueError(f"max_speed must be in (0, 100], got {self.max_speed!r}")
+        most = 2 * self.max_speed
+        if not isinstance(self.max_push, int | float) or not 0 < self.max_push <= most:
+            raise ValueError(
+                f"max_push must be in (0, {most}], twice max_speed, got {self.max_push!r}"
+            )
         if not isinstance(self.radius, int | float) or not 0.1 <= self.radius <= 1:
             raise ValueError(f"radius must be from 0.1 to 1, got {self.radius!r}")
         # A spec that went through JSON brings a list.
@@ -118,19 +119,27 @@ class BouncingBallSystem(System):
     @property
     def state_space(self) -> gym.spaces.Box:
         """(x, y, vx, vy) in half-widths and half-widths/s."""
-        high = np.array([1, 1, MAX_SPEED, MAX_SPEED], np.float32)
+        high = np.array(self._limits, np.float32)
         return gym.spaces.Box(-high, high, dtype=np.float32)
 
     @property
     def starts(self) -> Mapping[str, Start]:
         """Babbling, and at rest at a wall."""
-        return {"babbling": babbling_start, "wall": wall_start}
+        return {
+            "babbling": lambda generator: (2 * generator.random(4) - 1) * self._limits,
+            "wall": wall_start,
+        }
+
+    @property
+    def _limits(self) -> tuple[float, float, float, float]:
+        return (1, 1, self.max_speed, self.max_speed)
 
     def settle(self, state: State) -> State:
         """A copy; states outside the box or too fast are refused."""
-        if (np.abs(state) > (1, 1, MAX_SPEED, MAX_SPEED)).any():
+        if (np.abs(state) > self._limits).any():
             raise ValueError(
-                f"option 'state' must have |x|, |y| <= 1 and |vx|, |vy| <= {MAX_SPEED}: {state}"
+                "option 'state' must have |x|, |y| <= 1 and |vx|, |vy| <= "
+                f"{self.max_speed}: {state}"
             )
         return state.copy()
 
@@ -138,7 +147,7 @@ class BouncingBallSystem(System):
         self, state: State, action: Float64[np.ndarray, "n 2"]
     ) -> tuple[State, Float64[np.ndarray, " n"]]:
         """Add pushes to velocities, roll for 0.1 s; the reward is that of the state arrived at."""
-        velocity = np.clip(state[:, 2:] + action, -MAX_SPEED, MAX_SPEED)
+        velocity = np.clip(state[:, 2:] + action, -self.max_speed, self.max_speed)
         position, velocity = roll(state[:, :2], velocity, INTERVAL)
         return np.concatenate([position, velocity], -1), reward(position, self.target)
 
@@ -163,21 +172,23 @@ class BouncingBall(SystemEnv):
     Lengths are in half-widths of the square [-1, 1]^2 that the ball's centre moves in.
     Action: a change of velocity in half-widths/s, Box (2,), +-``max_push``, made at once at the
     start of the control interval of 0.1 s; finite values outside are clipped. There is no friction.
-    Each component of the velocity is clipped to +-2.5; below that, energy changes by pushes only.
+    Each component of the velocity is clipped to +-``max_speed``; below that, energy changes by
+    pushes only.
     Observation: grey pixels (size, size, 1) that show [-1.5, 1.5]^2, or (x, y, vx, vy), x to the
     right and y up; ``info["state"]`` always has the latter as float32, half-widths and
-    half-widths/s. At 16 pixels and under uniformly random pushes the ball moves 0.57 pixels per
-    frame on average over the first 15 frames, and 0.78 over 100.
+    half-widths/s. At 16 pixels and under uniformly random pushes the ball moves 0.53 pixels per
+    frame on average, over the first 15 frames as over 100.
     Reward: minus the distance to ``target`` in half-widths, of the state after the step.
     Episode: never terminates; ``gym.make`` truncates it after 200 steps.
-    Reset: x, y ~ U(-1, 1) and vx, vy ~ U(-1.25, 1.25) ("babbling"), unless ``options`` say
-    ``{"start": "wall"}``, at rest at a uniformly random point of the four walls, or
-    ``{"state": (x, y, vx, vy)}``.
+    Reset: x, y ~ U(-1, 1) and vx, vy ~ U(-max_speed, max_speed) ("babbling"), which random pushes
+    keep as fast as it is, unless ``options`` say ``{"start": "wall"}``, at rest at a uniformly
+    random point of the four walls, or ``{"state": (x, y, vx, vy)}``.
 
     Args:
         observation: "pixels" or "state".
         size: Width and height of the pixels, 8 to 1024.
-        max_push: Half-widths/s, at most 5, which turns the fastest ball round.
+        max_push: Half-widths/s, at most 2 ``max_speed``, which turns the fastest ball round.
+        max_speed: Half-widths/s, at most 100.
         target: x and y, each in [-1, 1].
         radius: Standard deviation in half-widths of the brightness of the ball, 0.1 to 1.
         render_mode: "rgb_array", "human" (a pygame window in real time) or None.
@@ -190,11 +201,12 @@ class BouncingBall(SystemEnv):
         observation: Observation = "pixels",
         size: int = 16,
         max_push: float = 0.25,
+        max_speed: float = MAX_SPEED,
         target: tuple[float, float] = (0.0, 0.0),
         radius: float = RADIUS,
         render_mode: str | None = None,
     ) -> None:
-        system = BouncingBallSystem(observation, size, max_push, target, radius)
+        system = BouncingBallSystem(observation, size, max_push, max_speed, target, radius)
         super().__init__(system, render_mode)
 
 
@@ -211,10 +223,11 @@ class BouncingBallVector(SystemVectorEnv):
         observation: Observation = "pixels",
         size: int = 16,
         max_push: float = 0.25,
+        max_speed: float = MAX_SPEED,
         target: tuple[float, float] = (0.0, 0.0),
         radius: float = RADIUS,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        system = BouncingBallSystem(observation, size, max_push, target, radius)
+        system = BouncingBallSystem(observation, size, max_push, max_speed, target, radius)
         super().__init__(system, num_envs, max_episode_steps, render_mode, autoreset_mode)

@@ -37,9 +37,9 @@ def test_constant_velocity_is_exact_where_nothing_happens(kwargs):
 
 
 def test_constant_velocity_stops_at_the_walls():
-    _, episode, predicted = rolling((0.5, 0.0, 2.0, 0.0), steps=10, observation="state")
+    _, episode, predicted = rolling((0.75, 0.0, 1.0, 0.0), steps=10, observation="state")
     assert predicted[..., 0].max() == 1 and (predicted[:, 4:, 0] == 1).all()
-    assert (episode.states[:, -1, 0] < 0.5).all(), "the real ball comes back"
+    assert (episode.states[:, -1, 0] < 0.75).all(), "the real ball comes back"
 
 
 def test_constant_velocity_ignores_pushes():

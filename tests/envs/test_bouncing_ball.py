@@ -80,17 +80,18 @@ def test_roll_by_hand(start, end):
 
 
 def test_push_is_added_before_the_ball_rolls():
-    env = BouncingBall(observation="state")
+    env = BouncingBall(observation="state", max_speed=2.5)
     env.reset(options={"state": (0.1, -0.2, 1.0, 2.0)})
     state = env.step(np.float32([0.5, -0.25]))[0]
     np.testing.assert_allclose(state, [0.225, -0.025, 1.25, 1.75], rtol=1e-6)
 
 
-def test_velocity_is_clipped_at_the_bound_of_the_state():
-    env = BouncingBall(observation="state")
-    env.reset(options={"state": (0.0, 0.0, MAX_SPEED, -MAX_SPEED)})
+@pytest.mark.parametrize("most", [MAX_SPEED, 2.5])
+def test_velocity_is_clipped_at_the_bound_of_the_state(most):
+    env = BouncingBall(observation="state", max_speed=most)
+    env.reset(options={"state": (0.0, 0.0, most, -most)})
     state = env.step(np.float32([0.5, -0.5]))[0]
-    np.testing.assert_allclose(state, [0.25, -0.25, MAX_SPEED, -MAX_SPEED], rtol=1e-6)
+    np.testing.assert_allclose(state, [most / 10, -most / 10, most, -most], rtol=1e-6)
     assert state in env.observation_space
 
 
@@ -112,8 +113,8 @@ def test_mean_speed_is_what_the_docstring_says():
     env.reset(seed=0)
     states = np.stack([env.step(env.action_space.sample())[0] for _ in range(99)], 1)
     speed = np.linalg.norm(states[..., 2:], axis=-1) * INTERVAL / PIXEL
-    assert speed[:, :14].mean() == pytest.approx(0.57, abs=0.03)
-    assert speed.mean() == pytest.approx(0.78, abs=0.04)
+    assert speed[:, :14].mean() == pytest.approx(0.53, abs=0.03)
+    assert speed.mean() == pytest.approx(0.53, abs=0.03)
 
 
 # Pictures
@@ -228,9 +229,9 @@ def test_spaces():
 
 def test_reward_is_minus_the_distance_on_arrival():
     env = BouncingBall(target=(0.5, 0.0))
-    env.reset(options={"state": (0.0, 0.4, 2.0, 0.0)})
+    env.reset(options={"state": (0.0, 0.4, 1.0, 0.0)})
     _, paid, terminated, truncated, _ = env.step(np.zeros(2))
-    assert paid == pytest.approx(-0.5)
+    assert paid == pytest.approx(-np.hypot(0.4, 0.4))
     assert (terminated, truncated) == (False, False)
     env.reset(options={"state": (0.5, 0.0, 0.0, 0.0)})
     assert env.step(np.zeros(2))[1] == 0
@@ -243,9 +244,10 @@ def test_truncates_after_200_steps():
     assert ends == [(False, False)] * 199 + [(False, True)]
 
 
-def test_babbling_starts():
-    states = BouncingBallVector(4000, observation="state").reset(seed=0)[0]
-    limits = np.array([1, 1, 1.25, 1.25])
+@pytest.mark.parametrize("most", [MAX_SPEED, 3.0])
+def test_babbling_starts(most):
+    states = BouncingBallVector(4000, observation="state", max_speed=most).reset(seed=0)[0]
+    limits = np.array([1, 1, most, most])
     assert np.all(np.abs(states) <= limits)
     np.testing.assert_allclose(states.std(0), limits / np.sqrt(3), rtol=0.04)
     np.testing.assert_allclose(states.mean(0) / limits, 0, atol=0.04)
@@ -289,7 +291,7 @@ def test_bad_actions(action, message):
         ({"start": "hanging"}, r"'babbling', 'wall'.*hanging"),
         ({"state": (0.0, 0.0)}, r"\(4,\).*\(2,\)"),
         ({"state": (1.1, 0, 0, 0)}, r"\|x\|.*1\.1"),
-        ({"state": (0, 0, 0, -6)}, r"\|vy\| <= 2.5.*-6"),
+        ({"state": (0, 0, 0, -6)}, r"\|vy\| <= 1.25.*-6"),
         ({"state": (0, 0, np.inf, 0)}, "finite"),
         ({"state": "middle"}, "4 numbers.*middle"),
     ],
@@ -305,6 +307,8 @@ def test_bad_reset_options(options, message):
         ({"max_push": 0}, "max_push.*0"),
         ({"max_push": 11.0}, "max_push.*11"),
         ({"max_push": np.nan}, "max_push.*nan"),
+        ({"max_speed": 0.0}, "max_speed.*0.0"),
+        ({"max_push": 1.0, "max_speed": 0.4}, "0.8.*1.0"),
         ({"radius": 0.05}, "radius.*0.05"),
         ({"radius": "wide"}, "radius.*wide"),
         ({"target": (0.0, 1.5)}, "target.*1.5"),

@@ -88,7 +88,7 @@ def test_equals_single_envs_when_only_some_are_reset(mode, env_id):
     ("env_id", "starts"),
     [
         (ID, [{"start": "hanging"}, {"state": (0.5, -1.0)}]),
-        ("worldmodel/BouncingBall-v0", [{"start": "wall"}, {"state": (0.5, -1.0, 2.0, 0.0)}]),
+        ("worldmodel/BouncingBall-v0", [{"start": "wall"}, {"state": (0.5, -1.0, 1.0, 0.0)}]),
         ("worldmodel/TwoBouncingBalls-v0", [{"state": (2, 3, 0.1, 0.2, 7, 8, -0.3, 0)}]),
     ],
 )

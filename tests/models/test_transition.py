@@ -9,9 +9,9 @@ from worldmodel.models.transition import LocallyLinear, MLPTransition
 LEAK = 0.3
 
 
-def locally_linear(seed=0, init_scale=0.3, coupling=0.0, gate_init=1.0, leak=LEAK):
+def locally_linear(seed=0, init_scale=0.3, coupling=0.0, gate="smooth", leak=LEAK):
     torch.manual_seed(seed)  # of the mixing network, which torch initialises
-    return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, gate_init, leak, generator(seed))
+    return LocallyLinear(3, 2, 3, 4, 6, init_scale, coupling, gate, leak, generator(seed))
 
 
 def inputs(batch=5, seed=1):
@@ -127,14 +127,28 @@ def test_coupling_is_a_random_part_that_all_base_matrices_share():
     torch.testing.assert_close(locally_linear(coupling=1.0).mean - alone, 2 * shared)
 
 
-def test_a_decided_gate_has_sharper_weights_and_the_same_matrices():
+def test_a_switching_gate_has_sharper_weights_and_the_same_matrices():
     state, action, noise = inputs()
     shares = []
-    for factor in (1.0, 10.0):
-        transition = locally_linear(gate_init=factor)
+    for gate in ("smooth", "switching"):
+        transition = locally_linear(gate=gate)
         torch.testing.assert_close(transition.mean, locally_linear().mean)
         shares.append(mixing_weights(transition, state, action, noise).amax(1).mean())
     assert shares[1] > 1.3 * shares[0]
+
+
+def test_the_sharpness_of_a_switching_gate_is_learned():
+    transition = locally_linear(gate="switching")
+    state, action, noise = inputs()
+    before = mixing_weights(transition, state, action, noise)
+    assert locally_linear().log_sharpness is None
+    transition(state, action, noise).square().sum().backward()
+    assert transition.log_sharpness.grad.abs() > 0
+    with torch.no_grad():
+        transition.log_sharpness.fill_(0.1 * torch.tensor(3.0).log())
+    after = mixing_weights(transition, state, action, noise)
+    expected = before**3 / (before**3).sum(1, keepdim=True)
+    torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +157,6 @@ def test_a_decided_gate_has_sharper_weights_and_the_same_matrices():
         ("transition_init", 0.0),
         ("transition_init", torch.inf),
         ("coupling", -0.1),
-        ("gate_init", 0.0),
-        ("gate_init", torch.inf),
     ],
 )
 def test_scales_that_cannot_be_are_refused(name, value):

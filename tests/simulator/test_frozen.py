@@ -24,10 +24,13 @@ def draws(model, n=17, seed=1):
 
 
 @ACTIONS
+@pytest.mark.parametrize("gate", ["smooth", "switching"])
 @pytest.mark.parametrize("latent", [1, 3])
 @pytest.mark.parametrize("n", [1, 17])
-def test_it_is_the_model(actions, latent, n):
-    model = trained(actions, latent_size=latent)
+def test_it_is_the_model(actions, gate, latent, n):
+    model = trained(actions, latent_size=latent, gate=gate)
+    if gate == "switching":
+        model.transition_model.log_sharpness.fill_(0.05)
     frozen = freeze(model)
     assert isinstance(frozen, FrozenDVBF)
     state, action, noise = draws(model, n)

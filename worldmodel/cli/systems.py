@@ -183,10 +183,17 @@ RECIPES = {
         title="Bouncing ball from 16 x 16 pixels",
         splits=default_splits() | {"train": SplitConfig(2000, 14)},
         model=DVBFConfig(
-            latent_size=4, visible_size=2, coupling=0.2, gate_init=8.0, mixing_hidden=64, leak=0.05
+            latent_size=4,
+            visible_size=2,
+            coupling=0.2,
+            gate="switching",
+            mixing_hidden=64,
+            leak=0.05,
         ),
         train=TrainConfig(
             updates=8000,
+            batch_size=256,
+            learning_rate=4e-3,
             dropout_share=0.9,
             dropout_scale=0.03,
             patience=0,

@@ -32,8 +32,8 @@ class DVBFConfig:
         transition_init: Scale of the transition's initial weights.
         coupling: Standard deviation of a random matrix that all base matrices share at first: it
             lets a state that frames do not show, such as a velocity, matter from the start.
-        gate_init: How decided the mixing network is at first, as a factor on its output weights.
-            Where dynamics switch, as at a wall, a decided one learns sooner where.
+        gate: How base matrices are mixed: "smooth", or "switching" where dynamics change abruptly,
+            as at a wall.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
@@ -53,7 +53,7 @@ class DVBFConfig:
     mixing_hidden: int = 32
     transition_init: float = 0.1
     coupling: float = 0.0
-    gate_init: float = 1.0
+    gate: Literal["smooth", "switching"] = "smooth"
     leak: float = 0.2
     channels: int = 16
     hidden: int = 128
@@ -70,9 +70,8 @@ class DVBFConfig:
                 f"visible_size must be from 1 to latent_size {self.latent_size}, "
                 f"got {self.visible_size}"
             )
-        for name in ("transition_init", "gate_init"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be finite and > 0, got {getattr(self, name)}")
+        if not 0 < self.transition_init < math.inf:
+            raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
         if not 0 <= self.coupling < math.inf:
             raise ConfigError(f"coupling must be finite and >= 0, got {self.coupling}")
         if not 0 <= self.leak < 1:

@@ -44,7 +44,7 @@ def _build_mean(
         c.mixing_hidden,
         c.transition_init,
         c.coupling,
-        c.gate_init,
+        c.gate,
         c.leak,
         generator,
     )

@@ -7,12 +7,18 @@ their cost, and without a draw the posterior mean stands in.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.models.networks import mlp
+
+# Of a switching gate: factor on its initial output weights, and how much faster than the other
+# weights its inverse temperature moves.
+_DECIDED = 8.0
+_PACE = 10.0
 
 
 class Transition(nn.Module, ABC):
@@ -59,6 +65,11 @@ class LocallyLinear(Transition):
     dreams diverge. With it states are drawn in unless the data object, and the offset lets the
     manifold be drawn to where it is rather than to zero.
 
+    Where dynamics switch, as at a wall, the mixing weights must be decided: close to 0 or 1, within
+    a narrow strip. A switching gate begins so, and learns an inverse temperature of the softmax in
+    large steps; its network is smooth, so that the few transitions seen at a switch are not
+    interpolated by kinks.
+
     Args:
         latent_size: Dimensions of the state.
         action_size: Components of one action.
@@ -67,8 +78,7 @@ class LocallyLinear(Transition):
         hidden: Hidden units of the mixing network.
         init_scale: Standard deviation of the base matrices' initial means.
         coupling: Standard deviation of a random matrix that all base matrices share at first.
-        gate_init: Factor on the mixing network's initial output weights: how decided it is at
-            first. Where dynamics switch, as at a wall, a decided gate learns where sooner.
+        gate: "smooth" or "switching".
         leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
@@ -82,20 +92,34 @@ class LocallyLinear(Transition):
         hidden: int,
         init_scale: float,
         coupling: float,
-        gate_init: float,
+        gate: Literal["smooth", "switching"],
         leak: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.leak = leak
         inputs = latent_size + action_size + noise_size + 1
-        self.mixing = mlp(latent_size + action_size, hidden, matrices)
-        with torch.no_grad():
-            self.mixing[-1].get_parameter("weight").mul_(gate_init)
+        switching = gate == "switching"
+        activation = nn.SiLU if switching else nn.ReLU
+        self.mixing = mlp(latent_size + action_size, hidden, matrices, activation)
+        self.log_sharpness = nn.Parameter(torch.zeros(())) if switching else None
+        if switching:
+            with torch.no_grad():
+                self.mixing[-1].get_parameter("weight").mul_(_DECIDED)
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
         mean = mean + coupling * torch.randn(inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
         self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
+
+    @property
+    def sharpness(self) -> Tensor | float:
+        """Inverse temperature of the mixing weights' softmax."""
+        return 1.0 if self.log_sharpness is None else (_PACE * self.log_sharpness).exp()
+
+    def _mix(self, known: Tensor, base: Tensor) -> Tensor:
+        """Base matrices (matrices, rows, latent) mixed for each state and action."""
+        weights = (self.sharpness * self.mixing(known)).softmax(1)
+        return (weights @ base.flatten(1)).view(-1, *base.shape[1:])
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Base matrices v ~ q(v), (matrices, latent + act + noise + 1, latent)."""
@@ -113,13 +137,9 @@ class LocallyLinear(Transition):
         base = self.mean if weights is None else weights
         known = torch.cat([state, action], 1)
         inputs = torch.cat([known, noise, torch.ones_like(known[:, :1])], 1)
-        mixed = self.mixing(known).softmax(1) @ base.flatten(1)
-        return torch.baddbmm(
-            state.unsqueeze(1),
-            inputs.unsqueeze(1),
-            mixed.view(-1, *base.shape[1:]),
-            beta=1 - self.leak,
-        ).squeeze(1)
+        mixed = self._mix(known, base)
+        state, inputs = state.unsqueeze(1), inputs.unsqueeze(1)
+        return torch.baddbmm(state, inputs, mixed, beta=1 - self.leak).squeeze(1)
 
     def gain(
         self,
@@ -130,9 +150,7 @@ class LocallyLinear(Transition):
         """C of the class."""
         base = self.mean if weights is None else weights
         known = torch.cat([state, action], 1)
-        rows = base[:, known.shape[1] : -1]
-        mixed = self.mixing(known).softmax(1) @ rows.flatten(1)
-        return mixed.view(-1, *rows.shape[1:])
+        return self._mix(known, base[:, known.shape[1] : -1])
 
     def weight_kl(self) -> Float[Tensor, ""]:
         """KL(q(v) || N(0, s^2)) at the optimal s."""

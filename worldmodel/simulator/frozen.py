@@ -67,8 +67,11 @@ class FrozenDVBF:
         self._ones = torch.ones(1, 0)
         self._action_scale, self._action_offset = model.action_scale, model.action_offset
         self._mix_in, self._mix_in_bias = self._scaled(transition.mixing[0])
+        self._activation = transition.mixing[1]
         self._mix_out, bias = _affine(transition.mixing[-1])
-        self._mix_out_bias = bias.unsqueeze(1)
+        sharpness = torch.as_tensor(transition.sharpness).detach()
+        self._mix_out *= sharpness
+        self._mix_out_bias = (sharpness * bias).unsqueeze(1)
         base = transition.mean.detach().clone()
         base[:, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
         base[:, -1] += torch.einsum("mal,a->ml", base[:, self._actions], self._action_offset)
@@ -93,7 +96,7 @@ class FrozenDVBF:
         draws = torch.zeros_like(state) if noise is None else noise
         inputs = torch.cat([state.T, action.T, draws.T, self._ones])
         known = inputs[: self._actions.stop].T
-        hidden = nn.functional.linear(known, self._mix_in, self._mix_in_bias).relu_()
+        hidden = self._activation(nn.functional.linear(known, self._mix_in, self._mix_in_bias))
         mixing = torch.addmm(self._mix_out_bias, self._mix_out, hidden.T).softmax(0)
         mixed = (self._base @ mixing).view(inputs.shape[0], -1, batch)
         return (mixed * inputs.unsqueeze(1)).sum(0).T
