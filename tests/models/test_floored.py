@@ -9,7 +9,7 @@ from worldmodel.models.transition import LocallyLinear
 
 @pytest.fixture
 def floored():
-    mean = LocallyLinear(3, 2, 0, 4, 8, 0.5, 0.0, 1.0, 0.2, generator())
+    mean = LocallyLinear(3, 2, 0, 4, 8, 0.5, 0.0, "smooth", 0.2, generator())
     return FlooredNoise(mean, 3, 0.05)
 
 

@@ -64,7 +64,7 @@ def test_the_gain_is_how_noise_moves_the_next_state(kind):
     if kind == "mlp":
         transition = MLPTransition(3, 2, 3, 8, 1.0, 0.2)
     else:
-        transition = LocallyLinear(3, 2, 3, 4, 8, 0.5, 0.0, 1.0, 0.2, generator())
+        transition = LocallyLinear(3, 2, 3, 4, 8, 0.5, 0.0, "smooth", 0.2, generator())
     state, action, noise = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3)
     weights = transition.draw(generator(1))
     still = transition(state, action, torch.zeros(5, 3), weights)
