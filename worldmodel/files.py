@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from worldmodel.errors import FileFormatError
+
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[BinaryIO]:
@@ -39,6 +41,18 @@ def write_whole(path: str | Path, data: bytes) -> Path:
     with whole(path) as file:
         file.write(data)
     return Path(path)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What ``write_json`` wrote.
+
+    Raises:
+        FileFormatError: It is truncated or corrupt.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
 
 
 def write_json(path: str | Path, tree: dict[str, Any]) -> Path:

@@ -19,6 +19,7 @@ FLAGS = {
     "collect": ["--out", "--env-id", "--env-kwargs", "--process", "--episodes", "--test-steps"],
     "train": ["--dataset", "--run", "--model.latent-size", "--updates", "--objective", "--seed"],
     "evaluate": ["--run", "--dataset", "--seed"],
+    "compare": ["--dataset", "--out", "--models", "--objectives", "--seeds", "--updates"],
     "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
     "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
 }

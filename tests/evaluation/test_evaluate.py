@@ -16,7 +16,13 @@ def test_all_named_metrics_are_there_and_finite(evaluation):
     metrics = json.loads(json.dumps(evaluation.metrics, allow_nan=False))
     for table in ("r2", "loglik", "filter_r2_by_frames"):
         assert set(metrics[table]) == {"sin", "cos", "velocity"}
-    assert set(metrics["bound"]) == {"lower_bound", "reconstruction", "kl", "weight_kl"}
+    assert set(metrics["bound"]) == {
+        "lower_bound",
+        "reconstruction",
+        "kl",
+        "distortion",
+        "weight_kl",
+    }
     assert len(metrics["prediction_mse"]) == 10
     baselines = metrics["prediction_mse_baseline"]
     assert set(baselines) == {"last_frame", "mean_frame"}

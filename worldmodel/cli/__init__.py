@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from worldmodel.cli.commands import agent, bench, collect, evaluate, train
+from worldmodel.cli.compare import compare
 from worldmodel.cli.demo import demo
 from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
@@ -19,6 +20,7 @@ COMMANDS = {
     "collect": collect,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "agent": agent,
     "bench": bench,
 }

@@ -44,7 +44,8 @@ class Evaluation:
     Attributes:
         metrics: Nested dictionaries and lists of finite numbers, ready for JSON. ``r2`` and
             ``loglik`` (nats, summed over the samples) by variable; ``bound`` with ``lower_bound``,
-            ``reconstruction`` and ``kl`` in nats per time step, and ``weight_kl``, the weights' KL
+            ``reconstruction`` and ``kl`` in nats per time step, ``distortion``, the squared error
+            of the reconstruction per scalar, in scaled units, and ``weight_kl``, the weights' KL
             shared among the training frames, which the bound of the paper's table leaves out;
             ``prediction_mse`` and ``prediction_mse_baseline`` by horizon and
             ``filter_error_by_frames``, all in scaled units ([0, 1] for pixels), with
@@ -142,6 +143,7 @@ def bound(terms: Terms, training_frames: int) -> dict[str, float]:
         "lower_bound": reconstruction - kl,
         "reconstruction": reconstruction,
         "kl": kl,
+        "distortion": (terms.distortion.double().sum() / frames / terms.observation_size).item(),
         "weight_kl": terms.weight_kl.item() / training_frames,
     }
 

@@ -143,16 +143,25 @@ def _points(axes: Axes, points: np.ndarray, **style: Any) -> None:
     axes.scatter(*points.T, **{"linewidths": style.pop("lw", 0), **style, **shading})
 
 
+def project(latents: Float[np.ndarray, "n latent"], most: int) -> np.ndarray:
+    """The latents as they are, or their first ``most`` principal components if they have more.
+
+    Raises:
+        ShapeError: They have fewer than two dimensions.
+    """
+    if latents.shape[1] < 2:
+        raise ShapeError(f"a latent space needs two dimensions to be drawn, got {latents.shape}")
+    if latents.shape[1] <= most:
+        return latents
+    centred = latents - latents.mean(0)
+    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:most].T
+
+
 def _project(latents: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """At most three coordinates of latents, and their names."""
-    size = latents.shape[1]
-    if size < 2:
-        raise ShapeError(f"a latent space needs two dimensions to be drawn, got {latents.shape}")
-    if size <= 3:
-        return latents, [f"latent {i + 1}" for i in range(size)]
-    centred = latents - latents.mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:3]
-    return centred @ axes.T, [f"component {i + 1}" for i in range(3)]
+    points = project(latents, 3)
+    kind = "component" if latents.shape[1] > 3 else "latent"
+    return points, [f"{kind} {i + 1}" for i in range(points.shape[1])]
 
 
 def _space(

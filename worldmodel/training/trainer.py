@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,15 @@ class Trainer:
         frames = self.model.scale_observations(self.train.observations[self.train.frame_mask])
         return Constrained(self.config.constrained, frames.var(0).mean().item())
 
-    def fit(self, progress: bool = True) -> StateSpaceModel:
+    def fit(
+        self, progress: bool = True, watch: Callable[[Trainer], None] | None = None
+    ) -> StateSpaceModel:
         """Train to the end, or to where patience ends.
 
         Args:
             progress: Whether to show a progress bar.
+            watch: Called before the first update and after every one. It must leave the trainer as
+                it is.
 
         Returns:
             The model with the weights that validated best, in evaluation mode.
@@ -126,8 +131,11 @@ class Trainer:
         self.model.train()
         with Progress(*columns, disable=not progress) as bar:
             task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
+            watch = watch or (lambda trainer: None)
+            watch(self)
             while self.update < self.config.updates and not self._out_of_patience():
                 self.step()
+                watch(self)
                 bar.advance(task)
                 if self.update % self.config.validate_every == 0:
                     logs = self.validate()

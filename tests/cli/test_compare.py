@@ -1,0 +1,111 @@
+"""``worldmodel compare``, on data and with models that take no time."""
+
+import json
+
+import pytest
+from small import BOX, VECTOR, as_dataset, random_batch
+
+from worldmodel import data
+from worldmodel.cli import main
+from worldmodel.cli.compare import OBJECTIVES, plan
+from worldmodel.models.registry import MODELS
+from worldmodel.training.trainer import Trainer
+
+SIZES = "hidden=8,recurrent=4,head_hidden=4"
+MODELS_GIVEN = [f"dvbf:{SIZES},base_matrices=2,mixing_hidden=4", f"dkf:{SIZES},leak=0.1"]
+SPLITS = ("train", "validation", "test")
+ARMS = ["elbo", "constrained+dropout"]
+BUDGET = {"updates": 4, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    splits = {s: random_batch(steps=18, seed=i) for i, s in enumerate(SPLITS)}
+    dataset = as_dataset(VECTOR, BOX, **splits)
+    path = tmp_path_factory.mktemp("data") / "data.npz"
+    data.save(dataset, path)
+    return path
+
+
+def compare(recorded, out, *more, updates="4", models=MODELS_GIVEN):
+    line = ["compare", "--dataset", str(recorded), "--out", str(out), "--models", *models]
+    line += ["--updates", updates, "--batch-size", "4", "--seeds", "1", *more]
+    main([*line, "--objectives", *ARMS])
+
+
+def planned(recorded, out):
+    return plan(data.load(recorded), recorded, out, MODELS_GIVEN, ARMS, 1, BUDGET)
+
+
+@pytest.fixture(scope="module")
+def made(recorded, tmp_path_factory):
+    """A comparison in which the first run had been killed after two updates."""
+    out = tmp_path_factory.mktemp("comparison")
+    run, dataset = planned(recorded, out)[0], data.load(recorded)
+    model = MODELS["dvbf"](run.config, dataset.observation_spec, dataset.action_spec, 0)
+    killed = Trainer(model, dataset, run.train, run.folder)
+    killed.step(), killed.step(), killed.validate(), killed.checkpoint()
+    compare(recorded, out)
+    return out
+
+
+def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp_path):
+    runs = plan(data.load(recorded), recorded, tmp_path, MODELS_GIVEN, list(OBJECTIVES), 3, BUDGET)
+    assert len(runs) == 2 * 4 * 3 == len({run.folder for run in runs})
+    assert {(run.train.updates, run.train.batch_size) for run in runs} == {(4, 4)}
+    assert [run.train.seed for run in runs] == sorted(run.train.seed for run in runs)
+    for run in runs:
+        assert run.train.objective == run.objective.split("+")[0]
+        assert (run.train.dropout_share > 0) == run.objective.endswith("+dropout")
+        assert run.config.hidden == 8
+    assert {run.config.leak for run in runs} == {0.2, 0.1}
+
+
+def test_it_leaves_numbers_of_every_run_a_table_and_figures(made):
+    runs = json.loads((made / "comparison.json").read_text())["runs"]
+    assert [(r["identity"]["model"], r["identity"]["objective"]) for r in runs] == [
+        (model, objective) for model in MODELS_GIVEN for objective in ARMS
+    ]
+    for run in runs:
+        assert set(run["r2"]) == {"state_0", "state_1"}
+        assert run["parameters"] > 0 and run["seconds"] > 0
+        assert run["history"][-1]["update"] == 4
+    assert runs[0]["parameters"] != runs[2]["parameters"]
+    assert "objective/multiplier" in runs[1]["history"][-1]
+    table = (made / "comparison.md").read_text()
+    assert all(model in table for model in MODELS_GIVEN) and "diverged" not in table
+    assert (made / "comparison.png").stat().st_size > 10_000
+    assert len(list(made.glob("course_*.png"))) == 4
+
+
+def test_a_run_that_was_killed_is_resumed(made):
+    runs = json.loads((made / "comparison.json").read_text())["runs"]
+    assert [run["resumed_at"] for run in runs] == [2, 0, 0, 0]
+
+
+def test_finished_runs_are_not_run_again(made, recorded, capsys):
+    before = {p: p.stat().st_mtime_ns for p in made.glob("runs/*/metrics.json")}
+    assert len(before) == 4
+    compare(recorded, made)
+    assert "4 of 4 runs are already finished" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in made.glob("runs/*/metrics.json")} == before
+
+
+def test_runs_of_another_budget_are_not_mixed_in(made, recorded, capsys):
+    with pytest.raises(SystemExit) as exit:
+        compare(recorded, made, updates="5")
+    assert exit.value.code == 1
+    assert "updates 4, not 5" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "model, named", [("nothing", "'nothing'"), ("dvbf:depth=3", "'depth'"), ("dkf:leak=2", "leak")]
+)
+def test_models_that_there_are_not_are_refused_before_any_training(
+    recorded, tmp_path, capsys, model, named
+):
+    with pytest.raises(SystemExit) as exit:
+        compare(recorded, tmp_path, models=[MODELS_GIVEN[0], model])
+    assert exit.value.code in (1, 2)
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
