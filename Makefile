@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-balls benchmark-any-env benchmark-speed bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-speed bundled clean
 
 setup: .venv/ready
 
@@ -33,6 +33,9 @@ format: setup
 
 benchmark-pendulum: setup
 	$(BIN)/python benchmarks/pendulum.py
+
+benchmark-family: setup
+	$(BIN)/python benchmarks/family.py
 
 benchmark-balls: setup
 	$(BIN)/python benchmarks/balls.py
