@@ -42,7 +42,8 @@ def identification_rows(metrics: dict[str, Any]) -> dict[str, tuple[str, str]]:
         for name in metrics.get(kind, {}):
             text = _VARIABLES.get(name, name.replace("_", " "))
             rows[f"{kind}.{name}"] = (f"{title} {text}", digits)
-    return rows | {name: (text, ".1f") for name, text in _BOUND.items()}
+    known = (name for name in _BOUND if name.partition(".")[2] in metrics["bound"])
+    return rows | {name: (_BOUND[name], ".1f") for name in known}
 
 
 def print_results(

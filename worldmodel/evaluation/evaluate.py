@@ -43,7 +43,8 @@ class Evaluation:
 
     Attributes:
         metrics: Nested dictionaries and lists of finite numbers, ready for JSON. ``r2`` and
-            ``loglik`` (nats, summed over the samples) by variable; ``bound`` with ``lower_bound``,
+            ``loglik`` (nats, summed over the samples) by variable; ``bound`` with ``lower_bound``
+            (missing if the model's terms make none),
             ``reconstruction`` and ``kl`` in nats per time step, ``distortion``, the squared error
             of the reconstruction per scalar, in scaled units, and ``weight_kl``, the weights' KL
             shared among the training frames, which the bound of the paper's table leaves out;
@@ -113,6 +114,8 @@ def evaluate(
         terms = model.terms(start, torch.Generator(model.device).manual_seed(seed))
         frames = dataset.frames("train") if "train" in dataset.splits else dataset.frames("test")
         metrics["bound"] = bound(terms, frames)
+        if not model.is_bound:
+            del metrics["bound"]["lower_bound"]
         bar.update(task, advance=1, description="identification")
         latents, truth, fitted, found = _identify(terms, start, targets)
         metrics.update(found)

@@ -35,6 +35,7 @@ class StateSpaceModel(nn.Module, ABC):
     its initial weights.
 
     Attributes:
+        is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
         config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
             with ``latent_size`` among them. Its classmethod ``suited(observation_spec)`` gives the
             settings to start from.
@@ -47,6 +48,7 @@ class StateSpaceModel(nn.Module, ABC):
         source: The environment that the training data come from, or None if that is not known.
     """
 
+    is_bound: ClassVar[bool] = True
     config_type: ClassVar[type]
     config: Any
     observation_spec: ObservationSpec

@@ -13,15 +13,18 @@ Neither the model nor its states feel a gradient from it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Normal
 
 from worldmodel.models.initial import InitialNetwork
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.recognition import Recognition
+from worldmodel.types import Belief
 
 
 class DistilledFilter(nn.Module):
@@ -98,3 +101,40 @@ class DistilledFilter(nn.Module):
             beliefs.append(self.update(mean, scale, predicted, actions[:, t], features[:, t + 1]))
         means, scales = (torch.stack(values, 1) for values in zip(*beliefs, strict=True))
         return Normal(means, scales).log_prob(states).sum(-1)
+
+
+class DistilledModel(LearnedModel):
+    """A model whose live filter is a distilled one.
+
+    A subclass's constructor sets ``encoder`` and ``live``, and its ``terms`` train the latter.
+    """
+
+    encoder: nn.Module
+    live: DistilledFilter
+
+    @abstractmethod
+    def _predict(
+        self, state: Float[Tensor, "*batch latent"], control: Float[Tensor, "*batch act"]
+    ) -> Float[Tensor, "*batch latent"]:
+        """Mean of the next state; actions arrive scaled."""
+
+    def initial(
+        self,
+        observations: Shaped[Tensor, "batch frames *obs"],
+        actions: Float[Tensor, "batch steps act"],
+    ) -> Belief:
+        """Belief over the state at the first frame, of the distilled filter."""
+        features = self.encoder(self.scale_observations(observations))
+        return Belief(*self.live.initial(features, self._scale_actions(actions)))
+
+    def update(
+        self,
+        belief: Belief,
+        action: Float[Tensor, "batch act"],
+        observation: Shaped[Tensor, "batch *obs"],
+    ) -> Belief:
+        """One step of the distilled filter."""
+        features = self.encoder(self.scale_observations(observation))
+        control = self._scale_actions(action)
+        predicted = self._predict(belief.mean, control)
+        return Belief(*self.live.update(belief.mean, belief.scale, predicted, control, features))

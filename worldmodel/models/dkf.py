@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
-from worldmodel.models.distilled import DistilledFilter
-from worldmodel.models.learned import LearnedModel, seeded
+from worldmodel.models.distilled import DistilledFilter, DistilledModel
+from worldmodel.models.learned import seeded
 from worldmodel.models.networks import (
     mlp,
     normal_entropy,
@@ -38,7 +38,7 @@ from worldmodel.models.networks import (
 from worldmodel.models.parts import build_emission
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Smoother(nn.Module):
         return mean, positive(raw)
 
 
-class DKF(LearnedModel):
+class DKF(DistilledModel):
     """Deep Kalman Filter.
 
     Args:
@@ -185,27 +185,6 @@ class DKF(LearnedModel):
 
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control)[0]
-
-    def initial(
-        self,
-        observations: Shaped[Tensor, "batch frames *obs"],
-        actions: Float[Tensor, "batch steps act"],
-    ) -> Belief:
-        """Belief over the state at the first frame, of the distilled filter."""
-        features = self.encoder(self.scale_observations(observations))
-        return Belief(*self.live.initial(features, self._scale_actions(actions)))
-
-    def update(
-        self,
-        belief: Belief,
-        action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
-    ) -> Belief:
-        """One step of the distilled filter."""
-        features = self.encoder(self.scale_observations(observation))
-        control = self._scale_actions(action)
-        predicted = self._predict(belief.mean, control)
-        return Belief(*self.live.update(belief.mean, belief.scale, predicted, control, features))
 
     def transition(
         self,
@@ -255,6 +234,7 @@ class DKF(LearnedModel):
             batch,
             prepared,
             sampled,
+            self._compare(sampled, prepared),
             rate,
             normal_entropy(scales) * observed,
             means.new_zeros(()),

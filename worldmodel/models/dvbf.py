@@ -136,8 +136,9 @@ class DVBF(LearnedModel):
             + standard_normal_kl(torch.zeros_like(blind), blind).unsqueeze(1) * unobserved
         )
         entropy = normal_entropy(scales) * observed
+        compared = self._compare(states, prepared)
         return self._explain(
-            batch, prepared, states, rate, entropy, self.transition_model.weight_kl()
+            batch, prepared, states, compared, rate, entropy, self.transition_model.weight_kl()
         )
 
     def _infer(

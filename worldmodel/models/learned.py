@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.emission import Emission
+from worldmodel.models.emission import Comparison, Emission
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.support import Support
 from worldmodel.models.terms import Terms
@@ -171,6 +171,7 @@ class LearnedModel(StateSpaceModel):
         batch: Batch,
         prepared: Prepared,
         states: Float[Tensor, "batch frames latent"],
+        compared: Comparison,
         rate: Float[Tensor, "batch frames"],
         entropy: Float[Tensor, "batch frames"],
         weight_kl: Float[Tensor, ""],
@@ -178,7 +179,6 @@ class LearnedModel(StateSpaceModel):
     ) -> Terms:
         """All terms: those that inference gives, and what sampled states say of the batch."""
         frame_mask = prepared.frame_mask
-        compared = self.emission.compare(self._visible(states), prepared.frames)
         return Terms(
             states=states,
             distortion=compared.distortion * frame_mask,
@@ -195,6 +195,11 @@ class LearnedModel(StateSpaceModel):
             observation_size=prepared.frames.shape[-1],
             filtering=filtering,
         )
+
+    def _compare(
+        self, states: Float[Tensor, "batch frames latent"], prepared: Prepared
+    ) -> Comparison:
+        return self.emission.compare(self._visible(states), prepared.frames)
 
     def _visible(self, state: Tensor) -> Tensor:
         return state[..., : self.visible_size]

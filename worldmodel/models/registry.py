@@ -12,6 +12,7 @@ MODELS: dict[str, type[StateSpaceModel]] = {
     for name, place in {
         "dvbf": "worldmodel.models.dvbf:DVBF",
         "dkf": "worldmodel.models.dkf:DKF",
+        "e2c": "worldmodel.models.e2c:E2C",
     }.items()
 }
 

@@ -28,7 +28,7 @@ class Terms:
             the data; see ``Emission.unevenness``.
         observed: False on frames whose process noise was drawn without a look at them, and on
             padding.
-        frame_mask: False on padding.
+        frame_mask: False on padding, and on a first frame that is context alone.
         observation_size: Scalars in one observation, that distortion sums over.
         filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
             beside the model, per frame, with a gradient to that filter alone. None where inference

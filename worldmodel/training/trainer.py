@@ -234,13 +234,15 @@ class Trainer:
         logs = {
             "update": float(self.update),
             "validation/prediction_mse": error,
-            "validation/lower_bound": (terms.reconstruction - terms.rate).sum(1).mean().item(),
             "validation/reconstruction": terms.reconstruction.sum(1).mean().item(),
             "validation/kl": terms.rate.sum(1).mean().item(),
             "validation/reward": terms.reward.mean().item(),
             "learning_rate": self._learning_rate(),
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
+        if self.model.is_bound:
+            bound = (terms.reconstruction - terms.rate).sum(1).mean().item()
+            logs["validation/lower_bound"] = bound
         self.history.append(logs)
         if (
             self.best["model"] is None
@@ -311,5 +313,5 @@ class Trainer:
 def _note(logs: dict[str, float]) -> str:
     return (
         f"prediction mse {logs['validation/prediction_mse']:.2g}  "
-        f"bound {logs['validation/lower_bound']:.0f}  kl {logs['validation/kl']:.1f}"
+        f"reconstruction {logs['validation/reconstruction']:.0f}  kl {logs['validation/kl']:.1f}"
     )

@@ -1,0 +1,310 @@
+"""Embed to Control: an autoencoder of stacked frames whose code moves locally linearly.
+
+Two frames make one observation, y_t = (x_{t-1}, x_t), so that a code read off it alone can hold the
+velocity. For every pair of neighbours the
+published loss is
+
+    - ln p(y_t | z_t) - ln p(y_{t+1} | z^_{t+1}) + KL(q(z_t | y_t) || N(0, 1))
+    + weight KL(N(A m_t + B u_t + o, C_t) || q(z_{t+1} | y_{t+1})),   C_t = A S_t A' + H,
+
+with q(z_t | y_t) = N(m_t, S_t), z_t a sample of it, z^_{t+1} = A z_t + B u_t + o + noise of
+covariance H, and A = 1 + v r', B, o from a network of z_t. It is *not* a lower bound on the
+likelihood of the data: every frame is explained four times, from two codes and in two stacks, and
+the last KL is no part of any bound. The terms do not compare with those of other models.
+
+Source: Watter et al. 2015, "Embed to Control". Differs: the loss is summed over the stacks of a
+window and divided by four, so that a frame's reconstruction is the mean of its four and as large as
+other models'; H is learned, since a dream without noise holds every frame for wrong; one hidden
+layer and this project's sizes; Gaussian pixels by default.
+
+A live system gives its frames one by one, and on the first no stack is complete. The live filter,
+which reads single frames, is distilled from the encoder of stacks, see ``models/distilled.py``: its
+belief carries what the frame before would have told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.models.convolution import build_encoder
+from worldmodel.models.distilled import DistilledFilter, DistilledModel
+from worldmodel.models.emission import Comparison
+from worldmodel.models.learned import seeded
+from worldmodel.models.networks import mlp, normal_entropy, positive, standard_normal_kl
+from worldmodel.models.parts import build_emission
+from worldmodel.models.reward import RewardHead, TerminationHead
+from worldmodel.models.terms import Terms
+from worldmodel.types import ActionSpec, Batch, ObservationSpec
+
+
+@dataclass(frozen=True)
+class E2CConfig:
+    """Sizes of Embed to Control.
+
+    Attributes:
+        latent_size: Dimensions of the state.
+        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
+        emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        consistency: Weight of the KL between a prediction and the next encoding.
+        channels: Of the first convolution; each further one halves the image and doubles them.
+        hidden: Hidden units of emission, encoder, transition and filter.
+        recurrent: Hidden units of each direction of the live filter's first network.
+        head_hidden: Hidden units of reward and termination heads.
+    """
+
+    latent_size: int = 3
+    encoder: Literal["auto", "dense", "conv"] = "auto"
+    emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    consistency: float = 0.25
+    channels: int = 16
+    hidden: int = 128
+    recurrent: int = 64
+    head_hidden: int = 64
+
+    def __post_init__(self) -> None:
+        sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
+        require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_choices(self)
+        if self.consistency <= 0:
+            raise ConfigError(f"consistency must be above 0, got {self.consistency}")
+
+    @classmethod
+    def suited(cls, observation_spec: ObservationSpec) -> E2CConfig:
+        """Three dimensions for pictures; as many as the observation has for vectors."""
+        return cls() if observation_spec.pixels else cls(latent_size=max(2, observation_spec.size))
+
+
+class Step(NamedTuple):
+    """A locally linear step from some states, each (*batch, ...).
+
+    Attributes:
+        mean: Where it leads without noise, (*batch, latent).
+        matrix: A, (*batch, latent, latent).
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+
+class RankOneTransition(nn.Module):
+    """z' = (1 + v r') z + B u + o + scale * w; v, r, B and o come from a network of z.
+
+    Args:
+        latent_size: Dimensions of the state.
+        action_size: Components of one action.
+        hidden: Hidden units.
+    """
+
+    def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
+        super().__init__()
+        self.sizes = (latent_size, latent_size, latent_size * action_size, latent_size)
+        self.network = mlp(latent_size, hidden, sum(self.sizes), nn.SiLU)
+        self.log_scale = nn.Parameter(torch.full((latent_size,), 0.1).log())
+
+    @property
+    def scale(self) -> Float[Tensor, " latent"]:
+        """Standard deviation of the noise in each dimension."""
+        return self.log_scale.exp()
+
+    def forward(
+        self,
+        state: Float[Tensor, "*batch latent"],
+        action: Float[Tensor, "*batch act"],
+        about: Float[Tensor, "*batch latent"] | None = None,
+    ) -> Step:
+        """One step; actions arrive scaled.
+
+        Args:
+            state: From where.
+            action: Scaled.
+            about: Where A, B and o are taken; by default at ``state`` itself.
+        """
+        v, r, control, offset = self.network(state if about is None else about).split(
+            self.sizes, -1
+        )
+        eye = torch.eye(state.shape[-1], dtype=state.dtype, device=state.device)
+        matrix = eye + v.unsqueeze(-1) * r.unsqueeze(-2)
+        control = control.unflatten(-1, (state.shape[-1], -1))
+        pushed = (matrix @ state.unsqueeze(-1) + control @ action.unsqueeze(-1)).squeeze(-1)
+        return Step(pushed + offset, matrix)
+
+
+class E2C(DistilledModel):
+    """Embed to Control on stacks of two frames.
+
+    Args:
+        config: Sizes.
+        observation_spec: What one observation looks like.
+        action_spec: What one action looks like.
+        seed: Of the initial weights.
+
+    Raises:
+        SpecError: The configuration does not fit the observation.
+    """
+
+    config_type = E2CConfig
+    is_bound = False
+
+    def __init__(
+        self,
+        config: E2CConfig,
+        observation_spec: ObservationSpec,
+        action_spec: ActionSpec,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(config, observation_spec, action_spec)
+        c, act, latent = config, action_spec.size, config.latent_size
+        decoder = (c.emission, c.encoder, latent, observation_spec, c.channels, c.hidden)
+        with seeded(seed):
+            self.encoder, features = build_encoder(
+                c.encoder, observation_spec, c.channels, c.hidden
+            )
+            self.code = mlp(2 * features, c.hidden, 2 * latent)
+            self.transition_model = RankOneTransition(latent, act, c.hidden)
+            self.emission = build_emission(*decoder)
+            # Of the stack's other frame, the one before.
+            self.past = build_emission(*decoder)
+            self.reward_head = RewardHead(latent, act, c.head_hidden)
+            self.termination_head = TerminationHead(latent, c.head_hidden)
+            self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
+
+    def encode(
+        self, features: Float[Tensor, "batch frames features"]
+    ) -> tuple[Float[Tensor, "batch stacks latent"], Float[Tensor, "batch stacks latent"]]:
+        """Mean and scale of q(z_t | x_{t-1}, x_t) for every frame but the first."""
+        mean, raw = self.code(torch.cat([features[:, :-1], features[:, 1:]], 2)).chunk(2, 2)
+        return mean, positive(raw)
+
+    def _predict(self, state: Tensor, control: Tensor) -> Tensor:
+        return self.transition_model(state, control).mean
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """One step of the dream."""
+        mean = self._predict(state, self._scale_actions(action))
+        return mean if noise is None else torch.addcmul(mean, self.transition_model.scale, noise)
+
+    def terms(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        observed: Bool[Tensor, "batch frames"] | None = None,
+        prefix: int | None = None,
+        unobserved_scale: float = 1.0,
+    ) -> Terms:
+        """Terms of the published loss; see this module, and the base class.
+
+        The first frame has no stack. Its state is the live filter's, nothing is paid for it, and
+        ``frame_mask`` leaves it out. ``prefix`` is that of the live filter.
+        """
+        prepared = self._prepare(batch, observed, prefix)
+        frames, actions, recorded, observed, prefix = prepared
+        features = self.encoder(frames)
+        later, controls, seen = recorded[:, 1:], actions[:, 1:], observed[:, 1:]
+        draws = self._draw((2, *frames.shape[:2], self.latent_size), generator)
+        means, scales = self.encode(features.masked_fill(~observed.unsqueeze(2), 0))
+        states = self._follow(means, scales, seen, controls, draws[0, :, 1:], unobserved_scale)
+        predicted = self._predict(states[:, :-1], controls)
+        predicted = torch.addcmul(predicted, self.transition_model.scale, draws[1, :, 2:])
+        compared = self._compare_stacks(states, predicted, frames)
+        pulled = self._inconsistency(states, means, scales, seen, controls)
+        rate = standard_normal_kl(means, scales) + _with_first(pulled)
+        blind = torch.full_like(means, unobserved_scale)
+        rate = torch.where(seen, rate, standard_normal_kl(torch.zeros_like(blind), blind)) / 4
+        live = self.live.log_prob(
+            features[:, 1:], controls, states, min(prefix, batch.steps), later, self._predict
+        )
+        with torch.no_grad():
+            leading = features[:, :prefix], actions[:, : prefix - 1], recorded[:, :prefix]
+            mean, scale = self.live.initial(*leading)
+        first = torch.addcmul(mean, scale, draws[0, :, 0]).unsqueeze(1)
+        counted = _with_first(later)
+        return self._explain(
+            batch,
+            prepared._replace(frame_mask=counted, observed=observed & counted),
+            torch.cat([first, states], 1),
+            Comparison(*map(_with_first, compared)),
+            _with_first(rate * later),
+            _with_first(normal_entropy(scales) * seen / 4),
+            means.new_zeros(()),
+            _with_first(live * seen),
+        )
+
+    def _follow(
+        self,
+        means: Tensor,
+        scales: Tensor,
+        seen: Tensor,
+        controls: Tensor,
+        draws: Tensor,
+        unobserved_scale: float,
+    ) -> Tensor:
+        """A sample of every stack's code; of the transition where the frame is not looked at."""
+        inferred, blind = torch.addcmul(means, scales, draws), unobserved_scale * draws
+        look = seen.unsqueeze(2)
+        states = [torch.where(look[:, 0], inferred[:, 0], blind[:, 0])]
+        for t, control in enumerate(controls.unbind(1), 1):
+            drawn = self._predict(states[-1], control) + self.transition_model.scale * blind[:, t]
+            states.append(torch.where(look[:, t], inferred[:, t], drawn))
+        return torch.stack(states, 1)
+
+    def _inconsistency(
+        self, states: Tensor, means: Tensor, scales: Tensor, seen: Tensor, controls: Tensor
+    ) -> Tensor:
+        """The weighed KL from prediction to encoding at every stack but the first, (B, T - 1)."""
+        # A state that was not read off its stack is known as it is.
+        look = seen[:, :-1].unsqueeze(2)
+        mean = torch.where(look, means[:, :-1], states[:, :-1])
+        spread = torch.where(look, scales[:, :-1], 0.0)
+        step = self.transition_model(mean, controls, about=states[:, :-1])
+        wide = step.matrix * spread.unsqueeze(-2)
+        covariance = wide @ wide.mT + self.transition_model.scale.square().diag()
+        return self.config.consistency * kl_to_diagonal(
+            step.mean, covariance, means[:, 1:], scales[:, 1:]
+        )
+
+    def _compare_stacks(self, states: Tensor, predicted: Tensor, frames: Tensor) -> Comparison:
+        """Mean over both frames of a stack and, from the second stack on, over both codes."""
+        here, before = frames[:, 1:], frames[:, :-1]
+        read = self.emission.compare(states, here), self.past.compare(states, before)
+        guessed = (
+            self.emission.compare(predicted, here[:, 1:]),
+            self.past.compare(predicted, before[:, 1:]),
+        )
+
+        def mean(*four: Tensor) -> Tensor:
+            own, other = (four[0] + four[1]) / 2, (four[2] + four[3]) / 2
+            return torch.cat([own[:, :1], (own[:, 1:] + other) / 2], 1)
+
+        return Comparison(*(mean(*four) for four in zip(*read, *guessed, strict=True)))
+
+
+def _with_first(value: Tensor) -> Tensor:
+    """The same with a zero, or False, for the first frame or stack, that nothing is known of."""
+    return nn.functional.pad(value, (1, 0))
+
+
+def kl_to_diagonal(
+    mean: Float[Tensor, "*batch latent"],
+    covariance: Float[Tensor, "*batch latent latent"],
+    other_mean: Float[Tensor, "*batch latent"],
+    other_scale: Float[Tensor, "*batch latent"],
+) -> Float[Tensor, "*batch"]:
+    """KL(N(mean, covariance) || N(other_mean, diag(other_scale^2))) in nats."""
+    precision = other_scale.square().reciprocal()
+    trace = (covariance.diagonal(dim1=-2, dim2=-1) * precision).sum(-1)
+    distance = ((other_mean - mean).square() * precision).sum(-1)
+    factor = torch.linalg.cholesky(covariance)
+    half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    size = mean.shape[-1]
+    return 0.5 * (trace + distance - size) + other_scale.log().sum(-1) - half_log_determinant
