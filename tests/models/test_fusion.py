@@ -62,7 +62,7 @@ def test_a_sharp_reading_is_arrived_at_and_a_blunt_one_ignored(meeting):
 def test_the_gain_is_how_noise_moves_the_next_state(kind):
     torch.manual_seed(0)
     if kind == "mlp":
-        transition = MLPTransition(3, 2, 3, 8, 1.0, 0.2)
+        transition = MLPTransition(3, 2, 3, 8, 1.0, 0.2, generator())
     else:
         transition = LocallyLinear(3, 2, 3, 4, 8, 0.5, 0.0, "smooth", 0.2, generator())
     state, action, noise = torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3)

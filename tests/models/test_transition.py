@@ -102,13 +102,17 @@ def test_the_weights_kl_agrees_with_sampling_and_its_prior_is_optimal():
 @pytest.mark.parametrize("leak", [0.0, 0.4])
 def test_without_weights_all_that_happens_is_the_leak(leak):
     state, action, noise = inputs()
-    for transition in (locally_linear(0, 1e-4, leak=leak), MLPTransition(3, 2, 3, 6, 1e-4, leak)):
+    network = MLPTransition(3, 2, 3, 6, 1e-4, leak, generator())
+    with torch.no_grad():
+        for parameter in network.network.parameters():
+            parameter.zero_()
+    for transition in (locally_linear(0, 1e-4, leak=leak), network):
         after = transition(state, action, noise)
         torch.testing.assert_close(after, (1 - leak) * state, atol=2e-3, rtol=0)
 
 
 def test_the_mlp_is_affine_in_the_noise_and_free_of_weight_cost():
-    transition = MLPTransition(3, 2, 3, 6, 1.0, LEAK)
+    transition = MLPTransition(3, 2, 3, 6, 1.0, LEAK, generator())
     state, action, noise = inputs()
     zero = torch.zeros_like(noise)
     still = transition(state, action, zero)

@@ -37,7 +37,7 @@ def _build_mean(
 ) -> Transition:
     sizes = (c.latent_size, action_size, noise_size)
     if c.transition == "mlp":
-        return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak)
+        return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak, generator)
     return LocallyLinear(
         *sizes,
         c.base_matrices,
