@@ -21,7 +21,7 @@ def meeting():
 def test_the_mean_is_that_of_the_joint_gaussian(meeting):
     """w and m = p + w G + s e are jointly Gaussian; condition on m by their covariance."""
     reading, predicted, gain = meeting
-    mean, _ = Fusion(5, 4, 8)(reading, predicted, gain)
+    mean, _ = Fusion(5, 4, 8, 0.7)(reading, predicted, gain)
     m, s = reading.chunk(2, 1)
     covariance = gain.mT @ gain + torch.diag_embed(s.square())
     expected = gain @ covariance.inverse() @ (m - predicted).unsqueeze(2)
@@ -30,7 +30,7 @@ def test_the_mean_is_that_of_the_joint_gaussian(meeting):
 
 def test_the_scale_is_the_best_that_a_diagonal_gaussian_can_have(meeting):
     reading, predicted, gain = meeting
-    mean, scale = Fusion(5, 4, 8)(reading, predicted, gain)
+    mean, scale = Fusion(5, 4, 8, 0.7)(reading, predicted, gain)
     s = reading.chunk(2, 1)[1]
     exact = torch.eye(3) - gain @ (
         (gain.mT @ gain + torch.diag_embed(s.square())).inverse() @ gain.mT
@@ -53,7 +53,7 @@ def test_a_sharp_reading_is_arrived_at_and_a_blunt_one_ignored(meeting):
     target = reading[:, :4]
     for scale, arrival in ((1e-3, target), (1e3, predicted)):
         context = torch.cat([target, torch.full_like(target, scale)], 1)
-        mean, _ = Fusion(5, 4, 8)(context, predicted, gain)
+        mean, _ = Fusion(5, 4, 8, 0.7)(context, predicted, gain)
         reached = predicted + (mean.unsqueeze(1) @ gain).squeeze(1)
         torch.testing.assert_close(reached, arrival, atol=1e-3, rtol=1e-3)
 
@@ -96,3 +96,10 @@ class Sharp(torch.nn.Module):
     def forward(self, frame):
         mean = self.mean(frame)
         return torch.cat([mean, torch.full_like(mean, -20.0)], -1)
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.7])
+def test_readings_begin_as_sharp_as_asked(scale):
+    torch.manual_seed(0)
+    _, spread = Fusion(3, 2, 64, scale).embed(torch.zeros(1, 3), torch.zeros(1, 1)).chunk(2, 1)
+    assert (spread.log() - torch.tensor(scale).log()).abs().max() < 0.7

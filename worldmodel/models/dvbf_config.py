@@ -24,6 +24,8 @@ class DVBFConfig:
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         recognition: "network" infers the process noise as in the paper; "fusion" computes it from
             what the frame alone says of the state. See ``models/fusion.py``.
+        reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
+            in units of the latent state.
         transition: "locally-linear" (DVBF-LL) or "mlp".
         noise_floor: Least process noise per step in every dimension, in units of the latent state;
             0 lets the transition learn any. See ``models/floored.py``.
@@ -47,6 +49,7 @@ class DVBFConfig:
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     recognition: Literal["network", "fusion"] = "network"
+    reading_scale: float = 0.13
     transition: Literal["locally-linear", "mlp"] = "locally-linear"
     noise_floor: float = 0.0
     base_matrices: int = 16
@@ -74,6 +77,10 @@ class DVBFConfig:
             raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
         if not 0 <= self.coupling < math.inf:
             raise ConfigError(f"coupling must be finite and >= 0, got {self.coupling}")
+        if not 1e-3 <= self.reading_scale < math.inf:
+            raise ConfigError(
+                f"reading_scale must be finite and >= 0.001, got {self.reading_scale}"
+            )
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 <= self.noise_floor < 1:
@@ -85,4 +92,4 @@ class DVBFConfig:
         if observation_spec.pixels:
             return cls()
         size = max(2, observation_spec.size)
-        return cls(latent_size=size, recognition="fusion", noise_floor=0.02)
+        return cls(latent_size=size, recognition="fusion", reading_scale=0.7, noise_floor=0.02)

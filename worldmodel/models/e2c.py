@@ -104,7 +104,8 @@ class RankOneTransition(nn.Module):
     def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
         super().__init__()
         self.sizes = (latent_size, latent_size, latent_size * action_size, latent_size)
-        self.network = mlp(latent_size, hidden, sum(self.sizes), nn.SiLU)
+        # Bounded, for otherwise A grows with the state, and a state that follows A explodes.
+        self.network = mlp(latent_size, hidden, sum(self.sizes), nn.Tanh)
         self.log_scale = nn.Parameter(torch.full((latent_size,), 0.1).log())
 
     @property
@@ -304,7 +305,8 @@ def kl_to_diagonal(
     precision = other_scale.square().reciprocal()
     trace = (covariance.diagonal(dim1=-2, dim2=-1) * precision).sum(-1)
     distance = ((other_mean - mean).square() * precision).sum(-1)
-    factor = torch.linalg.cholesky(covariance)
+    # Without an exception where it is not finite: the trainer says better where that came from.
+    factor = torch.linalg.cholesky_ex(covariance).L
     half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     size = mean.shape[-1]
     return 0.5 * (trace + distance - size) + other_scale.log().sum(-1) - half_log_determinant

@@ -16,6 +16,8 @@ the state. Differs: over the process noise, so that the bound is the one of Karl
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,11 +32,18 @@ class Fusion(nn.Module):
         observation_size: Numbers that describe one frame: its scalars, or features of them.
         latent_size: Dimensions of the state.
         hidden: Hidden units of the network that reads frames.
+        reading_scale: Of a reading at first, above 1e-4. A transition with little noise listens to
+            sharp readings alone, and those that nobody listens to never become sharp.
     """
 
-    def __init__(self, observation_size: int, latent_size: int, hidden: int) -> None:
+    def __init__(
+        self, observation_size: int, latent_size: int, hidden: int, reading_scale: float
+    ) -> None:
         super().__init__()
         self.reading = mlp(observation_size, hidden, 2 * latent_size)
+        with torch.no_grad():
+            bias = self.reading[-1].get_parameter("bias")
+            bias[latent_size:] = math.log(math.expm1(reading_scale - 1e-4))
 
     def embed(
         self, frame: Float[Tensor, "*batch size"], action: Float[Tensor, "*batch act"]

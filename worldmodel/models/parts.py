@@ -20,7 +20,7 @@ from worldmodel.types import ObservationSpec
 def build_recognition(c: DVBFConfig, features: int, action_size: int) -> Recognition | Fusion:
     """What infers the process noise from ``features`` numbers that describe a frame."""
     if c.recognition == "fusion":
-        return Fusion(features, c.latent_size, c.hidden)
+        return Fusion(features, c.latent_size, c.hidden, c.reading_scale)
     return Recognition(features, c.latent_size, action_size, c.latent_size, c.hidden)
 
 
