@@ -123,6 +123,13 @@ def test_a_distilled_filter_becomes_the_kalman_filter():
             torch.testing.assert_close(belief[1].mean(), variance.sqrt(), atol=0, rtol=0.1)
 
 
+def test_no_dream_grows_without_end(case):
+    model, batch = case
+    actions = batch.actions[:, :1].expand(-1, 400, -1)
+    states = model.rollout(1e4 * torch.ones(len(batch), 3), actions)
+    assert states[:, -1].abs().max() < 100
+
+
 @pytest.mark.parametrize("setting", [{"latent_size": 0}, {"leak": 1.0}])
 def test_sizes_that_cannot_be_are_refused(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):

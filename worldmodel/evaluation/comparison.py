@@ -19,7 +19,6 @@ from worldmodel.evaluation.style import (
     dress,
     figure,
     label,
-    legend,
     log_scale,
     percent,
     save,
@@ -63,33 +62,40 @@ def _columns(results: Sequence[Result]) -> dict[str, Callable[[Sequence[Result]]
     finished = [result for result in results if "error" not in result]
     columns: dict[str, Callable[[Sequence[Result]], str]] = {}
     for name in finished[0].get("r2", {}) if finished else ():
-        columns[f"R² {_PLAIN.get(name, name)}"] = _cell(lambda r, n=name: r["r2"][n], "{:.3f}", min)
+        columns[f"R² {_PLAIN.get(name, name)}"] = _cell(
+            lambda r, n=name: r["r2"][n], "{:.3f}".format, min
+        )
     columns["bound, nats per frame"] = _bound
-    columns["rate"] = _cell(lambda r: r["bound"]["kl"], "{:.1f}")
+    columns["rate"] = _cell(lambda r: r["bound"]["kl"], "{:.1f}".format)
     columns["distortion"] = _cell(
-        lambda r: r["bound"]["distortion"] / r["prediction_variance"], "{:.2%}"
+        lambda r: r["bound"]["distortion"] / r["prediction_variance"], "{:.2%}".format
     )
     longest = min((len(result["prediction_mse"]) for result in finished), default=0)
     for k in (k for k in HORIZONS if k <= longest):
         columns[f"error, {k} step{'s' * (k > 1)}"] = _cell(
-            lambda r, k=k: r["prediction_mse"][k - 1] / r["prediction_variance"], "{:.1%}", max
+            lambda r, k=k: r["prediction_mse"][k - 1] / r["prediction_variance"], _share, max
         )
-    columns["seconds"] = _cell(lambda r: r["seconds"], "{:.0f}")
-    columns["parameters"] = _cell(lambda r: r["parameters"], "{:,.0f}")
+    columns["seconds"] = _cell(lambda r: r["seconds"], "{:.0f}".format)
+    columns["parameters"] = _cell(lambda r: r["parameters"], "{:,.0f}".format)
     return columns
 
 
 def _cell(
     value: Callable[[Result], float],
-    form: str,
+    form: Callable[[float], str],
     worst: Callable[[Sequence[float]], float] | None = None,
 ) -> Callable[[Sequence[Result]], str]:
     def write(runs: Sequence[Result]) -> str:
         values = [value(run) for run in runs]
-        text = form.format(float(np.median(values)))
-        return text if worst is None or len(runs) == 1 else f"{text} ({form.format(worst(values))})"
+        text = form(float(np.median(values)))
+        return text if worst is None or len(runs) == 1 else f"{text} ({form(worst(values))})"
 
     return write
+
+
+def _share(value: float) -> str:
+    """In percent; ten times what the mean frame scores is as far off as any more."""
+    return f"{value:.1%}" if value <= 10 else "> 1000%"
 
 
 def _bound(runs: Sequence[Result]) -> str:
@@ -138,7 +144,8 @@ def _identified(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Result]]) 
         for name, colour in zip(variables, _cycle(SERIES), strict=False)
     ]
     if handles:
-        legend(axes, handles=handles, loc="center")
+        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=len(handles))
+        axes.legend(handles=handles, fontsize=SMALL, frameon=False, **below)
 
 
 def _predicted(

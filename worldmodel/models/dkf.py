@@ -8,8 +8,8 @@ for itself. Nothing that the transition does can make a reconstruction better or
 to follow where the recognition put the states. That is what Karl et al. 2017 hold against it.
 
 Source: Krishnan et al. 2015, "Deep Kalman Filters", the bidirectional mean-field posterior; Karl et
-al. 2017, appendix B.6. Differs: gated units, one hidden layer, rectified instead of sigmoid; a
-transition that is residual with the same leak as our DVBF's, so that the two differ in inference.
+al. 2017, appendix B.6. Differs: gated units; one hidden layer, rectified or tanh instead of sigmoid;
+a transition that is residual with the same leak as our DVBF's, so that the two differ in inference.
 
 A smoother is no filter. The paper has no live one; ours is distilled from the smoother, see
 ``models/distilled.py``, and takes no part in the bound.
@@ -81,6 +81,8 @@ class DKFConfig:
 class GaussianTransition(nn.Module):
     """N((1 - leak) z + f(z, u), s(z, u)), diagonal, with one hidden layer.
 
+    Its units are bounded, as the published ones are: with the leak no dream grows without end.
+
     Args:
         latent_size: Dimensions of the state.
         action_size: Components of one action.
@@ -91,7 +93,7 @@ class GaussianTransition(nn.Module):
     def __init__(self, latent_size: int, action_size: int, hidden: int, leak: float) -> None:
         super().__init__()
         self.leak = leak
-        self.network = mlp(latent_size + action_size, hidden, 2 * latent_size, nn.SiLU)
+        self.network = mlp(latent_size + action_size, hidden, 2 * latent_size, nn.Tanh)
 
     def forward(
         self, state: Float[Tensor, "*batch latent"], action: Float[Tensor, "*batch act"]
