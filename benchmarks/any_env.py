@@ -3,10 +3,13 @@
 Every step that an environment is ever babbled with counts: training, validation and test data.
 
     python benchmarks/any_env.py --seeds 0 1 2 3 4
+
+Seeds that are done are not done again; the table goes to docs/results.md.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
+from seeds import Row, table, write_block
 
 from agents.evaluation import compare
 from agents.pathwise import suited_config, train_policy
@@ -50,7 +54,15 @@ CASES = {
 }
 
 
-def measure(env_id: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
+def measured(env_id: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
+    """What ``measure`` gave, kept in the run's folder."""
+    run = folder / f"{env_id}-{seed}"
+    if not (run / "result.json").exists():
+        write_json(run / "result.json", measure(env_id, seed, run, episodes))
+    return json.loads((run / "result.json").read_text())
+
+
+def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     """Babble, learn, dream and act once."""
     case = CASES[env_id]
     dataset = data.collect(env_id, None, case.process, case.splits, seed, num_envs=20)
@@ -59,7 +71,7 @@ def measure(env_id: str, seed: int, folder: Path, episodes: int) -> dict[str, An
     sizes, training = recipe(dataset)
     fresh = DVBF(sizes, dataset.observation_spec, dataset.action_spec, seed)
     training = replace(training, seed=seed, tensorboard=False)
-    model = Trainer(fresh, dataset, training, folder / f"{env_id}-{seed}").fit()
+    model = Trainer(fresh, dataset, training, run).fit()
     evaluation = evaluate(model, dataset, seed).metrics
     policy, _ = train_policy(model, replace(suited_config(model), seed=seed))
     real = data.make_vec(env_id, episodes, {})
@@ -69,10 +81,18 @@ def measure(env_id: str, seed: int, folder: Path, episodes: int) -> dict[str, An
         "env_id": env_id,
         "seed": seed,
         "babbled_steps": babbled,
-        "goal": case.goal,
         **result.metrics(),
         "termination": evaluation.get("termination", {}),
     }
+
+
+def rows(case: Case) -> tuple[Row, ...]:
+    """What is reported of an environment."""
+    return (
+        Row("return in reality", "return_real", True, f"≥ {case.goal:g}"),
+        Row("return in the dream", "return_dream", True),
+        Row("babbled steps", "babbled_steps", False, f"≤ {BUDGET:,}"),
+    )
 
 
 def main(
@@ -82,22 +102,23 @@ def main(
     episodes: int = 100,
     threads: int = 1,
 ) -> None:
-    """Measure all environments under all seeds and write OUT/results.json.
+    """Measure all environments under all seeds, and put the tables in the results.
 
     Args:
         seeds: Of data, model and agent.
         env_ids: Of ``CASES``.
-        out: Folder for runs and results; runs that are there are not trained again.
+        out: Folder for the runs.
         episodes: Real episodes that each agent is judged on.
         threads: Of torch.
     """
     torch.set_num_threads(threads)
-    results: list[dict[str, Any]] = []
     for env_id in env_ids:
+        runs = []
         for seed in seeds:
-            results.append(measure(env_id, seed, out, episodes))
-            Console().print(results[-1])
-            write_json(out / "results.json", {"results": results})
+            runs.append(measured(env_id, seed, out, episodes))
+            Console().print(runs[-1])
+        said = f"`{env_id}`, seeds {', '.join(map(str, seeds))}, {episodes} real episodes each"
+        write_block(env_id, f"{said}:\n\n{table(rows(CASES[env_id]), runs)}")
 
 
 if __name__ == "__main__":
