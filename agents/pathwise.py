@@ -13,6 +13,7 @@ discounts what comes after it by its probability, so that the return is differen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -189,8 +190,32 @@ class Policy(nn.Module):
         return policy.eval()
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What is to be collected along imagined trajectories, differentiable in all it depends on.
+
+    Attributes:
+        reward: (state, action, next state) to (batch,).
+        least: Below it no reward is believed; who leaves the data's support earns it, or nothing
+            if it is positive.
+        greatest: Above it no reward is believed.
+    """
+
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    least: float
+    greatest: float
+
+
+def task_of(model: StateSpaceModel) -> Goal:
+    """The recorded reward, as the model has learned it."""
+    return Goal(model.reward, *model.reward_range)
+
+
 def train_policy(
-    model: StateSpaceModel, config: PathwiseConfig, progress: bool = True
+    model: StateSpaceModel,
+    config: PathwiseConfig,
+    progress: bool = True,
+    goal: Goal | None = None,
 ) -> tuple[Policy, list[float]]:
     """Train a policy in the dream alone.
 
@@ -204,6 +229,7 @@ def train_policy(
         model: With a fitted support.
         config: How to train.
         progress: Whether to show a progress bar.
+        goal: What to collect; the task by default.
 
     Returns:
         The policy, and the mean imagined reward per step of every update.
@@ -214,12 +240,12 @@ def train_policy(
     if not model.support.fitted:
         raise SpecError("the model's support is not fitted; call model.support.fit first")
     generator = torch.Generator(model.device).manual_seed(config.seed)
-    policy = _build(model, config)
+    policy, goal = _build(model, config), goal or task_of(model)
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.updates)
     history = []
     for _ in track(range(config.updates), "agent", disable=not progress):
-        rewards = imagined_rewards(model, policy, config, generator)
+        rewards = imagined_rewards(model, policy, config, generator, goal)
         discount = config.discount ** torch.arange(config.horizon, device=model.device)
         loss = -(rewards * discount).sum(1).mean()
         optimizer.zero_grad()
@@ -232,12 +258,15 @@ def train_policy(
 
 
 def imagined_rewards(
-    model: StateSpaceModel, policy: Policy, config: PathwiseConfig, generator: torch.Generator
+    model: StateSpaceModel,
+    policy: Policy,
+    config: PathwiseConfig,
+    generator: torch.Generator,
+    goal: Goal,
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
     size, discrete = config.batch_size, model.action_spec.kind == "discrete"
     known, device = model.support.states, model.device
-    least, greatest = model.reward_range
     state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
     lost = torch.zeros(size, dtype=torch.bool, device=device)
     alive = torch.ones(size, device=device)
@@ -249,9 +278,9 @@ def imagined_rewards(
         arrived = model.transition(state, action, noise)
         distance = model.support.distance(arrived)
         lost = lost | ~(distance < config.give_up)
-        reward = model.reward(state, action, arrived).clamp(least, greatest)
+        reward = goal.reward(state, action, arrived).clamp(goal.least, goal.greatest)
         reward = reward - config.astray_cost * (distance - 1).clamp_min(0)
-        rewards.append(alive * torch.where(lost, min(least, 0.0), reward))
+        rewards.append(alive * torch.where(lost, min(goal.least, 0.0), reward))
         if model.can_terminate:
             ended = model.termination(arrived).sigmoid()
             alive = torch.where(lost, alive.detach(), alive * (1 - ended))

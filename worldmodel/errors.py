@@ -27,6 +27,10 @@ class DivergenceError(WorldModelError, ArithmeticError):
     """Training produced a value that is not finite."""
 
 
+class ConvergenceError(WorldModelError, ArithmeticError):
+    """An iteration did not reach its tolerance."""
+
+
 class ResetNeeded(WorldModelError, RuntimeError):
     """An environment was stepped before it was reset."""
 

@@ -7,7 +7,7 @@ from linear_model import LinearModel, fit_support
 from safetensors.torch import save_file
 from small import generator
 
-from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
+from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, task_of, train_policy
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.simulator.dynamics import Dynamics
 from worldmodel.types import ActionSpec
@@ -123,7 +123,7 @@ def ending(model, chance: float, reward: float) -> torch.Tensor:
     model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
     config = PathwiseConfig(batch_size=32, horizon=5, astray_cost=0.0, give_up=1e3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    return imagined_rewards(model, agent, config, generator())
+    return imagined_rewards(model, agent, config, generator(), task_of(model))
 
 
 def test_rewards_count_while_the_imagined_episode_goes_on(model):
@@ -143,7 +143,7 @@ def test_leaving_the_support_earns_no_more_than_the_worst(model):
     model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
     config = PathwiseConfig(batch_size=64, horizon=3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    rewards = imagined_rewards(model, agent, config, generator())
+    rewards = imagined_rewards(model, agent, config, generator(), task_of(model))
     assert (rewards[:, 1:] <= model.reward_range[0]).float().mean() > 0.95
     rewards.mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())

@@ -1,0 +1,27 @@
+"""Empowerment: how much an agent's actions can do to what it will sense, in nats.
+
+Source: Klyubin et al. 2005; Salge et al. 2013 (Gaussian channel); Karl et al. 2019 (variational).
+"""
+
+from agents.empowerment.dynamics import Dynamics, dynamics_of
+from agents.empowerment.exact import blahut_arimoto, sequence_channel
+from agents.empowerment.gaussian import GaussianEmpowerment, Noise, water_filling
+from agents.empowerment.landscape import Landscape, fit_landscape
+from agents.empowerment.reward import EmpowermentReward, VectorEmpowermentReward
+from agents.empowerment.variational import VariationalConfig, VariationalEmpowerment
+
+__all__ = [
+    "Dynamics",
+    "EmpowermentReward",
+    "GaussianEmpowerment",
+    "Landscape",
+    "Noise",
+    "VariationalConfig",
+    "VariationalEmpowerment",
+    "VectorEmpowermentReward",
+    "blahut_arimoto",
+    "dynamics_of",
+    "fit_landscape",
+    "sequence_channel",
+    "water_filling",
+]
