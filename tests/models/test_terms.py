@@ -171,56 +171,6 @@ def test_filtering_sees_no_further_than_the_frame_it_arrives_at(case):
         assert not torch.equal(mean[:, t + 1], beliefs.mean[:, t + 1])
 
 
-def test_the_initial_network_sees_its_prefix_and_no_more(case):
-    model, batch = case
-    first = model.filter_beliefs(batch.observations, batch.actions, prefix=4).mean[:, 0]
-    for frames, same in ((4, True), (3, False)):
-        later = garbage_after(batch, frames - 1)
-        changed = model.filter_beliefs(later.observations, later.actions, prefix=4).mean[:, 0]
-        assert torch.equal(changed, first) == same
-
-
-@pytest.mark.parametrize("prefix", [1, 3, None])
-@pytest.mark.parametrize("garbage", ["others", "nan"])
-def test_padding_changes_no_term(case, prefix, garbage):
-    model, batch = case
-    recorded = 4
-    mask = torch.arange(batch.steps) < recorded
-    padded = with_fields(garbage_after(batch, recorded), mask=mask.expand_as(batch.mask).clone())
-    if garbage == "nan":
-        padded.actions[:, recorded:] = padded.rewards[:, recorded:] = torch.nan
-        if not model.observation_spec.pixels:
-            padded.observations[:, recorded + 1 :] = torch.nan
-    # Draws are made for all frames at once, so compare with other padding, not with a short batch.
-    reference = with_fields(batch, mask=padded.mask)
-    expected = model.terms(reference, generator(), prefix=prefix)
-    terms = model.terms(padded, generator(), prefix=prefix)
-    short = model.terms(batch.window(0, recorded), generator(), prefix=prefix)
-    for name in PER_FRAME + PER_STEP:
-        value, kept = getattr(terms, name), recorded + (name in PER_FRAME)
-        assert (value[:, kept:] == 0).all(), name
-        torch.testing.assert_close(value, getattr(expected, name))
-        assert getattr(short, name).shape[1] == kept
-    torch.testing.assert_close(
-        terms.rate[:, 0], short.rate[:, 0], msg="the first state's belief must not see padding"
-    )
-
-
-def test_padding_gives_no_gradient(case):
-    model, batch = case
-    mask = torch.arange(batch.steps) < 4
-
-    def gradient(padded):
-        model.zero_grad()
-        terms = model.terms(with_fields(padded, mask=mask.expand_as(batch.mask)), generator())
-        (terms.rate - terms.reconstruction).sum().backward()
-        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-    ours, theirs = gradient(batch), gradient(garbage_after(batch, 4))
-    for name, value in ours.items():
-        torch.testing.assert_close(theirs[name], value, msg=name)
-
-
 def owners(model):
     """Names of the parts that have received a gradient."""
     return {
@@ -228,15 +178,6 @@ def owners(model):
         for name, parameter in model.named_parameters()
         if parameter.grad is not None and parameter.grad.abs().max() > 0
     }
-
-
-@pytest.mark.parametrize(
-    "term, part", [("reward", "reward_head"), ("termination", "termination_head")]
-)
-def test_no_task_leaks_into_the_state_space(case, term, part):
-    model, batch = case
-    getattr(model.terms(batch, generator()), term).sum().backward()
-    assert owners(model) == {part}
 
 
 def test_calibration_moves_the_emissions_scale_alone(case):

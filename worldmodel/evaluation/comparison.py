@@ -144,8 +144,14 @@ def _identified(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Result]]) 
         for name, colour in zip(variables, _cycle(SERIES), strict=False)
     ]
     if handles:
-        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=len(handles))
-        axes.legend(handles=handles, fontsize=SMALL, frameon=False, **below)
+        axes.legend(
+            handles=handles,
+            fontsize=SMALL,
+            frameon=False,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.09),
+            ncols=len(handles),
+        )
 
 
 def _predicted(

@@ -8,8 +8,9 @@ for itself. Nothing that the transition does can make a reconstruction better or
 to follow where the recognition put the states. That is what Karl et al. 2017 hold against it.
 
 Source: Krishnan et al. 2015, "Deep Kalman Filters", the bidirectional mean-field posterior; Karl et
-al. 2017, appendix B.6. Differs: gated units; one hidden layer, rectified or tanh instead of sigmoid;
-a transition that is residual with the same leak as our DVBF's, so that the two differ in inference.
+al. 2017, appendix B.6. Differs: gated units; one hidden layer, rectified or tanh instead of
+sigmoid; a transition that is residual with the leak of our DVBF, so that the two differ in
+inference.
 
 A smoother is no filter. The paper has no live one; ours is distilled from the smoother, see
 ``models/distilled.py``, and takes no part in the bound.
