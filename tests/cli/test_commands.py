@@ -13,6 +13,7 @@ from agents.pathwise import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.cli.systems import RECIPES
+from worldmodel.models.registry import MODELS
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
@@ -97,6 +98,13 @@ def test_training_leaves_a_model_that_loads(made, name):
     assert model.config.hidden == 8 and model.support.fitted
     assert strict(run / "checkpoint" / "metrics.json")["updates"] in (2, 4)
     assert list((run / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_flag_chooses_the_model(made, tmp_path, model):
+    recorded = str(made / "pixels" / "data.npz")
+    main(["train", "--dataset", recorded, "--run", str(tmp_path), "--model", model, *SHORT])
+    assert type(worldmodel.load(tmp_path)) is MODELS[model]
 
 
 def test_training_again_goes_on_where_it_was(made, capsys):

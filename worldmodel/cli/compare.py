@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import sys
@@ -51,6 +52,7 @@ class Run:
         config: The model's settings.
         train: The trainer's.
         dataset: File.
+        data: The dataset's fingerprint.
         folder: Where it goes.
     """
 
@@ -59,6 +61,7 @@ class Run:
     config: Any
     train: TrainConfig
     dataset: Path
+    data: str
     folder: Path
 
     @property
@@ -142,7 +145,8 @@ def plan(
                 changed = replace(changed, validate_every=max(1, changed.updates // 16))
                 slug = "_".join([model, objective, f"seed_{seed}"])
                 folder = out / "runs" / "".join(c if c.isalnum() else "_" for c in slug)
-                runs.append(Run(model, objective, config, changed, dataset, folder))
+                mark = recorded.provenance.fingerprint
+                runs.append(Run(model, objective, config, changed, dataset, mark, folder))
     return runs
 
 
@@ -168,7 +172,7 @@ def _identity(run: Run) -> dict[str, Any]:
         "seed": run.train.seed,
         "updates": run.train.updates,
         "batch_size": run.train.batch_size,
-        "data": data.load(run.dataset).provenance.fingerprint,
+        "data": run.data,
     }
 
 
@@ -265,10 +269,7 @@ def train_one(run: Run, news: Any, parent: int) -> None:
 
 def _finite(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     """The trainer's history without what JSON has no word for."""
-    finite = (
-        {k: v for k, v in logs.items() if torch.isfinite(torch.tensor(v))} for logs in history
-    )
-    return list(finite)
+    return [{k: v for k, v in logs.items() if math.isfinite(v)} for logs in history]
 
 
 def _draw_course(run: Run, out: Path) -> None:
