@@ -76,8 +76,8 @@ def suited_config(model: StateSpaceModel) -> PathwiseConfig:
     box = model.action_spec.kind == "box"
     return PathwiseConfig(
         updates=400,
-        horizon=40 if box else 60,
-        discount=0.99,
+        horizon=40 if box else 100,
+        discount=0.99 if box else 0.995,
         learning_rate=5e-3,
         astray_cost=2.0,
         give_up=1.5,
