@@ -6,7 +6,8 @@ from small import BOX, PIXELS, VECTOR, generator, random_batch, small_model, wit
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.e2c import E2CConfig, kl_to_diagonal
+from worldmodel.models.e2c import E2CConfig
+from worldmodel.models.networks import kl_to_diagonal
 
 
 @pytest.fixture(params=[PIXELS, VECTOR], ids=["pixels", "vector"])

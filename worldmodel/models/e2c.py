@@ -36,7 +36,13 @@ from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.emission import Comparison
 from worldmodel.models.learned import seeded
-from worldmodel.models.networks import mlp, normal_entropy, positive, standard_normal_kl
+from worldmodel.models.networks import (
+    kl_to_diagonal,
+    mlp,
+    normal_entropy,
+    positive,
+    standard_normal_kl,
+)
 from worldmodel.models.parts import build_emission
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
@@ -293,20 +299,3 @@ class E2C(DistilledModel):
 def _with_first(value: Tensor) -> Tensor:
     """The same with a zero, or False, for the first frame or stack, that nothing is known of."""
     return nn.functional.pad(value, (1, 0))
-
-
-def kl_to_diagonal(
-    mean: Float[Tensor, "*batch latent"],
-    covariance: Float[Tensor, "*batch latent latent"],
-    other_mean: Float[Tensor, "*batch latent"],
-    other_scale: Float[Tensor, "*batch latent"],
-) -> Float[Tensor, "*batch"]:
-    """KL(N(mean, covariance) || N(other_mean, diag(other_scale^2))) in nats."""
-    precision = other_scale.square().reciprocal()
-    trace = (covariance.diagonal(dim1=-2, dim2=-1) * precision).sum(-1)
-    distance = ((other_mean - mean).square() * precision).sum(-1)
-    # Without an exception where it is not finite: the trainer says better where that came from.
-    factor = torch.linalg.cholesky_ex(covariance).L
-    half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    size = mean.shape[-1]
-    return 0.5 * (trace + distance - size) + other_scale.log().sum(-1) - half_log_determinant

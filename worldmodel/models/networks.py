@@ -28,6 +28,20 @@ def normal_kl(mean: Tensor, scale: Tensor, prior_mean: Tensor, prior_scale: Tens
     return standard_normal_kl((mean - prior_mean) / prior_scale, scale / prior_scale)
 
 
+def kl_to_diagonal(
+    mean: Tensor, covariance: Tensor, prior_mean: Tensor, prior_scale: Tensor
+) -> Tensor:
+    """KL(N(mean, covariance) || N(prior_mean, diag(prior_scale^2))) in nats, over the last axes."""
+    precision = prior_scale.square().reciprocal()
+    trace = (covariance.diagonal(dim1=-2, dim2=-1) * precision).sum(-1)
+    distance = ((prior_mean - mean).square() * precision).sum(-1)
+    # Without an exception where it is not finite: the trainer says better where that came from.
+    factor = torch.linalg.cholesky_ex(covariance).L
+    half_log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    size = mean.shape[-1]
+    return 0.5 * (trace + distance - size) + prior_scale.log().sum(-1) - half_log_determinant
+
+
 def normal_entropy(scale: Tensor) -> Tensor:
     """Entropy of N(., scale) in nats, summed over the last axis."""
     constant = 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))
