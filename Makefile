@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-speed bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed bundled clean
 
 setup: .venv/ready
 
@@ -42,6 +42,9 @@ benchmark-balls: setup
 
 benchmark-any-env: setup
 	$(BIN)/python benchmarks/any_env.py
+
+benchmark-empowerment: setup
+	$(BIN)/python benchmarks/empowerment.py
 
 benchmark-speed: setup
 	$(BIN)/python benchmarks/speed.py

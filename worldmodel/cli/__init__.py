@@ -12,6 +12,7 @@ from rich.markup import escape
 from worldmodel.cli.commands import agent, bench, collect, evaluate, train
 from worldmodel.cli.compare import compare
 from worldmodel.cli.demo import demo
+from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "compare": compare,
     "agent": agent,
+    "empowerment": empowerment,
     "bench": bench,
 }
 

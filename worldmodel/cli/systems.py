@@ -44,6 +44,7 @@ class System:
         baselines: What predictions are compared with beside the last frame and the mean frame.
         task_start: Reset options of n episodes from which the task is judged.
         task_metrics: What is reported of real episodes beside their return.
+        plane: Names of the first two variables of the ground truth.
     """
 
     targets: Targets = state_targets
@@ -51,6 +52,7 @@ class System:
     baselines: Callable[[Provenance], Mapping[str, Predictor]] = lambda provenance: {}
     task_start: Callable[[int, int], dict[str, Any] | None] = lambda n, seed: None
     task_metrics: Callable[[Rollout], dict[str, float]] = lambda real: {}
+    plane: tuple[str, str] = ("state_0", "state_1")
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,14 @@ SYSTEMS = {
         unactuated=_free({"state": (np.pi / 3, 0.0)}),
         task_start=hanging,
         task_metrics=_upright,
+        plane=("angle", "velocity"),
     ),
     "worldmodel/BouncingBall-v0": System(
         targets=ball_targets,
         unactuated=_free(),
         baselines=lambda provenance: {"constant_velocity": constant_velocity(provenance)},
         task_metrics=_at_target,
+        plane=("x", "y"),
     ),
     "worldmodel/TwoBouncingBalls-v0": System(targets=balls_targets, unactuated=_free()),
 }
