@@ -22,6 +22,7 @@ FLAGS = {
     "evaluate": ["--run", "--dataset", "--seed"],
     "compare": ["--dataset", "--out", "--models", "--objectives", "--seeds", "--updates"],
     "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
+    "empowerment": ["--run", "--out", "--states", "--steps", "--noise.sensor", "--seed"],
     "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
