@@ -13,6 +13,7 @@ from worldmodel.cli.commands import agent, bench, collect, evaluate, train
 from worldmodel.cli.compare import compare
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
+from worldmodel.cli.imagine import imagine
 from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "compare": compare,
     "agent": agent,
     "empowerment": empowerment,
+    "imagine": imagine,
     "bench": bench,
 }
 

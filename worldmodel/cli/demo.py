@@ -24,6 +24,7 @@ from worldmodel.cli.table import print_results
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.figures import write_all
+from worldmodel.evaluation.imagination import imagine
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
@@ -31,7 +32,8 @@ from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.simulator.filter import FilterObservation
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.viewer.film import dream_film, side_by_side, write_gif
+from worldmodel.viewer.dream import dream_film
+from worldmodel.viewer.film import side_by_side, write_gif
 
 EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
 STEPS = 100  # of each, that is ten seconds
@@ -222,7 +224,7 @@ def draw(
     walk = recipe.system.unactuated(dataset.provenance)
     write_all(evaluation, model, dataset.test, config.out, walk, trainer.history)
     shown = dataset.test[: recipe.film_rows].window(0, 74)
-    dream_film(model, shown, config.out / "dream.gif")
+    write_gif(dream_film(imagine(model, shown)), config.out / "dream.gif")
 
 
 def film_agent(policy: Policy, model: StateSpaceModel, recipe: Recipe, path: Path) -> None:

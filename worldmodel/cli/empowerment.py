@@ -15,6 +15,7 @@ from rich.progress import Progress
 from agents.empowerment import GaussianEmpowerment, Noise, dynamics_of
 from agents.empowerment.measured import measured_empowerment
 from worldmodel import data
+from worldmodel.cli.runs import source_of
 from worldmodel.cli.systems import System, system_of
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.style import SEQUENTIAL, SMALL, dress, figure, label, save
@@ -58,9 +59,8 @@ def empowerment(
     require_at_least(2, states=states)
     torch.set_num_threads(1)
     model = load(run).requires_grad_(False)
-    if model.source is None:
-        raise SpecError("the model does not say which environment it was trained on")
-    source, system = model.source, system_of(model.source.env_id)
+    source = source_of(model)
+    system = system_of(source.env_id)
     env = source.make_vec(states)
     batch = data.record(env, states, _WARM, data.Uniform(), seed, progress=True)
     env.close()

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
+from worldmodel.evaluation.imagination import Imagination
 from worldmodel.evaluation.style import (
     BLUE,
     GREEN,
@@ -21,6 +22,7 @@ from worldmodel.evaluation.style import (
     ORANGE,
     PURPLE,
     SERIES,
+    SMALL,
     TEXT,
     VERMILION,
     dress,
@@ -32,6 +34,11 @@ from worldmodel.evaluation.style import (
     save,
 )
 
+_IMAGINED: tuple[dict[str, Any], ...] = (
+    dict(color=INK, lw=2.2),
+    dict(color=BLUE, lw=1.4, dashes=(4, 2)),
+    dict(color=VERMILION, lw=1.4),
+)
 _BASELINES = {
     "last_frame": "last frame stands still",
     "mean_frame": "mean of all frames",
@@ -94,6 +101,37 @@ def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
         dress(right, "frames seen", "$R^2$ of the filtered state", "Filtered state")
         right.set_xticks(frames[::2])
         legend(right, loc="lower right", ncols=1 + len(variables) // 5)
+    return save(fig, path)
+
+
+def imagination_curves(imagination: Imagination, path: str | Path) -> Path:
+    """Real, filtered and imagined numbers over time, with the spread of the noisy dreams.
+
+    Args:
+        imagination: Of a model of vectors; of its first three episodes the first six numbers.
+        path: PNG to write.
+    """
+    episodes, size = min(3, len(imagination.real)), min(6, imagination.real.shape[-1])
+    fig = figure(1.0 + 2.9 * episodes, 0.9 + 1.35 * size)
+    grid = fig.subplots(size, episodes, sharex=True, sharey="row", squeeze=False)
+    ended = ~imagination.recorded[..., None]
+    lines = {"real": imagination.real, "filtered": imagination.filtered}
+    lines |= {"imagined": imagination.imagined}
+    shown = {name: np.where(ended, np.nan, line) for name, line in lines.items()}
+    steps = np.arange(imagination.real.shape[1])
+    for (i, e), axes in np.ndenumerate(grid):
+        if len(imagination.dreams):
+            middle = np.where(ended, np.nan, imagination.dreams.mean(0))[e, :, i]
+            reach = 2 * imagination.spread[e, :, i]
+            band = dict(color=ORANGE, alpha=0.35, lw=0, label="dreams, ± 2 standard deviations")
+            axes.fill_between(steps, middle - reach, middle + reach, **band)
+        for (name, line), style in zip(shown.items(), _IMAGINED, strict=True):
+            axes.plot(steps, line[e, :, i], label=name, **style)
+        axes.axvline(imagination.looked - 1, color=GREY, lw=1, ls=":")
+        title = f"episode {e + 1}" if i == 0 else ""
+        dress(axes, "step" if i == size - 1 else "", f"observation {i}" if e == 0 else "", title)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=SMALL, frameon=False)
     return save(fig, path)
 
 

@@ -1,4 +1,4 @@
-"""Films: panels side by side, written as GIF."""
+"""Films: panels side by side, written as GIF or MP4."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from worldmodel.errors import ShapeError, SpecError
+from worldmodel.errors import ShapeError, require_extra
 from worldmodel.files import write_whole
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.types import Batch
 
 BACKGROUND, TEXT, FAINT, ACCENT = (24, 27, 34), (232, 235, 240), (120, 128, 142), (240, 165, 30)
 _MARGIN, _TEXT_SIZE = 12, 15  # pixels of the finished film
@@ -44,17 +42,51 @@ def write_gif(
     Raises:
         ShapeError: There is no frame, or one is not (height, width, 3) ``uint8``.
     """
-    film = np.asarray(frames)
-    if film.ndim != 4 or film.shape[-1] != 3 or film.dtype != np.uint8 or not len(film):
-        raise ShapeError(
-            f"frames must be (T, height, width, 3) uint8, T >= 1; got {film.shape} {film.dtype}"
-        )
-    data = b""
+    film, data = _checked(frames), b""
     for colours in (256, 128, 64, 32, 16):
         data = _encode(film, fps, colours)
         if len(data) <= limit:
             break
     return write_whole(path, data)
+
+
+def write_mp4(
+    frames: Sequence[np.ndarray] | np.ndarray, path: str | Path, fps: float = 10.0
+) -> Path:
+    """Write H.264 in an MP4, whole or not at all; needs the extra ``mp4``.
+
+    Args:
+        frames: RGB, (T, height, width, 3) ``uint8``. An odd side gains a row or column of the
+            page's colour, since H.264 knows even ones only.
+        path: File to write.
+        fps: Frames per second.
+
+    Raises:
+        ShapeError: There is no frame, or one is not (height, width, 3) ``uint8``.
+        MissingExtraError: imageio-ffmpeg, which brings the encoder, is not installed.
+    """
+    require_extra("imageio_ffmpeg", "mp4")
+    from imageio_ffmpeg import write_frames
+
+    film = _checked(frames)
+    height, width = film.shape[1:3]
+    even = np.full((len(film), height + height % 2, width + width % 2, 3), BACKGROUND, np.uint8)
+    even[:, :height, :width] = film
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        size = (even.shape[2], even.shape[1])
+        writer = write_frames(
+            file,
+            size,
+            fps=fps,  # type: ignore[arg-type] (written out with two decimals, whatever it is)
+            macro_block_size=2,
+            quality=8,
+        )
+        writer.send(None)
+        for frame in even:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        return write_whole(path, file.read_bytes())
 
 
 def side_by_side(
@@ -91,61 +123,27 @@ def side_by_side(
     return out
 
 
-@torch.no_grad()
-def dream_film(
-    model: StateSpaceModel,
-    batch: Batch,
-    path: str | Path,
-    fps: float = 10.0,
-    filtered: int = 15,
-    scale: int = 10,
-    steps: int = 85,
-) -> Path:
-    """Film real, filtered and imagined frames of the same episodes, one episode a row.
-
-    The imagined column is filtered for the first frames and from then on runs open loop, without
-    process noise, under the actions that were recorded.
-
-    Args:
-        model: A model of pixels.
-        batch: Episodes, of which up to three are shown.
-        path: GIF to write.
-        fps: Frames per second of the film, and of the environment if time is to be real.
-        filtered: Frames after which the imagined column no longer looks; fewer than there are.
-        scale: Side of the square that one of the model's pixels becomes.
-        steps: Steps to show at most.
-
-    Raises:
-        SpecError: The model does not observe pixels.
-        ShapeError: There are not more than ``filtered`` frames to show.
-    """
-    if not model.observation_spec.pixels:
-        raise SpecError(f"a film needs a model of pixels, this one has {model.observation_spec}")
-    batch = batch[:3].window(0, min(steps, batch.steps)).to(model.device)
-    if batch.steps + 1 <= filtered:
+def _checked(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    film = np.asarray(frames)
+    if film.ndim != 4 or film.shape[-1] != 3 or film.dtype != np.uint8 or not len(film):
         raise ShapeError(
-            f"the film must be longer than {filtered} frames, got {batch.steps + 1} of them"
+            f"frames must be (T, height, width, 3) uint8, T >= 1; got {film.shape} {film.dtype}"
         )
-    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1).mean
-    dream = model.rollout(beliefs[:, filtered - 1], batch.actions[:, filtered - 1 :])[:, 1:]
-    imagined = torch.cat([beliefs[:, :filtered], dream], 1)
-    panels = {
-        "real": batch.observations.cpu().numpy(),
-        "filtered": model.decode(beliefs.cpu().numpy()),
-        f"imagined from {filtered / fps:.1f} s": model.decode(imagined.cpu().numpy()),
-    }
-    captions = [
-        "imagined: still filtering" if t < filtered else "imagined: open loop"
-        for t in range(batch.steps + 1)
-    ]
-    rows = {text: _rows(film) for text, film in panels.items()}
-    return write_gif(side_by_side(rows, scale, captions, fps), path, fps)
+    return film
 
 
 def _encode(film: np.ndarray, fps: float, colours: int) -> bytes:
     sample = film[:: max(1, len(film) // 16)]
     strip = Image.fromarray(sample.reshape(-1, *film.shape[2:]))
-    palette = strip.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    # Black is most of many a film: the root of its count leaves the rarer colours their share.
+    counts, present = zip(*(strip.getcolors(1 << 24) or ()), strict=True)
+    sample = np.repeat(np.array(present, np.uint8), np.sqrt(counts).astype(int), 0)
+    strip = Image.fromarray(sample[None])
+    # The page's own colours are too rare to survive the cut.
+    own = (*BACKGROUND, *TEXT, *FAINT, *ACCENT)
+    cut = strip.quantize(colours - len(own) // 3, method=Image.Quantize.MEDIANCUT)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(cut.getpalette() or ()), *own])
     no_dither = Image.Dither.NONE
     images = [Image.fromarray(frame).quantize(palette=palette, dither=no_dither) for frame in film]
     buffer = BytesIO()
@@ -168,16 +166,6 @@ def _enlarge(text: str, film: np.ndarray, scale: int) -> np.ndarray:
             f"got {film.shape} {film.dtype}"
         )
     return film.repeat(scale, 1).repeat(scale, 2).repeat(3 // film.shape[-1], 3)
-
-
-def _rows(film: np.ndarray) -> np.ndarray:
-    """Episodes (B, T, h, w, c) below one another, a dark line between them: (T, B h, w, 3)."""
-    colour = film.repeat(3 // film.shape[-1], -1)
-    line = np.broadcast_to(
-        np.array(BACKGROUND, np.uint8), (*colour.shape[1:2], 1, *colour.shape[3:])
-    )
-    parts = [part for episode in colour for part in (line, episode)]
-    return np.concatenate(parts[1:], 1)
 
 
 def _page(films: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[tuple[int, int]]]:

@@ -1,0 +1,77 @@
+"""What belongs to a run beside its model: where its data came from, and who acts in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+from agents.pathwise import Policy
+from agents.rollout import Agent
+from worldmodel.data import Source
+from worldmodel.errors import FileFormatError, SpecError, require_extra
+from worldmodel.models.base import StateSpaceModel
+
+POLICY = "policy.safetensors"
+
+
+def source_of(model: StateSpaceModel) -> Source:
+    """The environment that a model's data came from.
+
+    Raises:
+        SpecError: The model does not say.
+    """
+    if model.source is None:
+        raise SpecError("the model does not say which environment it was trained on")
+    return model.source
+
+
+def policy_of(run: str | Path, model: StateSpaceModel, path: Path | None = None) -> Agent:
+    """The agent that was trained in a run's dream.
+
+    Args:
+        run: As the user named it.
+        model: The run's.
+        path: The agent's file if it is not in the run folder, ``policy.safetensors`` or one of
+            Stable-Baselines3's, such as ``sac.zip``; or the folder of the first.
+
+    Raises:
+        SpecError: There is none, or it does not fit the model.
+        FileFormatError: The file is truncated, corrupt or foreign.
+        MissingExtraError: It needs Stable-Baselines3.
+    """
+    file = Path(run if path is None else path)
+    file = file if file.suffix in (".safetensors", ".zip") else file / POLICY
+    if not file.is_file():
+        raise SpecError(
+            f"there is no trained policy at {file}; 'worldmodel agent --run {run} --out FOLDER' "
+            "trains one, and --policy FOLDER names it"
+        )
+    agent, latent, act = _read_zip(file) if file.suffix == ".zip" else _read(file)
+    expected = model.latent_size, model.action_spec.size
+    if (latent, act) != expected:
+        raise SpecError(
+            f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "
+            f"{expected[1]} and {expected[0]}"
+        )
+    return agent
+
+
+def _read(file: Path) -> tuple[Agent, int, int]:
+    policy = Policy.load(file)
+    return policy, len(policy.shift), len(policy.low)
+
+
+def _read_zip(file: Path) -> tuple[Agent, int, int]:
+    require_extra("stable_baselines3", "agents")
+    import stable_baselines3
+
+    kind = getattr(stable_baselines3, file.stem.upper(), None)
+    if kind is None:
+        raise SpecError(f"{file} is not named after an algorithm of Stable-Baselines3")
+    try:
+        agent = kind.load(file, device="cpu")
+    except (ValueError, KeyError, BadZipFile) as error:
+        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
+    space = agent.action_space
+    size = int(space.n) if hasattr(space, "n") else space.shape[0]
+    return agent, agent.observation_space.shape[0], size
