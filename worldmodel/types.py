@@ -107,10 +107,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Belief:
-    """Diagonal Gaussian over the latent state: ``mean`` and ``scale``, each (B, latent)."""
+    """Gaussian over the latent state.
+
+    Attributes:
+        mean: (B, latent).
+        scale: Standard deviation of each dimension, (B, latent).
+        factor: L (B, latent, latent), lower triangular, with L L' the covariance; None where that
+            is diagonal.
+    """
 
     mean: Tensor
     scale: Tensor
+    factor: Tensor | None = None
+
+    def with_rows(self, mask: np.ndarray, rows: Belief) -> Belief:
+        """The same with those rows replaced for which ``mask`` (B,) is True."""
+
+        def mixed(ours: Tensor, theirs: Tensor) -> Tensor:
+            ours = ours.clone()
+            ours[mask] = theirs
+            return ours
+
+        factor = None
+        if self.factor is not None and rows.factor is not None:
+            factor = mixed(self.factor, rows.factor)
+        return Belief(mixed(self.mean, rows.mean), mixed(self.scale, rows.scale), factor)
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,20 @@ import pytest
 import torch
 from small import BOX, PIXELS, VECTOR, generator, random_batch, small_model, with_fields
 
-from worldmodel.models.registry import MODELS
+from worldmodel.models.registry import fitting
 from worldmodel.types import Batch
 
 PER_FRAME = ("distortion", "reconstruction", "calibration", "rate", "entropy", "observed")
 PER_STEP = ("reward", "termination")
 
 
-@pytest.fixture(params=MODELS)
-def name(request):
-    return request.param
+CASES = [(name, spec) for spec in (PIXELS, VECTOR) for name in fitting(spec)]
 
 
-@pytest.fixture(params=[PIXELS, VECTOR], ids=["pixels", "vector"])
-def case(request, name):
-    model, batch = small_model(name, request.param, BOX), random_batch(request.param, BOX)
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1].shape}")
+def case(request):
+    name, spec = request.param
+    model, batch = small_model(name, spec, BOX), random_batch(spec, BOX)
     model.calibrate(batch)
     return model, batch
 

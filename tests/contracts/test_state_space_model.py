@@ -8,7 +8,7 @@ import torch
 from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, small_model
 
 from worldmodel.errors import ShapeError
-from worldmodel.models.registry import MODELS
+from worldmodel.models.registry import MODELS, fitting
 from worldmodel.types import Belief
 
 # Every registered model as it is by default, and variants that have parts of their own.
@@ -18,7 +18,11 @@ VARIANTS = {name: (name, {}) for name in MODELS} | {
 }
 OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}
-CASES = list(itertools.product(VARIANTS, OBSERVATIONS, ACTIONS))
+CASES = [
+    case
+    for case in itertools.product(VARIANTS, OBSERVATIONS, ACTIONS)
+    if VARIANTS[case[0]][0] in fitting(OBSERVATIONS[case[1]])
+]
 SIZE, STEPS = 4, 5
 
 

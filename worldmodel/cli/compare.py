@@ -27,7 +27,7 @@ from worldmodel.evaluation.comparison import comparison, comparison_table
 from worldmodel.evaluation.course import Snapshots, course
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json, write_json, write_whole
-from worldmodel.models.registry import MODELS
+from worldmodel.models.registry import MODELS, fitting
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 
@@ -73,7 +73,7 @@ class Run:
 def compare(
     dataset: Path,
     out: Path,
-    models: tuple[str, ...] = tuple(MODELS),
+    models: tuple[str, ...] = (),
     objectives: tuple[ObjectiveName, ...] = ("elbo", "constrained+dropout"),
     seeds: int = 5,
     updates: int | None = None,
@@ -87,7 +87,8 @@ def compare(
     Args:
         dataset: File from ``worldmodel collect``, with test episodes longer than 14 steps.
         out: Folder for the runs, comparison.json, comparison.md and the figures.
-        models: Names; "dvbf:transition=mlp,leak=0.1" changes settings of a model.
+        models: Names; "dvbf:transition=mlp,leak=0.1" changes settings of a model. All that take
+            what the dataset holds, if none is named.
         objectives: Each model is trained by each. Those with "+dropout" also hide frames from
             recognition now and then; "elbo" is the bound as published.
         seeds: How many, from 0: of initial weights and of training.
@@ -102,6 +103,7 @@ def compare(
         raise SpecError(f"test episodes must be longer than 14 steps, the longest has {longest}")
     budget = {"updates": updates, "batch_size": batch_size}
     budget = {name: value for name, value in budget.items() if value is not None}
+    models = models or fitting(recorded.observation_spec)
     runs = plan(recorded, dataset, out, models, objectives, seeds, budget)
     console = Console()
     todo = [run for run in runs if not _finished(run)]

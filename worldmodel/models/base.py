@@ -36,6 +36,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
+        takes_pixels: Whether it models pictures, or vectors alone.
         config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
             with ``latent_size`` among them. Its classmethod ``suited(observation_spec)`` gives the
             settings to start from.
@@ -49,6 +50,7 @@ class StateSpaceModel(nn.Module, ABC):
     """
 
     is_bound: ClassVar[bool] = True
+    takes_pixels: ClassVar[bool] = True
     config_type: ClassVar[type]
     config: Any
     observation_spec: ObservationSpec
@@ -175,7 +177,7 @@ class StateSpaceModel(nn.Module, ABC):
             prefix: Leading frames the first state is read from; 1 is a live cold start.
 
         Returns:
-            Belief with mean and scale (B, T + 1, latent).
+            Belief with mean and scale (B, T + 1, latent), without covariances.
 
         Raises:
             ShapeError: Observations or actions do not fit the model or each other.

@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.base import StateSpaceModel
+from worldmodel.types import ObservationSpec
 
 MODELS: dict[str, type[StateSpaceModel]] = {
     name: resolve_name(place)
@@ -13,6 +14,7 @@ MODELS: dict[str, type[StateSpaceModel]] = {
         "dvbf": "worldmodel.models.dvbf:DVBF",
         "dkf": "worldmodel.models.dkf:DKF",
         "e2c": "worldmodel.models.e2c:E2C",
+        "kalman": "worldmodel.models.linear_gaussian:LinearGaussian",
     }.items()
 }
 
@@ -26,3 +28,9 @@ def model_type(name: str) -> type[StateSpaceModel]:
     if name not in MODELS:
         raise ConfigError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
     return MODELS[name]
+
+
+def fitting(observation_spec: ObservationSpec) -> tuple[str, ...]:
+    """Names of the models that take such observations."""
+    pixels = observation_spec.pixels
+    return tuple(name for name, kind in MODELS.items() if kind.takes_pixels or not pixels)

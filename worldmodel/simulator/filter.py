@@ -163,15 +163,11 @@ class _Filter:
     @torch.inference_mode()
     def begin(self, frames: np.ndarray, mask: np.ndarray | None = None) -> None:
         """New beliefs from one frame (n, *obs) each, for all or those in ``mask``."""
-        some = mask is not None and not mask.all()
-        rows = self._tensor(frames[mask] if some else frames)
+        some = None if mask is None or mask.all() else mask
+        rows = self._tensor(frames if some is None else frames[some])
         none = torch.zeros(len(rows), 0, self._model.action_spec.size, device=rows.device)
         fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
-        if some:
-            mean, scale = self._current().mean.clone(), self._current().scale.clone()
-            mean[mask], scale[mask] = fresh.mean, fresh.scale
-            fresh = Belief(mean, scale)
-        self._belief = fresh
+        self._belief = fresh if some is None else self._current().with_rows(some, fresh)
 
     @torch.inference_mode()
     def advance(self, actions: Any, frames: np.ndarray) -> None:
