@@ -104,7 +104,7 @@ def test_training_leaves_a_model_that_loads(made, name):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_one_flag_chooses_the_model(made, tmp_path, model):
-    recorded = str(made / "pixels" / "data.npz")
+    recorded = str(made / "vector" / "data.npz")
     main(["train", "--dataset", recorded, "--run", str(tmp_path), "--model", model, *SHORT])
     assert type(worldmodel.load(tmp_path)) is MODELS[model]
 
