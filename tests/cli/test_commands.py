@@ -24,6 +24,7 @@ FLAGS = {
     "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
     "empowerment": ["--run", "--out", "--states", "--steps", "--noise.sensor", "--seed"],
     "imagine": ["--out", "--actions", "--policy", "--episodes", "--looked", "--dreams", "--mp4"],
+    "report": ["--out", "--dataset", "--seed"],
     "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}

@@ -176,5 +176,5 @@ def test_many_variables_and_baselines_find_room(evaluation, tmp_path):
     for path in (space, narrow):
         edge = read(path)[[0, -1]]
         assert (edge == 255).all(), "something is clipped by the edge"
-    check(figures.filter_convergence(many, tmp_path / "filter.png"))
-    check(figures.prediction_error(many, tmp_path / "error.png"))
+    check(figures.filter_convergence(many.metrics, tmp_path / "filter.png"))
+    check(figures.prediction_error(many.metrics, tmp_path / "error.png"))

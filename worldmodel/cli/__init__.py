@@ -14,6 +14,7 @@ from worldmodel.cli.compare import compare
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.imagine import imagine
+from worldmodel.cli.report import report
 from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "agent": agent,
     "empowerment": empowerment,
     "imagine": imagine,
+    "report": report,
     "bench": bench,
 }
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 from agents.pathwise import Policy
 from agents.rollout import Agent
 from worldmodel.data import Source
 from worldmodel.errors import FileFormatError, SpecError, require_extra
+from worldmodel.files import read_json
 from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.checkpoint import resolve
 
 POLICY = "policy.safetensors"
 
@@ -23,6 +26,17 @@ def source_of(model: StateSpaceModel) -> Source:
     if model.source is None:
         raise SpecError("the model does not say which environment it was trained on")
     return model.source
+
+
+def metrics_of(run: str | Path) -> dict[str, Any]:
+    """What was measured of a run; of one that nobody evaluated, what its checkpoint says.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+        FileFormatError: The file is truncated or corrupt.
+    """
+    file = Path(run) / "metrics.json"
+    return read_json(file if file.is_file() else resolve(run) / "metrics.json")
 
 
 def policy_of(run: str | Path, model: StateSpaceModel, path: Path | None = None) -> Agent:

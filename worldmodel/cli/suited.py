@@ -47,7 +47,7 @@ def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
 def learning(dataset: data.Dataset, name: str) -> tuple[Any, TrainConfig]:
     """The demo's settings for its own system, else those that suit model and data."""
     model, training = recipe(dataset, name)
-    known = _demo_of(dataset.provenance.source, dataset.observation_spec)
+    known = demo_of(dataset.provenance.source, dataset.observation_spec)
     if known is None:
         return model, training
     if type(model) is type(known.model):
@@ -57,11 +57,11 @@ def learning(dataset: data.Dataset, name: str) -> tuple[Any, TrainConfig]:
 
 
 def _acting(model: StateSpaceModel) -> PathwiseConfig:
-    known = _demo_of(model.source, model.observation_spec)
+    known = demo_of(model.source, model.observation_spec)
     return (known and known.agent) or suited_config(model)
 
 
-def _demo_of(source: data.Source | None, spec: ObservationSpec) -> Recipe | None:
+def demo_of(source: data.Source | None, spec: ObservationSpec) -> Recipe | None:
     """The demo's recipe for an environment's own pixels, if it has a demo."""
     if source is None or source.wrapping != data.Wrapping() or not spec.pixels:
         return None

@@ -46,41 +46,60 @@ def identification_rows(metrics: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return rows | {name: (_BOUND[name], ".1f") for name in known}
 
 
+def result_rows(
+    metrics: dict[str, Any], paper: Mapping[str, float]
+) -> list[list[tuple[str, str, str]]]:
+    """What an evaluation or a demo reached, in groups of rows: what, here, and in the paper.
+
+    Args:
+        metrics: Of an evaluation, and what a demo adds.
+        paper: Published numbers by dotted name; where there is none, the text is empty.
+    """
+
+    def row(name: str, text: str, digits: str) -> tuple[str, str, str]:
+        theirs = format(paper[name], digits) if name in paper else ""
+        return text, format(lookup(metrics, name), digits), theirs
+
+    groups = [[row(name, *how) for name, how in identification_rows(metrics).items()]]
+    horizons = [h for h in _HORIZONS if h <= len(metrics["prediction_mse"])]
+    steps = ("1 step" if horizon == 1 else f"{horizon} steps" for horizon in horizons)
+    groups.append(
+        [
+            (f"prediction error, {text}", _shares(metrics, horizon), "")
+            for text, horizon in zip(steps, horizons, strict=True)
+        ]
+    )
+    last = []
+    for name, how in (_TERMINATION | _AGENT).items():
+        part, _, key = name.partition(".")
+        if key in metrics.get(part, {}):
+            last.append(row(name, *how))
+    if "seconds" in metrics:
+        last.append(row("real_frames_used", "real frames used", ","))
+        last.append(("seconds in all", f"{sum(metrics['seconds'].values()):.0f}", ""))
+    return [*groups, last]
+
+
 def print_results(
     console: Console, title: str, metrics: dict[str, Any], paper: Mapping[str, float]
 ) -> None:
-    """Print what an evaluation or a demo reached.
+    """Print what was reached.
 
     Args:
         console: Where to.
         title: Of the table.
-        metrics: Of an evaluation, and what a demo adds.
-        paper: Published numbers by dotted name; without any there is no column for them.
+        metrics: As for ``result_rows``.
+        paper: Likewise; without any there is no column for them.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("test set")
     table.add_column("here", justify="right")
     if paper:
         table.add_column("Karl et al. 2017", justify="right")
-
-    def add(name: str, text: str, digits: str) -> None:
-        theirs = [format(paper[name], digits)] if name in paper else []
-        table.add_row(text, format(lookup(metrics, name), digits), *theirs)
-
-    for name, row in identification_rows(metrics).items():
-        add(name, *row)
-    table.add_section()
-    for horizon in (h for h in _HORIZONS if h <= len(metrics["prediction_mse"])):
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        table.add_row(f"prediction error, {steps}", _shares(metrics, horizon))
-    table.add_section()
-    for name, row in (_TERMINATION | _AGENT).items():
-        part, _, key = name.partition(".")
-        if key in metrics.get(part, {}):
-            add(name, *row)
-    if "seconds" in metrics:
-        add("real_frames_used", "real frames used", ",")
-        table.add_row("seconds in all", f"{sum(metrics['seconds'].values()):.0f}")
+    for group in result_rows(metrics, paper):
+        for row in group:
+            table.add_row(*row[: len(table.columns)])
+        table.add_section()
     console.print(table)
 
 

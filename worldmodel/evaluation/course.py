@@ -19,15 +19,14 @@ from matplotlib.colors import Normalize
 
 from worldmodel.data import Dataset
 from worldmodel.evaluation.identification import Targets, regress
-from worldmodel.evaluation.latent_plots import project
+from worldmodel.evaluation.latent_plots import colourings, project
 from worldmodel.evaluation.style import (
     BLUE,
     INK,
-    SEQUENTIAL,
     SMALL,
     TEXT,
     VERMILION,
-    cyclic,
+    colour_scale,
     dress,
     figure,
     label,
@@ -117,17 +116,19 @@ def course(
         title: Of the figure.
         path: PNG to write.
     """
-    colours = [_colours(snapshot.truth) for snapshot in snapshots]
+    colours = [dict(list(colourings(s.truth).items())[:4]) for s in snapshots]
     rows, columns = max(1, len(colours[0])), len(snapshots)
     fig = figure(1.65 * columns + 1.0, 1.75 * rows + 2.6)
     fig.suptitle(title, fontsize=TEXT + 1, color=INK)
     grid = fig.add_gridspec(rows + 1, columns, height_ratios=[*[1.65] * rows, 1.7])
     for k, (snapshot, values) in enumerate(zip(snapshots, colours, strict=True)):
-        flat = project(snapshot.latents, 2)
+        flat, _ = project(snapshot.latents, 2)
         for i, (name, value) in enumerate(values.items() or [("", None)]):
             axes = fig.add_subplot(grid[i, k])
-            mapping = _mapping(name, colours[-1].get(name))
-            shade = INK if value is None else mapping.to_rgba(value)
+            mapping, shade = None, INK
+            if value is not None:
+                mapping = _mapping(name, colours[-1][name])
+                shade = mapping.to_rgba(value)
             axes.scatter(flat[:, 0], flat[:, 1], c=shade, s=1.5, lw=0, rasterized=True)
             found = "" if value is None else _found(snapshot, name)
             above = f"{snapshot.update:,} updates\n{found}" if i == 0 else found
@@ -137,7 +138,7 @@ def course(
             axes.set_aspect("equal", adjustable="datalim")
             for spine in axes.spines.values():
                 spine.set_visible(False)
-            if k == columns - 1 and value is not None:
+            if k == columns - 1 and mapping is not None:
                 bar = fig.colorbar(mapping, ax=axes, fraction=0.08, pad=0.05)
                 bar.outline.set_visible(False)
                 bar.ax.tick_params(labelsize=SMALL - 1, length=2)
@@ -146,19 +147,9 @@ def course(
     return save(fig, path)
 
 
-def _colours(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One colouring per variable; sine and cosine become one angle."""
-    if {"sin", "cos"} <= truth.keys():
-        rest = {k: v for k, v in truth.items() if k not in ("sin", "cos")}
-        return {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
-    return dict(list(truth.items())[:4])
-
-
-def _mapping(name: str, values: np.ndarray | None) -> ScalarMappable:
-    if name == "angle":
-        return ScalarMappable(Normalize(-np.pi, np.pi), cyclic())
-    low, high = (0.0, 1.0) if values is None else np.quantile(values, (0.005, 0.995))
-    return ScalarMappable(Normalize(float(low), float(high)), SEQUENTIAL)
+def _mapping(name: str, values: np.ndarray) -> ScalarMappable:
+    low, high, colours = colour_scale(name, values)
+    return ScalarMappable(Normalize(low, high), colours)
 
 
 def _found(snapshot: Snapshot, name: str) -> str:

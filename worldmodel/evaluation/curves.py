@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from worldmodel.errors import ShapeError
-from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.evaluation.imagination import Imagination
 from worldmodel.evaluation.style import (
     BLUE,
@@ -46,9 +45,13 @@ _BASELINES = {
 }
 
 
-def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
-    """Open-loop error by horizon as a share of the frames' variance, beside all baselines."""
-    metrics = evaluation.metrics
+def prediction_error(metrics: Mapping[str, Any], path: str | Path) -> Path:
+    """Open-loop error by horizon as a share of the frames' variance, beside all baselines.
+
+    Args:
+        metrics: Of an ``Evaluation``.
+        path: PNG to write.
+    """
     variance = metrics["prediction_variance"]
     baselines = metrics["prediction_mse_baseline"]
     fig = figure(5.6, 3.4)
@@ -60,7 +63,8 @@ def prediction_error(evaluation: Evaluation, path: str | Path) -> Path:
     axes.plot(steps, np.divide(metrics["prediction_mse"], variance), BLUE, label="model", lw=1.8)
     log_scale(axes, percent)
     axes.set_xlim(1, max(len(steps), 2))
-    title = f"Prediction without looking, after {evaluation.filtered} filtered frames"
+    filtered = len(metrics["filter_error_by_frames"])
+    title = f"Prediction without looking, after {filtered} filtered frames"
     dress(axes, "horizon (steps)", "squared error / variance of the frames", title)
     _steady_ticks(axes, len(steps))
     legend(axes, loc="center right")
@@ -76,9 +80,13 @@ def _baseline_styles() -> Iterator[dict[str, Any]]:
             yield dict(color=colour, dashes=(6, 2) + dots * (1, 2))
 
 
-def filter_convergence(evaluation: Evaluation, path: str | Path) -> Path:
-    """How fast the filter finds the frame, and the state, from a cold start of one frame."""
-    metrics = evaluation.metrics
+def filter_convergence(metrics: Mapping[str, Any], path: str | Path) -> Path:
+    """How fast the filter finds the frame, and the state, from a cold start of one frame.
+
+    Args:
+        metrics: Of an ``Evaluation``.
+        path: PNG to write.
+    """
     variables = metrics.get("filter_r2_by_frames", {})
     fig = figure(6.8 if variables else 3.6, 3.0)
     left = fig.add_subplot(1, 2 if variables else 1, 1)

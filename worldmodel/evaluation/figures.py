@@ -49,8 +49,8 @@ def write_all(
     """
     folder = Path(folder)
     written = [
-        prediction_error(evaluation, folder / "prediction_error.png"),
-        filter_convergence(evaluation, folder / "filter_convergence.png"),
+        prediction_error(evaluation.metrics, folder / "prediction_error.png"),
+        filter_convergence(evaluation.metrics, folder / "filter_convergence.png"),
     ]
     drawable, spec = model.latent_size >= 2, model.observation_spec
     if drawable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from worldmodel.evaluation.style import (
     SMALL,
     TEXT,
     VERMILION,
-    cyclic,
+    colour_scale,
     dress,
     figure,
     label,
@@ -50,12 +50,9 @@ def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
     Raises:
         ShapeError: The latent state has fewer than two dimensions.
     """
-    points, names = _project(evaluation.latents)
+    points, names = project(evaluation.latents, 3)
     truth = evaluation.truth
-    colours = dict(truth)
-    if {"sin", "cos"} <= truth.keys():
-        rest = {k: v for k, v in truth.items() if k not in ("sin", "cos")}
-        colours = {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
+    colours = colourings(truth)
     above, below = _rows(list(colours) or [""]), _rows(list(truth))
     width = max(3.5 * len(above[0]), 2.35 * len(below[0]) if below else 0)
     fig = figure(width, 3.2 * len(above) + 2.6 * len(below), layout=None)
@@ -111,7 +108,9 @@ def latent_walks(
     generator = torch.Generator(model.device).manual_seed(seed)
     dream = model.rollout(real[:, 0], one.actions, generator)
     walks = {"Generative walk": dream, "Filtered walk": real}
-    points, names = _project(np.concatenate([cloud, *(w[0].cpu().numpy() for w in walks.values())]))
+    points, names = project(
+        np.concatenate([cloud, *(w[0].cpu().numpy() for w in walks.values())]), 3
+    )
     length = one.steps + 1
     fig = figure(7.0, 3.3, layout=None)
     grid = fig.add_gridspec(1, 2, left=0.015, right=0.9, top=0.92, bottom=0.05, wspace=0.05)
@@ -143,25 +142,44 @@ def _points(axes: Axes, points: np.ndarray, **style: Any) -> None:
     axes.scatter(*points.T, **{"linewidths": style.pop("lw", 0), **style, **shading})
 
 
-def project(latents: Float[np.ndarray, "n latent"], most: int) -> np.ndarray:
+def colourings(truth: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Ground truth to colour points by: an angle in place of its sine and cosine."""
+    if not {"sin", "cos"} <= truth.keys():
+        return dict(truth)
+    rest = {k: v for k, v in truth.items() if k not in ("sin", "cos")}
+    return {"angle": np.arctan2(truth["sin"], truth["cos"]), **rest}
+
+
+def project(
+    latents: Float[np.ndarray, "n latent"], most: int
+) -> tuple[Float[np.ndarray, "n d"], list[str]]:
     """The latents as they are, or their first ``most`` principal components if they have more.
+
+    Returns:
+        At most ``most`` coordinates, and their names.
 
     Raises:
         ShapeError: They have fewer than two dimensions.
     """
     if latents.shape[1] < 2:
         raise ShapeError(f"a latent space needs two dimensions to be drawn, got {latents.shape}")
-    if latents.shape[1] <= most:
-        return latents
-    centred = latents - latents.mean(0)
-    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:most].T
-
-
-def _project(latents: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """At most three coordinates of latents, and their names."""
-    points = project(latents, 3)
-    kind = "component" if latents.shape[1] > 3 else "latent"
+    kind, points = "latent", latents
+    if latents.shape[1] > most:
+        centred = latents - latents.mean(0)
+        kind = "component"
+        points = centred @ np.linalg.svd(centred, full_matrices=False)[2][:most].T
     return points, [f"{kind} {i + 1}" for i in range(points.shape[1])]
+
+
+def viewpoint(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
+    """Direction to look from, upper half, in units of the axes' spread.
+
+    A little off the direction of least spread: flat clouds show their face and their depth.
+    """
+    spread = points.std(0)
+    principal = np.linalg.svd((points - points.mean(0)) / spread, full_matrices=False)[2]
+    eye = principal[2] + 0.55 * principal[0] + 0.35 * principal[1]
+    return eye if eye[2] >= 0 else -eye
 
 
 def _space(
@@ -176,11 +194,7 @@ def _space(
         return axes
     axes = fig.add_subplot(cell, projection="3d", computed_zorder=False)
     assert isinstance(axes, Axes3D)
-    # A little off the direction of least spread: flat clouds show their face and their depth.
-    spread = points.std(0)
-    principal = np.linalg.svd((points - points.mean(0)) / spread, full_matrices=False)[2]
-    eye = principal[2] + 0.55 * principal[0] + 0.35 * principal[1]
-    eye *= 1 if eye[2] >= 0 else -1
+    eye = viewpoint(points)
     elevation = np.degrees(np.arctan2(eye[2], np.hypot(eye[0], eye[1])))
     azimuth = np.degrees(np.arctan2(eye[1], eye[0]))
     # In every other quadrant the vertical axis stands at the right, clear of what is at the left.
@@ -212,10 +226,8 @@ def _cloud(
     if values is None:
         _points(axes, points, s=2.5, color=GREY)
         return
-    angle = variable == "angle"
-    reach = np.pi if angle else float(np.quantile(np.abs(values), 0.995))
-    low = -reach if values.min() < 0 else float(values.min())
-    mapping = ScalarMappable(Normalize(low, reach), cyclic() if angle else SEQUENTIAL)
+    low, high, colours = colour_scale(variable, values)
+    mapping = ScalarMappable(Normalize(low, high), colours)
     _points(axes, _thin(points, 3500), c=mapping.to_rgba(_thin(values, 3500)), s=4)
     box = cell.get_position(fig)
     height, inch = 0.6 * box.height, 1 / fig.get_figwidth()
@@ -225,7 +237,7 @@ def _cloud(
         mapping,
         label(variable).replace(" (", "\n("),
     )
-    if angle:
+    if variable == "angle":
         bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
         bar.set_ticklabels(["−π", "−π/2", "0", "π/2", "π"])  # noqa: RUF001
 

@@ -6,12 +6,15 @@ can be drawn without a display and from any thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
@@ -39,6 +42,7 @@ _LABELS = {
     "y": (r"position $y$", "half-widths"),
     "vx": (r"velocity $\dot{x}$", "half-widths/s"),
     "vy": (r"velocity $\dot{y}$", "half-widths/s"),
+    "empowerment": ("empowerment", "nats"),
 }
 for _i in range(1, 7):
     _LABELS |= {f"{axis}_{_i}": (f"${axis}_{_i}$", "") for axis in "xy"}
@@ -49,6 +53,30 @@ def label(name: str, unit: bool = True) -> str:
     """A ground-truth variable as it is written on an axis."""
     text, its_unit = _LABELS.get(name, (name.replace("_", " "), ""))
     return f"{text} ({its_unit})" if unit and its_unit else text
+
+
+def plain_label(name: str, unit: bool = True) -> str:
+    """The same without formulas, for whoever cannot set them."""
+    text = label(name, unit).replace("$", "").replace(r"\,", " ")
+    text = text.replace(r"\sin", "sin").replace(r"\cos", "cos").replace(r"\varphi", "φ")
+    text = re.sub(r"\\dot\{(.)\}", "\\1\u0307", text)
+    return (
+        re.sub("_(.)", lambda digit: chr(ord("₀") + int(digit[1])), text) if "_" in text else text
+    )
+
+
+def colour_scale(name: str, values: Float[np.ndarray, " n"]) -> tuple[float, float, Colormap]:
+    """Least and greatest value of a variable's colours, and the map between.
+
+    Angles have the cyclic one. Of others, outliers do not count, and a variable of both signs gets
+    as much room on either side of 0.
+    """
+    if name == "angle":
+        return -np.pi, np.pi, cyclic()
+    low, high = (float(q) for q in np.quantile(values, (0.005, 0.995)))
+    if low < 0 < high:
+        low, high = -max(-low, high), max(-low, high)
+    return low, high, colormaps[SEQUENTIAL]
 
 
 def cyclic() -> Colormap:

@@ -92,7 +92,7 @@ def load(folder: str | Path) -> StateSpaceModel:
         FileFormatError: The checkpoint is truncated, corrupt, of another format version, or of a
             model that this version does not know.
     """
-    path = _resolve(folder)
+    path = resolve(folder)
     config = _read_config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
@@ -117,7 +117,8 @@ def load(folder: str | Path) -> StateSpaceModel:
     return model.eval()
 
 
-def _resolve(folder: str | Path) -> Path:
+def resolve(folder: str | Path) -> Path:
+    """The folder of a checkpoint; argument and errors as for ``load``."""
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
         previous = candidate.parent / f".{candidate.name}.previous"

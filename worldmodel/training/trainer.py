@@ -38,6 +38,7 @@ from worldmodel.objectives.observation_dropout import observation_dropout
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.windows import draw_windows
 
+_STATE_FILE = Path("training") / "state.pt"
 # What a training state must hold.
 _STATE = "identity model optimizer objective generator update best history".split()
 
@@ -90,7 +91,7 @@ class Trainer:
 
     @property
     def _state_path(self) -> Path:
-        return self.folder / "training" / "state.pt"
+        return self.folder / _STATE_FILE
 
     @property
     def _progress(self) -> float:
@@ -280,14 +281,8 @@ class Trainer:
         self.model.load_state_dict(kept)
 
     def _resume(self) -> None:
-        try:
-            state = torch.load(self._state_path, map_location=self.model.device, weights_only=True)
-            state = {part: state[part] for part in _STATE}
-            identity = json.loads(state["identity"])
-        except Exception as error:
-            raise FileFormatError(
-                f"{self._state_path} is truncated or corrupt: {error!r}"
-            ) from error
+        state = _read_state(self._state_path, self.model.device)
+        identity = json.loads(state["identity"])
         ours = json.loads(json.dumps(self._identity))
         for part, value in ours.items():
             if identity.get(part) != value:
@@ -308,6 +303,25 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(self.folder / "tensorboard", purge_step=self.update)
+
+
+def read_history(folder: str | Path) -> list[dict[str, float]]:
+    """Validations of a run so far, as in ``Trainer.history``; none if it was not trained there.
+
+    Raises:
+        FileFormatError: The folder's training state is truncated or corrupt.
+    """
+    path = Path(folder) / _STATE_FILE
+    return _read_state(path, torch.device("cpu"))["history"] if path.is_file() else []
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        json.loads(state["identity"])
+        return {part: state[part] for part in _STATE}
+    except Exception as error:
+        raise FileFormatError(f"{path} is truncated or corrupt: {error!r}") from error
 
 
 def _note(logs: dict[str, float]) -> str:
