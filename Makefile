@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed benchmark-play bundled clean
 
 setup: .venv/ready
 
@@ -48,6 +48,9 @@ benchmark-empowerment: setup
 
 benchmark-speed: setup
 	$(BIN)/python benchmarks/speed.py
+
+benchmark-play: setup
+	$(BIN)/python benchmarks/play.py
 
 bundled: setup
 	$(BIN)/python benchmarks/bundle.py

@@ -2,8 +2,8 @@
 
     make bundled
 
-It is the demos as they stand, with seed 0, and their checkpoints and pictures copied to their
-places.
+It is the demos as they stand, with seed 0, and their checkpoints, agents and pictures copied to
+their places.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main(systems: tuple[Literal["pendulum", "ball"], ...] = ("pendulum", "ball")
         run = Path("runs/bundled") / system
         metrics = demo(settings(system, out=run))
         load(run).save(BUNDLED / system, metrics)
+        shutil.copyfile(run / "policy.safetensors", BUNDLED / system / "policy.safetensors")
         prefix, names = NAMES[system]
         for name in names:
             shutil.copyfile(run / name, PICTURES / f"{prefix}{name}")

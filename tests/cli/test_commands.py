@@ -25,6 +25,16 @@ FLAGS = {
     "empowerment": ["--run", "--out", "--states", "--steps", "--noise.sensor", "--seed"],
     "imagine": ["--out", "--actions", "--policy", "--episodes", "--looked", "--dreams", "--mp4"],
     "report": ["--out", "--dataset", "--seed"],
+    "play": [
+        "--mode",
+        "--policy",
+        "--dataset",
+        "--env-id",
+        "--out",
+        "--noise",
+        "--interval",
+        "--fps",
+    ],
     "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}

@@ -88,7 +88,11 @@ def saved(folder, name, array) -> str:
 
 
 REFUSED = {
-    "no agent": (lambda f: ["--actions", "agent"], "no trained policy", "worldmodel agent"),
+    "no agent": (
+        lambda f: ["--actions", "agent", "--policy", str(f)],
+        "no trained policy",
+        "worldmodel agent",
+    ),
     "no such file": (lambda f: ["--actions", "randm"], "'randm'", "'random'"),
     "shape": (
         lambda f: ["--actions", saved(f, "a.npy", np.zeros((9, 3)))],

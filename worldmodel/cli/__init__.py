@@ -14,6 +14,7 @@ from worldmodel.cli.compare import compare
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.imagine import imagine
+from worldmodel.cli.play import play
 from worldmodel.cli.report import report
 from worldmodel.cli.suited import suited
 from worldmodel.errors import WorldModelError
@@ -28,6 +29,7 @@ COMMANDS = {
     "empowerment": empowerment,
     "imagine": imagine,
     "report": report,
+    "play": play,
     "bench": bench,
 }
 

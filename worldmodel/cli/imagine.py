@@ -11,13 +11,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from gymnasium.vector import VectorEnv
 from rich.console import Console
 from rich.progress import Progress
 
 from agents.recording import record_agent
 from worldmodel import data
-from worldmodel.cli.runs import policy_of, source_of
+from worldmodel.cli.runs import frames_per_second, policy_of, source_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import FileFormatError, ShapeError, require_at_least, require_extra
 from worldmodel.evaluation.curves import imagination_curves
@@ -73,7 +72,7 @@ def imagine(
         out: Folder for imagine.gif and imagine.png.
         actions: "random", "zero", "agent", or a .npy file of actions (T, act), in the
             environment's units; (T,) if they are discrete.
-        policy: The agent's file, or its folder, if it is not in the run folder.
+        policy: The agent's file, or its folder, if it is not in the run folder or bundled.
         episodes: How many.
         steps: Of each; by default 85, or as many as the file has.
         looked: Frames of each that the model sees before it imagines the rest.
@@ -165,11 +164,6 @@ def read_actions(path: Path, spec: ActionSpec) -> np.ndarray:
             f"actions in {path} must lie in {space}, got {actions.min()} to {actions.max()}"
         )
     return actions
-
-
-def frames_per_second(env: VectorEnv, wrapping: data.Wrapping) -> float:
-    """Of an environment as it is wrapped, so that a film of it runs in real time."""
-    return (env.metadata.get("render_fps") or 10.0) / wrapping.frame_skip
 
 
 def write(imagination: Imagination, out: Path, fps: float, mp4: bool) -> list[Path]:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
 from agents.pathwise import Policy
 from agents.rollout import Agent
-from worldmodel.data import Source
+from worldmodel.data import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError, require_extra
 from worldmodel.files import read_json
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import resolve
+from worldmodel.models.checkpoint import BUNDLED, resolve
 
 POLICY = "policy.safetensors"
 
@@ -39,22 +42,29 @@ def metrics_of(run: str | Path) -> dict[str, Any]:
     return read_json(file if file.is_file() else resolve(run) / "metrics.json")
 
 
+def frames_per_second(env: gym.Env | VectorEnv, wrapping: Wrapping) -> float:
+    """Of an environment as it is wrapped, so that what is shown of it runs in real time."""
+    return (env.metadata.get("render_fps") or 10.0) / wrapping.frame_skip
+
+
 def policy_of(run: str | Path, model: StateSpaceModel, path: Path | None = None) -> Agent:
     """The agent that was trained in a run's dream.
 
     Args:
         run: As the user named it.
         model: The run's.
-        path: The agent's file if it is not in the run folder, ``policy.safetensors`` or one of
-            Stable-Baselines3's, such as ``sac.zip``; or the folder of the first.
+        path: The agent's file if it is not in the run folder or bundled, ``policy.safetensors``
+            or one of Stable-Baselines3's, such as ``sac.zip``; or the folder of the first.
 
     Raises:
         SpecError: There is none, or it does not fit the model.
         FileFormatError: The file is truncated, corrupt or foreign.
         MissingExtraError: It needs Stable-Baselines3.
     """
-    file = Path(run if path is None else path)
+    file = path or Path(run)
     file = file if file.suffix in (".safetensors", ".zip") else file / POLICY
+    if path is None and not file.is_file() and (BUNDLED / run / POLICY).is_file():
+        file = BUNDLED / run / POLICY
     if not file.is_file():
         raise SpecError(
             f"there is no trained policy at {file}; 'worldmodel agent --run {run} --out FOLDER' "

@@ -42,7 +42,7 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env, model: StateSpaceModel | str | Path) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, model=model)
         super().__init__(env)
-        self._filter = _Filter(resolve(model), env.observation_space, env.action_space, ())
+        self._filter = Filter(resolve(model), env.observation_space, env.action_space, ())
         self.observation_space = self._filter.box
 
     def reset(
@@ -86,7 +86,7 @@ class VectorFilterObservation(VectorWrapper):
         if not isinstance(mode, AutoresetMode):
             raise SpecError(f"{env} must declare metadata['autoreset_mode'], got {mode!r}")
         self._mode = mode
-        self._filter = _Filter(
+        self._filter = Filter(
             resolve(model), env.single_observation_space, env.single_action_space, (env.num_envs,)
         )
         self.single_observation_space = self._filter.box
@@ -144,8 +144,21 @@ class VectorFilterObservation(VectorWrapper):
         }
 
 
-class _Filter:
-    """Beliefs over the states of ``lead`` environments, one filter step for all of them."""
+class Filter:
+    """Beliefs over the states of ``lead`` environments, one filter step for all of them.
+
+    Args:
+        model: A trained model, switched to evaluation mode.
+        observations: Space of one environment's observations.
+        actions: Space of one environment's actions.
+        lead: (), for one environment whose arrays come with a leading axis of 1, or (n,).
+
+    Attributes:
+        box: The latent Box that means are clipped into.
+
+    Raises:
+        SpecError: The spaces are not the model's, or its support is not fitted.
+    """
 
     def __init__(
         self,
@@ -168,6 +181,10 @@ class _Filter:
         none = torch.zeros(len(rows), 0, self._model.action_spec.size, device=rows.device)
         fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
         self._belief = fresh if some is None else self._current().with_rows(some, fresh)
+
+    def resume(self, belief: Belief) -> None:
+        """Go on from a belief (n, latent) that was come to elsewhere."""
+        self._belief = belief
 
     @torch.inference_mode()
     def advance(self, actions: Any, frames: np.ndarray) -> None:

@@ -1,0 +1,165 @@
+"""``worldmodel play``: a dream under the keyboard, and reality beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+from worldmodel import data
+from worldmodel.cli.commands import reality
+from worldmodel.cli.runs import frames_per_second, policy_of
+from worldmodel.cli.systems import system_of
+from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
+from worldmodel.evaluation.style import label
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.checkpoint import load
+from worldmodel.simulator.filter import VectorFilterObservation
+from worldmodel.viewer.data_states import DataStates
+from worldmodel.viewer.session import Session
+
+if TYPE_CHECKING:
+    from worldmodel.viewer.cloud import Colouring
+
+_EPISODES, _STEPS = 64, 24  # recorded for the cloud of data states where no dataset is given
+_INTERVAL = 0.1  # seconds, where no environment says how many
+
+
+def play(
+    run: tyro.conf.Positional[str] = "pendulum",
+    mode: Literal["dream", "compare", "filter"] = "compare",
+    policy: Path | None = None,
+    dataset: Path | None = None,
+    env_id: str | None = None,
+    env_kwargs: str | None = None,
+    out: Path = Path("runs/play"),
+    noise: bool = False,
+    interval: float | None = None,
+    width: int = 1280,
+    height: int = 720,
+    fps: int = 60,
+    seed: int = 0,
+) -> None:
+    """Steer the dream by keyboard or gamepad, with the real system beside it.
+
+    H shows the keys.
+
+    Args:
+        run: Run folder, checkpoint, or the name of a bundled one.
+        mode: What to begin with: the dream alone, the dream against reality under the same actions,
+            or the filter following reality.
+        policy: The agent's file, or its folder, if it is not in the run folder or bundled.
+        dataset: File from `worldmodel collect`, whose frames can be started from; by default the
+            run's data.npz, else a few episodes recorded now.
+        env_id: The real environment; by default the one that the model was trained on.
+        env_kwargs: Its arguments, as JSON; by default those of the one trained on.
+        out: Folder for films and screenshots.
+        noise: Whether the dream has the model's process noise.
+        interval: Seconds per step; by default the environment's own.
+        width: Of the window at first, in pixels.
+        height: Of the window at first, in pixels.
+        fps: Frames drawn per second.
+        seed: Of starts and noise.
+    """
+    require_at_least(1, width=width, height=height, fps=fps)
+    if interval is not None and not interval > 0:
+        raise ConfigError(f"interval must be more than 0 seconds, got {interval}")
+    require_extra("pygame", "viewer")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    from worldmodel.viewer.app import App
+
+    torch.set_num_threads(1)
+    console = Console()
+    model = load(run).requires_grad_(False)
+    agent = agent_of(run, model, policy)
+    source, real, message = model.source, None, "the arrows act"
+    if source is None and env_id is None:
+        mode, message = "dream", "the model does not say which environment it was trained on"
+    else:
+        source = reality(model, env_id, env_kwargs)
+        real = endless(source).make()
+        interval = interval or 1 / frames_per_second(real, source.wrapping)
+    known = states_of(model, source, dataset or default_dataset(run), seed)
+    app = App(
+        Session(model, known, real, agent, mode, noise, seed),
+        Path(run).name,
+        interval or _INTERVAL,
+        out,
+        (width, height),
+        fps,
+        colouring_of(known, source),
+        message,
+    )
+    if said := app.run():
+        console.print(said)
+
+
+def agent_of(
+    run: str, model: StateSpaceModel, path: Path | None
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What acts on a latent state; None if nothing was trained, and nothing was asked for."""
+    try:
+        agent = policy_of(run, model, path)
+    except SpecError:
+        if path is not None:
+            raise
+        return None
+    return lambda state: agent.predict(state, deterministic=True)[0]
+
+
+def endless(source: data.Source) -> data.Source:
+    """The same environment without a limit of steps."""
+    return replace(source, env_kwargs=source.env_kwargs | {"max_episode_steps": -1})
+
+
+def default_dataset(run: str) -> Path | None:
+    """What a demo keeps beside its model."""
+    path = Path(run) / "data.npz"
+    return path if path.is_file() else None
+
+
+def states_of(
+    model: StateSpaceModel, source: data.Source | None, dataset: Path | None, seed: int
+) -> DataStates:
+    """Data states: of a dataset, of episodes recorded for the purpose, else of the checkpoint.
+
+    Raises:
+        ShapeError: The dataset is not of the model's observations and actions.
+        SpecError: Neither are those of the environment.
+    """
+    if dataset is not None:
+        return DataStates.recorded(model, data.load(dataset).test)
+    if source is None:
+        return DataStates.of_support(model)
+    env = source.make_vec(_EPISODES)
+    try:
+        VectorFilterObservation(env, model)  # refuses what does not fit, before the long part
+        batch = data.record(env, _EPISODES, _STEPS, data.Uniform(), seed, progress=True)
+    finally:
+        env.close()
+    return DataStates.recorded(model, batch)
+
+
+def colouring_of(known: DataStates, source: data.Source | None) -> Colouring | None:
+    """Colours by the angle if there is one, else by the first variable of the ground truth."""
+    from worldmodel.viewer.cloud import Colouring
+
+    if known.truths is None or source is None:
+        return None
+    targets = system_of(source.env_id).targets(known.truths)
+    if {"sin", "cos"} <= targets.keys():
+        return Colouring(_words("angle"), np.arctan2(targets["sin"], targets["cos"]), cyclic=True)
+    name, values = next(iter(targets.items()))
+    return Colouring(_words(name), values)
+
+
+def _words(name: str) -> str:
+    """A label without the typesetting that only figures understand."""
+    return label(name).replace("$", "").replace(r"\varphi", "φ")

@@ -1,0 +1,250 @@
+"""The latent trajectory in the cloud of data states, turned by the mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pygame
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps
+
+from worldmodel.evaluation.style import SEQUENTIAL, cyclic
+from worldmodel.viewer.pen import DREAM, LINE, PAGE, PALE, PANEL, REAL, WORDS, Colour, Pen
+from worldmodel.viewer.session import Moment
+
+_TRAIL = 50  # steps
+_PICK = 14  # pixels around the mouse
+_FOOT, _LOW = 64, 230  # pixels kept free below the cloud for axes and colours, if it is not low
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """What a data state's colour means.
+
+    Attributes:
+        name: Of the variable, with its unit.
+        values: One for each data state.
+        cyclic: Whether it is an angle in radians, in [-pi, pi].
+    """
+
+    name: str
+    values: Float[np.ndarray, " n"]
+    cyclic: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Values at the ends of the colour map; a few outliers lie beyond."""
+        if self.cyclic:
+            return -np.pi, np.pi
+        low, high = np.quantile(self.values, (0.01, 0.99))
+        return float(low), float(high) if high > low else float(low) + 1.0
+
+    def colours(self, values: Float[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
+        """RGB of values."""
+        low, high = self.ends
+        chosen = cyclic() if self.cyclic else colormaps[SEQUENTIAL]
+        share = np.clip((values - low) / (high - low), 0, 1)
+        return (255 * chosen(share)[:, :3]).astype(np.uint8)
+
+
+class Space:
+    """Three coordinates of a latent state, about within the unit ball, and the view of them.
+
+    Up to three dimensions are shown as they are; of more, the data's first principal components.
+
+    Args:
+        latents: (n, latent), of data.
+    """
+
+    def __init__(self, latents: Float[np.ndarray, "n latent"]) -> None:
+        self._centre = latents.mean(0)
+        size = latents.shape[1]
+        self.principal = size > 3
+        self._basis = np.zeros((size, 3), latents.dtype)
+        if self.principal:
+            components = np.linalg.svd(latents - self._centre, full_matrices=False)[2]
+            self._basis[:] = components[:3].T
+        else:
+            self._basis[:, :size] = np.eye(size)
+        reach = np.linalg.norm((latents - self._centre) @ self._basis, axis=1)
+        self._basis /= max(float(np.quantile(reach, 0.99)), 1e-6)
+        # Flat spaces are looked at from the front.
+        self.yaw, self.pitch = (0.0, 0.0) if size < 3 else (0.6, 0.35)
+        self.zoom = 1.0
+
+    def coordinates(self, latents: Float[np.ndarray, "*n latent"]) -> Float[np.ndarray, "*n 3"]:
+        """Where states lie, before the view is turned."""
+        return (latents - self._centre) @ self._basis
+
+    def turn(self, right: float, down: float) -> None:
+        """Turn the view, in radians, as if a hand moved what is in front."""
+        self.yaw = (self.yaw + right + np.pi) % (2 * np.pi) - np.pi
+        self.pitch = float(np.clip(self.pitch + down, -np.pi / 2, np.pi / 2))
+
+    def magnify(self, factor: float) -> None:
+        """Come nearer or go away."""
+        self.zoom = float(np.clip(self.zoom * factor, 0.3, 6.0))
+
+    def turned(self, coordinates: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Right, up and towards the eye."""
+        (a, b), (c, d) = ((np.cos(t), np.sin(t)) for t in (self.yaw, self.pitch))
+        about_up = np.array([[a, 0, b], [0, 1, 0], [-b, 0, a]])
+        about_right = np.array([[1, 0, 0], [0, c, -d], [0, d, c]])
+        return coordinates @ (about_right @ about_up).T
+
+    def view(self, coordinates: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Pixels right and down, and nearness: (*n, 3)."""
+        x, y, z = np.moveaxis(self.turned(coordinates), -1, 0)
+        foot = _FOOT if size[1] >= _LOW else 0
+        scale = 0.46 * min(size[0], size[1] - foot) * self.zoom
+        # A state far out is drawn at the end of the world, which pygame's integers can hold.
+        right, down = (np.clip(scale * v, -1e4, 1e4) for v in (x, -y))
+        return np.stack([size[0] / 2 + right, (size[1] - foot) / 2 + down, z], -1)
+
+
+class Cloud:
+    """Data states as points, the last steps as a line, the state shown as a disc.
+
+    The points are stamped again only when the view has changed.
+
+    Args:
+        pen: To write with.
+        latents: (n, latent), the data states.
+        colouring: What their colour means; None leaves them pale.
+    """
+
+    def __init__(self, pen: Pen, latents: np.ndarray, colouring: Colouring | None) -> None:
+        self.space = Space(latents)
+        self._pen = pen
+        self._points = self.space.coordinates(latents)
+        self._colouring = colouring
+        if colouring is None:
+            self._colours = np.broadcast_to(np.array(PALE, np.uint8), self._points.shape)
+        else:
+            self._colours = colouring.colours(colouring.values)
+        self._page: pygame.Surface | None = None
+        self._page_shows: Hashable = None
+        self._pixels = np.zeros((0, 3))
+
+    @property
+    def seen_from(self) -> Hashable:
+        """Stands for the view."""
+        return self.space.yaw, self.space.pitch, self.space.zoom
+
+    def nearest(self, place: tuple[int, int]) -> int | None:
+        """Index of the data state that is drawn at a place of the panel, or None."""
+        if not len(self._pixels):
+            return None
+        away = np.hypot(*(self._pixels[:, :2] - place).T)
+        # Of several the one in front, which is the one that is seen.
+        hit = np.where(away <= max(_PICK / 2, away.min()), self._pixels[:, 2], -np.inf)
+        return int(hit.argmax()) if away.min() <= _PICK else None
+
+    def paint(
+        self,
+        surface: pygame.Surface,
+        state: np.ndarray,
+        history: Iterable[Moment],
+        chosen: int | None,
+    ) -> None:
+        """Paint cloud, trails, and where the dream is.
+
+        Args:
+            surface: To paint on.
+            state: (latent,).
+            history: The last steps, oldest first.
+            chosen: Index of the data state that the episode started from, ringed.
+        """
+        shows = (surface.get_size(), self.seen_from)
+        if self._page is None or shows != self._page_shows:
+            self._page, self._page_shows = self._background(surface), shows
+        surface.blit(self._page, (0, 0))
+        if chosen is not None:
+            x, y = self._pixels[chosen, :2]
+            pygame.draw.circle(surface, WORDS, (x, y), 7, 1)
+        moments = list(history)[-_TRAIL:]
+        real = [m.real_path for m in moments]
+        last = next((path for path in reversed(real) if path is not None), None)
+        self._trail(surface, real, REAL)
+        if last is not None:
+            self._disc(surface, last[1], REAL, 5)
+        self._trail(surface, [m.path for m in moments], DREAM)
+        self._disc(surface, state, DREAM, 6)
+
+    def _background(self, surface: pygame.Surface) -> pygame.Surface:
+        page = pygame.Surface(surface.get_size()).convert(surface)
+        page.fill(PANEL)
+        self._pixels = self.space.view(self._points, page.get_size())
+        self._stamp(page)
+        self._pen.write(page, "latent space", (10, 8), WORDS, 14)
+        if page.get_height() >= _LOW:
+            self._gizmo(page)
+            if self._colouring is not None:
+                self._key(page, self._colouring)
+        return page
+
+    def _stamp(self, page: pygame.Surface) -> None:
+        """Points as small squares, far ones first and paler."""
+        order = self._pixels[:, 2].argsort()
+        x, y = np.round(self._pixels[order, :2]).astype(int).T
+        far = np.clip(0.5 - 0.5 * self._pixels[order, 2:], 0, 1)
+        colours = self._colours[order] * (1 - 0.45 * far) + np.array(PANEL) * 0.45 * far
+        width, height = page.get_size()
+        canvas = pygame.surfarray.pixels3d(page)
+        inside = (x > 0) & (x < width - 2) & (y > 0) & (y < height - 2)
+        x, y, colours = x[inside], y[inside], colours[inside].astype(np.uint8)
+        for right in (-1, 0, 1):
+            for down in (-1, 0, 1):
+                canvas[x + right, y + down] = colours
+
+    def _gizmo(self, page: pygame.Surface) -> None:
+        """The three axes, small, in the lower left corner."""
+        corner = 44, page.get_height() - 44
+        ends = self.space.turned(np.eye(3)) * (1, -1, 1)
+        letter = "c" if self.space.principal else "z"
+        for i in np.argsort(ends[:, 2]).tolist():
+            right, down = ends[i, :2].tolist()
+            tip = corner[0] + 26 * right, corner[1] + 26 * down
+            pygame.draw.aaline(page, PALE, corner, tip)
+            place = round(corner[0] + 36 * right), round(corner[1] + 36 * down)
+            self._pen.write(page, f"{letter}{'₁₂₃'[i]}", place, PALE, 12, "center")
+
+    def _key(self, page: pygame.Surface, colouring: Colouring) -> None:
+        """What the colours mean, in the lower right corner."""
+        length, right, foot = 110, page.get_width() - 12, page.get_height() - 12
+        low, high = colouring.ends
+        ends = ("−π", "π") if colouring.cyclic else (f"{low:.2g}", f"{high:.2g}")  # noqa: RUF001
+        line = self._pen.height(12)
+        bar = pygame.Rect(right - length, foot - line - 10, length, 8)
+        strip = colouring.colours(np.linspace(low, high, length))
+        pygame.surfarray.pixels3d(page)[bar.left : bar.right, bar.top : bar.bottom] = strip[:, None]
+        pygame.draw.rect(page, LINE, bar.inflate(2, 2), 1)
+        for text, anchor, x in zip(
+            ends, ("topleft", "topright"), (bar.left, bar.right), strict=True
+        ):
+            self._pen.write(page, text, (x, bar.bottom + 2), PALE, 12, anchor)
+        self._pen.write(page, colouring.name, (right, bar.top - 3), PALE, 12, "bottomright")
+
+    def _trail(
+        self, surface: pygame.Surface, paths: list[np.ndarray | None], colour: Colour
+    ) -> None:
+        """Steps as lines, paler the longer ago."""
+        known = [(i, path) for i, path in enumerate(paths) if path is not None]
+        if not known:
+            return
+        ends = self.space.coordinates(np.stack([path for _, path in known]))
+        lines = self.space.view(ends, surface.get_size())[..., :2]
+        share = 0.25 + 0.75 * (np.array([i for i, _ in known])[:, None] + 1) / len(paths)
+        faded = (share * np.array(colour) + (1 - share) * np.array(PANEL)).astype(int)
+        for shade, (start, end) in zip(faded.tolist(), lines.tolist(), strict=True):
+            pygame.draw.line(surface, shade, start, end, 2)
+
+    def _disc(
+        self, surface: pygame.Surface, state: np.ndarray, colour: Colour, radius: int
+    ) -> None:
+        where = self.space.view(self.space.coordinates(state), surface.get_size())
+        place = float(where[0]), float(where[1])
+        pygame.draw.circle(surface, PAGE, place, radius + 2)
+        pygame.draw.circle(surface, colour, place, radius)

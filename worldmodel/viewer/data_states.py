@@ -1,0 +1,69 @@
+"""Latent states of data: the cloud that a dream moves through, and where it can start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.types import Batch, Belief
+
+# Frames after which a filter that started from one picture knows velocities too.
+SETTLED = 5
+
+
+@dataclass(frozen=True)
+class DataStates:
+    """n states; those of recorded frames know the frames, and the truth if the recording told it.
+
+    Attributes:
+        latents: What the filter believed, its mean.
+        scales: Standard deviation of that belief; zero where it is not known.
+        frames: The recorded observations, in the order of the recording; None if there are none.
+        truths: Ground truth at each of them; None if there is none.
+    """
+
+    latents: Float[np.ndarray, "n latent"]
+    scales: Float[np.ndarray, "n latent"]
+    frames: Shaped[np.ndarray, "n ..."] | None = None
+    truths: Float[np.ndarray, "n truth"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def belief(self, index: int, model: StateSpaceModel) -> Belief:
+        """The belief at one of them, (1, latent)."""
+        rows = (torch.from_numpy(a[index : index + 1].copy()) for a in (self.latents, self.scales))
+        return Belief(*(row.to(model.device, model.dtype) for row in rows))
+
+    @classmethod
+    def of_support(cls, model: StateSpaceModel) -> DataStates:
+        """Those that every checkpoint carries, without frames."""
+        latents = model.support.states.cpu().numpy()
+        return cls(latents, np.zeros_like(latents))
+
+    @classmethod
+    def recorded(cls, model: StateSpaceModel, batch: Batch, most: int = 1500) -> DataStates:
+        """Those of recorded episodes, filtered, from the frame on at which the filter has settled.
+
+        Args:
+            model: Of the same observations and actions.
+            batch: Episodes, of which as many are used as give ``most`` states.
+            most: How many at most.
+
+        Raises:
+            ShapeError: The episodes do not fit the model.
+        """
+        first = min(SETTLED, batch.steps)
+        batch = batch[: -(-most // (batch.steps + 1 - first))].to(model.device)
+        beliefs = model.filter_beliefs(batch.observations, batch.actions)
+        kept = batch.frame_mask.clone()
+        kept[:, :first] = False
+        rows = [beliefs.mean, beliefs.scale, batch.observations, batch.states]
+        arrays = [None if row is None else row[kept][:most].cpu().numpy() for row in rows]
+        latents, scales, frames, truths = arrays
+        assert latents is not None and scales is not None
+        return cls(latents, scales, frames, truths)
