@@ -62,7 +62,7 @@ def play(
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
         out: Folder for films and screenshots.
         noise: Whether the dream has the model's process noise.
-        interval: Seconds per step; by default the environment's own.
+        interval: Seconds per step; by default the environment's own. More is slow motion.
         width: Of the window at first, in pixels.
         height: Of the window at first, in pixels.
         fps: Frames drawn per second.

@@ -190,7 +190,7 @@ class Cloud:
         order = self._pixels[:, 2].argsort()
         x, y = np.round(self._pixels[order, :2]).astype(int).T
         far = np.clip(0.5 - 0.5 * self._pixels[order, 2:], 0, 1)
-        colours = self._colours[order] * (1 - 0.45 * far) + np.array(PANEL) * 0.45 * far
+        colours = self._colours[order] * (1 - 0.35 * far) + np.array(PANEL) * 0.35 * far
         width, height = page.get_size()
         canvas = pygame.surfarray.pixels3d(page)
         inside = (x > 0) & (x < width - 2) & (y > 0) & (y < height - 2)

@@ -80,8 +80,10 @@ def _roomy(low: float, high: float) -> tuple[float, float]:
 
 
 def _round(low: float, high: float) -> tuple[float, float]:
-    """A range that ends at numbers that are quickly read."""
-    unit = 10.0 ** math.floor(math.log10(max(high - low, 1e-6)))
+    """A range that ends at numbers that are quickly read; down or up to 0 if it has no width."""
+    if high - low < 1e-6:
+        low, high = min(low, 0.0), max(high, 0.0 if low < 0 else 1.0)
+    unit = 10.0 ** math.floor(math.log10(high - low))
     unit /= 1 if (high - low) / unit > 4 else 2
     return math.floor(low / unit) * unit, math.ceil(high / unit) * unit
 
