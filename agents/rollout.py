@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float, Int
 
+from worldmodel import html
+
 
 @runtime_checkable
 class Agent(Protocol):
@@ -50,6 +52,17 @@ class Rollout:
     def lengths(self) -> Int[np.ndarray, " n"]:
         """Steps of each episode."""
         return self.mask.sum(1)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("episodes", f"{len(self.returns)}"),
+            ("return", f"{self.returns.mean():.4g} ± {self.returns.std():.2g}"),
+            ("steps", f"{self.lengths.mean():.4g} ± {self.lengths.std():.2g}"),
+            ("ended by themselves", f"{self.terminated.mean():.0%}"),
+        ]
+        return html.table(("Rollout", "mean ± std"), rows) + html.lines(
+            np.where(self.mask, self.rewards, np.nan), "reward"
+        )
 
 
 def rollout(

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel import html
 from worldmodel.errors import ShapeError, SpecError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch:
     """Episodes of T steps, or windows of them.
 
@@ -100,6 +101,23 @@ class Batch:
             }
         )
 
+    def __repr__(self) -> str:
+        return f"Batch({len(self)} episodes of {self.steps} steps)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, " × ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."))  # noqa: RUF001 (a sign of multiplication)
+            for name, value in self.items()
+        ]
+        return html.table(("Batch", "shape", "type"), rows) + self.strip()
+
+    def strip(self, episodes: int = 3) -> str:
+        """HTML picture of the first episodes' frames; empty if they are no grey or RGB pixels."""
+        frames = self.observations[:episodes]
+        if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[-1] not in (1, 3):
+            return ""
+        return html.strip(frames.cpu().numpy(), "episodes in rows")
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return replace(self, **{name: value.to(device) for name, value in self.items()})
@@ -150,6 +168,11 @@ class ObservationSpec:
     def size(self) -> int:
         """Number of scalars in one observation."""
         return int(np.prod(self.shape))
+
+    def describe(self) -> str:
+        """In words."""
+        shape = " × ".join(map(str, self.shape))  # noqa: RUF001 (a sign of multiplication)
+        return f"{shape} {'pixels' if self.pixels else 'numbers'}"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -208,6 +231,13 @@ class ActionSpec:
         raise SpecError(
             f"cannot model actions from {space}; expected a bounded Box (n,) or Discrete(n)"
         )
+
+    def describe(self) -> str:
+        """In words."""
+        if self.kind == "discrete":
+            return f"one of {self.size}"
+        low, high = (", ".join(f"{b:g}" for b in bound) for bound in (self.low, self.high))
+        return f"from ({low}) to ({high})"
 
     def space(self) -> gym.spaces.Box | gym.spaces.Discrete:
         """The Gymnasium space that agents act in."""

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.recording import record_agent
-from worldmodel import data
+from worldmodel import data, html
 from worldmodel.cli.imagine import frames_per_second
 from worldmodel.cli.runs import POLICY, metrics_of, policy_of, source_of
 from worldmodel.cli.suited import demo_of
@@ -126,16 +126,10 @@ def _reality(model: StateSpaceModel, dataset: Path | None, seed: int) -> list[Ba
 def _summary(model: StateSpaceModel) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     source = f", trained on {model.source.env_id}" if model.source else ""
-    seen, acts = model.observation_spec, model.action_spec
-    shape = " × ".join(map(str, seen.shape))  # noqa: RUF001 (a sign of multiplication)
-    kind = "pixels" if seen.pixels else "numbers"
-    actions = f"one of {acts.size} actions"
-    if acts.kind == "box":
-        bounds = (", ".join(f"{b:g}" for b in bound) for bound in (acts.low, acts.high))
-        actions = f"actions from ({next(bounds)}) to ({next(bounds)})"
     return (
         f"{type(model).__name__} with {model.latent_size} latent dimensions and {size:,} parameters"
-        f"{source}. It observes {shape} {kind} and is controlled by {actions}."
+        f"{source}. It observes {model.observation_spec.describe()}; actions are "
+        f"{model.action_spec.describe()}."
     )
 
 
@@ -147,7 +141,7 @@ def _measured(model: StateSpaceModel, metrics: dict[str, Any]) -> str:
     paper = demo.paper if demo else {}
     head = ["test set", "here", *(["Karl et al. 2017"] if paper else [])]
     rows = [row[: len(head)] for part in result_rows(metrics, paper) for row in part]
-    return page.table(head, rows)
+    return html.table(head, rows)
 
 
 def _films(model: StateSpaceModel, run: str, random: Batch, seed: int, bar: Progress) -> list[str]:

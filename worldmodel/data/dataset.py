@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodel import html
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import SpecError
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
@@ -103,6 +104,23 @@ class Dataset:
         if name not in self.splits:
             raise SpecError(f"no split {name!r} in this dataset; it has {', '.join(self.splits)}")
         return self.splits[name]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{len(batch):,}", f"{batch.steps:,}", f"{self.frames(name):,}")
+            for name, batch in self.splits.items()
+        ]
+        told = self.provenance
+        facts = [
+            ("environment", told.env_id),
+            ("observations", self.observation_spec.describe()),
+            ("actions", self.action_spec.describe()),
+            ("drawn", f"{told.process.get('name', '')}, seed {told.seed}"),
+            ("fingerprint", told.fingerprint[:12]),
+        ]
+        shown = next(iter(self.splits.values())).strip()
+        counts = html.table(("Dataset", "episodes", "steps", "frames"), rows)
+        return counts + html.table((), facts) + shown
 
     def frames(self, split: str) -> int:
         """Number of recorded observations in a split; padding does not count.

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from worldmodel import html
 from worldmodel.errors import ShapeError, SpecError
 from worldmodel.evaluation.style import SEQUENTIAL
 from worldmodel.models.base import StateSpaceModel
@@ -18,10 +19,11 @@ from worldmodel.types import Batch
 # Up to the greatest standard deviation that a brightness in [0, 1] can have.
 SPREAD_COLOURS = ScalarMappable(Normalize(0.0, 0.5), SEQUENTIAL)
 _SPREAD_STEPS = 100  # of 1; finer ones are noise, which makes films large
+_SHOWN_EPISODES, _LIMIT = 3, 150_000  # in a notebook; bytes
 _SHOWN_DREAMS = 2  # of the noisy ones; the spread tells of all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imagination:
     """Episodes as they were and as the model has them; frames as the environment gives them.
 
@@ -48,6 +50,21 @@ class Imagination:
         """Standard deviation over the dreams; of pixels as a share of full brightness."""
         scale = 255.0 if self.dreams.dtype == np.uint8 else 1.0
         return self.dreams.std(0, dtype=np.float32) / np.float32(scale)
+
+    def __repr__(self) -> str:
+        episodes, frames = self.recorded.shape
+        shown = f"{episodes} episodes of {frames} frames, {self.looked} of them looked at"
+        return f"Imagination({shown}, {len(self.dreams)} noisy dreams)"
+
+    def _repr_html_(self) -> str:
+        if self.real.dtype != np.uint8:
+            return html.table((), [(repr(self),)])
+        films = {title: film[:_SHOWN_EPISODES] for title, film in pictures(self).items()}
+        frames = np.stack(list(films.values()), 1)
+        film = np.stack([html.tiles(frames[:, :, t]) for t in range(frames.shape[2])])
+        titles = html.titles(list(films), film.shape[2] // len(films))
+        text = f"nobody looks after frame {self.looked}"
+        return titles + html.film(film, 10.0, text, _LIMIT) + f"<br>{text}"
 
 
 @torch.no_grad()

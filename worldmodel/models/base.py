@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from worldmodel import html
 from worldmodel.data.environments import Source
 from worldmodel.errors import ShapeError
 from worldmodel.models.support import Support
@@ -257,6 +258,34 @@ class StateSpaceModel(nn.Module, ABC):
                 f"latents must be (..., {self.latent_size}), got {tuple(states.shape)}"
             )
         return self.unscale_observations(self.emit(states).mean).cpu().numpy()
+
+    def _repr_html_(self) -> str:
+        size = sum(parameter.numel() for parameter in self.parameters())
+        facts = [
+            ("latent dimensions", str(self.latent_size)),
+            ("parameters", f"{size:,}"),
+            ("observes", self.observation_spec.describe()),
+            ("actions", self.action_spec.describe()),
+            ("trained on", self.source.env_id if self.source else "unknown"),
+        ]
+        return html.table((type(self).__name__, ""), facts) + self._dream()
+
+    @torch.no_grad()
+    def _dream(self, dreams: int = 6, steps: int = 40) -> str:
+        """Film of dreams under random actions, side by side; empty if they are no pictures."""
+        if not self.observation_spec.pixels or self.observation_spec.shape[2] not in (1, 3):
+            return ""
+        generator = torch.Generator(self.device).manual_seed(0)
+        start = self.initial_prior(dreams, generator)
+        if self.support.fitted:
+            start = self.support.states[:: max(1, len(self.support.states) // dreams)][:dreams]
+        chosen = self.action_spec.space()
+        chosen.seed(0)
+        drawn = np.stack([[chosen.sample() for _ in range(steps)] for _ in range(len(start))])
+        actions = self._tensor(self.action_spec.encode(drawn))
+        frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
+        film = np.stack([html.tiles(frames[None, :, t]) for t in range(steps + 1)])
+        return html.film(film, 10.0, "dreams under random actions", 60_000)
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
         """Write a checkpoint folder, whole or not at all. See ``models/checkpoint.py``."""

@@ -21,7 +21,7 @@ from worldmodel.evaluation.style import GREY, INK, PALE, colour_scale, plain_lab
 
 _HEIGHT = 640  # pixels
 _IN_A_ROW = 8  # buttons; more become a list that folds out
-_DISTANCE = 1.9  # of the eye, in sides of the cube
+_DISTANCE = 2.2  # of the eye, in sides of the cube
 _LOADER = """
 (async () => {
   const read = (id) => document.getElementById(id).textContent;
