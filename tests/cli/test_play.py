@@ -1,5 +1,4 @@
 import threading
-import time
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +12,7 @@ from agents.pathwise import PathwiseConfig, train_policy
 from agents.sb3 import train_sb3
 from worldmodel import data
 from worldmodel.cli import main
-from worldmodel.cli.play import agent_of, colouring_of, states_of
+from worldmodel.cli.play import agent_of, states_of
 from worldmodel.cli.runs import frames_per_second
 from worldmodel.data import Wrapping
 from worldmodel.models.checkpoint import BUNDLED
@@ -53,14 +52,10 @@ def test_bundled_models_are_played_in_every_mode(played, tmp_path, name, mode):
     assert not pygame.display.get_init() and not (tmp_path / "new").exists()
 
 
-def test_the_loop_rests_between_frames(played, tmp_path):
-    begin, busy = time.perf_counter(), time.thread_time()
-    main(["play", "pendulum", "--out", str(tmp_path), "--fps", "20"])
-    assert time.perf_counter() - begin > 24 / 20
-    assert threading.active_count() == 1 or not any(
-        "ThreadPool" in thread.name for thread in threading.enumerate()
-    )
-    assert time.thread_time() - busy < 24 / 20
+def test_nothing_goes_on_when_the_window_is_closed(played, tmp_path):
+    before = threading.active_count()
+    main(["play", "pendulum", "--out", str(tmp_path)])
+    assert threading.active_count() == before
 
 
 def test_a_model_of_unknown_origin_is_dreamt_alone(played, tmp_path):
@@ -115,19 +110,9 @@ def test_a_dataset_gives_its_test_frames(tmp_path):
     known = states_of(model, model.source, tmp_path / "data.npz", 0)
     assert len(known) == 5 * (13 - 5)
     np.testing.assert_array_equal(known.frames[0], recorded.test.observations[0, 5])
-    colours = colouring_of(known, model.source)
-    assert colours.cyclic and colours.name == "angle φ (rad)"
-    turns = (colours.values - known.truths[:, 0]) / (2 * np.pi)
+    assert list(known.variables) == ["angle", "velocity", "reward"]
+    turns = (known.variables["angle"] - known.truths[:, 0]) / (2 * np.pi)
     np.testing.assert_allclose(turns, np.round(turns), atol=1e-5)
-
-
-def test_colours_of_other_systems():
-    model = worldmodel.load("ball")
-    known = states_of(model, model.source, None, 0)
-    colours = colouring_of(known, model.source)
-    assert colours.name == "position x (half-widths)" and not colours.cyclic
-    np.testing.assert_array_equal(colours.values, known.truths[:, 0])
-    assert colouring_of(known, None) is None
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in BUNDLED.iterdir()))

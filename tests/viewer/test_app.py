@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from io import BytesIO
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from worldmodel.viewer import screen as screen_module
-from worldmodel.viewer.app import COMMANDS, App
+from worldmodel.viewer.app import App
+from worldmodel.viewer.keys import COMMANDS
 from worldmodel.viewer.pen import DREAM
 
 SIZE = (900, 600)
@@ -92,6 +94,17 @@ def test_time_that_was_lost_is_not_rushed_through(app):
     assert app.steps <= 4
     frames(app, 5)
     assert app.steps <= 5
+
+
+def test_the_loop_rests_between_frames(pendulum_session, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    app = App(pendulum_session(), "test", 0.1, tmp_path, SIZE, fps=20)
+    app.frame()
+    begin, busy = time.perf_counter(), time.thread_time()
+    app.run(frames=20)
+    assert time.perf_counter() - begin > 19 / 20
+    assert time.thread_time() - busy < 0.5 * 20 / 20
+    assert 8 <= app.steps <= 25
 
 
 def test_arrows_are_torque_and_the_pendulum_obeys(app):
@@ -211,6 +224,12 @@ def test_the_mouse_turns_the_cloud_and_the_wheel_brings_it_nearer(app, monkeypat
     assert (space.yaw, space.zoom) == after, "what is done elsewhere turns nothing"
 
 
+def test_colours_by_key(app):
+    before = app.screen.cloud.seen_from
+    press(app, pygame.K_c)
+    assert app.screen.cloud.seen_from != before and "velocity" in app.message
+
+
 def test_modes_noise_and_re_synchronisation_by_keys(app):
     press(app, pygame.K_n)
     assert app.session.noise
@@ -310,7 +329,7 @@ def test_every_command_has_a_key_of_its_own():
     assert len(set(keys)) == len(keys) and len(set(buttons)) == len(buttons)
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (480, 320), (200, 160)])
+@pytest.mark.parametrize("size", [(1280, 720), (480, 320), (200, 160), (90, 90)])
 def test_the_window_can_be_resized(app, size):
     frames(app, 5)
     post(app, pygame.VIDEORESIZE, size=size, w=size[0], h=size[1])

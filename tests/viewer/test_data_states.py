@@ -13,6 +13,9 @@ def test_recorded_states_are_what_the_filter_believes():
     np.testing.assert_allclose(known.latents, beliefs.mean[:, SETTLED:].flatten(0, 1))
     np.testing.assert_array_equal(known.frames, batch.observations[:, SETTLED:].flatten(0, 1))
     np.testing.assert_array_equal(known.truths, batch.states[:, SETTLED:].flatten(0, 1))
+    rewards = batch.rewards[:, SETTLED - 1 :].flatten()  # each paid on arrival in its frame
+    np.testing.assert_array_equal(known.variables["reward"], rewards)
+    np.testing.assert_array_equal(known.variables["state_1"], known.truths[:, 1])
     belief = known.belief(7, model)
     assert torch.equal(belief.mean, beliefs.mean[1, SETTLED + 2][None])
     assert torch.equal(belief.scale, beliefs.scale[1, SETTLED + 2][None])

@@ -5,7 +5,7 @@ from linear_model import LinearModel, fit_support
 
 from worldmodel.types import ObservationSpec
 from worldmodel.viewer.artist import Artist
-from worldmodel.viewer.cloud import Cloud, Colouring, Space
+from worldmodel.viewer.cloud import Cloud, Space
 from worldmodel.viewer.film import TEXT
 from worldmodel.viewer.layout import lay_out
 from worldmodel.viewer.panels import Line, Trace, paint_frame, paint_help, paint_trace, paint_words
@@ -139,29 +139,49 @@ def test_any_latent_space_is_seen_in_three_coordinates(size):
 
 def test_a_click_finds_the_data_state_that_is_seen(pen):
     latents = np.random.default_rng(0).normal(size=(300, 3))
-    cloud = Cloud(pen, latents, None)
+    cloud = Cloud(pen, latents, {})
     assert cloud.nearest((100, 100)) is None, "nothing has been drawn yet"
     surface = pygame.Surface((400, 300))
-    cloud.paint(surface, latents[0], [], None)
+    cloud.paint(surface, latents[0], [(DREAM, [])], None)
     seen = cloud.space.view(cloud.space.coordinates(latents), (400, 300))
     front = int(seen[:, 2].argmax())
     assert cloud.nearest(tuple(np.round(seen[front, :2]).astype(int).tolist())) == front
     assert cloud.nearest((3, 3)) is None
 
 
-def test_angles_are_coloured_round_the_circle_and_others_along_a_line():
-    angles = np.array([-np.pi, np.pi, 0.0])
-    colours = Colouring("angle", angles, cyclic=True).colours(angles).astype(int)
-    assert np.abs(colours[0] - colours[1]).max() < 12 < np.abs(colours[0] - colours[2]).max()
-    line = Colouring("x", np.linspace(0, 1, 50))
-    brightness = line.colours(np.array([-5.0, 0.0, 0.5, 1.0, 9.0])).astype(int).sum(1)
-    assert (np.diff(brightness) >= 0).all() and brightness[-1] > brightness[0] + 200
-    assert Colouring("constant", np.ones(4)).colours(np.ones(4)).shape == (4, 3)
+def test_variables_take_turns_in_colouring(pen):
+    latents = np.zeros((3, 3), np.float32)
+    latents[:, 0] = -1, 0, 1
+    variables = {"angle": np.array([-np.pi, 0.0, np.pi]), "x": np.array([0.0, 0.5, 1.0])}
+    cloud = Cloud(pen, latents, variables)
+    cloud.space.yaw = cloud.space.pitch = 0.0
+
+    def colours() -> np.ndarray:
+        """Of the three points, from left to right."""
+        surface = pygame.Surface((400, 300))
+        cloud.paint(surface, np.full(3, 9.0), [(DREAM, [])], None)
+        places = cloud.space.view(cloud.space.coordinates(latents), (400, 300))[:, :2].round()
+        return np.stack([pixels(surface)[int(y), int(x)] for x, y in places]).astype(int)
+
+    first, seen = colours(), cloud.seen_from
+    assert np.abs(first[0] - first[2]).max() < 15 < np.abs(first[0] - first[1]).max(), "a circle"
+    assert cloud.next_variable() == "coloured by position x (half-widths)"
+    second = colours().sum(1)
+    assert cloud.seen_from != seen and (np.diff(second) > 50).all(), "from dark to bright"
+    assert "angle" in cloud.next_variable()
+    np.testing.assert_array_equal(colours(), first)
+    assert "nothing" in Cloud(pen, latents, {}).next_variable()
+
+
+def test_a_variable_that_never_varies_is_a_colour_too(pen):
+    latents = np.random.default_rng(0).normal(size=(9, 4))
+    cloud = Cloud(pen, latents, {"reward": np.ones(9)})
+    cloud.paint(pygame.Surface((400, 300)), latents[0], [(DREAM, [])], None)
 
 
 def test_a_state_far_out_is_drawn_all_the_same(pen):
-    cloud = Cloud(pen, np.random.default_rng(0).normal(size=(30, 3)), None)
-    cloud.paint(pygame.Surface((100, 100)), np.full(3, 1e30), [], 4)
+    cloud = Cloud(pen, np.random.default_rng(0).normal(size=(30, 3)), {})
+    cloud.paint(pygame.Surface((100, 100)), np.full(3, 1e30), [(DREAM, [])], 4)
 
 
 def artist(shape, is_pixels=True) -> Artist:

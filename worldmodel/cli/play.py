@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,15 +18,11 @@ from worldmodel.cli.commands import reality
 from worldmodel.cli.runs import frames_per_second, policy_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
-from worldmodel.evaluation.style import label
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.viewer.data_states import DataStates
 from worldmodel.viewer.session import Session
-
-if TYPE_CHECKING:
-    from worldmodel.viewer.cloud import Colouring
 
 _EPISODES, _STEPS = 64, 24  # recorded for the cloud of data states where no dataset is given
 _INTERVAL = 0.1  # seconds, where no environment says how many
@@ -94,7 +90,6 @@ def play(
         out,
         (width, height),
         fps,
-        colouring_of(known, source),
         message,
     )
     if said := app.run():
@@ -134,8 +129,9 @@ def states_of(
         ShapeError: The dataset is not of the model's observations and actions.
         SpecError: Neither are those of the environment.
     """
+    targets = system_of(source.env_id if source else "").targets
     if dataset is not None:
-        return DataStates.recorded(model, data.load(dataset).test)
+        return DataStates.recorded(model, data.load(dataset).test, targets)
     if source is None:
         return DataStates.of_support(model)
     env = source.make_vec(_EPISODES)
@@ -144,22 +140,4 @@ def states_of(
         batch = data.record(env, _EPISODES, _STEPS, data.Uniform(), seed, progress=True)
     finally:
         env.close()
-    return DataStates.recorded(model, batch)
-
-
-def colouring_of(known: DataStates, source: data.Source | None) -> Colouring | None:
-    """Colours by the angle if there is one, else by the first variable of the ground truth."""
-    from worldmodel.viewer.cloud import Colouring
-
-    if known.truths is None or source is None:
-        return None
-    targets = system_of(source.env_id).targets(known.truths)
-    if {"sin", "cos"} <= targets.keys():
-        return Colouring(_words("angle"), np.arctan2(targets["sin"], targets["cos"]), cyclic=True)
-    name, values = next(iter(targets.items()))
-    return Colouring(_words(name), values)
-
-
-def _words(name: str) -> str:
-    """A label without the typesetting that only figures understand."""
-    return label(name).replace("$", "").replace(r"\varphi", "φ")
+    return DataStates.recorded(model, batch, targets)

@@ -18,8 +18,7 @@ from rich.progress import Progress
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.recording import record_agent
 from worldmodel import data, html
-from worldmodel.cli.imagine import frames_per_second
-from worldmodel.cli.runs import POLICY, metrics_of, policy_of, source_of
+from worldmodel.cli.runs import POLICY, frames_per_second, metrics_of, policy_of, source_of
 from worldmodel.cli.suited import demo_of
 from worldmodel.cli.systems import system_of
 from worldmodel.cli.table import result_rows

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pygame
 
-from worldmodel.viewer.cloud import Colouring
 from worldmodel.viewer.controls import Controls, Direction
+from worldmodel.viewer.keys import COMMANDS, HANDS
 from worldmodel.viewer.recorder import Recorder
 from worldmodel.viewer.screen import Screen, Status
-from worldmodel.viewer.session import MODES, Session
+from worldmodel.viewer.session import Session
 
 _TURN = 0.008  # radians per pixel that the mouse is dragged
 _CLICK = 4  # pixels that a click may wander
@@ -30,25 +27,6 @@ class Ticker(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Command:
-    """A key and what it does.
-
-    Attributes:
-        label: The key's name.
-        does: What it does, in words.
-        run: Does it; returns what is to be said about it.
-        keys: pygame's constants.
-        button: Of a gamepad; None if it has none.
-    """
-
-    label: str
-    does: str
-    run: Callable[[App], str]
-    keys: tuple[int, ...]
-    button: int | None = None
-
-
 class App:
     """Plays a session in a window until it is closed.
 
@@ -59,7 +37,6 @@ class App:
         out: Folder for films and screenshots.
         size: Of the window at first, in pixels.
         fps: Frames drawn per second, at most; 0 draws as many as it can.
-        colouring: What the colours of the data states mean.
         message: To be shown at first.
         clock: Waits for the next frame.
 
@@ -82,7 +59,6 @@ class App:
         out: Path,
         size: tuple[int, int] = (1280, 720),
         fps: int = 60,
-        colouring: Colouring | None = None,
         message: str = "",
         clock: Ticker | None = None,
     ) -> None:
@@ -98,7 +74,7 @@ class App:
         pygame.key.set_repeat(0)
         self._clock = clock or pygame.time.Clock()
         rows = [(command.label, command.does) for command in COMMANDS] + HANDS
-        self.screen = Screen(session, name, interval, rows, colouring)
+        self.screen = Screen(session, name, interval, rows)
         self.recorder = Recorder(out, 1 / interval)
         self.controls = Controls(session.model.action_spec)
         self.paused = self.help = False
@@ -256,91 +232,6 @@ class App:
                     self.message = command.run(self)
 
 
-def _pause(app: App) -> str:
-    app.paused = not app.paused
-    return "paused" if app.paused else "time goes on"
-
-
-def _single_step(app: App) -> str:
-    app.paused, app.message = True, "one step"
-    app.step()
-    return app.message
-
-
-def _next_mode(app: App) -> str:
-    modes = list(MODES)
-    return app.session.switch(modes[(modes.index(app.session.mode) + 1) % len(modes)])
-
-
-def _next_state(by: int) -> Callable[[App], str]:
-    def run(app: App) -> str:
-        chosen = app.session.chosen
-        return app.session.reset_to(0 if chosen is None else chosen + by)
-
-    return run
-
-
-def _next_pair(app: App) -> str:
-    app.controls.next_pair()
-    first = 2 * app.controls.pair
-    size = app.session.model.action_spec.size
-    if app.session.model.action_spec.kind == "discrete" or size < 3:
-        return "the arrows move all of the action already"
-    return f"the arrows move components {first + 1} to {min(first + 2, size)} of the action"
-
-
-def _screenshot(app: App) -> str:
-    buffer = BytesIO()
-    pygame.image.save(app.surface, buffer, "screenshot.png")
-    return app.recorder.screenshot(buffer.getvalue())
-
-
-def _help(app: App) -> str:
-    app.help = not app.help
-    return app.message
-
-
-def _leave(app: App) -> str:
-    if app.help:
-        return _help(app)
-    app.running = False
-    return ""
-
-
-COMMANDS = (
-    Command("Space", "pause, go on", _pause, (pygame.K_SPACE,), 7),
-    Command("S", "a single step", _single_step, (pygame.K_s, pygame.K_PERIOD)),
-    Command("R", "reset", lambda app: app.session.reset(), (pygame.K_r,), 1),
-    Command("Page Down", "reset to the next data state", _next_state(1), (pygame.K_PAGEDOWN,), 5),
-    Command("Page Up", "reset to the one before", _next_state(-1), (pygame.K_PAGEUP,), 4),
-    Command(
-        "Enter",
-        "open the dream's eyes: re-synchronise it",
-        lambda app: app.session.look(),
-        (pygame.K_RETURN, pygame.K_KP_ENTER),
-        2,
-    ),
-    Command("M", "mode: dream, against reality, filter", _next_mode, (pygame.K_m,), 3),
-    Command("N", "noise on, off", lambda app: app.session.toggle_noise(), (pygame.K_n,)),
-    Command(
-        "A",
-        "the agent takes over, hands back",
-        lambda app: app.session.toggle_agent(),
-        (pygame.K_a,),
-        0,
-    ),
-    Command("Tab", "arrows move other parts of the action", _next_pair, (pygame.K_TAB,)),
-    Command("F", "record a film, end it", lambda app: app.recorder.toggle(), (pygame.K_f,)),
-    Command("P", "screenshot", _screenshot, (pygame.K_p, pygame.K_PRINTSCREEN)),
-    Command("H", "these keys", _help, (pygame.K_h, pygame.K_F1), 6),
-    Command("Esc", "quit", _leave, (pygame.K_ESCAPE, pygame.K_q)),
-)
-HANDS = [
-    ("arrows, stick", "act: torque, push; Shift is gentle"),
-    ("0 to 9", "choose a discrete action"),
-    ("drag, wheel", "turn the latent space, come nearer"),
-    ("click", "reset to the data state there"),
-]
 _DIRECTIONS: dict[int, Direction] = {
     pygame.K_LEFT: "left",
     pygame.K_RIGHT: "right",

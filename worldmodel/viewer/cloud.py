@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pygame
-from jaxtyping import Float, UInt8
-from matplotlib import colormaps
+from jaxtyping import Float
 
-from worldmodel.evaluation.style import SEQUENTIAL, cyclic
-from worldmodel.viewer.pen import DREAM, LINE, PAGE, PALE, PANEL, REAL, WORDS, Colour, Pen
-from worldmodel.viewer.session import Moment
+from worldmodel.evaluation.latent_plots import viewpoint
+from worldmodel.evaluation.style import colour_scale, plain_label
+from worldmodel.viewer.pen import LINE, PAGE, PALE, PANEL, WORDS, Colour, Pen
+
+Trail = Sequence[np.ndarray | None]
 
 _TRAIL = 50  # steps
+_STRIP = 110  # pixels
 _PICK = 14  # pixels around the mouse
 _FOOT, _LOW = 64, 230  # pixels kept free below the cloud for axes and colours, if it is not low
-
-
-@dataclass(frozen=True)
-class Colouring:
-    """What a data state's colour means.
-
-    Attributes:
-        name: Of the variable, with its unit.
-        values: One for each data state.
-        cyclic: Whether it is an angle in radians, in [-pi, pi].
-    """
-
-    name: str
-    values: Float[np.ndarray, " n"]
-    cyclic: bool = False
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Values at the ends of the colour map; a few outliers lie beyond."""
-        if self.cyclic:
-            return -np.pi, np.pi
-        low, high = np.quantile(self.values, (0.01, 0.99))
-        return float(low), float(high) if high > low else float(low) + 1.0
-
-    def colours(self, values: Float[np.ndarray, " k"]) -> UInt8[np.ndarray, "k 3"]:
-        """RGB of values."""
-        low, high = self.ends
-        chosen = cyclic() if self.cyclic else colormaps[SEQUENTIAL]
-        share = np.clip((values - low) / (high - low), 0, 1)
-        return (255 * chosen(share)[:, :3]).astype(np.uint8)
 
 
 class Space:
@@ -70,8 +43,12 @@ class Space:
             self._basis[:, :size] = np.eye(size)
         reach = np.linalg.norm((latents - self._centre) @ self._basis, axis=1)
         self._basis /= max(float(np.quantile(reach, 0.99)), 1e-6)
-        # Flat spaces are looked at from the front.
-        self.yaw, self.pitch = (0.0, 0.0) if size < 3 else (0.6, 0.35)
+        self.yaw = self.pitch = 0.0
+        points = self.coordinates(latents)
+        if points.std(0).min() > 1e-6:  # what is flat is seen from the front
+            right, up, front = viewpoint(points).tolist()
+            self.yaw = math.atan2(-right, front)
+            self.pitch = math.atan2(up, math.hypot(right, front))
         self.zoom = 1.0
 
     def coordinates(self, latents: Float[np.ndarray, "*n latent"]) -> Float[np.ndarray, "*n 3"]:
@@ -112,18 +89,18 @@ class Cloud:
     Args:
         pen: To write with.
         latents: (n, latent), the data states.
-        colouring: What their colour means; None leaves them pale.
+        variables: By name, (n,) values that they can be coloured by; without any they are pale.
     """
 
-    def __init__(self, pen: Pen, latents: np.ndarray, colouring: Colouring | None) -> None:
+    def __init__(
+        self, pen: Pen, latents: np.ndarray, variables: Mapping[str, Float[np.ndarray, " n"]]
+    ) -> None:
         self.space = Space(latents)
         self._pen = pen
         self._points = self.space.coordinates(latents)
-        self._colouring = colouring
-        if colouring is None:
-            self._colours = np.broadcast_to(np.array(PALE, np.uint8), self._points.shape)
-        else:
-            self._colours = colouring.colours(colouring.values)
+        self._variables = variables
+        self._names = deque(variables)
+        self._colour()
         self._page: pygame.Surface | None = None
         self._page_shows: Hashable = None
         self._pixels = np.zeros((0, 3))
@@ -131,7 +108,15 @@ class Cloud:
     @property
     def seen_from(self) -> Hashable:
         """Stands for the view."""
-        return self.space.yaw, self.space.pitch, self.space.zoom
+        return self.space.yaw, self.space.pitch, self.space.zoom, *list(self._names)[:1]
+
+    def next_variable(self) -> str:
+        """Colour by the next variable; returns what is to be said about it."""
+        if not self._names:
+            return "nothing is known of the data states to colour them by"
+        self._names.rotate(-1)
+        self._colour()
+        return f"coloured by {plain_label(self._names[0])}"
 
     def nearest(self, place: tuple[int, int]) -> int | None:
         """Index of the data state that is drawn at a place of the panel, or None."""
@@ -146,7 +131,7 @@ class Cloud:
         self,
         surface: pygame.Surface,
         state: np.ndarray,
-        history: Iterable[Moment],
+        trails: Sequence[tuple[Colour, Trail]],
         chosen: int | None,
     ) -> None:
         """Paint cloud, trails, and where the dream is.
@@ -154,7 +139,8 @@ class Cloud:
         Args:
             surface: To paint on.
             state: (latent,).
-            history: The last steps, oldest first.
+            trails: Where steps led from and to, oldest first, and their colours; the shown
+                state's last.
             chosen: Index of the data state that the episode started from, ringed.
         """
         shows = (surface.get_size(), self.seen_from)
@@ -164,14 +150,26 @@ class Cloud:
         if chosen is not None:
             x, y = self._pixels[chosen, :2]
             pygame.draw.circle(surface, WORDS, (x, y), 7, 1)
-        moments = list(history)[-_TRAIL:]
-        real = [m.real_path for m in moments]
-        last = next((path for path in reversed(real) if path is not None), None)
-        self._trail(surface, real, REAL)
-        if last is not None:
-            self._disc(surface, last[1], REAL, 5)
-        self._trail(surface, [m.path for m in moments], DREAM)
-        self._disc(surface, state, DREAM, 6)
+        for colour, trail in trails:
+            self._trail(surface, trail[-_TRAIL:], colour)
+            if trail and (last := trail[-1]) is not None:
+                self._disc(surface, last[1], colour, 5)
+        self._disc(surface, state, trails[-1][0], 6)
+
+    def _colour(self) -> None:
+        """Colours of the points, and of the strip that explains them, by the first variable."""
+        if not self._names:
+            self._colours = np.broadcast_to(np.array(PALE, np.uint8), self._points.shape)
+            return
+        name = self._names[0]
+        values = self._variables[name]
+        low, high, colours = colour_scale(name, values)
+        spread = max(high - low, 1e-6)
+        both = np.concatenate([(values - low) / spread, np.linspace(0, 1, _STRIP)])
+        rgb = (255 * colours(np.clip(both, 0, 1))[:, :3]).astype(np.uint8)
+        self._colours, self._strip = rgb[:-_STRIP], rgb[-_STRIP:]
+        ends = ("−π", "π") if name == "angle" else (f"{low:.2g}", f"{high:.2g}")  # noqa: RUF001 (a minus)
+        self._ends = tuple(text.replace("-", "−") for text in ends)  # noqa: RUF001 (likewise)
 
     def _background(self, surface: pygame.Surface) -> pygame.Surface:
         page = pygame.Surface(surface.get_size()).convert(surface)
@@ -181,8 +179,8 @@ class Cloud:
         self._pen.write(page, "latent space", (10, 8), WORDS, 14)
         if page.get_height() >= _LOW:
             self._gizmo(page)
-            if self._colouring is not None:
-                self._key(page, self._colouring)
+            if self._names:
+                self._key(page, plain_label(self._names[0]))
         return page
 
     def _stamp(self, page: pygame.Surface) -> None:
@@ -211,25 +209,19 @@ class Cloud:
             place = round(corner[0] + 36 * right), round(corner[1] + 36 * down)
             self._pen.write(page, f"{letter}{'₁₂₃'[i]}", place, PALE, 12, "center")
 
-    def _key(self, page: pygame.Surface, colouring: Colouring) -> None:
+    def _key(self, page: pygame.Surface, name: str) -> None:
         """What the colours mean, in the lower right corner."""
-        length, right, foot = 110, page.get_width() - 12, page.get_height() - 12
-        low, high = colouring.ends
-        ends = ("−π", "π") if colouring.cyclic else (f"{low:.2g}", f"{high:.2g}")  # noqa: RUF001
-        line = self._pen.height(12)
-        bar = pygame.Rect(right - length, foot - line - 10, length, 8)
-        strip = colouring.colours(np.linspace(low, high, length))
-        pygame.surfarray.pixels3d(page)[bar.left : bar.right, bar.top : bar.bottom] = strip[:, None]
+        pen, right, foot = self._pen, page.get_width() - 12, page.get_height() - 12
+        bar = pygame.Rect(right - _STRIP, foot - pen.height(12) - 10, _STRIP, 8)
+        pixels = pygame.surfarray.pixels3d(page)
+        pixels[bar.left : bar.right, bar.top : bar.bottom] = self._strip[:, None]
+        del pixels  # which locks the page
         pygame.draw.rect(page, LINE, bar.inflate(2, 2), 1)
-        for text, anchor, x in zip(
-            ends, ("topleft", "topright"), (bar.left, bar.right), strict=True
-        ):
-            self._pen.write(page, text, (x, bar.bottom + 2), PALE, 12, anchor)
-        self._pen.write(page, colouring.name, (right, bar.top - 3), PALE, 12, "bottomright")
+        pen.write(page, self._ends[0], (bar.left, bar.bottom + 2), PALE, 12)
+        pen.write(page, self._ends[1], (bar.right, bar.bottom + 2), PALE, 12, "topright")
+        pen.write(page, name, (right, bar.top - 3), PALE, 12, "bottomright")
 
-    def _trail(
-        self, surface: pygame.Surface, paths: list[np.ndarray | None], colour: Colour
-    ) -> None:
+    def _trail(self, surface: pygame.Surface, paths: Trail, colour: Colour) -> None:
         """Steps as lines, paler the longer ago."""
         known = [(i, path) for i, path in enumerate(paths) if path is not None]
         if not known:

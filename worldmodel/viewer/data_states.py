@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
+from worldmodel.evaluation.identification import Targets, state_targets
+from worldmodel.evaluation.latent_plots import colourings
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch, Belief
 
@@ -24,12 +27,14 @@ class DataStates:
         scales: Standard deviation of that belief; zero where it is not known.
         frames: The recorded observations, in the order of the recording; None if there are none.
         truths: Ground truth at each of them; None if there is none.
+        variables: What they can be told apart by, (n,) each, by name.
     """
 
     latents: Float[np.ndarray, "n latent"]
     scales: Float[np.ndarray, "n latent"]
     frames: Shaped[np.ndarray, "n ..."] | None = None
     truths: Float[np.ndarray, "n truth"] | None = None
+    variables: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -46,12 +51,19 @@ class DataStates:
         return cls(latents, np.zeros_like(latents))
 
     @classmethod
-    def recorded(cls, model: StateSpaceModel, batch: Batch, most: int = 1500) -> DataStates:
+    def recorded(
+        cls,
+        model: StateSpaceModel,
+        batch: Batch,
+        targets: Targets = state_targets,
+        most: int = 1500,
+    ) -> DataStates:
         """Those of recorded episodes, filtered, from the frame on at which the filter has settled.
 
         Args:
             model: Of the same observations and actions.
             batch: Episodes, of which as many are used as give ``most`` states.
+            targets: Names what the ground truth holds.
             most: How many at most.
 
         Raises:
@@ -62,8 +74,11 @@ class DataStates:
         beliefs = model.filter_beliefs(batch.observations, batch.actions)
         kept = batch.frame_mask.clone()
         kept[:, :first] = False
-        rows = [beliefs.mean, beliefs.scale, batch.observations, batch.states]
-        arrays = [None if row is None else row[kept][:most].cpu().numpy() for row in rows]
-        latents, scales, frames, truths = arrays
-        assert latents is not None and scales is not None
-        return cls(latents, scales, frames, truths)
+        rows = [beliefs.mean, beliefs.scale, batch.observations]
+        latents, scales, frames = (row[kept][:most].cpu().numpy() for row in rows)
+        variables, truths = {}, None
+        if batch.states is not None:
+            truths = batch.states[kept][:most].cpu().numpy()
+            variables = colourings(targets(truths))
+        variables["reward"] = batch.rewards[kept[:, 1:]][:most].cpu().numpy()
+        return cls(latents, scales, frames, truths, variables)

@@ -32,7 +32,8 @@ class Layout:
     def inner(self, width: int, height: int) -> Rect:
         """A rectangle in the middle of the window, of at most a size."""
         window = self.head.union(self.foot)
-        place = Rect(0, 0, min(window.width - 24, width), min(window.height - 24, height))
+        place = Rect(0, 0, max(min(window.width - 24, width), 1), 1)
+        place.height = max(min(window.height - 24, height), 1)
         place.center = window.center
         return place
 

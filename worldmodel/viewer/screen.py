@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pygame
 
 from worldmodel.viewer.artist import Artist
-from worldmodel.viewer.cloud import Cloud, Colouring
+from worldmodel.viewer.cloud import Cloud
 from worldmodel.viewer.layout import Layout, lay_out
 from worldmodel.viewer.panels import Trace, Words, paint_frame, paint_help, paint_trace, paint_words
 from worldmodel.viewer.pen import (
@@ -72,7 +72,6 @@ class Screen:
         name: Of the run.
         interval: Seconds per step.
         keys: Keys and what they do, for the help.
-        colouring: What the colours of the data states mean.
     """
 
     def __init__(
@@ -81,11 +80,10 @@ class Screen:
         name: str,
         interval: float,
         keys: Sequence[tuple[str, str]],
-        colouring: Colouring | None = None,
     ) -> None:
         self.pen = Pen()
         self.artist = Artist(session.model, session.known.latents)
-        self.cloud = Cloud(self.pen, session.known.latents, colouring)
+        self.cloud = Cloud(self.pen, session.known.latents, session.known.variables)
         self._session, self._name, self._interval, self._keys = session, name, interval, keys
         self._panels = defaultdict[str, Panel](Panel)
         self._standing: object = None
@@ -154,7 +152,10 @@ class Screen:
 
     def _paint_cloud(self, surface: pygame.Surface) -> None:
         session = self._session
-        self.cloud.paint(surface, session.state, session.history, session.chosen)
+        moments = list(session.history)
+        real = [] if session.mode == "dream" else [m.real_path for m in moments]
+        trails = [(REAL, real), (DREAM, [m.path for m in moments])]
+        self.cloud.paint(surface, session.state, trails, session.chosen)
 
     def _paint_trace(self, trace: Callable[..., Trace], surface: pygame.Surface) -> None:
         paint_trace(self.pen, surface, trace(self._session, self._interval))
