@@ -156,6 +156,47 @@ def test_a_gamepad_is_torque_and_buttons(app):
     assert app.controls.action() == 0
 
 
+def test_a_gamepad_may_be_plugged_in_and_pulled_out(app, monkeypatch):
+    class Pad:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def get_instance_id(self) -> int:
+            return 40 + self.index
+
+        def get_name(self) -> str:
+            return f"pad {self.index}"
+
+    monkeypatch.setattr(pygame.joystick, "Joystick", Pad)
+    post(app, pygame.JOYDEVICEADDED, device_index=2)
+    assert app.message == "gamepad: pad 2" and list(app._pads) == [42], "held, or SDL closes it"
+    post(app, pygame.JOYAXISMOTION, axis=0, value=1.0, instance_id=42)
+    post(app, pygame.JOYDEVICEREMOVED, instance_id=42)
+    assert not app._pads and app.controls.action() == 0, "nobody holds its stick any more"
+
+
+def test_every_button_of_a_gamepad_does_what_its_key_does(open_app):
+    by_button, by_key = open_app(), open_app()
+    policy = lambda state: np.array([1.0], np.float32)  # noqa: E731 (shorter than a function)
+    by_button.session.policy = by_key.session.policy = policy
+    for command in (command for command in COMMANDS if command.button is not None):
+        for app, event in (
+            (by_button, pygame.event.Event(pygame.JOYBUTTONDOWN, button=command.button)),
+            (by_key, pygame.event.Event(pygame.KEYDOWN, key=command.keys[0])),
+        ):
+            app.handle(event)
+        seen = [
+            (it.message, it.paused, it.help, it.session.mode, it.session.agent_acts)
+            for it in (by_button, by_key)
+        ]
+        assert seen[0] == seen[1]
+
+
+def test_tab_says_which_parts_the_arrows_move(app):
+    press(app, pygame.K_TAB)
+    assert "all of the action already" in app.message and app.controls.pair == 0
+
+
 def test_pause_and_single_steps(app):
     frames(app, 10)
     press(app, pygame.K_SPACE)

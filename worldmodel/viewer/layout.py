@@ -30,12 +30,15 @@ class Layout:
     traces: tuple[Rect, ...]
 
     def inner(self, width: int, height: int) -> Rect:
-        """A rectangle in the middle of the window, of at most a size."""
+        """A rectangle of a size between head and foot, or all of a window that is too small.
+
+        Words that look out half from below it could not be read.
+        """
         window = self.head.union(self.foot)
-        place = Rect(0, 0, max(min(window.width - 24, width), 1), 1)
-        place.height = max(min(window.height - 24, height), 1)
-        place.center = window.center
-        return place
+        body = Rect(0, self.head.bottom, window.width, self.foot.top - self.head.bottom)
+        place = Rect(0, 0, width, height)
+        place.center = body.center
+        return place if body.contains(place) else window
 
 
 def lay_out(size: tuple[int, int], frames: int) -> Layout:

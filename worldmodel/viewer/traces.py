@@ -59,7 +59,7 @@ def distances(session: Session, interval: float) -> Trace:
     """How far the shown state was from the data; arguments as for ``actions``."""
     away = np.array([m.distance for m in _latest(session, interval)])
     high = float(np.clip(away.max(initial=0.0) * 1.1, 2.0, 10.0))
-    lines, title = [Line("", away, DREAM)], "distance from the data"
+    lines, title = [Line("", away, DREAM)], "distance from data"
     # In radii of the support, whose edge is at 1.
     return Trace(title, lines, 0.0, high, (0.0, 1.0), *_span(interval))
 
