@@ -14,6 +14,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
 from seeds import write_block
@@ -24,7 +25,10 @@ from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.simulator.actions import ActionReader
 from worldmodel.simulator.dynamics import Dynamics
+from worldmodel.simulator.tick import TensorTick, make_tick
 from worldmodel.simulator.vector_env import LatentVectorEnv
+
+AS_TENSORS = "transition, reward, support, observation, if not compiled"
 
 
 def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> dict[str, float]:
@@ -34,10 +38,12 @@ def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> di
     env.action_space.seed(0)
     read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
     dynamics, generator = Dynamics(model), torch.Generator().manual_seed(0)
+    fused = make_tick(dynamics, env.single_observation_space, num_envs)
+    tensor = TensorTick(dynamics, env.single_observation_space)
     taken: dict[str, list[float]] = {}
 
     def draw() -> torch.Tensor:
-        return torch.randn(model.noise_size, num_envs, generator=generator).T
+        return torch.randn(model.noise_size, num_envs, generator=generator)
 
     def timed(name: str, part: Callable[..., Any], *inputs: Any) -> Any:
         begin = time.perf_counter()
@@ -47,18 +53,17 @@ def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> di
 
     for _ in range(steps):
         chosen = env.action_space.sample()
-        state = torch.from_numpy(env.states).T.contiguous().T
+        states = np.ascontiguousarray(env.states.T)
         timed("whole step", env.step, chosen)
         with torch.inference_mode():
-            action = timed("actions: check, clip", read, chosen)
+            action = timed("actions: check, clip", read.array, chosen)
             noise = timed("noise", draw)
-            arrived = timed("transition", dynamics.frozen.transition, state, action, noise)
-            timed("reward", dynamics.frozen.reward, state, action, arrived)
-            timed("support check", dynamics.inside, arrived)
+            timed("transition, reward, support, observation", fused, states, action, noise)
+            timed(AS_TENSORS, tensor, states, action, noise)
     table = {name: median(values) for name, values in taken.items()}
-    whole = table.pop("whole step")
+    whole, tensors = table.pop("whole step"), table.pop(AS_TENSORS)
     rest = whole - sum(table.values())
-    return table | {"rest: ends of episodes, checks, observations": rest, "whole step": whole}
+    return table | {"rest: ends of episodes": rest, "whole step": whole, AS_TENSORS: tensors}
 
 
 def report(speed: dict[str, Any], parts: dict[str, float]) -> str:

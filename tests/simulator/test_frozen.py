@@ -42,6 +42,15 @@ def test_it_is_the_model(actions, gate, latent, n):
     )
 
 
+def test_a_floor_under_the_noise_is_part_of_it():
+    model = trained(noise_floor=0.3)
+    frozen, (state, action, noise) = freeze(model), draws(model)
+    assert isinstance(frozen, FrozenDVBF)
+    for w in (noise, None):
+        expected = model.transition(state, action, w)
+        torch.testing.assert_close(frozen.transition(state, action, w), expected)
+
+
 def test_memory_order_does_not_matter():
     model = trained()
     frozen = freeze(model)

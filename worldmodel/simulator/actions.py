@@ -42,6 +42,10 @@ class ActionReader:
         Raises:
             InvalidAction: The actions cannot be taken; the message says why.
         """
+        return torch.from_numpy(self.array(actions)).to(self._device, self._dtype)
+
+    def array(self, actions: Any) -> np.ndarray:
+        """The same as a fresh ``float32`` array."""
         array = np.asarray(actions)
         allowed = "iu" if self._discrete else "fiu"
         if array.shape != self._shape or array.dtype.kind not in allowed:
@@ -50,8 +54,7 @@ class ActionReader:
                 f"expected {kind} actions of shape {self._shape}, "
                 f"got {array.dtype} of shape {array.shape}"
             )
-        read = self._indices(array) if self._discrete else self._clipped(array)
-        return torch.from_numpy(read).to(self._device, self._dtype)
+        return self._indices(array) if self._discrete else self._clipped(array)
 
     def _indices(self, array: np.ndarray) -> np.ndarray:
         if ((array < 0) | (array >= self._size)).any():

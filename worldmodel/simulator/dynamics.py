@@ -62,12 +62,13 @@ class Dynamics:
     Attributes:
         model: The model.
         frozen: Its transition and reward as they were when this was made.
+        cover: Its support, likewise.
     """
 
     def __init__(self, model: StateSpaceModel) -> None:
         self.model = model.eval()
         self.frozen = freeze(model)
-        self._cover = model.support.cover()
+        self.cover = model.support.cover()
         self._can_terminate = model.can_terminate
         self._least, self._greatest = model.reward_range
 
@@ -85,7 +86,7 @@ class Dynamics:
             noise: Standard normal draws; None dreams without process noise.
         """
         next_state = self.frozen.transition(state, action, noise)
-        inside = self._cover.contains(next_state)
+        inside = self.cover.contains(next_state)
         reward = self._pay(self.frozen.reward(state, action, next_state), inside)
         if self._can_terminate:
             terminated = self.model.termination(next_state) > 0
@@ -95,7 +96,7 @@ class Dynamics:
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the data's support; False where not finite."""
-        return self._cover.contains(state)
+        return self.cover.contains(state)
 
     @torch.no_grad()
     def reset(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:

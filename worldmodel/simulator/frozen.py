@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
+from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.transition import LocallyLinear
 
 
@@ -43,8 +44,12 @@ class Frozen(Protocol):
 
 def freeze(model: StateSpaceModel) -> Frozen:
     """The model as it is now, faster if there is a faster way; else the model itself."""
-    if isinstance(model, DVBF) and isinstance(model.transition_model, LocallyLinear):
-        return FrozenDVBF(model, model.transition_model)
+    if isinstance(model, DVBF):
+        transition, scale = model.transition_model, None
+        if isinstance(transition, FlooredNoise):
+            transition, scale = transition.mean, transition.scale.detach()
+        if isinstance(transition, LocallyLinear):
+            return FrozenDVBF(model, transition, scale)
     return model
 
 
@@ -58,30 +63,37 @@ class FrozenDVBF:
     Args:
         model: What is done to its weights afterwards does not reach this object.
         transition: The model's.
+        noise_scale: Standard deviation (latent,) of noise that is the same in every state and not
+            in the base matrices, if there is such.
     """
 
-    def __init__(self, model: DVBF, transition: LocallyLinear) -> None:
+    def __init__(
+        self, model: DVBF, transition: LocallyLinear, noise_scale: Tensor | None = None
+    ) -> None:
         latent, act = model.latent_size, model.action_spec.size
         self._actions = slice(latent, latent + act)
         # For the offset; kept from step to step, for its size hardly ever changes.
         self._ones = torch.ones(1, 0)
         self._action_scale, self._action_offset = model.action_scale, model.action_offset
-        self._mix_in, self._mix_in_bias = self._scaled(transition.mixing[0])
-        self._activation = transition.mixing[1]
-        self._mix_out, bias = _affine(transition.mixing[-1])
+        self.mix_in, self.mix_in_bias = self._scaled(transition.mixing[0])
+        self.activation = transition.mixing[1]
+        self.mix_out, bias = _affine(transition.mixing[-1])
         sharpness = torch.as_tensor(transition.sharpness).detach()
-        self._mix_out *= sharpness
-        self._mix_out_bias = (sharpness * bias).unsqueeze(1)
+        self.mix_out *= sharpness
+        self.mix_out_bias = (sharpness * bias).unsqueeze(1)
         base = transition.mean.detach().clone()
+        if noise_scale is not None:
+            same = noise_scale.diag().expand(len(base), -1, -1)
+            base = torch.cat([base[:, :-1], same, base[:, -1:]], 1)
         base[:, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
         base[:, -1] += torch.einsum("mal,a->ml", base[:, self._actions], self._action_offset)
         base[:, self._actions] *= self._action_scale.unsqueeze(1)
-        self._base = base.flatten(1).T.contiguous()
+        self.base = base.flatten(1).T.contiguous()
         head = model.reward_head
-        self._reward_in, self._reward_in_bias = self._scaled(head.mean[0])
+        self.reward_in, self.reward_in_bias = self._scaled(head.mean[0])
         weight, bias = _affine(head.mean[-1])
-        self._reward_out = weight[0] * head.spread
-        self._reward_bias = bias * head.spread + head.shift
+        self.reward_out = weight[0] * head.spread
+        self.reward_bias = bias * head.spread + head.shift
 
     def transition(
         self,
@@ -96,9 +108,9 @@ class FrozenDVBF:
         draws = torch.zeros_like(state) if noise is None else noise
         inputs = torch.cat([state.T, action.T, draws.T, self._ones])
         known = inputs[: self._actions.stop].T
-        hidden = self._activation(nn.functional.linear(known, self._mix_in, self._mix_in_bias))
-        mixing = torch.addmm(self._mix_out_bias, self._mix_out, hidden.T).softmax(0)
-        mixed = (self._base @ mixing).view(inputs.shape[0], -1, batch)
+        hidden = self.activation(nn.functional.linear(known, self.mix_in, self.mix_in_bias))
+        mixing = torch.addmm(self.mix_out_bias, self.mix_out, hidden.T).softmax(0)
+        mixed = (self.base @ mixing).view(inputs.shape[0], -1, batch)
         return (mixed * inputs.unsqueeze(1)).sum(0).T
 
     def reward(
@@ -109,8 +121,8 @@ class FrozenDVBF:
     ) -> Float[Tensor, " batch"]:
         """Mean reward in the environment's units."""
         inputs = torch.cat([state.T, action.T, next_state.T]).T
-        hidden = nn.functional.linear(inputs, self._reward_in, self._reward_in_bias).relu_()
-        return torch.addmv(self._reward_bias, hidden, self._reward_out)
+        hidden = nn.functional.linear(inputs, self.reward_in, self.reward_in_bias).relu_()
+        return torch.addmv(self.reward_bias, hidden, self.reward_out)
 
     def _scaled(self, layer: nn.Module) -> tuple[Tensor, Tensor]:
         """A first layer on (state, action, ...), for actions in the environment's units."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from worldmodel.simulator.dynamics import Dynamics, latent_box, resolve
 from worldmodel.simulator.env import LatentEnv
 from worldmodel.simulator.rendering import check_render_mode, draw
 from worldmodel.simulator.start import states_from_options
+from worldmodel.simulator.tick import make_tick
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of hundreds.
 _RESERVE = 1024
@@ -102,23 +102,21 @@ class LatentVectorEnv(VectorEnv):
             "autoreset_mode": self._mode,
         }
         check_render_mode(model, render_mode, self.metadata["render_modes"])
-        self.single_observation_space = latent_box(model)
+        self._box = latent_box(model)
+        self.single_observation_space = self._box
         self.single_action_space = model.action_spec.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        box = self.single_observation_space
-        # Columns, for states are kept as (latent, num_envs) in memory.
-        self._low, self._high = (
-            torch.from_numpy(bound).to(model.device).unsqueeze(1) for bound in (box.low, box.high)
-        )
         self._limit = max_episode_steps
         self._dynamics = Dynamics(model)
+        self._tick = make_tick(self._dynamics, self._box, num_envs)
         self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
         self._generator = torch.Generator(model.device)
         self._device, self._dtype = model.device, model.dtype
         self._noise_shape = (model.noise_size, num_envs)
-        self._states: Tensor | None = None
-        self._reserve = torch.empty(0, model.latent_size)
+        # (latent, num_envs): a step reads and writes neighbours together.
+        self._states: np.ndarray | None = None
+        self._reserve = np.empty((0, model.latent_size), np.float32)
         self._elapsed = np.zeros(num_envs, np.int64)
         self._done = np.zeros(num_envs, np.bool_)
         # Whether any of them is done, so that the usual step looks at one bool and not at n.
@@ -136,7 +134,7 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are none yet.
         """
-        return self._current().cpu().numpy().copy()
+        return self._current().T.copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -159,18 +157,21 @@ class LatentVectorEnv(VectorEnv):
             self._reserve = self._reserve[:0]
         with torch.inference_mode():
             states = states_from_options(self.model, options, self.num_envs)
-            states = self._first_states(int(mask.sum())) if states is None else states[mask]
-            if mask.all():
-                # Cloned, for it may be a part of the reserve, and is written to in place.
-                self._states = states.clone()
+            if states is None:
+                first = self._first_states(int(mask.sum()))
             else:
-                self._current()[mask] = states
-            inside = self._dynamics.inside(self._current()).cpu().numpy()
-            observations = self._observe(self._current())
+                first = states.cpu().numpy()[mask]
+            if mask.all():
+                self._states = first.T.copy()
+            else:
+                self._current()[:, mask] = first.T
+            current = torch.from_numpy(self._current().T).to(self._device)
+            inside = self._dynamics.inside(current).cpu().numpy()
         self._elapsed[mask] = 0
         self._done = self._done & ~mask
         self._some_done = bool(self._done.any())
-        return observations, {"outside_support": ~inside & mask, "_outside_support": mask}
+        infos = {"outside_support": ~inside & mask, "_outside_support": mask}
+        return self._observe(self._current()), infos
 
     def step(
         self, actions: Any
@@ -188,26 +189,24 @@ class LatentVectorEnv(VectorEnv):
                 f"environments {np.flatnonzero(self._done).tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
-        controls = self._read(actions)
+        controls = self._read.array(actions)
         with torch.inference_mode():
-            step = self._dynamics.step(states, controls, self._draw_noise())
-            self._states = step.next_state
-            rewards, terminations = step.reward.cpu().numpy(), step.terminated.cpu().numpy()
-            outside = (~step.inside).cpu().numpy()
-            self._elapsed += 1
-            if self._some_done and self._mode is AutoresetMode.NEXT_STEP:
-                ended = np.flatnonzero(self._done)
-                for array in (rewards, terminations, outside):
-                    array[ended] = 0
-                self._restart(ended)
+            step = self._tick(states, controls, self._draw_noise())
+        self._states, observations, outside = step.states, step.observations, step.outside
+        rewards, terminations = step.rewards, step.terminated
+        self._elapsed += 1
+        if self._some_done and self._mode is AutoresetMode.NEXT_STEP:
+            ended = np.flatnonzero(self._done)
+            rewards[ended], terminations[ended], outside[ended] = 0, False, False
+            observations[ended] = self._restart(ended)
+        if not step.finite:
             self._check_finite(rewards)
-            observations = self._observe(self._states)
-            truncations = self._truncate(outside)
-            self._done = terminations | truncations
-            self._some_done = bool(self._done.any())
-            infos = {"outside_support": outside, "_outside_support": np.ones_like(outside)}
-            if self._some_done and self._mode is AutoresetMode.SAME_STEP:
-                observations, infos = self._finish(observations, outside)
+        truncations = self._truncate(outside)
+        self._done = terminations | truncations
+        self._some_done = bool(self._done.any())
+        infos = {"outside_support": outside, "_outside_support": np.ones_like(outside)}
+        if self._some_done and self._mode is AutoresetMode.SAME_STEP:
+            observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -216,9 +215,11 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are no states yet.
         """
-        return tuple(draw(self.model, self._current())) if self.render_mode else None
+        if not self.render_mode:
+            return None
+        return tuple(draw(self.model, torch.from_numpy(self._current().T).to(self._device)))
 
-    def _current(self) -> Tensor:
+    def _current(self) -> np.ndarray:
         if self._states is None:
             raise ResetNeeded("call reset() first")
         return self._states
@@ -237,27 +238,30 @@ class LatentVectorEnv(VectorEnv):
     def _draw_noise(self) -> Tensor | None:
         if not self._noise:
             return None
-        # One row per noise dimension, as states are kept.
         return torch.randn(
             self._noise_shape, generator=self._generator, device=self._device, dtype=self._dtype
-        ).T
+        )
 
-    def _first_states(self, n: int) -> Tensor:
+    def _first_states(self, n: int) -> np.ndarray:
         if len(self._reserve) < n:
-            self._reserve = self._dynamics.reset(max(n, _RESERVE), self._generator)
+            drawn = self._dynamics.reset(max(n, _RESERVE), self._generator)
+            self._reserve = drawn.cpu().numpy()
         states, self._reserve = self._reserve[:n], self._reserve[n:]
         return states
 
-    def _restart(self, index: np.ndarray) -> None:
-        rows = torch.from_numpy(index).to(self._device)
-        self._current().index_copy_(0, rows, self._first_states(len(index)))
+    def _restart(self, index: np.ndarray) -> np.ndarray:
+        """Begin new episodes; their first observations."""
+        first = self._first_states(len(index)).T
+        self._current()[:, index] = first
         self._elapsed[index] = 0
+        return self._observe(first)
 
     def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
         done = self._done
         ended = np.flatnonzero(done)
-        self._restart(ended)
+        observations = final.copy()
+        observations[ended] = self._restart(ended)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in ended:
             final_obs[i] = final[i].copy()
@@ -271,23 +275,17 @@ class LatentVectorEnv(VectorEnv):
             "_outside_support": np.ones_like(outside),
         }
         self._done, self._some_done = np.zeros_like(done), False
-        return self._observe(self._current()), infos
+        return observations, infos
 
-    def _observe(self, states: Tensor) -> np.ndarray:
-        # The clamp makes a new tensor, so that callers may do what they like with the array.
-        clamped = torch.clamp(states.T, self._low, self._high).T.contiguous()
-        return clamped.cpu().numpy().astype(np.float32, copy=False)
+    def _observe(self, states: np.ndarray) -> np.ndarray:
+        return np.clip(states.T, self._box.low, self._box.high, dtype=np.float32)
 
     def _truncate(self, outside: np.ndarray) -> np.ndarray:
         left = outside.copy() if self._truncate_outside else np.zeros_like(outside)
         return left if self._limit is None else left | (self._elapsed >= self._limit)
 
     def _check_finite(self, rewards: np.ndarray) -> None:
-        # A sum is finite only if all it adds up are, and costs less than looking at each. Torch's,
-        # for numpy's would warn where it is not.
-        if math.isfinite(torch.from_numpy(rewards).sum()) and math.isfinite(self._current().sum()):
-            return
-        finite = self._current().isfinite().all(1).cpu().numpy() & np.isfinite(rewards)
+        finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)
         if not finite.all():
             raise DivergenceError(
                 f"the model dreamt a state or reward that is not finite in environments "
