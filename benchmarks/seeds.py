@@ -59,9 +59,10 @@ def _run(system: str, out: Path, seed: int, films: bool) -> dict[str, Any]:
 def with_shares(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics, and what follows from the errors by horizon.
 
-    ``share`` and ``baseline_share.<name>``: errors as shares of the frames' variance, at some
-    horizons. ``under.<name>``: share of all horizons at which the model errs less than a baseline.
-    ``steps_under_all``: how many steps from the first on it errs less than every baseline.
+    ``share``, ``averaged_share`` and ``baseline_share.<name>``: errors as shares of the frames'
+    variance, at some horizons; averaged is the mean of noisy dreams. ``under.<name>``: share of all
+    horizons at which the model errs less than a baseline. ``steps_under_all`` and
+    ``averaged_steps_under_all``: how many steps from the first on it errs less than every baseline.
     """
     error = np.array(metrics["prediction_mse"])
     baselines = {k: np.array(v) for k, v in metrics["prediction_mse_baseline"].items()}
@@ -69,12 +70,18 @@ def with_shares(metrics: dict[str, Any]) -> dict[str, Any]:
     def shares(errors: np.ndarray) -> dict[str, float]:
         return {str(k): errors[k - 1] / metrics["prediction_variance"] for k in HORIZONS}
 
-    beaten = np.all([error < other for other in baselines.values()], 0)
+    def steps_under_all(errors: np.ndarray) -> int:
+        beaten = np.all([errors < other for other in baselines.values()], 0)
+        return int(np.append(beaten, False).argmin())
+
+    averaged = np.array(metrics["prediction_mse_averaged"])
     return metrics | {
         "share": shares(error),
+        "averaged_share": shares(averaged),
         "baseline_share": {name: shares(other) for name, other in baselines.items()},
         "under": {name: float((error < other).mean()) for name, other in baselines.items()},
-        "steps_under_all": int(np.append(beaten, False).argmin()),
+        "steps_under_all": steps_under_all(error),
+        "averaged_steps_under_all": steps_under_all(averaged),
     }
 
 

@@ -19,6 +19,7 @@ def run(error: float, score: float) -> dict:
     """A run whose error grows by ``error`` per step, where standing still errs by 0.5 at once."""
     return {
         "prediction_mse": [error * k for k in range(1, 101)],
+        "prediction_mse_averaged": [error * k / 2 for k in range(1, 101)],
         "prediction_mse_baseline": {"last_frame": [0.5] * 100, "mean_frame": [1.0] * 100},
         "prediction_variance": 0.5,
         "r2": {"x": score},
@@ -31,7 +32,9 @@ def test_shares_follow_from_the_errors(seeds):
     assert metrics["share"]["10"] == pytest.approx(0.2)
     assert metrics["baseline_share"]["mean_frame"]["30"] == pytest.approx(2.0)
     assert metrics["under"] == {"last_frame": 0.49, "mean_frame": 0.99}
+    assert metrics["averaged_share"]["10"] == pytest.approx(0.1)
     assert metrics["steps_under_all"] == 49
+    assert metrics["averaged_steps_under_all"] == 99
     assert seeds.with_shares(run(0.001, 0.9))["steps_under_all"] == 100
     assert seeds.with_shares(run(0.6, 0.9))["steps_under_all"] == 0
 

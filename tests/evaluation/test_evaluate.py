@@ -23,7 +23,7 @@ def test_all_named_metrics_are_there_and_finite(evaluation):
         "distortion",
         "weight_kl",
     }
-    assert len(metrics["prediction_mse"]) == 10
+    assert len(metrics["prediction_mse"]) == len(metrics["prediction_mse_averaged"]) == 10
     baselines = metrics["prediction_mse_baseline"]
     assert set(baselines) == {"last_frame", "mean_frame"}
     assert all(len(error) == 10 for error in baselines.values())

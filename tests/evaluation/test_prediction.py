@@ -109,6 +109,25 @@ def test_a_biased_model_errs_by_the_bias_it_accumulates(batch):
     )
 
 
+class Walk(Rotation):
+    """The same, whose noise does not turn: z' = R z + u + w."""
+
+    def transition(self, state, action, noise=None):
+        return super().transition(state, action) + (0 if noise is None else noise)
+
+
+@pytest.mark.parametrize("dreams", [1, 4])
+def test_averaged_dreams_err_by_their_spread_over_their_number(dreams):
+    """The truth has no noise, so that dreams err by theirs alone: variance k after k steps."""
+    size, steps = 4000, 6
+    actions, ended = torch.zeros(size, steps, 2), torch.zeros(size, steps, dtype=torch.bool)
+    frames = Walk().rollout(torch.randn(size, 2), actions)
+    batch = Batch(frames, actions, torch.zeros(size, steps), ended, ~ended)
+    generator = torch.Generator().manual_seed(1)
+    error = open_loop_error(Walk(), batch, 2, dreams, generator)
+    torch.testing.assert_close(error, torch.arange(1.0, steps) / dreams, rtol=0.1, atol=0)
+
+
 def test_padded_frames_do_not_count(batch):
     mask = batch.mask.clone()
     mask[:4, 5:] = False

@@ -61,6 +61,8 @@ def prediction_error(metrics: Mapping[str, Any], path: str | Path) -> Path:
         text = _BASELINES.get(name, name.replace("_", " "))
         axes.plot(steps, np.divide(error, variance), label=text, lw=1.8, **style)
     axes.plot(steps, np.divide(metrics["prediction_mse"], variance), BLUE, label="model", lw=1.8)
+    averaged = np.divide(metrics["prediction_mse_averaged"], variance)
+    axes.plot(steps, averaged, BLUE, label="model, mean of noisy dreams", lw=1.2, dashes=(2, 1))
     log_scale(axes, percent)
     axes.set_xlim(1, max(len(steps), 2))
     filtered = len(metrics["filter_error_by_frames"])

@@ -19,17 +19,25 @@ Predictor = Callable[[Batch, int], Tensor]
 
 @torch.no_grad()
 def open_loop_error(
-    model: StateSpaceModel, batch: Batch, filtered: int
+    model: StateSpaceModel,
+    batch: Batch,
+    filtered: int,
+    dreams: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, " horizons"]:
     """Mean squared error of the k-step prediction, k = 1 ... T + 1 - ``filtered``.
 
     The model filters the first ``filtered`` frames and then predicts the rest without looking,
-    under the recorded actions and without process noise.
+    under the recorded actions: by one dream without process noise, or by the mean frame of many
+    with it. The mean is what squared error asks for where small differences grow, as they do when
+    balls collide: one sharp picture of a wrong place costs twice the variance.
 
     Args:
         model: Any state-space model.
         batch: Episodes of T steps; padded frames do not count.
         filtered: Frames that are filtered before the prediction starts, at least 1.
+        dreams: Dreams with process noise to average; 0 for one without.
+        generator: Source of their noise.
 
     Returns:
         Scaled units ([0, 1] for pixels), averaged over episodes and over the observation.
@@ -37,9 +45,13 @@ def open_loop_error(
     last = filtered - 1
     past = batch.window(0, last)
     beliefs = model.filter_beliefs(past.observations, past.actions, prefix=filtered)
-    states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:])[:, 1:]
     truth = model.scale_observations(batch.observations[:, filtered:])
-    return _masked_mean((model.emit(states).mean - truth).square(), batch, filtered)
+    predicted = torch.zeros_like(truth)
+    for _ in range(max(dreams, 1)):
+        noise = generator if dreams else None
+        states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
+        predicted += model.emit(states).mean / max(dreams, 1)
+    return _masked_mean((predicted - truth).square(), batch, filtered)
 
 
 @torch.no_grad()
