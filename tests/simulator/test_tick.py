@@ -47,7 +47,6 @@ def both(core: Dynamics, n: int) -> tuple[FusedTick, TensorTick]:
     ],
     ids=["smooth", "switching", "discrete", "floored"],
 )
-@torch.inference_mode()
 def test_compiled_and_tensor_steps_agree(changes, n):
     core = dynamics(**changes)
     fused, tensor = both(core, n)
@@ -63,7 +62,6 @@ def test_compiled_and_tensor_steps_agree(changes, n):
     assert n < 100 or 0 < ours.outside.mean() < 1
 
 
-@torch.inference_mode()
 def test_terminations_are_the_models():
     core = dynamics()
     core.model.termination_head.seen.fill_(True)
@@ -75,7 +73,6 @@ def test_terminations_are_the_models():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@torch.inference_mode()
 def test_what_is_not_finite_is_said_and_outside(bad):
     core = dynamics()
     states, actions, noise = inputs(core, 300)
@@ -88,7 +85,6 @@ def test_what_is_not_finite_is_said_and_outside(bad):
         assert arrays.outside[299]
 
 
-@torch.inference_mode()
 def test_a_tick_leaves_its_inputs_and_what_it_gave_alone():
     core = dynamics()
     states, actions, noise = inputs(core, 300)

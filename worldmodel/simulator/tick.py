@@ -67,6 +67,7 @@ class TensorTick:
         self._dynamics, self._box = dynamics, box
         self._device, self._dtype = dynamics.model.device, dynamics.model.dtype
 
+    @torch.inference_mode()
     def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
         """See ``Tick``."""
         state = torch.from_numpy(states).to(self._device, self._dtype).T
@@ -124,7 +125,7 @@ class FusedTick:
         self._limits = tuple(np.float32(limit) for limit in limits)
         self._box = np.stack([box.low, box.high])
         self._noiseless = np.zeros((draws, num_envs), np.float32)
-        self._termination = model.termination if model.can_terminate else None
+        self._model, self._can_terminate = model, model.can_terminate
         with Console(stderr=True).status("compiling the dream's step"):
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
@@ -139,11 +140,12 @@ class FusedTick:
             self._plan, self._sizes, self._limits, self._box, states, controls, draws,
             reached, observations, rewards, inside,
         )  # fmt: skip
-        if self._termination is None:
-            terminated = np.zeros(n, np.bool_)
-        else:
-            terminated = (self._termination(torch.from_numpy(reached.T)) > 0).numpy()
-        return Arrays(reached, observations, rewards, terminated, ~inside, bool(residue == 0))
+        ends = self._ends(reached) if self._can_terminate else np.zeros(n, np.bool_)
+        return Arrays(reached, observations, rewards, ends, ~inside, bool(residue == 0))
+
+    @torch.inference_mode()
+    def _ends(self, reached: np.ndarray) -> np.ndarray:
+        return (self._model.termination(torch.from_numpy(reached.T)) > 0).numpy()
 
 
 def _padded(weight: Tensor, bias: Tensor | None = None, bias_column: int = 0) -> np.ndarray:

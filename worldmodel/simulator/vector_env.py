@@ -20,8 +20,8 @@ from worldmodel.simulator.rendering import check_render_mode, draw
 from worldmodel.simulator.start import states_from_options
 from worldmodel.simulator.tick import make_tick
 
-# First states drawn ahead at a time: a draw of a few costs nearly as much as one of hundreds.
-_RESERVE = 1024
+# First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
+_RESERVE = 4096
 
 
 class LatentVectorEnv(VectorEnv):
@@ -117,10 +117,8 @@ class LatentVectorEnv(VectorEnv):
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
         self._reserve = np.empty((0, model.latent_size), np.float32)
-        self._elapsed = np.zeros(num_envs, np.int64)
+        self._elapsed = np.zeros(num_envs, np.int32)
         self._done = np.zeros(num_envs, np.bool_)
-        # Whether any of them is done, so that the usual step looks at one bool and not at n.
-        self._some_done = False
 
     @property
     def model(self) -> StateSpaceModel:
@@ -155,21 +153,19 @@ class LatentVectorEnv(VectorEnv):
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
             self._reserve = self._reserve[:0]
-        with torch.inference_mode():
-            states = states_from_options(self.model, options, self.num_envs)
-            if states is None:
-                first = self._first_states(int(mask.sum()))
-            else:
-                first = states.cpu().numpy()[mask]
-            if mask.all():
-                self._states = first.T.copy()
-            else:
-                self._current()[:, mask] = first.T
-            current = torch.from_numpy(self._current().T).to(self._device)
-            inside = self._dynamics.inside(current).cpu().numpy()
+        states = states_from_options(self.model, options, self.num_envs)
+        if states is None:
+            first = self._first_states(int(mask.sum()))
+        else:
+            first = states.detach().cpu().numpy()[mask]
+        if mask.all():
+            self._states = first.T.copy()
+        else:
+            self._current()[:, mask] = first.T
+        current = torch.from_numpy(self._current().T).to(self._device)
+        inside = self._dynamics.inside(current).cpu().numpy()
         self._elapsed[mask] = 0
         self._done = self._done & ~mask
-        self._some_done = bool(self._done.any())
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
         return self._observe(self._current()), infos
 
@@ -183,29 +179,25 @@ class LatentVectorEnv(VectorEnv):
             InvalidAction: The actions have another shape or dtype, or are not finite.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
-        states = self._current()
-        if self._some_done and self._mode is AutoresetMode.DISABLED:
+        states, over = self._current(), self._done.nonzero()[0]
+        if over.size and self._mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
-                f"environments {np.flatnonzero(self._done).tolist()} are over; reset them with "
+                f"environments {over.tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
-        controls = self._read.array(actions)
-        with torch.inference_mode():
-            step = self._tick(states, controls, self._draw_noise())
+        step = self._tick(states, self._read.array(actions), self._draw_noise())
         self._states, observations, outside = step.states, step.observations, step.outside
         rewards, terminations = step.rewards, step.terminated
         self._elapsed += 1
-        if self._some_done and self._mode is AutoresetMode.NEXT_STEP:
-            ended = np.flatnonzero(self._done)
-            rewards[ended], terminations[ended], outside[ended] = 0, False, False
-            observations[ended] = self._restart(ended)
+        if over.size:
+            rewards[over], terminations[over], outside[over] = 0, False, False
+            observations[over] = self._restart(over)
         if not step.finite:
             self._check_finite(rewards)
         truncations = self._truncate(outside)
         self._done = terminations | truncations
-        self._some_done = bool(self._done.any())
-        infos = {"outside_support": outside, "_outside_support": np.ones_like(outside)}
-        if self._some_done and self._mode is AutoresetMode.SAME_STEP:
+        infos = {"outside_support": outside, "_outside_support": np.ones(self.num_envs, np.bool_)}
+        if self._mode is AutoresetMode.SAME_STEP and self._done.any():
             observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
@@ -274,15 +266,19 @@ class LatentVectorEnv(VectorEnv):
             "outside_support": outside & ~done,
             "_outside_support": np.ones_like(outside),
         }
-        self._done, self._some_done = np.zeros_like(done), False
+        self._done = np.zeros_like(done)
         return observations, infos
 
     def _observe(self, states: np.ndarray) -> np.ndarray:
-        return np.clip(states.T, self._box.low, self._box.high, dtype=np.float32)
+        # Two ufuncs cost a fifth of np.clip on a few small states.
+        clipped = np.minimum(np.maximum(states.T, self._box.low), self._box.high)
+        return clipped.astype(np.float32, copy=False)
 
     def _truncate(self, outside: np.ndarray) -> np.ndarray:
-        left = outside.copy() if self._truncate_outside else np.zeros_like(outside)
-        return left if self._limit is None else left | (self._elapsed >= self._limit)
+        if self._limit is None:
+            return outside & self._truncate_outside
+        late = self._elapsed >= self._limit
+        return late | outside if self._truncate_outside else late
 
     def _check_finite(self, rewards: np.ndarray) -> None:
         finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)
