@@ -24,7 +24,7 @@ from worldmodel.cli.speed import measure_speed
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.simulator.actions import ActionReader
-from worldmodel.simulator.dynamics import Dynamics
+from worldmodel.simulator.dynamics import Dynamics, latent_box
 from worldmodel.simulator.tick import TensorTick, make_tick
 from worldmodel.simulator.vector_env import LatentVectorEnv
 
@@ -38,8 +38,8 @@ def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> di
     env.action_space.seed(0)
     read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
     dynamics, generator = Dynamics(model), torch.Generator().manual_seed(0)
-    fused = make_tick(dynamics, env.single_observation_space, num_envs)
-    tensor = TensorTick(dynamics, env.single_observation_space)
+    fused = make_tick(dynamics, latent_box(model), num_envs)
+    tensor = TensorTick(dynamics, latent_box(model))
     taken: dict[str, list[float]] = {}
 
     def draw() -> torch.Tensor:
