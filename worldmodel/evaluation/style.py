@@ -30,6 +30,7 @@ INK, GREY, PALE = "#22262e", "#8a909c", "#d9dce2"
 # Okabe and Ito's palette, which keeps its differences under every common colour blindness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0679a"
 SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+DASHES = ("-", "--", "-.", ":")  # of lines that may lie on each other
 
 SEQUENTIAL = "viridis"
 
@@ -145,6 +146,13 @@ def percent(value: float, _: Any = None) -> str:
 def legend(axes: Axes, **where: Any) -> None:
     """A legend without a box's border; ``where`` goes to ``Axes.legend``."""
     axes.legend(fontsize=SMALL, frameon=True, framealpha=0.85, edgecolor="none", **where)
+
+
+def legend_above(axes: Axes) -> None:
+    """A legend in one row between plot and title, where no line can run through it."""
+    place = dict(loc="lower center", bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2)
+    legend(axes, ncols=len(axes.lines), columnspacing=1.2, handlelength=1.6, **place)
+    axes.set_title(axes.get_title(), fontsize=TEXT, color=INK, pad=2.6 * SMALL)
 
 
 def save(fig: Figure, path: str | Path) -> Path:
