@@ -244,6 +244,15 @@ def test_data_states_by_keys_and_by_click(app):
     np.testing.assert_allclose(app.session.real.unwrapped._state[0], truth, atol=1e-5)
 
 
+def test_a_click_beside_all_data_states_says_so(app):
+    app.frame()
+    place = app.screen.layout(SIZE).cloud
+    corner = place.left + 3, place.top + 3
+    post(app, pygame.MOUSEBUTTONDOWN, button=1, pos=corner)
+    post(app, pygame.MOUSEBUTTONUP, button=1, pos=corner)
+    assert app.session.chosen is None and app.message == "no data state there"
+
+
 def test_the_mouse_turns_the_cloud_and_the_wheel_brings_it_nearer(app, monkeypatch):
     space, place = app.screen.cloud.space, app.screen.layout(SIZE).cloud
     before = space.yaw, space.pitch, space.zoom

@@ -19,6 +19,7 @@ Trail = Sequence[np.ndarray | None]
 _TRAIL = 50  # steps
 _STRIP = 110  # pixels
 _PICK = 14  # pixels around the mouse
+_LIFT = 0.38  # share of white in the colours of the points
 _FOOT, _LOW = 64, 230  # pixels kept free below the cloud for axes and colours, if it is not low
 
 
@@ -166,7 +167,9 @@ class Cloud:
         low, high, colours = colour_scale(name, values)
         spread = max(high - low, 1e-6)
         both = np.concatenate([(values - low) / spread, np.linspace(0, 1, _STRIP)])
-        rgb = (255 * colours(np.clip(both, 0, 1))[:, :3]).astype(np.uint8)
+        # The maps are made for white paper: their dark ends would sink into a dark page.
+        rgb = 255 * (_LIFT + (1 - _LIFT) * colours(np.clip(both, 0, 1))[:, :3])
+        rgb = rgb.astype(np.uint8)
         self._colours, self._strip = rgb[:-_STRIP], rgb[-_STRIP:]
         ends = ("−π", "π") if name == "angle" else (f"{low:.2g}", f"{high:.2g}")  # noqa: RUF001 (a minus)
         self._ends = tuple(text.replace("-", "−") for text in ends)  # noqa: RUF001 (likewise)

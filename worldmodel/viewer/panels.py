@@ -112,6 +112,7 @@ def paint_trace(pen: Pen, surface: pygame.Surface, trace: Trace) -> None:
     right = width - _EDGE
     for line in trace.lines:
         _paint_line(surface, line, trace, plot)
+    for line in reversed(trace.lines):  # from right to left, as they are written
         latest = line.values[-1] if len(line.values) else np.nan
         text = f"{line.name} {_number(latest, '.2f')}".strip()
         if np.isfinite(latest) and pen.width(text, 13) + 8 <= right - title.right:
@@ -137,7 +138,8 @@ def _heights(values: np.ndarray, trace: Trace, plot: pygame.Rect) -> np.ndarray:
 
 
 def _number(value: float, how: str) -> str:
-    return f"{value:{how}}".replace("-", "−")  # noqa: RUF001 (a minus)
+    # "z" leaves a zero no sign.
+    return f"{value:z{how}}".replace("-", "−")  # noqa: RUF001 (a minus)
 
 
 def paint_words(pen: Pen, surface: pygame.Surface, left: Words, right: Words) -> None:

@@ -21,7 +21,8 @@ GOOD: Colour = (0, 158, 115)
 BAD: Colour = (230, 100, 40)
 PURPLE: Colour = (204, 121, 167)
 YELLOW: Colour = (240, 228, 66)
-SERIES = (REAL, DREAM, GOOD, PURPLE, YELLOW, BAD)
+# Of actions, which are neither dreamt nor real.
+SERIES = (PURPLE, YELLOW, GOOD, BAD, TEXT, FAINT)
 PANEL: Colour = (33, 37, 46)
 LINE: Colour = (62, 68, 80)
 PAGE: Colour = BACKGROUND
