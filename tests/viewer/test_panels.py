@@ -44,7 +44,9 @@ def test_panels_neither_overlap_nor_leave_the_window(width, height, frames):
     assert all(place.collidelist(places[i + 1 :]) < 0 for i, place in enumerate(places))
     over = layout.inner(760, 560)
     roomy = width >= 760 and height >= 34 + 560 + 28
-    assert over == window or (roomy and over.size == (760, 560))
+    grown = round(760 * layout.scale), round(560 * layout.scale)
+    assert over == window or (roomy and over.size == grown)
+    assert layout.scale == (2 if (width, height) == (2560, 1440) else 1)
     assert over == window or over.collidelist([layout.head, layout.foot]) < 0, "no words are cut"
     assert (over == window) is not roomy
     if width >= 640 and height >= 480:
@@ -91,6 +93,13 @@ def test_the_latest_values_stand_in_the_order_of_the_lines_and_zero_has_no_sign(
     paint_trace(pen, pygame.Surface((400, 200)), Trace("t", lines, -1.0, 1.0, (-0.0,), 10, 1.0))
     assert written["x 0.00"].right < written["y −0.50"].left  # noqa: RUF001 (a minus)
     assert "0" in written and "−0" not in written  # noqa: RUF001 (likewise)
+
+
+def test_letters_grow_with_the_scale(pen):
+    small, low = pen.width("H shows the keys"), pen.height()
+    pen.scale = 2.0
+    assert pen.width("H shows the keys") == pytest.approx(2 * small, rel=0.05)
+    assert pen.height() == pytest.approx(2 * low, rel=0.1)
 
 
 def test_gaps_and_emptiness_are_drawn_as_nothing(pen):
