@@ -100,11 +100,11 @@ def test_the_loop_rests_between_frames(pendulum_session, tmp_path, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     app = App(pendulum_session(), "test", 0.1, tmp_path, SIZE, fps=20)
     app.frame()
+    app.paused = True  # what the model's steps take is another matter, and depends on the machine
     begin, busy = time.perf_counter(), time.thread_time()
     app.run(frames=20)
     assert time.perf_counter() - begin > 19 / 20
-    assert time.thread_time() - busy < 0.5 * 20 / 20
-    assert 8 <= app.steps <= 25
+    assert time.thread_time() - busy < 0.25 * 20 / 20
 
 
 def test_arrows_are_torque_and_the_pendulum_obeys(app):
