@@ -22,6 +22,7 @@ import worldmodel
 from agents.rollout import Rollout
 from worldmodel import html
 from worldmodel.evaluation.imagination import imagine
+from worldmodel.types import ActionSpec
 
 LIMIT = 220_000  # bytes of one cell
 
@@ -67,6 +68,10 @@ def test_a_dataset_shows_its_splits_and_some_episodes():
     for word in ("Test-v0", "train", "validation", "12", "84", "from (-2, 0) to (2, 1)"):
         assert word in shown
     assert "<img" in shown and "<img" not in random_dataset(VECTOR, DISCRETE)._repr_html_()
+
+
+def test_actions_of_one_component_need_no_brackets():
+    assert ActionSpec("box", (-5.0,), (5.0,)).describe() == "from -5 to 5"
 
 
 def test_a_strip_holds_the_frames_as_they_are():

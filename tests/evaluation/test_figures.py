@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from worldmodel.errors import ShapeError, SpecError
-from worldmodel.evaluation import figures
+from worldmodel.evaluation import curves, figures
 from worldmodel.evaluation.style import cyclic
 from worldmodel.files import write_whole
 from worldmodel.types import ObservationSpec
@@ -110,6 +111,19 @@ def test_both_walks_start_in_the_same_state_and_depend_on_the_seed(
 
 def test_training_curves_of_an_annealed_bound(tmp_path):
     check(figures.training_curves(ANNEALED, tmp_path / "curves.png"))
+
+
+def test_no_line_runs_through_the_legend_of_the_constraint(tmp_path, monkeypatch):
+    """It lies between plot and title, whatever the multiplier does."""
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda fig, path: drawn.append(fig) or path)
+    figures.training_curves(CONSTRAINED, tmp_path / "curves.png")
+    canvas = FigureCanvasAgg(drawn[0])
+    canvas.draw()
+    (axes,) = (a for a in drawn[0].axes if a.get_title().startswith("Constraint"))
+    box = axes.get_legend().get_window_extent()
+    assert box.y0 >= axes.bbox.y1 and box.y1 <= axes.title.get_window_extent().y0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["reached", "allowed"]
 
 
 def test_no_history_is_refused(tmp_path):

@@ -100,11 +100,11 @@ def test_the_loop_rests_between_frames(pendulum_session, tmp_path, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     app = App(pendulum_session(), "test", 0.1, tmp_path, SIZE, fps=20)
     app.frame()
+    app.paused = True  # what the model's steps take is another matter, and depends on the machine
     begin, busy = time.perf_counter(), time.thread_time()
     app.run(frames=20)
     assert time.perf_counter() - begin > 19 / 20
-    assert time.thread_time() - busy < 0.5 * 20 / 20
-    assert 8 <= app.steps <= 25
+    assert time.thread_time() - busy < 0.25 * 20 / 20
 
 
 def test_arrows_are_torque_and_the_pendulum_obeys(app):
@@ -242,6 +242,15 @@ def test_data_states_by_keys_and_by_click(app):
     assert app.session.chosen == front
     truth = app.session.known.truths[front]
     np.testing.assert_allclose(app.session.real.unwrapped._state[0], truth, atol=1e-5)
+
+
+def test_a_click_beside_all_data_states_says_so(app):
+    app.frame()
+    place = app.screen.layout(SIZE).cloud
+    corner = place.left + 3, place.top + 3
+    post(app, pygame.MOUSEBUTTONDOWN, button=1, pos=corner)
+    post(app, pygame.MOUSEBUTTONUP, button=1, pos=corner)
+    assert app.session.chosen is None and app.message == "no data state there"
 
 
 def test_the_mouse_turns_the_cloud_and_the_wheel_brings_it_nearer(app, monkeypatch):

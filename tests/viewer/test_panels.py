@@ -9,7 +9,7 @@ from worldmodel.viewer.cloud import Cloud, Space
 from worldmodel.viewer.film import TEXT
 from worldmodel.viewer.layout import lay_out
 from worldmodel.viewer.panels import Line, Trace, paint_frame, paint_help, paint_trace, paint_words
-from worldmodel.viewer.pen import DREAM, REAL, Pen
+from worldmodel.viewer.pen import DREAM, PANEL, REAL, Pen
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_panels_neither_overlap_nor_leave_the_window(width, height, frames):
     assert all(place.collidelist(places[i + 1 :]) < 0 for i, place in enumerate(places))
     over = layout.inner(760, 560)
     roomy = width >= 760 and height >= 34 + 560 + 28
-    assert over == window or (roomy and over.size == (760, 560))
+    grown = round(760 * layout.scale), round(560 * layout.scale)
+    assert over == window or (roomy and over.size == grown)
+    assert layout.scale == (2 if (width, height) == (2560, 1440) else 1)
     assert over == window or over.collidelist([layout.head, layout.foot]) < 0, "no words are cut"
     assert (over == window) is not roomy
     if width >= 640 and height >= 480:
@@ -79,6 +81,25 @@ def test_a_trace_runs_to_the_present_at_its_height(pen):
     marks, _ = where(surface.subsurface((0, 30, 400, 170)), (62, 68, 80))
     zero, four = marks.max(), marks.min()
     assert (zero - (low + high) / 2) / (zero - four) == pytest.approx(0.75, abs=0.02)
+
+
+def test_the_latest_values_stand_in_the_order_of_the_lines_and_zero_has_no_sign(pen, monkeypatch):
+    written = {}
+    write = pen.write
+    monkeypatch.setattr(
+        pen, "write", lambda *what, **how: written.setdefault(what[1], write(*what, **how))
+    )
+    lines = [Line("x", np.array([-0.001]), REAL), Line("y", np.array([-0.5]), DREAM)]
+    paint_trace(pen, pygame.Surface((400, 200)), Trace("t", lines, -1.0, 1.0, (-0.0,), 10, 1.0))
+    assert written["x 0.00"].right < written["y −0.50"].left  # noqa: RUF001 (a minus)
+    assert "0" in written and "−0" not in written  # noqa: RUF001 (likewise)
+
+
+def test_letters_grow_with_the_scale(pen):
+    small, low = pen.width("H shows the keys"), pen.height()
+    pen.scale = 2.0
+    assert pen.width("H shows the keys") == pytest.approx(2 * small, rel=0.05)
+    assert pen.height() == pytest.approx(2 * low, rel=0.1)
 
 
 def test_gaps_and_emptiness_are_drawn_as_nothing(pen):
@@ -175,6 +196,23 @@ def test_variables_take_turns_in_colouring(pen):
     assert "angle" in cloud.next_variable()
     np.testing.assert_array_equal(colours(), first)
     assert "nothing" in Cloud(pen, latents, {}).next_variable()
+
+
+def test_no_colour_sinks_into_the_page(pen):
+    """3 to 1, as WCAG 2.1 asks of graphics; what is far away fades beyond that."""
+
+    def luminance(colour) -> np.ndarray:
+        share = np.asarray(colour) / 255
+        linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    turn = np.linspace(-np.pi, np.pi, 300)
+    variables = {"angle": turn, "velocity": turn}
+    cloud = Cloud(pen, np.random.default_rng(0).normal(size=(300, 3)), variables)
+    for _ in variables:
+        contrast = (luminance(cloud._colours) + 0.05) / (luminance(PANEL) + 0.05)
+        assert contrast.min() > 3
+        cloud.next_variable()
 
 
 def test_a_variable_that_never_varies_is_a_colour_too(pen):

@@ -3,6 +3,7 @@ import pytest
 from linear_model import LinearModel, fit_support
 
 from worldmodel.types import ActionSpec
+from worldmodel.viewer.pen import DREAM, REAL, SERIES
 from worldmodel.viewer.traces import TRACES, actions, distances, rewards
 
 PUSHES = np.random.default_rng(0).uniform(-1, 1, (30, 1)).astype(np.float32)
@@ -17,6 +18,19 @@ def test_traces_are_the_sessions_history(play):
     np.testing.assert_array_equal(rewards(session, 0.1).lines[0].values, paid)
     away = [moment.distance for moment in session.history]
     np.testing.assert_array_equal(distances(session, 0.1).lines[0].values, away)
+
+
+def test_axes_have_units(play):
+    assert [trace(play("dream", action_unit="N m"), 0.1).title for trace in TRACES] == [
+        "action (N m)",
+        "reward",
+        "distance from data (radii)",
+    ]
+    assert actions(play("dream"), 0.1).title == "action", "nobody knows"
+
+
+def test_no_component_of_an_action_has_the_colour_of_dream_or_reality():
+    assert not {DREAM, REAL} & set(SERIES)
 
 
 def test_reality_has_a_line_of_its_own(play):

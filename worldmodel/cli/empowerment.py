@@ -18,7 +18,15 @@ from worldmodel import data
 from worldmodel.cli.runs import source_of
 from worldmodel.cli.systems import System, system_of
 from worldmodel.errors import SpecError, require_at_least
-from worldmodel.evaluation.style import SEQUENTIAL, SMALL, dress, figure, label, save
+from worldmodel.evaluation.style import (
+    SEQUENTIAL,
+    angle_ticks,
+    colour_bar,
+    dress,
+    figure,
+    label,
+    save,
+)
 from worldmodel.files import write_json
 from worldmodel.models.checkpoint import load
 
@@ -117,7 +125,7 @@ def draw(truth: np.ndarray, maps: dict[str, np.ndarray], system: System, out: Pa
     for axes, (title, nats) in zip(fig.subplots(1, len(maps)), maps.items(), strict=True):
         points = axes.scatter(truth[:, 0], truth[:, 1], c=nats, s=14, cmap=SEQUENTIAL)
         dress(axes, label(across), label(up), title)
-        bar = fig.colorbar(points, ax=axes)
-        bar.set_label("empowerment (nats)", fontsize=SMALL)
-        bar.ax.tick_params(labelsize=SMALL)
+        if across == "angle":
+            angle_ticks(axes.xaxis)
+        colour_bar(fig, points, axes, label("empowerment"))
     return save(fig, out / "empowerment.png")

@@ -83,8 +83,9 @@ def play(
         real = endless(source).make()
         interval = interval or 1 / frames_per_second(real, source.wrapping)
     known = states_of(model, source, dataset or default_dataset(run), seed)
+    unit = system_of(source.env_id if source else "").action_unit
     app = App(
-        Session(model, known, real, agent, mode, noise, seed),
+        Session(model, known, real, agent, mode, noise, seed, unit),
         Path(run).name,
         interval or _INTERVAL,
         out,

@@ -45,6 +45,7 @@ class System:
         task_start: Reset options of n episodes from which the task is judged.
         task_metrics: What is reported of real episodes beside their return.
         plane: Names of the first two variables of the ground truth.
+        action_unit: Of every component of an action; empty if it is not known, or there is none.
     """
 
     targets: Targets = state_targets
@@ -53,6 +54,7 @@ class System:
     task_start: Callable[[int, int], dict[str, Any] | None] = lambda n, seed: None
     task_metrics: Callable[[Rollout], dict[str, float]] = lambda real: {}
     plane: tuple[str, str] = ("state_0", "state_1")
+    action_unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ SYSTEMS = {
         task_start=hanging,
         task_metrics=_upright,
         plane=("angle", "velocity"),
+        action_unit="N m",
     ),
     "worldmodel/BouncingBall-v0": System(
         targets=ball_targets,
@@ -153,6 +156,7 @@ SYSTEMS = {
         baselines=lambda provenance: {"constant_velocity": constant_velocity(provenance)},
         task_metrics=_at_target,
         plane=("x", "y"),
+        action_unit="half-widths/s",
     ),
     "worldmodel/TwoBouncingBalls-v0": System(targets=balls_targets, unactuated=_free()),
 }

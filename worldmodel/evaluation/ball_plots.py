@@ -21,6 +21,7 @@ from worldmodel.evaluation.style import (
     SEQUENTIAL,
     SMALL,
     VERMILION,
+    colour_bar,
     dress,
     figure,
     label,
@@ -76,10 +77,7 @@ def checkerboard(evaluation: Evaluation, path: str | Path) -> Path:
             _title(evaluation, label(name, False), name),
             grid=False,
         )
-        bar = fig.colorbar(mapping, ax=axes, fraction=0.045, pad=0.03)
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, length=2)
-        bar.set_label(f"true {label(name)}", fontsize=SMALL, color=INK)
+        colour_bar(fig, mapping, axes, f"true {label(name)}")
     return save(fig, path)
 
 

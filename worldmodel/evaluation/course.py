@@ -31,6 +31,7 @@ from worldmodel.evaluation.style import (
     figure,
     label,
     legend,
+    legend_above,
     log_scale,
     percent,
     save,
@@ -189,4 +190,4 @@ def _multiplier(
     dress(other, grid=False)
     other.set_ylabel(r"multiplier $\lambda$", fontsize=TEXT, color=VERMILION)
     other.tick_params(labelcolor=VERMILION, color=VERMILION)
-    legend(axes, loc="center right")
+    legend_above(axes)

@@ -15,6 +15,7 @@ from worldmodel.errors import ShapeError
 from worldmodel.evaluation.imagination import Imagination
 from worldmodel.evaluation.style import (
     BLUE,
+    DASHES,
     GREEN,
     GREY,
     INK,
@@ -28,6 +29,7 @@ from worldmodel.evaluation.style import (
     figure,
     label,
     legend,
+    legend_above,
     log_scale,
     percent,
     save,
@@ -102,9 +104,7 @@ def filter_convergence(metrics: Mapping[str, Any], path: str | Path) -> Path:
     if variables:
         right = fig.add_subplot(1, 2, 2)
         for i, (name, values) in enumerate(variables.items()):
-            style: dict[str, Any] = dict(
-                color=SERIES[i % len(SERIES)], ls=("-", "--", ":")[i // len(SERIES) % 3]
-            )
+            style: dict[str, Any] = dict(color=SERIES[i % len(SERIES)], ls=DASHES[i % len(DASHES)])
             right.plot(frames, values, marker="o", ms=3, lw=1.5, label=label(name, False), **style)
         # A filter may begin far below zero; what matters is how it comes up.
         right.set_ylim(max(-0.5, min(0.0, min(map(min, variables.values())))) - 0.05, 1.05)
@@ -194,18 +194,18 @@ def _objective(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     dress(axes, "updates", "distortion / variance", "Constraint (training)")
     other = axes.twinx()
     multiplier = _column(history, "objective/multiplier")
-    other.plot(updates, multiplier, color=VERMILION, lw=1.2, label=r"multiplier $\lambda$")
+    other.plot(updates, multiplier, color=VERMILION, lw=1.2)
     log_scale(other)
     dress(other, grid=False)
     other.set_ylabel(r"multiplier $\lambda$", fontsize=TEXT, color=VERMILION)
     other.tick_params(labelcolor=VERMILION, color=VERMILION)
-    legend(axes, loc="upper center")
+    legend_above(axes)
 
 
 def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> None:
-    for (name, text), colour in zip(names.items(), SERIES, strict=False):
+    for (name, text), colour, ls in zip(names.items(), SERIES, DASHES, strict=False):
         values = _column(history, f"validation/{name}")
-        axes.plot(_column(history, "update"), values, color=colour, lw=1.5, label=text)
+        axes.plot(_column(history, "update"), values, color=colour, ls=ls, lw=1.5, label=text)
 
 
 def _column(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:

@@ -29,6 +29,7 @@ from worldmodel.evaluation.style import (
     SMALL,
     TEXT,
     VERMILION,
+    angle_ticks,
     colour_scale,
     dress,
     figure,
@@ -238,8 +239,7 @@ def _cloud(
         label(variable).replace(" (", "\n("),
     )
     if variable == "angle":
-        bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
-        bar.set_ticklabels(["−π", "−π/2", "0", "π/2", "π"])  # noqa: RUF001
+        angle_ticks(bar.ax.yaxis)
 
 
 def _scatter(axes: Axes, evaluation: Evaluation, name: str, y: str) -> None:

@@ -137,8 +137,10 @@ def _mosaic(
         x, y = c * step_x, e * group + k * step_y
         extent = (x, x + width, y + height, y)
         axes.imshow(frames[e, k, c], extent=extent, interpolation="nearest")
+    above = -0.12 * height
+    axes.text(-0.15 * width, above, "frame", ha="right", fontsize=SMALL, color=INK)
     for c, number in enumerate(numbers):
-        place = (c * step_x + width / 2, -0.12 * height)
+        place = (c * step_x + width / 2, above)
         axes.text(*place, str(number), ha="center", fontsize=TEXT, color=INK)
     for e in range(episodes):
         for k, text in enumerate(rows):

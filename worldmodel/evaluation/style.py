@@ -16,7 +16,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -30,6 +32,7 @@ INK, GREY, PALE = "#22262e", "#8a909c", "#d9dce2"
 # Okabe and Ito's palette, which keeps its differences under every common colour blindness.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0679a"
 SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+DASHES = ("-", "--", "-.", ":")  # of lines that may lie on each other
 
 SEQUENTIAL = "viridis"
 
@@ -145,6 +148,27 @@ def percent(value: float, _: Any = None) -> str:
 def legend(axes: Axes, **where: Any) -> None:
     """A legend without a box's border; ``where`` goes to ``Axes.legend``."""
     axes.legend(fontsize=SMALL, frameon=True, framealpha=0.85, edgecolor="none", **where)
+
+
+def legend_above(axes: Axes) -> None:
+    """A legend in one row between plot and title, where no line can run through it."""
+    place = dict(loc="lower center", bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2)
+    legend(axes, ncols=len(axes.lines), columnspacing=1.2, handlelength=1.6, **place)
+    axes.set_title(axes.get_title(), fontsize=TEXT, color=INK, pad=2.6 * SMALL)
+
+
+def colour_bar(fig: Figure, mapping: ScalarMappable, axes: Axes, text: str) -> None:
+    """A colour bar at the right of a panel, in the look of all others."""
+    bar = fig.colorbar(mapping, ax=axes, fraction=0.045, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=SMALL, color=GREY, labelcolor=INK, length=2)
+    bar.set_label(text, fontsize=SMALL, color=INK)
+
+
+def angle_ticks(axis: Axis) -> None:
+    """Quarters of a turn."""
+    axis.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi])
+    axis.set_ticklabels(["−π", "−π/2", "0", "π/2", "π"])  # noqa: RUF001 (a minus)
 
 
 def save(fig: Figure, path: str | Path) -> Path:

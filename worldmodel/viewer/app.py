@@ -208,8 +208,7 @@ class App:
 
     def _pick(self, place: tuple[int, int]) -> None:
         index = self.screen.cloud.nearest(place)
-        if index is not None:
-            self.message = self.session.reset_to(index)
+        self.message = "no data state there" if index is None else self.session.reset_to(index)
 
     def _pad(self, event: pygame.event.Event) -> None:
         if event.type == pygame.JOYDEVICEADDED:

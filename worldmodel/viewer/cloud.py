@@ -19,6 +19,7 @@ Trail = Sequence[np.ndarray | None]
 _TRAIL = 50  # steps
 _STRIP = 110  # pixels
 _PICK = 14  # pixels around the mouse
+_LIFT = 0.38  # share of white in the colours of the points
 _FOOT, _LOW = 64, 230  # pixels kept free below the cloud for axes and colours, if it is not low
 
 
@@ -74,7 +75,7 @@ class Space:
     def view(self, coordinates: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Pixels right and down, and nearness: (*n, 3)."""
         x, y, z = np.moveaxis(self.turned(coordinates), -1, 0)
-        foot = _FOOT if size[1] >= _LOW else 0
+        foot = max(_FOOT, size[1] // 8) if size[1] >= _LOW else 0
         scale = 0.46 * min(size[0], size[1] - foot) * self.zoom
         # A state far out is drawn at the end of the world, which pygame's integers can hold.
         right, down = (np.clip(scale * v, -1e4, 1e4) for v in (x, -y))
@@ -149,7 +150,7 @@ class Cloud:
         surface.blit(self._page, (0, 0))
         if chosen is not None:
             x, y = self._pixels[chosen, :2]
-            pygame.draw.circle(surface, WORDS, (x, y), 7, 1)
+            pygame.draw.circle(surface, WORDS, (x, y), self._pen.pixels(7), 1)
         for colour, trail in trails:
             self._trail(surface, trail[-_TRAIL:], colour)
             if trail and (last := trail[-1]) is not None:
@@ -166,7 +167,9 @@ class Cloud:
         low, high, colours = colour_scale(name, values)
         spread = max(high - low, 1e-6)
         both = np.concatenate([(values - low) / spread, np.linspace(0, 1, _STRIP)])
-        rgb = (255 * colours(np.clip(both, 0, 1))[:, :3]).astype(np.uint8)
+        # The maps are made for white paper: their dark ends would sink into a dark page.
+        rgb = 255 * (_LIFT + (1 - _LIFT) * colours(np.clip(both, 0, 1))[:, :3])
+        rgb = rgb.astype(np.uint8)
         self._colours, self._strip = rgb[:-_STRIP], rgb[-_STRIP:]
         ends = ("−π", "π") if name == "angle" else (f"{low:.2g}", f"{high:.2g}")  # noqa: RUF001 (a minus)
         self._ends = tuple(text.replace("-", "−") for text in ends)  # noqa: RUF001 (likewise)
@@ -190,31 +193,35 @@ class Cloud:
         far = np.clip(0.5 - 0.5 * self._pixels[order, 2:], 0, 1)
         colours = self._colours[order] * (1 - 0.35 * far) + np.array(PANEL) * 0.35 * far
         width, height = page.get_size()
-        canvas = pygame.surfarray.pixels3d(page)
-        inside = (x > 0) & (x < width - 2) & (y > 0) & (y < height - 2)
+        canvas, reach = pygame.surfarray.pixels3d(page), self._pen.pixels(1)
+        inside = (x >= reach) & (x < width - reach) & (y >= reach) & (y < height - reach)
         x, y, colours = x[inside], y[inside], colours[inside].astype(np.uint8)
-        for right in (-1, 0, 1):
-            for down in (-1, 0, 1):
+        for right in range(-reach, reach + 1):
+            for down in range(-reach, reach + 1):
                 canvas[x + right, y + down] = colours
 
     def _gizmo(self, page: pygame.Surface) -> None:
         """The three axes, small, in the lower left corner."""
-        corner = 44, page.get_height() - 44
+        px = self._pen.pixels
+        corner = px(44), page.get_height() - px(44)
         ends = self.space.turned(np.eye(3)) * (1, -1, 1)
         letter = "c" if self.space.principal else "z"
         for i in np.argsort(ends[:, 2]).tolist():
             right, down = ends[i, :2].tolist()
-            tip = corner[0] + 26 * right, corner[1] + 26 * down
+            tip = corner[0] + px(26) * right, corner[1] + px(26) * down
             pygame.draw.aaline(page, PALE, corner, tip)
-            place = round(corner[0] + 36 * right), round(corner[1] + 36 * down)
+            place = round(corner[0] + px(36) * right), round(corner[1] + px(36) * down)
             self._pen.write(page, f"{letter}{'₁₂₃'[i]}", place, PALE, 12, "center")
 
     def _key(self, page: pygame.Surface, name: str) -> None:
         """What the colours mean, in the lower right corner."""
         pen, right, foot = self._pen, page.get_width() - 12, page.get_height() - 12
-        bar = pygame.Rect(right - _STRIP, foot - pen.height(12) - 10, _STRIP, 8)
+        long, thick = pen.pixels(_STRIP), pen.pixels(8)
+        bar = pygame.Rect(right - long, foot - pen.height(12) - thick - 2, long, thick)
         pixels = pygame.surfarray.pixels3d(page)
-        pixels[bar.left : bar.right, bar.top : bar.bottom] = self._strip[:, None]
+        pixels[bar.left : bar.right, bar.top : bar.bottom] = self._strip[
+            np.arange(long) * _STRIP // long, None
+        ]
         del pixels  # which locks the page
         pygame.draw.rect(page, LINE, bar.inflate(2, 2), 1)
         pen.write(page, self._ends[0], (bar.left, bar.bottom + 2), PALE, 12)
@@ -231,12 +238,12 @@ class Cloud:
         share = 0.25 + 0.75 * (np.array([i for i, _ in known])[:, None] + 1) / len(paths)
         faded = (share * np.array(colour) + (1 - share) * np.array(PANEL)).astype(int)
         for shade, (start, end) in zip(faded.tolist(), lines.tolist(), strict=True):
-            pygame.draw.line(surface, shade, start, end, 2)
+            pygame.draw.line(surface, shade, start, end, self._pen.pixels(2))
 
     def _disc(
         self, surface: pygame.Surface, state: np.ndarray, colour: Colour, radius: int
     ) -> None:
         where = self.space.view(self.space.coordinates(state), surface.get_size())
         place = float(where[0]), float(where[1])
-        pygame.draw.circle(surface, PAGE, place, radius + 2)
-        pygame.draw.circle(surface, colour, place, radius)
+        for shade, size in ((PAGE, radius + 2), (colour, radius)):
+            pygame.draw.circle(surface, shade, place, self._pen.pixels(size))

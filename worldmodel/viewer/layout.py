@@ -9,6 +9,7 @@ from pygame import Rect
 _GAP = 8  # pixels between panels
 _HEAD, _FOOT = 34, 28
 _NARROW, _LOW = 520, 300  # below which there is no room for the cloud, for traces
+_PLAIN = (1280, 720)  # the window, beyond which letters and margins grow with it
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Layout:
         frames: The dream, then reality if it is shown.
         cloud: The latent space, if there is room.
         traces: Action, reward and distance, if there is room.
+        scale: How large letters are; 1 in a window of the usual size and in smaller ones.
     """
 
     head: Rect
@@ -28,15 +30,16 @@ class Layout:
     frames: tuple[Rect, ...]
     cloud: Rect | None
     traces: tuple[Rect, ...]
+    scale: float
 
     def inner(self, width: int, height: int) -> Rect:
-        """A rectangle of a size between head and foot, or all of a window that is too small.
+        """A rectangle, at the scale, between head and foot, or all of a window that is too small.
 
         Words that look out half from below it could not be read.
         """
         window = self.head.union(self.foot)
         body = Rect(0, self.head.bottom, window.width, self.foot.top - self.head.bottom)
-        place = Rect(0, 0, width, height)
+        place = Rect(0, 0, round(self.scale * width), round(self.scale * height))
         place.center = body.center
         return place if body.contains(place) else window
 
@@ -49,11 +52,13 @@ def lay_out(size: tuple[int, int], frames: int) -> Layout:
         frames: How many pictures are shown side by side, 1 or 2.
     """
     width, height = size
-    head, foot = Rect(0, 0, width, _HEAD), Rect(0, height - _FOOT, width, _FOOT)
-    body = Rect(_GAP, _HEAD, max(width - 2 * _GAP, 1), max(height - _HEAD - _FOOT, 1))
+    scale = max(1.0, min(width / _PLAIN[0], height / _PLAIN[1]))
+    above, below = round(scale * _HEAD), round(scale * _FOOT)
+    head, foot = Rect(0, 0, width, above), Rect(0, height - below, width, below)
+    body = Rect(_GAP, above, max(width - 2 * _GAP, 1), max(height - above - below, 1))
     traces: tuple[Rect, ...] = ()
     if height >= _LOW:
-        low = min(max(body.height * 3 // 10, 92), 210)
+        low = min(max(body.height * 3 // 10, 92), round(210 * scale))
         traces = _columns(Rect(body.left, body.bottom - low, body.width, low), 3)
         body.height -= low + _GAP
     cloud = None
@@ -63,7 +68,7 @@ def lay_out(size: tuple[int, int], frames: int) -> Layout:
         body.width -= across + _GAP
     beside = body.width >= body.height
     pictures = _columns(body, frames) if beside else _rows(body, frames)
-    return Layout(head, foot, pictures, cloud, traces)
+    return Layout(head, foot, pictures, cloud, traces, scale)
 
 
 def _columns(place: Rect, n: int) -> tuple[Rect, ...]:

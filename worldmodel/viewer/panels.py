@@ -100,7 +100,7 @@ def paint_trace(pen: Pen, surface: pygame.Surface, trace: Trace) -> None:
     marks = [_number(mark, "g") for mark in trace.marks]
     left = _EDGE + 6 + max(pen.width(text, 12) for text in marks)
     top = title.bottom + 8
-    plot = pygame.Rect(left, top, width - left - _EDGE, height - top - 24)
+    plot = pygame.Rect(left, top, width - left - _EDGE, height - top - pen.pixels(24))
     if plot.height < 12 or plot.width < 20:
         return
     for y, text in zip(_heights(np.array(trace.marks), trace, plot).tolist(), marks, strict=True):
@@ -112,6 +112,7 @@ def paint_trace(pen: Pen, surface: pygame.Surface, trace: Trace) -> None:
     right = width - _EDGE
     for line in trace.lines:
         _paint_line(surface, line, trace, plot)
+    for line in reversed(trace.lines):  # from right to left, as they are written
         latest = line.values[-1] if len(line.values) else np.nan
         text = f"{line.name} {_number(latest, '.2f')}".strip()
         if np.isfinite(latest) and pen.width(text, 13) + 8 <= right - title.right:
@@ -137,7 +138,8 @@ def _heights(values: np.ndarray, trace: Trace, plot: pygame.Rect) -> np.ndarray:
 
 
 def _number(value: float, how: str) -> str:
-    return f"{value:{how}}".replace("-", "−")  # noqa: RUF001 (a minus)
+    # "z" leaves a zero no sign.
+    return f"{value:z{how}}".replace("-", "−")  # noqa: RUF001 (a minus)
 
 
 def paint_words(pen: Pen, surface: pygame.Surface, left: Words, right: Words) -> None:
@@ -164,7 +166,7 @@ def paint_help(pen: Pen, surface: pygame.Surface, rows: Sequence[tuple[str, str]
     sizes = [(size, *_table(pen, rows, size)) for size in range(16, 8, -1)]
     fits = [s for s in sizes if s[1] + s[2] + 48 <= width and s[3] * len(rows) + 24 <= height]
     size, keys, does, least = (fits or sizes[-1:])[0]
-    line = min(least + 6, (height - 24) // len(rows))
+    line = min(least + pen.pixels(6), (height - 24) // len(rows))
     top = (height - line * len(rows)) // 2
     left = max((width - keys - does - 20) // 2, 6)
     for i, (key, text) in enumerate(rows):

@@ -21,7 +21,8 @@ GOOD: Colour = (0, 158, 115)
 BAD: Colour = (230, 100, 40)
 PURPLE: Colour = (204, 121, 167)
 YELLOW: Colour = (240, 228, 66)
-SERIES = (REAL, DREAM, GOOD, PURPLE, YELLOW, BAD)
+# Of actions, which are neither dreamt nor real.
+SERIES = (PURPLE, YELLOW, GOOD, BAD, TEXT, FAINT)
 PANEL: Colour = (33, 37, 46)
 LINE: Colour = (62, 68, 80)
 PAGE: Colour = BACKGROUND
@@ -35,9 +36,13 @@ class Pen:
     """Writes text, and keeps what it has rendered, since most of it is written again.
 
     Lives between ``pygame.font.init`` and ``pygame.font.quit``.
+
+    Attributes:
+        scale: Of all sizes; what is written does not know how large the window is.
     """
 
     def __init__(self) -> None:
+        self.scale = 1.0
         # Matplotlib carries this font with it, so that windows and films look the same everywhere.
         self._file = str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
         self._fonts: dict[int, pygame.font.Font] = {}
@@ -83,17 +88,22 @@ class Pen:
             text = text[:-1]
         return text.rstrip() + "…" if text else ""
 
+    def pixels(self, length: int) -> int:
+        """A length at the present scale."""
+        return round(self.scale * length)
+
     def height(self, size: int = 14) -> int:
         """Pixels from one line to the next."""
         return self._font(size).get_linesize()
 
     def _font(self, size: int) -> pygame.font.Font:
+        size = self.pixels(size)
         if size not in self._fonts:
             self._fonts[size] = pygame.font.Font(self._file, size)
         return self._fonts[size]
 
     def _image(self, text: str, size: int, colour: Colour) -> pygame.Surface:
-        key = (text, size, colour)
+        key = (text, self.pixels(size), colour)
         if key not in self._texts:
             self._texts[key] = self._font(size).render(text, True, colour)
             if len(self._texts) > _KEPT:

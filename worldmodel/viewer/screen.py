@@ -103,6 +103,7 @@ class Screen:
             The parts of the surface that are new.
         """
         layout = self.layout(surface.get_size())
+        self.pen.scale = layout.scale
         before, self._standing = self._standing, (surface, layout, status.help)
         # What lies below the help is not worth cutting out of it.
         copy = status.help or self._standing != before

@@ -68,6 +68,7 @@ class Session:
         mode: To begin with.
         noise: Whether dreams have the model's process noise.
         seed: Of starts and noise.
+        action_unit: In which actions are, for whoever traces them; empty if nobody knows.
 
     Attributes:
         state: The latent state shown, (latent,), unclipped.
@@ -94,12 +95,14 @@ class Session:
         mode: Mode = "dream",
         noise: bool = False,
         seed: int = 0,
+        action_unit: str = "",
     ) -> None:
         if real is None and mode != "dream":
             raise SpecError(f"mode {mode!r} needs the real environment, and there is none")
         self.model, self.known, self.real, self.policy = model, known, real, policy
         self.mode: Mode = mode
         self.noise, self.agent_acts = noise, False
+        self.action_unit = action_unit
         self.history: deque[Moment] = deque(maxlen=SPAN)
         self.blind, self.ended, self.revision = 0, "", 0
         self.chosen: int | None = None

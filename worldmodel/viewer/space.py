@@ -144,7 +144,7 @@ def _marker(name: str, values: np.ndarray) -> dict[str, Any]:
         cmax=high,
         colorscale=_scale(colours),
         colorbar=bar,
-        size=3.5,
+        size=2.5,
         opacity=1.0,
     )
 

@@ -35,7 +35,8 @@ def actions(session: Session, interval: float) -> Trace:
         ]
     marks = (low, 0.0, high) if low < 0 < high else (low, high)
     high = max(high, low + 1e-6)
-    return Trace("action", lines, *_roomy(low, high), marks, *_span(interval))
+    title = f"action ({session.action_unit})" if session.action_unit else "action"
+    return Trace(title, lines, *_roomy(low, high), marks, *_span(interval))
 
 
 def rewards(session: Session, interval: float) -> Trace:
@@ -59,9 +60,9 @@ def distances(session: Session, interval: float) -> Trace:
     """How far the shown state was from the data; arguments as for ``actions``."""
     away = np.array([m.distance for m in _latest(session, interval)])
     high = float(np.clip(away.max(initial=0.0) * 1.1, 2.0, 10.0))
-    lines, title = [Line("", away, DREAM)], "distance from data"
+    lines = [Line("", away, DREAM)]
     # In radii of the support, whose edge is at 1.
-    return Trace(title, lines, 0.0, high, (0.0, 1.0), *_span(interval))
+    return Trace("distance from data (radii)", lines, 0.0, high, (0.0, 1.0), *_span(interval))
 
 
 def _span(interval: float) -> tuple[int, float]:
