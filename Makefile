@@ -56,7 +56,7 @@ software-sensor: setup
 	$(BIN)/python examples/software_sensor/software_sensor.py
 
 benchmark-software-sensor: setup
-	$(BIN)/python benchmarks/software_sensor.py
+	$(BIN)/python benchmarks/sensor.py
 
 bundled: setup
 	$(BIN)/python benchmarks/bundle.py

@@ -35,7 +35,7 @@ def learn(
     training = replace(
         training,
         updates=updates,
-        window=min(25, dataset.train.steps),
+        window=min(16, dataset.train.steps),
         batch_size=64,
         constrained=constrained,
         tensorboard=False,

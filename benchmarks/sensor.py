@@ -21,7 +21,13 @@ from seeds import write_block
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "software_sensor" / "software_sensor.py"
 FIGURE = "software_sensor.png"
-VARIABLES = {"sin": "sin φ", "cos": "cos φ", "angle": "angle (°)", "velocity": "velocity (rad/s)"}
+COLUMNS = {
+    "rmse.sin": "sin φ",
+    "rmse.cos": "cos φ",
+    "rmse.angle": "angle (°)",
+    "rmse.velocity": "velocity (rad/s)",
+    "typical.velocity": "velocity, median episode",
+}
 
 
 def run_seed(seed: int, out: Path) -> dict[str, Any]:
@@ -34,12 +40,13 @@ def run_seed(seed: int, out: Path) -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: every method's errors, median of the seeds and from least to greatest."""
-    lines = [f"| root mean squared error | {' | '.join(VARIABLES.values())} |"]
-    lines.append("|---" * (len(VARIABLES) + 1) + "|")
+    lines = [f"| root mean squared error | {' | '.join(COLUMNS.values())} |"]
+    lines.append("|---" * (len(COLUMNS) + 1) + "|")
     for method, title in runs[0]["methods"].items():
         cells = []
-        for variable in VARIABLES:
-            errors = [run["rmse"][method][variable] for run in runs]
+        for column in COLUMNS:
+            measure, variable = column.split(".")
+            errors = [run[measure][method][variable] for run in runs]
             cells.append(f"{np.median(errors):.3g} ({min(errors):.3g} to {max(errors):.3g})")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
