@@ -23,19 +23,24 @@ def learn(
     things are different here. Two readings do not show the state, so the latent space has room for
     angle, velocity and two drifts, and the network that infers the process noise may correct all of
     them by what any reading tells. The process is noisy by itself and needs no floor. And readings
-    must not be reconstructed better than their noise, which the sensor's data sheet tells.
+    must not be reconstructed better than their noise, which the sensor's data sheet tells: lambda
+    may only move around the weight that a Gaussian of that noise would have.
     """
     sizes, training = recipe(dataset)
     sizes = replace(sizes, latent_size=5, recognition="network", noise_floor=0.0)
     readings = dataset.train.observations[dataset.train.frame_mask]
     share = float((NOISE**2 / readings.var(0)).mean())
+    weight = 1 / (2 * share)
     constrained = replace(
-        training.constrained, loose=2 * share, tight=share, least=2.0, greatest=20.0
+        training.constrained,
+        loose=2 * share,
+        tight=share,
+        least=0.4 * weight,
+        greatest=4 * weight,
     )
     training = replace(
         training,
         updates=updates,
-        window=min(16, dataset.train.steps),
         batch_size=64,
         constrained=constrained,
         tensorboard=False,

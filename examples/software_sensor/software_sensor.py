@@ -36,7 +36,7 @@ def main(
     seed: int = 0,
     episodes: int = 400,
     held_out: int = 100,
-    updates: int = 2000,
+    updates: int = 1500,
     particles: int = 2000,
 ) -> dict[str, dict]:
     """Record, learn, calibrate, compare, draw.
