@@ -30,10 +30,11 @@ COLUMNS = {
 }
 
 
-def run_seed(seed: int, out: Path) -> dict[str, Any]:
+def run_seed(seed: int, out: Path, updates: int) -> dict[str, Any]:
     """Metrics of the example under one seed."""
     if not (out / "metrics.json").exists():
         command = [sys.executable, str(EXAMPLE), "--out", str(out), "--seed", str(seed)]
+        command += ["--updates", str(updates)]
         subprocess.run(command, check=True)
     return json.loads((out / "metrics.json").read_text())
 
@@ -52,18 +53,21 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(folder: Path = Path("runs/benchmark-software-sensor"), seeds: int = 5) -> None:
+def main(
+    folder: Path = Path("runs/benchmark-software-sensor"), seeds: int = 5, updates: int = 1500
+) -> None:
     """Run the benchmark.
 
     Args:
         folder: Where the runs go.
         seeds: How many, from 0.
+        updates: Of each model's training.
     """
-    runs = [run_seed(seed, folder / f"seed_{seed}") for seed in range(seeds)]
+    runs = [run_seed(seed, folder / f"seed_{seed}", updates) for seed in range(seeds)]
     shutil.copyfile(folder / "seed_0" / FIGURE, ROOT / "docs" / "images" / FIGURE)
     said = (
-        f"`make benchmark-software-sensor`, seeds 0 to {seeds - 1}, median and range; "
-        f"torch {runs[0]['versions']['torch']}."
+        f"`python benchmarks/sensor.py --seeds {seeds} --updates {updates}`; median of the seeds, "
+        f"least to greatest; torch {runs[0]['versions']['torch']}."
     )
     write_block("software-sensor", f"{said}\n\n{table(runs)}")
 

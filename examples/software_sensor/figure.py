@@ -16,6 +16,7 @@ from worldmodel.evaluation.style import (
     GREY,
     INK,
     ORANGE,
+    PURPLE,
     SMALL,
     VERMILION,
     dress,
@@ -27,7 +28,7 @@ from worldmodel.evaluation.style import (
 )
 from worldmodel.types import Batch
 
-_COLOURS = {"raw": GREY, "window": ORANGE, "ekf": GREEN, "learned": BLUE, "optimum": INK}
+_COLOURS = {"raw": GREY, "window": ORANGE, "ekf": GREEN, "learned": BLUE, "optimum": PURPLE}
 
 
 def draw(
@@ -52,8 +53,14 @@ def draw(
     dress(axes[2, 0], "time since a cold start (s)", "degrees", "Error of the angle")
     _course(axes[2, 1], course, "velocity")
     dress(axes[2, 1], "time since a cold start (s)", "rad/s", "Error of the velocity")
-    lines = axes[2, 0].get_legend_handles_labels()
-    fig.legend(*lines, loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    truth, _ = axes[1, 1].get_legend_handles_labels()
+    fig.legend(
+        handles=[*truth, *axes[2, 0].get_lines()],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=SMALL,
+        frameon=False,
+    )
     return save(fig, path)
 
 
@@ -74,11 +81,10 @@ def _episode(axes: np.ndarray, states: np.ndarray, found: dict[str, np.ndarray])
     )
     for k, (pane, name) in enumerate(zip(axes, ("angle", "velocity"), strict=True)):
         whole = _unbroken if name == "angle" else np.copy
-        pane.plot(time, raw[:, k], ".", color=GREY, ms=3, label=NAMES["raw"])
+        pane.plot(time, raw[:, k], ".", color=_COLOURS["raw"], ms=3)
         pane.plot(time, whole(states[:, k]), color=INK, lw=2.2, label="truth")
-        pane.plot(time, whole(learned[:, k]), color=BLUE, lw=1.4, label=NAMES["learned"])
+        pane.plot(time, whole(learned[:, k]), color=_COLOURS["learned"], lw=1.4)
         dress(pane, "time (s)", label(name), f"The {name} in this episode")
-    legend(axes[1], loc="best")
 
 
 def _unbroken(angle: np.ndarray) -> np.ndarray:
