@@ -157,15 +157,15 @@ def test_errors_are_measured_on_the_circle(parts):
 
 
 def test_the_whole_of_it(parts, tmp_path):
-    """Three updates teach nothing; what knows the physics is good all the same, and in order."""
+    """Two updates teach nothing; what knows the physics is good all the same."""
     measured = parts.software_sensor.main(
-        tmp_path, episodes=24, held_out=6, updates=2, particles=200
+        tmp_path, episodes=20, held_out=6, updates=2, particles=200
     )
     assert json.loads((tmp_path / "metrics.json").read_text())["rmse"] == measured["rmse"]
     assert (tmp_path / "software_sensor.png").stat().st_size > 50_000
     for variable in ("sin", "cos", "angle", "velocity"):
         error = {name: each[variable] for name, each in measured["rmse"].items()}
-        assert error["optimum"] < error["window"] < error["raw"]
+        assert error["optimum"] < 0.5 * min(error["raw"], error["window"], error["learned"])
         # After the warm-up every step counts, and no other.
         course = np.array(measured["course"]["raw"][variable])
         assert np.sqrt((course[30:] ** 2).mean()) == pytest.approx(error["raw"])
