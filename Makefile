@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed benchmark-play bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
 
 setup: .venv/ready
 
@@ -51,6 +51,12 @@ benchmark-speed: setup
 
 benchmark-play: setup
 	$(BIN)/python benchmarks/play.py
+
+software-sensor: setup
+	$(BIN)/python examples/software_sensor/software_sensor.py
+
+benchmark-software-sensor: setup
+	$(BIN)/python benchmarks/sensor.py
 
 bundled: setup
 	$(BIN)/python benchmarks/bundle.py

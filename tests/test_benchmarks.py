@@ -65,7 +65,7 @@ def test_only_the_block_between_the_markers_is_replaced(seeds, tmp_path, monkeyp
     assert "old" not in text
 
 
-@pytest.mark.parametrize("name", ["pendulum", "ball", "two-balls"])
+@pytest.mark.parametrize("name", ["pendulum", "ball", "two-balls", "software-sensor"])
 def test_the_results_have_a_place_for_every_benchmark(seeds, name):
     page = seeds.RESULTS.read_text()
     assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
