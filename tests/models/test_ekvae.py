@@ -5,11 +5,15 @@ import math
 import oscillator
 import pytest
 import torch
-from small import BOX, PIXELS, generator, random_batch, small_model, with_fields
+from small import BOX, PIXELS, as_dataset, generator, random_batch, small_model, with_fields
 from torch.distributions import MultivariateNormal, Normal
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.ekvae import EKVAE, EKVAEConfig
+from worldmodel.models.learned import seeded
+from worldmodel.objectives.elbo import ELBOConfig
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 ONE = ObservationSpec((1,), False), ActionSpec("box", (-1.0,), (1.0,))
@@ -62,9 +66,9 @@ def joint(batch, sensor=1e-4):
     return means, states @ states.T, states @ seen.T, seen @ seen.T + blurred
 
 
-def episodes(size=20, sensor=1e-4, seed=5):
-    batch = oscillator.episodes(size, FRAMES - 1, seed)
-    noise = torch.randn(size, FRAMES, 1, generator=generator(seed + 1))
+def episodes(size=20, sensor=1e-4, seed=5, frames=FRAMES):
+    batch = oscillator.episodes(size, frames - 1, seed)
+    noise = torch.randn(size, frames, 1, generator=generator(seed + 100))
     frames = batch.states[..., :1] + math.hypot(R, sensor) * noise
     return with_fields(batch, observations=frames)
 
@@ -171,6 +175,35 @@ def by_quadrature(model, episode):
             density = density @ kernel * (grid[1] - grid[0])
         density = density * Normal(grid, width).log_prob(frame).exp()
     return (density.sum() * (grid[1] - grid[0])).log()
+
+
+def test_training_reaches_the_true_systems_likelihood(tmp_path):
+    """With networks that are linear from start to end, and all else as it comes."""
+    train, validation, test = (
+        episodes(size, 0.52, seed, 11) for size, seed in ((1000, 0), (50, 1), (4000, 2))
+    )
+    config = TrainConfig(
+        updates=200,
+        batch_size=64,
+        window=10,
+        learning_rate=0.05,
+        warmup=10,
+        objective="elbo",
+        elbo=ELBOConfig(start=1.0),
+        dropout_share=0.0,
+        tensorboard=False,
+    )
+    model = EKVAE(EKVAEConfig(2, 1, base_matrices=1, leak=0.0, transition_init=0.05), *ONE)
+    with seeded(0):
+        model.reader, model.emission.mean = torch.nn.Linear(1, 2), torch.nn.Linear(1, 1)
+    trainer = Trainer(model, as_dataset(*ONE, train=train, validation=validation), config, tmp_path)
+    for _ in range(config.updates):
+        trainer.step()
+    reached, _ = bound(model, test, 2)
+    gap = likelihood(test, 0.52) - oscillator.in_units_of(model, reached, -11)
+    # The true system is the best there is on average, and on average only.
+    assert gap.mean() > -4 * gap.std() / 4000**0.5
+    assert gap.mean() < 0.01 * likelihood(test, 0.52).mean().abs()
 
 
 def test_the_transition_is_its_own_linear_step():
