@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -56,6 +56,8 @@ from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
 _FLOOR = 1e-3
+# Standard deviations at first: of the process noise, of a given z, and of a reading of a frame.
+_PROCESS, _AUXILIARY, _READING = 0.2, 0.05, 0.3
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,7 @@ class EKVAEConfig:
         base_matrices: Number of base matrices.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
-        coupling: Standard deviation of a random matrix that all base matrices share at first.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        process_noise: Standard deviation of the process noise at first.
-        auxiliary_noise: Standard deviation of a given z at first.
-        reading_scale: Standard deviation of a reading at first.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
@@ -87,11 +85,7 @@ class EKVAEConfig:
     base_matrices: int = 16
     mixing_hidden: int = 32
     transition_init: float = 0.1
-    coupling: float = 0.0
     leak: float = 0.2
-    process_noise: float = 0.2
-    auxiliary_noise: float = 0.05
-    reading_scale: float = 0.3
     channels: int = 16
     hidden: int = 128
     head_hidden: int = 64
@@ -101,19 +95,14 @@ class EKVAEConfig:
         sizes += ("channels", "hidden", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
-        if self.auxiliary_size > self.latent_size:
+        if (size := self.auxiliary_size) > self.latent_size:
             raise ConfigError(
-                f"auxiliary_size must be at most latent_size {self.latent_size}, "
-                f"got {self.auxiliary_size}"
+                f"auxiliary_size must be at most latent_size {self.latent_size}, got {size}"
             )
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-        if not 0 <= self.coupling < math.inf:
-            raise ConfigError(f"coupling must be finite and >= 0, got {self.coupling}")
-        for name in ("transition_init", "process_noise", "auxiliary_noise", "reading_scale"):
-            if not _FLOOR < getattr(self, name) < math.inf:
-                value = getattr(self, name)
-                raise ConfigError(f"{name} must be finite and > {_FLOOR}, got {value}")
+        if not 0 < self.transition_init < math.inf:
+            raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
 
     @classmethod
     def suited(cls, observation_spec: ObservationSpec) -> EKVAEConfig:
@@ -138,8 +127,8 @@ class MixedTransition(LocallyLinear):
     def __init__(self, config: EKVAEConfig, action_size: int, generator: torch.Generator) -> None:
         c = config
         sizes = (c.latent_size, action_size, 0, c.base_matrices, c.mixing_hidden)
-        super().__init__(*sizes, c.transition_init, c.coupling, "smooth", c.leak, generator)
-        noise = torch.full((c.base_matrices, c.latent_size), c.process_noise)
+        super().__init__(*sizes, c.transition_init, 0.0, "smooth", c.leak, generator)
+        noise = torch.full((c.base_matrices, c.latent_size), _PROCESS)
         self.log_noise = nn.Parameter(noise.log())
 
     def step(
@@ -160,18 +149,6 @@ class MixedTransition(LocallyLinear):
             (inputs.unsqueeze(1) @ control).squeeze(1),
             torch.diag_embed((variance + _FLOOR**2).sqrt()),
         )
-
-
-class Posterior(NamedTuple):
-    """States given readings, forwards in time.
-
-    Attributes:
-        smoothed: Beliefs at every frame, (B, T + 1, ...).
-        onward: States given the state one frame earlier, (B, T, ...).
-    """
-
-    smoothed: Gaussian
-    onward: Linear
 
 
 class EKVAE(LearnedModel):
@@ -200,22 +177,17 @@ class EKVAE(LearnedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(config, observation_spec, action_spec, config.auxiliary_size)
-        c, act, size = config, action_spec.size, config.auxiliary_size
+        c, spec, act, size = config, observation_spec, action_spec.size, config.auxiliary_size
         with seeded(seed) as generator:
-            self.encoder, features = build_encoder(
-                c.encoder, observation_spec, c.channels, c.hidden
-            )
+            self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
             self.reader = mlp(features, c.hidden, 2 * size)
             self.transition_model = MixedTransition(c, act, generator)
-            self.emission = build_emission(
-                c.emission, c.encoder, size, observation_spec, c.channels, c.hidden
-            )
+            self.emission = build_emission(c.emission, c.encoder, size, spec, c.channels, c.hidden)
             self.reward_head = RewardHead(c.latent_size, act, c.head_hidden)
             self.termination_head = TerminationHead(c.latent_size, c.head_hidden)
-        self.log_auxiliary_noise = nn.Parameter(torch.full((size,), c.auxiliary_noise).log())
+        self.log_auxiliary_noise = nn.Parameter(torch.full((size,), _AUXILIARY).log())
         with torch.no_grad():
-            bias = self.reader[-1].get_parameter("bias")
-            bias[size:] = math.log(math.expm1(c.reading_scale))
+            self.reader[-1].get_parameter("bias")[size:] = math.log(math.expm1(_READING))
 
     @property
     def auxiliary_noise(self) -> Float[Tensor, " auxiliary"]:
@@ -247,8 +219,8 @@ class EKVAE(LearnedModel):
         actions: Float[Tensor, "batch steps act"],
         observed: Bool[Tensor, "batch frames"] | None = None,
         weights: Tensor | None = None,
-    ) -> Posterior:
-        """Extended Kalman smoother.
+    ) -> tuple[Gaussian, Linear]:
+        """Extended Kalman smoother: beliefs (B, T + 1, ...), and states given the one before.
 
         Args:
             reading: Of ``read``, for every frame.
@@ -256,16 +228,15 @@ class EKVAE(LearnedModel):
             observed: False where a frame is not to be looked at.
             weights: Of the transition, as drawn by it, or None for their posterior mean.
         """
-        mean, scale = reading
-        controls = actions.unbind(1)
 
         def step(t: int, state: Tensor) -> Linear:
-            return self.transition_model.step(state, controls[t], weights)
+            return self.transition_model.step(state, actions[:, t], weights)
 
+        mean, scale = reading
         found = kalman_filter(self.prior(len(mean)), step, self._sensor(scale), mean, observed)
         backward = backwards(found)
         smoothed = smooth(found.filtered.at(-1), backward)
-        return Posterior(smoothed, forwards(smoothed, backward))
+        return smoothed, forwards(smoothed, backward)
 
     def initial(
         self,
@@ -274,7 +245,7 @@ class EKVAE(LearnedModel):
     ) -> Belief:
         """The smoother's belief about the first frame's state."""
         reading = self.read(self.scale_observations(observations))
-        return self.posterior(reading, self._scale_actions(actions)).smoothed.at(0).belief()
+        return self.posterior(reading, self._scale_actions(actions))[0].at(0).belief()
 
     def update(
         self,
@@ -317,9 +288,8 @@ class EKVAE(LearnedModel):
         sizes = [self.latent_size, self.visible_size]
         draws = self._draw((mean.shape[1], len(mean), sum(sizes)), generator).transpose(0, 1)
         noise, fuzz = draws.split(sizes, -1)
-        states, rate, entropy = self._infer(
-            (mean, scale), prepared, noise, unobserved_scale, weights
-        )
+        reading = mean, scale
+        states, rate, entropy = self._infer(reading, prepared, noise, unobserved_scale, weights)
         seen, prior = self._visible(states), self.auxiliary_noise
         # A reading and the state, each with its variance, meet by Bayes' rule.
         looked = prepared.observed.unsqueeze(2)
@@ -346,15 +316,15 @@ class EKVAE(LearnedModel):
         weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A trajectory, and the rate and the entropy of each of its states."""
-        observed, controls = prepared.observed, prepared.actions.unbind(1)
-        smoothed, onward = self.posterior(reading, prepared.actions, observed, weights)
+        observed, actions = prepared.observed, prepared.actions
+        smoothed, onward = self.posterior(reading, actions, observed, weights)
         # Frames before the last that is looked at may be told by it, looked at or not.
         told = observed.flip(1).cumsum(1).flip(1) > 0
         priors, posteriors, states = [self.prior(len(observed))], [smoothed.at(0)], []
         for t in range(observed.shape[1]):
             if t:
                 before = states[-1]
-                step = self.transition_model.step(before, controls[t - 1], weights)
+                step = self.transition_model.step(before, actions[:, t - 1], weights)
                 priors.append(step.given(before))
                 posteriors.append(onward.at(t - 1).given(before))
             dreamt = _drawn(priors[-1], unobserved_scale * noise[:, t])
