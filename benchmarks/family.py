@@ -18,7 +18,7 @@ from worldmodel.cli.compare import compare
 from worldmodel.data import installed_versions
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c")
+MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c", "ekvae")
 OBJECTIVES = ("elbo", "constrained+dropout")
 FIGURES = {
     "comparison": "family.png",

@@ -14,6 +14,7 @@ MODELS: dict[str, type[StateSpaceModel]] = {
         "dvbf": "worldmodel.models.dvbf:DVBF",
         "dkf": "worldmodel.models.dkf:DKF",
         "e2c": "worldmodel.models.e2c:E2C",
+        "ekvae": "worldmodel.models.ekvae:EKVAE",
         "kalman": "worldmodel.models.linear_gaussian:LinearGaussian",
     }.items()
 }
