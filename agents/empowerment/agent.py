@@ -13,6 +13,7 @@ spinning; and the model is kept on its data (``denoising``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,9 +23,10 @@ from torch import Tensor
 from agents.empowerment.denoising import DenoiserConfig, denoised, fit_denoiser
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise
+from agents.empowerment.sampled import SampledEmpowerment
 from agents.pathwise import Policy
 from agents.value_iteration import Lookahead, iterate_values
-from worldmodel.errors import SpecError, require_at_least
+from worldmodel.errors import SpecError, require_at_least, require_choices
 from worldmodel.models.base import StateSpaceModel
 
 
@@ -33,6 +35,8 @@ class EmpoweredConfig:
     """How the agent is trained.
 
     Attributes:
+        estimator: "gaussian", linearised, sees what unstable dynamics do for small actions;
+            "sampled", regressed on random actions, what walls and other bends do to large ones.
         steps: Actions in a sequence, n, of the empowerment.
         noise: Which noise counts.
         states: How many states values are found for.
@@ -46,6 +50,7 @@ class EmpoweredConfig:
         seed: Of everything random.
     """
 
+    estimator: Literal["gaussian", "sampled"] = "gaussian"
     steps: int = 10
     noise: Noise = field(default_factory=Noise)
     states: int = 4096
@@ -62,6 +67,7 @@ class EmpoweredConfig:
         counts = ("steps", "states", "samples", "rounds", "updates", "hidden")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_at_least(2, actions=self.actions)
+        require_choices(self)
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,13 @@ class Empowered:
         teacher: What the policy has learned by heart; its values are mean discounted empowerment
             from each state on, nats.
         nats: (n,), empowerment of the teacher's states.
+        dynamics: The dream that both have lived in.
     """
 
     policy: Policy
     teacher: Lookahead
     nats: Float[Tensor, " n"]
+    dynamics: Dynamics
 
 
 @torch.no_grad()
@@ -103,7 +111,8 @@ def train_empowered(
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.spread * noise)
-    estimator = GaussianEmpowerment(dynamics, config.steps, config.noise)
+    kind = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}[config.estimator]
+    estimator = kind(dynamics, config.steps, config.noise)
     parts = track(states.split(256), "empowerment", disable=not progress)
     nats = torch.cat([estimator(part) for part in parts])
 
@@ -115,7 +124,7 @@ def train_empowered(
     rewarded = Lookahead(step, model.support.inside, grid, states, nats, config.samples)
     teacher = iterate_values(rewarded, config.discount)
     policy = _learn_by_heart(teacher, dynamics, config, generator, progress)
-    return Empowered(policy, teacher, nats)
+    return Empowered(policy, teacher, nats, dynamics)
 
 
 def _grid(dynamics: Dynamics, values: int) -> Float[Tensor, "m act"]:
