@@ -29,6 +29,9 @@ from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
 from worldmodel.models.base import StateSpaceModel
 
+EstimatorName = Literal["gaussian", "sampled"]
+ESTIMATORS = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}
+
 
 @dataclass(frozen=True)
 class EmpoweredConfig:
@@ -50,7 +53,7 @@ class EmpoweredConfig:
         seed: Of everything random.
     """
 
-    estimator: Literal["gaussian", "sampled"] = "gaussian"
+    estimator: EstimatorName = "gaussian"
     steps: int = 10
     noise: Noise = field(default_factory=Noise)
     states: int = 4096
@@ -111,8 +114,7 @@ def train_empowered(
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.spread * noise)
-    kind = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}[config.estimator]
-    estimator = kind(dynamics, config.steps, config.noise)
+    estimator = ESTIMATORS[config.estimator](dynamics, config.steps, config.noise)
     parts = track(states.split(256), "empowerment", disable=not progress)
     nats = torch.cat([estimator(part) for part in parts])
 

@@ -50,17 +50,13 @@ class SampledEmpowerment:
         seed: int = 0,
     ) -> None:
         require_at_least(noise.frames, steps=steps)
-        inputs = steps * len(dynamics.low)
-        if samples % 2 or samples <= 2 * inputs:
-            raise ConfigError(f"samples must be even and above {2 * inputs}, got {samples}")
+        require_fit(samples, steps * len(dynamics.low))
         self.dynamics, self.steps, self.noise = dynamics, steps, noise
+        low = dynamics.low
+        self.sequences = mirrored_sequences(samples, steps, len(low), seed).to(low)
         generator = torch.Generator().manual_seed(seed)
-        half = 2 * torch.rand(samples // 2, steps, len(dynamics.low), generator=generator) - 1
-        # In units of the half-range, (samples, steps, act).
-        self.sequences = torch.cat([half, -half]).to(dynamics.low)
-        shape = (steps, samples, dynamics.noise_size)
-        self.drawn = noise.process * torch.randn(shape, generator=generator).to(dynamics.low)
-        self._explained = torch.linalg.qr(self.sequences.flatten(1))[0]
+        drawn = torch.randn(steps, samples, dynamics.noise_size, generator=generator)
+        self.drawn = noise.process * drawn.to(low)
 
     @torch.no_grad()
     def __call__(self, states: Float[Tensor, "n state"]) -> Float[Tensor, " n"]:
@@ -68,20 +64,10 @@ class SampledEmpowerment:
         return torch.cat([self._judge(part) for part in states.split(64)])
 
     def _judge(self, states: Tensor) -> Tensor:
-        sensed = self._sense(states)
-        sensed = sensed - sensed.mean(1, keepdim=True)
-        samples, inputs = self._explained.shape
-        left = sensed - self._explained @ (self._explained.mT @ sensed)
-        whole, rest = (
-            torch.linalg.slogdet(
-                torch.eye(samples, dtype=sensed.dtype) + spread @ spread.mT / freedom
-            ).logabsdet
-            for spread, freedom in ((sensed, samples), (left, samples - inputs))
-        )
-        return 0.5 * (whole - rest)
+        return fitted_nats(self._sense(states) / self.noise.sensor, self.sequences)
 
     def _sense(self, states: Tensor) -> Float[Tensor, "n samples sensed"]:
-        """Last observations over the sensor noise, of every state under every sequence."""
+        """Last observations of every state under every sequence."""
         d, count, samples = self.dynamics, len(states), len(self.sequences)
         states, seen = states.repeat_interleave(samples, 0), []
         for t in range(self.steps):
@@ -89,4 +75,45 @@ class SampledEmpowerment:
             states = d.step(states, action.repeat(count, 1), self.drawn[t].repeat(count, 1))
             if t >= self.steps - self.noise.frames:
                 seen.append(d.observe(states).view(count, samples, -1))
-        return torch.cat(seen, 2) / self.noise.sensor
+        return torch.cat(seen, 2)
+
+
+def require_fit(samples: int, inputs: int) -> None:
+    """Raise a ConfigError if so many samples cannot judge a regression on so many inputs."""
+    if samples % 2 or samples <= 2 * inputs:
+        raise ConfigError(f"samples must be even and above {2 * inputs}, got {samples}")
+
+
+def mirrored_sequences(
+    samples: int, steps: int, act: int, seed: int
+) -> Float[Tensor, "samples steps act"]:
+    """Uniformly random action sequences in [-1, 1], every one with its mirror image."""
+    generator = torch.Generator().manual_seed(seed)
+    half = 2 * torch.rand(samples // 2, steps, act, generator=generator) - 1
+    return torch.cat([half, -half])
+
+
+def fitted_nats(
+    sensed: Float[Tensor, "n samples sensed"], sequences: Float[Tensor, "samples steps act"]
+) -> Float[Tensor, " n"]:
+    """What observations tell of the actions that led to them, by linear regression.
+
+    Args:
+        sensed: In units of the sensor noise's standard deviation.
+        sequences: The actions, of mean 0.
+
+    Returns:
+        Half the logarithm of the ratio of the observations' generalised variances, before and after
+        the regression; nats.
+    """
+    basis = torch.linalg.qr(sequences.flatten(1))[0]
+    samples, inputs = basis.shape
+    sensed = sensed - sensed.mean(1, keepdim=True)
+    left = sensed - basis @ (basis.mT @ sensed)
+    one = torch.eye(samples, dtype=sensed.dtype)
+    whole, rest = (
+        # As the determinants of Gram matrices: pixels are more than samples.
+        torch.linalg.slogdet(one + spread @ spread.mT / freedom).logabsdet
+        for spread, freedom in ((sensed, samples), (left, samples - inputs))
+    )
+    return 0.5 * (whole - rest)

@@ -50,8 +50,8 @@ class DemoConfig:
     """One demo; ``settings`` fills in what its system is best learned with.
 
     Attributes:
-        system: "pendulum", "ball" or "two-balls"; or "empowerment", the pendulum under an agent
-            that is given no reward.
+        system: "pendulum", "ball" or "two-balls"; or "empowerment" and "ball-empowerment", where
+            the agent is given no reward.
         out: Run folder. Killed and started again, training goes on where it was.
         model: Sizes.
         train: How the model is trained; its seed is ``seed``.
@@ -253,8 +253,10 @@ def chart(
 ) -> dict[str, Any]:
     """Map empowerment, and draw it under the states that the agent came to in reality."""
     assert isinstance(config.agent, EmpoweredConfig) and acted.result.real.states is not None
-    steps, noise = config.agent.steps, config.agent.noise
-    found = map_states(model, empowered.dynamics, MAPPED, steps, noise, config.seed)
+    c = config.agent
+    found = map_states(
+        model, empowered.dynamics, MAPPED, c.steps, c.noise, c.estimator, config.seed
+    )
     if config.films:
         visited = acted.result.real.states[:SHOWN_EPISODES].reshape(-1, found.truth.shape[1])
         system = recipe_of(config.system).system

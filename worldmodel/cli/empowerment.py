@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from rich.console import Console
 from rich.progress import Progress
 
 from agents.empowerment import (
     DenoiserConfig,
     Dynamics,
-    GaussianEmpowerment,
     Noise,
     denoised,
     dynamics_of,
     fit_denoiser,
 )
-from agents.empowerment.measured import measured_empowerment
+from agents.empowerment.agent import ESTIMATORS, EstimatorName
+from agents.empowerment.measured import measured_empowerment, measured_sampled
 from worldmodel import data
 from worldmodel.cli.runs import source_of
 from worldmodel.cli.systems import System, system_of
@@ -35,6 +33,7 @@ from worldmodel.models.checkpoint import load
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to
 # leave where episodes begin.
 _WARM = 5
+_MEASURED = {"gaussian": measured_empowerment, "sampled": measured_sampled}
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,23 @@ def empowerment(
     states: int = 400,
     steps: int = 10,
     noise: Noise = Noise(),  # noqa: B008 (frozen)
+    estimator: EstimatorName = "gaussian",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Map empowerment over states of the real system, as the model and as the system itself has it.
 
-    The same estimator judges both: a Gaussian channel linearised around doing nothing, with noise
-    on the last observations. Of the true system its matrix is measured, in environments set to each
-    state; the model is kept on its data by a denoiser. States are those that random actions lead
-    to.
+    The same estimator judges both: a Gaussian channel, linearised around doing nothing or fitted to
+    random actions, with noise on the last observations. Of the true system it is measured, in
+    environments set to each state; the model is kept on its data by a denoiser. States are those
+    that random actions lead to.
 
     Args:
         run: Run folder, checkpoint, or the name of a bundled one.
         out: Folder for empowerment.png and metrics.json.
         states: How many.
         steps: Actions in a sequence.
-        noise: Which noise counts; process noise is the model's alone.
+        noise: Which noise counts.
+        estimator: "gaussian", linearised, or "sampled", fitted.
         seed: Of the random actions and the denoiser.
 
     Returns:
@@ -90,12 +91,13 @@ def empowerment(
     Raises:
         SpecError: The model does not know its environment, its actions are no Box, or the
             environment does not tell its state.
+        ConfigError: Process noise is asked for, which the real system has none of.
     """
     torch.set_num_threads(1)
     model = load(run).requires_grad_(False)
     denoiser = fit_denoiser(model.support.states, DenoiserConfig(seed=seed))
     dynamics = denoised(dynamics_of(model), denoiser)
-    found = map_states(model, dynamics, states, steps, noise, seed)
+    found = map_states(model, dynamics, states, steps, noise, estimator, seed)
     metrics = {**found.metrics(), "steps": steps, "sensor": noise.sensor, "frames": noise.frames}
     out.mkdir(parents=True, exist_ok=True)
     draw_map(found, system_of(source_of(model).env_id), out / "empowerment.png")
@@ -113,6 +115,7 @@ def map_states(
     states: int = 400,
     steps: int = 10,
     noise: Noise = Noise(),  # noqa: B008 (frozen)
+    estimator: EstimatorName = "gaussian",
     seed: int = 0,
 ) -> Map:
     """Judge states that random actions lead to; arguments and errors as for ``empowerment``.
@@ -123,6 +126,7 @@ def map_states(
         states: How many.
         steps: Actions in a sequence.
         noise: Which noise counts.
+        estimator: As for ``empowerment``.
         seed: Of the random actions.
     """
     require_at_least(2, states=states)
@@ -134,28 +138,22 @@ def map_states(
         raise SpecError(f"{source.env_id} does not tell its state in info['state']")
     truth = batch.states[:, -1].double().numpy()
     latents = model.filter(batch.observations.numpy(), batch.actions.numpy())[:, -1]
-    estimator = GaussianEmpowerment(dynamics, steps, noise)
-    learned = estimator(torch.as_tensor(latents, dtype=model.dtype)).numpy()
-    return Map(truth, _measure(source.make_vec, truth, steps, noise), learned)
+    judge = ESTIMATORS[estimator](dynamics, steps, noise)
+    learned = judge(torch.as_tensor(latents, dtype=model.dtype)).numpy()
+    with Progress() as bar:
+        task = bar.add_task("true system", total=states)
+        measured = _MEASURED[estimator](
+            source.make_vec,
+            truth,
+            steps,
+            noise,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    return Map(truth, measured, learned)
 
 
 def _range(nats: np.ndarray) -> dict[str, float]:
     return {"least": float(nats.min()), "greatest": float(nats.max())}
-
-
-def _measure(
-    make: Callable[[int], VectorEnv], truth: np.ndarray, steps: int, noise: Noise
-) -> np.ndarray:
-    with Progress() as bar:
-        task = bar.add_task("true system", total=len(truth))
-
-        return measured_empowerment(
-            make,
-            truth,
-            steps,
-            Noise(noise.sensor, noise.frames),
-            progress=lambda done: bar.update(task, completed=done),
-        )
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
