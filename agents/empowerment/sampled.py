@@ -110,10 +110,11 @@ def fitted_nats(
     samples, inputs = basis.shape
     sensed = sensed - sensed.mean(1, keepdim=True)
     left = sensed - basis @ (basis.mT @ sensed)
-    one = torch.eye(samples, dtype=sensed.dtype)
-    whole, rest = (
-        # As the determinants of Gram matrices: pixels are more than samples.
-        torch.linalg.slogdet(one + spread @ spread.mT / freedom).logabsdet
-        for spread, freedom in ((sensed, samples), (left, samples - inputs))
-    )
-    return 0.5 * (whole - rest)
+    return 0.5 * (_log_volume(sensed, samples) - _log_volume(left, samples - inputs))
+
+
+def _log_volume(spread: Float[Tensor, "n samples sensed"], freedom: int) -> Float[Tensor, " n"]:
+    """ln det of noise of variance 1 plus the covariance, by its smaller Gram matrix."""
+    rows = spread if spread.shape[1] < spread.shape[2] else spread.mT
+    one = torch.eye(rows.shape[1], dtype=spread.dtype)
+    return torch.linalg.slogdet(one + rows @ rows.mT / freedom).logabsdet

@@ -79,6 +79,6 @@ def test_what_cannot_be_is_refused():
     discrete.support.fit(torch.randn(300, 3), torch.randn(50, 3))
     with pytest.raises(SpecError, match="Box"):
         train_empowered(discrete, SMALL, progress=False)
-    for bad in ({"states": 0}, {"actions": 1}, {"rounds": 0}, {"estimator": "guess"}):
+    for bad in ({"states": 0}, {"actions": 1}, {"rounds": 0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             replace(SMALL, **bad)
