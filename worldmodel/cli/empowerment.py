@@ -93,6 +93,7 @@ def empowerment(
             environment does not tell its state.
         ConfigError: Process noise is asked for, which the real system has none of.
     """
+    require_at_least(2, states=states)
     torch.set_num_threads(1)
     model = load(run).requires_grad_(False)
     denoiser = fit_denoiser(model.support.states, DenoiserConfig(seed=seed))
@@ -129,7 +130,6 @@ def map_states(
         estimator: As for ``empowerment``.
         seed: Of the random actions.
     """
-    require_at_least(2, states=states)
     source = source_of(model)
     env = source.make_vec(states)
     batch = data.record(env, states, _WARM, data.Uniform(), seed, progress=True)
