@@ -79,3 +79,14 @@ def at_target_share(rewards: np.ndarray, last: int = 20, within: float = 0.2) ->
         within: Distance in half-widths; 0.2 is a tenth of the box, which is two half-widths wide.
     """
     return float((rewards[:, -last:] > -within).all(1).mean())
+
+
+def in_middle_share(states: np.ndarray, last: int = 20, within: float = 0.5) -> float:
+    """Share of episodes in which a ball stays in the middle half of its box to the end.
+
+    Args:
+        states: (n, T + 1, 4), position in half-widths of the box and velocity.
+        last: Final frames that all must be there; 20 are 2 s of the shipped ball.
+        within: Half-widths from the middle along each axis.
+    """
+    return float((np.abs(states[:, -last:, :2]) < within).all((1, 2)).mean())

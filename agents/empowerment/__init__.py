@@ -3,25 +3,36 @@
 Source: Klyubin et al. 2005; Salge et al. 2013 (Gaussian channel); Karl et al. 2019 (variational).
 """
 
+from agents.empowerment.agent import Empowered, EmpoweredConfig, train_empowered
+from agents.empowerment.denoising import Denoiser, DenoiserConfig, denoised, fit_denoiser
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.exact import blahut_arimoto, sequence_channel
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise, water_filling
 from agents.empowerment.landscape import Landscape, fit_landscape
 from agents.empowerment.reward import EmpowermentReward, VectorEmpowermentReward
+from agents.empowerment.sampled import SampledEmpowerment
 from agents.empowerment.variational import VariationalConfig, VariationalEmpowerment
 
 __all__ = [
+    "Denoiser",
+    "DenoiserConfig",
     "Dynamics",
+    "Empowered",
+    "EmpoweredConfig",
     "EmpowermentReward",
     "GaussianEmpowerment",
     "Landscape",
     "Noise",
+    "SampledEmpowerment",
     "VariationalConfig",
     "VariationalEmpowerment",
     "VectorEmpowermentReward",
     "blahut_arimoto",
+    "denoised",
     "dynamics_of",
+    "fit_denoiser",
     "fit_landscape",
     "sequence_channel",
+    "train_empowered",
     "water_filling",
 ]

@@ -1,7 +1,8 @@
-"""The same Gaussian channel, measured on a real environment that can be set to a state.
+"""The same channels, measured on a real environment that can be set to a state.
 
-The channel matrix comes from central differences: every action of the sequence is moved a little
-both ways, in an environment of its own. It is what a learned model's empowerment is judged by.
+The linearised channel's matrix comes from central differences: every action of the sequence is
+moved a little both ways, in an environment of its own. The fitted channel's comes from the same
+random sequences that a model is judged by. It is what a learned model's empowerment is judged by.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from jaxtyping import Float
+from torch import Tensor
 
 from agents.empowerment.gaussian import Noise, capacity
+from agents.empowerment.sampled import fitted_nats, mirrored_sequences, require_fit
 from worldmodel.errors import ConfigError, SpecError
 
 
@@ -26,7 +29,7 @@ def measured_empowerment(
     nudge: float = 0.05,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, " n"]:
-    """Empowerment of true states, nats.
+    """Linearised empowerment of true states, nats; see ``GaussianEmpowerment``.
 
     Args:
         make: Number of environments to a vector environment whose reset takes the option "state"
@@ -41,41 +44,93 @@ def measured_empowerment(
         ConfigError: ``noise.process`` is not 0.
         SpecError: The actions are no Box.
     """
+    act = len(_middle_and_half(make)[0])
+    inputs = steps * act
+    # One environment per state, input and direction.
+    offsets = np.zeros((inputs, 2, steps, act))
+    for i in range(inputs):
+        offsets[i, :, i // act, i % act] = (2 * nudge, -2 * nudge)
+    power = torch.tensor(float(inputs), dtype=torch.float64)
+
+    def judge(shown: Tensor) -> Tensor:
+        shown = shown.unflatten(1, (inputs, 2))
+        # Per unit of the actions' standard deviation, as in the learned channel.
+        change = (shown[:, :, 0] - shown[:, :, 1]) / (2 * nudge * 12**0.5)
+        return capacity(torch.linalg.eigvalsh(change @ change.mT), power)
+
+    return _measure(make, states, offsets.reshape(-1, steps, act), noise, judge, progress)
+
+
+def measured_sampled(
+    make: Callable[[int], VectorEnv],
+    states: Float[np.ndarray, "n state"],
+    steps: int = 15,
+    noise: Noise = Noise(),  # noqa: B008 (frozen)
+    samples: int = 128,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Float[np.ndarray, " n"]:
+    """Empowerment of true states by a fitted channel, nats; see ``SampledEmpowerment``.
+
+    Arguments and errors are those of ``measured_empowerment`` and ``SampledEmpowerment``.
+    """
+    act = len(_middle_and_half(make)[0])
+    require_fit(samples, steps * act)
+    sequences = mirrored_sequences(samples, steps, act, seed).double()
+    return _measure(
+        make,
+        states,
+        sequences.numpy(),
+        noise,
+        lambda shown: fitted_nats(shown, sequences),
+        progress,
+    )
+
+
+def _middle_and_half(make: Callable[[int], VectorEnv]) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of the actions' range and half its width, (act,) each."""
+    env = make(1)
+    box = env.single_action_space
+    env.close()
+    if not isinstance(box, gym.spaces.Box):
+        raise SpecError(f"empowerment of a real environment needs Box actions, got {box}")
+    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+    return (low + high) / 2, (high - low) / 2
+
+
+def _measure(
+    make: Callable[[int], VectorEnv],
+    states: np.ndarray,
+    sequences: np.ndarray,
+    noise: Noise,
+    judge: Callable[[Tensor], Tensor],
+    progress: Callable[[int], None],
+) -> np.ndarray:
+    """What last observations (n, sequences, sensed), in units of the noise, are worth."""
     if noise.process:
         raise ConfigError(f"a real environment has no process noise, got {noise.process}")
+    middle, half = _middle_and_half(make)
+    actions = (middle + half * sequences).astype(np.float32)
     nats = []
     for part in np.array_split(states, max(1, len(states) // 50)):
-        nats.append(_measure(make, part, steps, noise, nudge))
+        shown = _show(make, part, actions, noise.frames) / noise.sensor
+        nats.append(judge(shown).numpy())
         progress(sum(map(len, nats)))
     return np.concatenate(nats)
 
 
-def _measure(
-    make: Callable[[int], VectorEnv], states: np.ndarray, steps: int, noise: Noise, nudge: float
-) -> np.ndarray:
-    space_of = make(1)
-    box = space_of.single_action_space
-    space_of.close()
-    if not isinstance(box, gym.spaces.Box):
-        raise SpecError(f"empowerment of a real environment needs Box actions, got {box}")
-    low, high = box.low.astype(np.float64), box.high.astype(np.float64)
-    inputs = steps * low.size
-    # One environment per state, input and direction.
-    offsets = np.zeros((inputs, 2, steps, low.size))
-    for i in range(inputs):
-        offsets[i, :, i // low.size, i % low.size] = (nudge, -nudge)
-    sequence = (low + high) / 2 + offsets.reshape(2 * inputs, steps, -1) * (high - low)
-    env = make(len(states) * 2 * inputs)
-    env.reset(seed=0, options={"state": np.repeat(states, 2 * inputs, 0)})
+def _show(
+    make: Callable[[int], VectorEnv], states: np.ndarray, actions: np.ndarray, frames: int
+) -> Float[Tensor, "n sequences sensed"]:
+    """Last observations of each state under each of the action sequences."""
+    count, steps = actions.shape[:2]
+    env = make(len(states) * count)
+    env.reset(seed=0, options={"state": np.repeat(states, count, 0)})
     seen = []
     for t in range(steps):
-        frames, *_ = env.step(np.tile(sequence[:, t], (len(states), 1)).astype(np.float32))
-        if t >= steps - noise.frames:
-            unit = 255.0 if frames.dtype == np.uint8 else 1.0
-            seen.append(frames.reshape(len(states), inputs, 2, -1) / np.float32(unit))
+        observed, *_ = env.step(np.tile(actions[:, t], (len(states), 1)))
+        if t >= steps - frames:
+            unit = 255.0 if observed.dtype == np.uint8 else 1.0
+            seen.append(observed.reshape(len(states), count, -1) / np.float32(unit))
     env.close()
-    shown = torch.from_numpy(np.concatenate(seen, -1)).double()
-    # Per unit of the actions' standard deviation, as in the learned channel.
-    change = (shown[:, :, 0] - shown[:, :, 1]) / (2 * nudge * 12**0.5) / noise.sensor
-    power = torch.tensor(float(inputs), dtype=change.dtype)
-    return capacity(torch.linalg.eigvalsh(change @ change.mT), power).numpy()
+    return torch.from_numpy(np.concatenate(seen, -1)).double()

@@ -4,7 +4,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from linear_model import RealEnv
 
-from agents.evaluation import at_target_share, compare, upright_share
+from agents.evaluation import at_target_share, compare, in_middle_share, upright_share
 from agents.rollout import rollout
 from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.simulator.vector_env import LatentVectorEnv
@@ -139,3 +139,14 @@ def test_at_the_target_means_there_after_every_one_of_the_last_steps():
     assert at_target_share(rewards, last=2) == pytest.approx(3 / 4)
     assert at_target_share(rewards, within=0.3) == pytest.approx(3 / 4)
     assert at_target_share(rewards, within=0.05) == 0
+
+
+def test_in_the_middle_means_along_both_axes_in_every_last_frame():
+    states = np.zeros((4, 30, 4))
+    states[1, -1, 0] = 0.6
+    states[2, :5, 1] = 0.9
+    states[3, -10, 1] = -0.55
+    states[:, :, 2] = 7.0
+    assert in_middle_share(states) == pytest.approx(2 / 4)
+    assert in_middle_share(states, last=5) == pytest.approx(3 / 4)
+    assert in_middle_share(states, within=0.7) == 1

@@ -15,6 +15,7 @@ from PIL import Image
 from small import tiny_config
 
 import worldmodel
+from agents.empowerment import DenoiserConfig, EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.cli import main
 from worldmodel.cli.demo import DemoConfig, demo, settings
@@ -31,8 +32,15 @@ VARIABLES = {
     "pendulum": ("sin", "cos", "velocity"),
     "ball": ("x", "y", "vx", "vy"),
     "two-balls": tuple(f"{name}_{i}" for i in (1, 2) for name in ("x", "y", "vx", "vy")),
+    "empowerment": ("sin", "cos", "velocity"),
+    "ball-empowerment": ("x", "y", "vx", "vy"),
 }
-TASK = {"pendulum": "upright_share", "ball": "at_target_share"}
+TASK = {
+    "pendulum": "upright_share",
+    "ball": "at_target_share",
+    "empowerment": "upright_share",
+    "ball-empowerment": "in_middle_share",
+}
 # Promised to whoever reads metrics.json, whatever the system.
 PROMISED = """
 bound.lower_bound bound.reconstruction bound.kl prediction_mse
@@ -49,6 +57,24 @@ SPLITS = {
 }
 TRAIN = TrainConfig(updates=4, batch_size=4, validate_every=2, tensorboard=False)
 AGENT = PathwiseConfig(updates=2, batch_size=4, horizon=3, hidden=4)
+EMPOWERED = EmpoweredConfig(
+    steps=2,
+    states=40,
+    actions=3,
+    samples=1,
+    rounds=2,
+    updates=2,
+    hidden=4,
+    denoiser=DenoiserConfig(updates=2, hidden=4),
+)
+AGENTS = {
+    "pendulum": AGENT,
+    "ball": AGENT,
+    "empowerment": EMPOWERED,
+    "ball-empowerment": replace(EMPOWERED, estimator="sampled"),
+}
+BALLS = ("ball", "ball-empowerment")
+REWARDLESS = ("empowerment", "ball-empowerment")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +99,7 @@ def config(request, tmp_path_factory) -> DemoConfig:
         threads=1,
         model=tiny_config(latent_size=settings(name).model.latent_size),
         train=TRAIN,
-        agent=AGENT if name in TASK else None,
+        agent=AGENTS.get(name),
     )
 
 
@@ -104,7 +130,7 @@ def test_metrics_have_every_promised_name(config, metrics):
 def test_metrics_say_what_was_done(config, metrics):
     assert len(metrics["prediction_mse"]) == 100
     assert all(len(v) == 100 for v in metrics["prediction_mse_baseline"].values())
-    assert ("constant_velocity" in metrics["prediction_mse_baseline"]) == (config.system == "ball")
+    assert ("constant_velocity" in metrics["prediction_mse_baseline"]) == (config.system in BALLS)
     assert metrics["real_frames_used"] == 300
     assert metrics["seed"] == 3
     assert metrics["updates"] in (2, 4)
@@ -123,6 +149,13 @@ def test_an_agent_is_judged_where_there_is_something_to_control(config, metrics)
     assert (config.out / "policy.safetensors").exists()
 
 
+def test_empowerment_is_mapped_where_the_agent_lives_by_it(config, metrics):
+    assert ("empowerment" in metrics) == (config.system in REWARDLESS)
+    if config.system in REWARDLESS:
+        assert metrics["empowerment"]["states"] == 400
+        assert -1 <= metrics["empowerment"]["spearman"] <= 1
+
+
 def test_the_checkpoint_is_the_model_that_was_measured(config, metrics):
     model = worldmodel.load(config.out)
     assert model.config == config.model and model.support.fitted
@@ -131,7 +164,8 @@ def test_the_checkpoint_is_the_model_that_was_measured(config, metrics):
 
 
 def test_all_figures_are_drawn(config, printed):
-    expected = {*FIGURES, *(["checkerboard"] if config.system == "ball" else [])}
+    own = {"checkerboard": config.system in BALLS, "empowerment": config.system in REWARDLESS}
+    expected = {*FIGURES, *(name for name, drawn in own.items() if drawn)}
     assert {path.stem for path in config.out.glob("*.png")} == expected
     for path in config.out.glob("*.png"):
         with Image.open(path) as image:
@@ -156,7 +190,7 @@ def test_the_closing_table_has_the_papers_numbers_beside_ours_where_there_are_an
     config, printed, metrics
 ):
     paper = RECIPES[config.system].paper
-    assert ("Karl et al." in printed) == bool(paper) == (config.system == "pendulum")
+    assert ("Karl et al." in printed) == bool(paper) == ("sin" in VARIABLES[config.system])
     for name, (text, digits) in identification_rows(metrics).items():
         (row,) = (line for line in printed.splitlines() if f" {text} " in line)
         cells = [cell.strip() for cell in row.split("│")]
@@ -164,7 +198,7 @@ def test_the_closing_table_has_the_papers_numbers_beside_ours_where_there_are_an
         if paper:
             assert format(paper[name], digits) in cells
     assert ("agent.gif" in printed) == (config.system in TASK)
-    assert ("constant velocity" in printed) == (config.system == "ball")
+    assert ("constant velocity" in printed) == (config.system in BALLS)
 
 
 def test_a_second_call_trains_no_further(config, metrics, monkeypatch):
@@ -230,7 +264,7 @@ def test_the_agent_has_flags_where_there_is_one(monkeypatch, capsys):
 
 
 def test_an_unknown_system_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="pendulum, ball, two-balls, got 'cart'"):
+    with pytest.raises(ConfigError, match="two-balls, empowerment, ball-empowerment, got 'cart'"):
         settings("cart")
     with pytest.raises(ConfigError, match="'cart'"):
         DemoConfig("cart", tmp_path, tiny_config(), TRAIN, None)

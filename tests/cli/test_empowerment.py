@@ -20,6 +20,14 @@ def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):
     assert "empowerment.png" in capsys.readouterr().out
 
 
+def test_the_fitted_channel_of_a_ball(tmp_path):
+    words = ["empowerment", "--run", "ball", "--out", str(tmp_path), "--states", "40"]
+    words += ["--estimator", "sampled", "--steps", "8", "--noise.sensor", "0.3"]
+    main(words)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["spearman"] > 0.7
+
+
 def test_rank_correlation_is_spearmans():
     a, b = np.random.default_rng(0).normal(size=(2, 50))
     assert rank_correlation(a, b + a) == pytest.approx(spearmanr(a, b + a).statistic)

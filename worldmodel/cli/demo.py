@@ -16,9 +16,11 @@ import tyro
 from rich.console import Console
 
 import envs  # noqa: F401 (registers the environments that ship)
-from agents.evaluation import compare
+from agents.empowerment import Empowered, EmpoweredConfig, train_empowered
+from agents.evaluation import Comparison, compare
 from agents.pathwise import PathwiseConfig, Policy, train_policy
 from worldmodel import data
+from worldmodel.cli.empowerment import draw_map, map_states
 from worldmodel.cli.systems import RECIPES, Recipe
 from worldmodel.cli.table import print_results
 from worldmodel.errors import ConfigError
@@ -37,7 +39,10 @@ from worldmodel.viewer.film import side_by_side, write_gif
 
 EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
 STEPS = 100  # of each, that is ten seconds
-SHOWN = ("dream.gif", "agent.gif", "latent_space.png", "metrics.json")  # the first to look at
+MAPPED = 400  # real states whose empowerment is measured
+SHOWN_EPISODES = 10  # whose states are drawn on the map
+# The first to look at.
+SHOWN = ("dream.gif", "agent.gif", "empowerment.png", "latent_space.png", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class DemoConfig:
     """One demo; ``settings`` fills in what its system is best learned with.
 
     Attributes:
-        system: "pendulum", "ball" or "two-balls".
+        system: "pendulum", "ball" or "two-balls"; or "empowerment" and "ball-empowerment", where
+            the agent is given no reward.
         out: Run folder. Killed and started again, training goes on where it was.
         model: Sizes.
         train: How the model is trained; its seed is ``seed``.
@@ -62,7 +68,7 @@ class DemoConfig:
     out: Path
     model: DVBFConfig
     train: TrainConfig
-    agent: tyro.conf.AvoidSubcommands[PathwiseConfig | None]
+    agent: tyro.conf.AvoidSubcommands[PathwiseConfig | EmpoweredConfig | None]
     seed: int = 0
     threads: int = 2
     films: bool = True
@@ -142,10 +148,14 @@ def demo(
         model = trainer.model
     with watch("evaluate", "measure: identification, prediction, filter"):
         evaluation = measure(model, dataset, config)
-    metrics, policy = dict(evaluation.metrics), None
+    metrics, acted = dict(evaluation.metrics), None
     if config.agent is not None:
         with watch("agent", "dream: train the agent inside the model, then act in reality"):
-            policy, metrics["agent"] = control(model, config, config.agent)
+            acted = control(model, config, config.agent)
+            metrics["agent"] = acted.metrics
+    if acted is not None and acted.empowered is not None:
+        with watch("map", "map: empowerment, of the real system and of the model"):
+            metrics["empowerment"] = chart(model, config, acted, acted.empowered)
     metrics |= {
         "real_frames_used": frames,
         "seconds": watch.seconds,
@@ -156,8 +166,8 @@ def demo(
     if config.films:
         with watch("films", "look: figures and films"):
             draw(evaluation, trainer, dataset, config)
-            if policy is not None:
-                film_agent(policy, model, recipe, config.out / "agent.gif")
+            if acted is not None:
+                film_agent(acted.policy, model, recipe, config.out / "agent.gif")
     write_json(config.out / "metrics.json", metrics)
     model.save(config.out / "checkpoint", metrics)
     print_results(console, recipe.title, metrics, recipe.paper)
@@ -202,18 +212,56 @@ def measure(model: StateSpaceModel, dataset: data.Dataset, config: DemoConfig) -
     )
 
 
+@dataclass(frozen=True)
+class Acted:
+    """An agent that was trained in the dream, and what it did.
+
+    Attributes:
+        policy: What acts.
+        result: Ten seconds of the task, in the dream and in reality.
+        metrics: Of the task.
+        empowered: What it was trained on, if that was its empowerment.
+    """
+
+    policy: Policy
+    result: Comparison
+    metrics: dict[str, Any]
+    empowered: Empowered | None
+
+
 def control(
-    model: StateSpaceModel, config: DemoConfig, agent: PathwiseConfig
-) -> tuple[Policy, dict[str, Any]]:
+    model: StateSpaceModel, config: DemoConfig, agent: PathwiseConfig | EmpoweredConfig
+) -> Acted:
     """Train an agent in the dream; then ten seconds of the task, in the dream and in reality."""
-    recipe = recipe_of(config.system)
-    policy, _ = train_policy(model, replace(agent, seed=config.seed))
+    recipe, empowered = recipe_of(config.system), None
+    if isinstance(agent, EmpoweredConfig):
+        empowered = train_empowered(model, replace(agent, seed=config.seed))
+        policy = empowered.policy
+    else:
+        policy, _ = train_policy(model, replace(agent, seed=config.seed))
     policy.save(config.out / "policy.safetensors")
     real = data.make_vec(recipe.env_id, EPISODES, recipe.env_kwargs)
-    start = recipe.system.task_start(EPISODES, config.seed)
+    start = recipe.task_start or recipe.system.task_start(EPISODES, config.seed)
     result = compare(policy, model, real, STEPS, config.seed, start)
     real.close()
-    return policy, result.metrics() | recipe.system.task_metrics(result.real)
+    metrics = result.metrics() | recipe.system.task_metrics(result.real)
+    return Acted(policy, result, metrics, empowered)
+
+
+def chart(
+    model: StateSpaceModel, config: DemoConfig, acted: Acted, empowered: Empowered
+) -> dict[str, Any]:
+    """Map empowerment, and draw it under the states that the agent came to in reality."""
+    assert isinstance(config.agent, EmpoweredConfig) and acted.result.real.states is not None
+    c = config.agent
+    found = map_states(
+        model, empowered.dynamics, MAPPED, c.steps, c.noise, c.estimator, config.seed
+    )
+    if config.films:
+        visited = acted.result.real.states[:SHOWN_EPISODES].reshape(-1, found.truth.shape[1])
+        system = recipe_of(config.system).system
+        draw_map(found, system, config.out / "empowerment.png", visited)
+    return found.metrics()
 
 
 def draw(

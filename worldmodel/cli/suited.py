@@ -58,7 +58,8 @@ def learning(dataset: data.Dataset, name: str) -> tuple[Any, TrainConfig]:
 
 def _acting(model: StateSpaceModel) -> PathwiseConfig:
     known = demo_of(model.source, model.observation_spec)
-    return (known and known.agent) or suited_config(model)
+    asked = known and known.agent
+    return asked if isinstance(asked, PathwiseConfig) else suited_config(model)
 
 
 def demo_of(source: data.Source | None, spec: ObservationSpec) -> Recipe | None:

@@ -7,7 +7,7 @@ demos' data, models, training and agents are set.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.evaluation import at_target_share, upright_share
+from agents.empowerment import EmpoweredConfig, Noise
+from agents.evaluation import at_target_share, in_middle_share, upright_share
 from agents.pathwise import PathwiseConfig
 from agents.rollout import Rollout
 from envs.bouncing_ball import INTERVAL, BouncingBall
@@ -64,25 +65,28 @@ class Recipe:
     Attributes:
         env_id: The real environment.
         title: What the demo is about.
-        agent: How the agent is trained; None if there is nothing to control.
+        agent: How the agent is trained, for the task or for its empowerment; None if there is
+            nothing to control.
         model: Sizes.
         train: How the model is trained.
         env_kwargs: Arguments of the environment.
         splits: What is recorded.
         film_rows: Episodes in the dream's film; a soft ball moves too many pixels for three to fit
             into a film that a page loads without complaint.
+        task_start: Reset options of the agent's episodes in place of the system's.
         film_start: Reset options of the agent's film.
         paper: What Karl et al. 2017 report of it, by dotted name of the metric.
     """
 
     env_id: str
     title: str
-    agent: PathwiseConfig | None
+    agent: PathwiseConfig | EmpoweredConfig | None
     model: DVBFConfig = field(default_factory=DVBFConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, SplitConfig] = field(default_factory=default_splits)
     film_rows: int = 3
+    task_start: dict[str, Any] | None = None
     film_start: dict[str, Any] | None = None
     paper: Mapping[str, float] = field(default_factory=dict)
 
@@ -137,8 +141,12 @@ def _upright(real: Rollout) -> dict[str, float]:
     return {"upright_share": upright_share(real.states)}
 
 
-def _at_target(real: Rollout) -> dict[str, float]:
-    return {"at_target_share": at_target_share(real.rewards)}
+def _ball_task(real: Rollout) -> dict[str, float]:
+    assert real.states is not None, "the ball always tells its state"
+    return {
+        "at_target_share": at_target_share(real.rewards),
+        "in_middle_share": in_middle_share(real.states),
+    }
 
 
 SYSTEMS = {
@@ -154,7 +162,7 @@ SYSTEMS = {
         targets=ball_targets,
         unactuated=_free(),
         baselines=lambda provenance: {"constant_velocity": constant_velocity(provenance)},
-        task_metrics=_at_target,
+        task_metrics=_ball_task,
         plane=("x", "y"),
         action_unit="half-widths/s",
     ),
@@ -166,50 +174,54 @@ _SHARP = ConstrainedConfig(
     loose=0.03, tight=0.0015, tighten_from=0.2, tighten_to=0.6, least=40.0, greatest=400.0
 )
 
+_PENDULUM = Recipe(
+    env_id="worldmodel/Pendulum-v0",
+    title="Pendulum from 16 x 16 pixels",
+    agent=PathwiseConfig(),
+    film_start={"start": "hanging"},
+    # Tables 1 and 2, DVBF-LL.
+    paper={
+        "r2.sin": 0.961,
+        "r2.cos": 0.982,
+        "r2.velocity": 0.916,
+        "loglik.sin": 3990.8,
+        "loglik.cos": 7231.1,
+        "loglik.velocity": -11139.0,
+        "bound.lower_bound": 798.56,
+        "bound.reconstruction": 802.06,
+        "bound.kl": 3.50,
+        "real_frames_used": 7500,
+    },
+)
+
+_BALL = Recipe(
+    env_id="worldmodel/BouncingBall-v0",
+    title="Bouncing ball from 16 x 16 pixels",
+    splits=default_splits() | {"train": SplitConfig(2000, 14)},
+    model=DVBFConfig(
+        latent_size=4,
+        visible_size=2,
+        coupling=0.2,
+        gate="switching",
+        mixing_hidden=64,
+        leak=0.05,
+    ),
+    train=TrainConfig(
+        updates=8000,
+        batch_size=256,
+        learning_rate=4e-3,
+        dropout_share=0.9,
+        dropout_scale=0.03,
+        patience=0,
+        constrained=_SHARP,
+    ),
+    agent=PathwiseConfig(),
+    film_rows=2,
+)
+
 RECIPES = {
-    "pendulum": Recipe(
-        env_id="worldmodel/Pendulum-v0",
-        title="Pendulum from 16 x 16 pixels",
-        agent=PathwiseConfig(),
-        film_start={"start": "hanging"},
-        # Tables 1 and 2, DVBF-LL.
-        paper={
-            "r2.sin": 0.961,
-            "r2.cos": 0.982,
-            "r2.velocity": 0.916,
-            "loglik.sin": 3990.8,
-            "loglik.cos": 7231.1,
-            "loglik.velocity": -11139.0,
-            "bound.lower_bound": 798.56,
-            "bound.reconstruction": 802.06,
-            "bound.kl": 3.50,
-            "real_frames_used": 7500,
-        },
-    ),
-    "ball": Recipe(
-        env_id="worldmodel/BouncingBall-v0",
-        title="Bouncing ball from 16 x 16 pixels",
-        splits=default_splits() | {"train": SplitConfig(2000, 14)},
-        model=DVBFConfig(
-            latent_size=4,
-            visible_size=2,
-            coupling=0.2,
-            gate="switching",
-            mixing_hidden=64,
-            leak=0.05,
-        ),
-        train=TrainConfig(
-            updates=8000,
-            batch_size=256,
-            learning_rate=4e-3,
-            dropout_share=0.9,
-            dropout_scale=0.03,
-            patience=0,
-            constrained=_SHARP,
-        ),
-        agent=PathwiseConfig(),
-        film_rows=2,
-    ),
+    "pendulum": _PENDULUM,
+    "ball": _BALL,
     "two-balls": Recipe(
         env_id="worldmodel/TwoBouncingBalls-v0",
         title="Two bouncing balls from 20 x 20 pixels",
@@ -232,6 +244,18 @@ RECIPES = {
         ),
         agent=None,
         film_rows=2,
+    ),
+    "empowerment": replace(
+        _PENDULUM,
+        title="Pendulum from 16 x 16 pixels, without a reward",
+        agent=EmpoweredConfig(),
+    ),
+    "ball-empowerment": replace(
+        _BALL,
+        title="Bouncing ball from 16 x 16 pixels, without a reward",
+        agent=EmpoweredConfig("sampled", 15, Noise(0.3), states=2048, actions=5, samples=1),
+        task_start={"start": "wall"},
+        film_start={"start": "wall"},
     ),
 }
 
