@@ -77,5 +77,6 @@ def test_a_recipe_fits_its_environment(name):
     side = env.observation_space.shape[0]
     assert f"{side} x {side} pixels" in recipe.title
     assert env.spec.max_episode_steps >= max(size.steps for size in recipe.splits.values())
-    assert recipe.model.latent_size == {"pendulum": 3, "ball": 4, "two-balls": 10}[name]
+    latent = {"Pendulum": 3, "BouncingBall": 4, "TwoBouncingBalls": 10}
+    assert recipe.model.latent_size == latent[recipe.env_id[len("worldmodel/") : -len("-v0")]]
     env.close()

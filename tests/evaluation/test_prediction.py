@@ -128,6 +128,25 @@ def test_averaged_dreams_err_by_their_spread_over_their_number(dreams):
     torch.testing.assert_close(error, torch.arange(1.0, steps) / dreams, rtol=0.1, atol=0)
 
 
+def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
+    class Diverging(Walk):
+        def update(self, belief, action, observation):
+            return belief
+
+        def transition(self, state, action, noise=None):
+            return torch.full_like(state, 1e9)
+
+        def scale_observations(self, observations):
+            return observations.flatten(-3) / 255
+
+    model = Diverging()
+    model.observation_spec = ObservationSpec((1, 2, 1), True)
+    dark = replace(batch, observations=torch.zeros(8, 10, 1, 2, 1, dtype=torch.uint8))
+    model.initial = lambda observations, actions: Belief(torch.zeros(8, 2), torch.ones(8, 2))
+    error = open_loop_error(model, dark, 3, 2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(error, torch.ones(7))
+
+
 def test_padded_frames_do_not_count(batch):
     mask = batch.mask.clone()
     mask[:4, 5:] = False

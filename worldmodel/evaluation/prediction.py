@@ -30,7 +30,8 @@ def open_loop_error(
     The model filters the first ``filtered`` frames and then predicts the rest without looking,
     under the recorded actions: by one dream without process noise, or by the mean frame of many
     with it. The mean is what squared error asks for where small differences grow, as they do when
-    balls collide: one sharp picture of a wrong place costs twice the variance.
+    balls collide: one sharp picture of a wrong place costs twice the variance. Pictures that are
+    averaged are clipped to [0, 1].
 
     Args:
         model: Any state-space model.
@@ -50,7 +51,11 @@ def open_loop_error(
     for _ in range(max(dreams, 1)):
         noise = generator if dreams else None
         states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
-        predicted += model.emit(states).mean / max(dreams, 1)
+        frames = model.emit(states).mean
+        if dreams and model.observation_spec.pixels:
+            # One dream of many that diverges must not outweigh all others.
+            frames = frames.nan_to_num(0.0).clamp(0, 1)
+        predicted += frames / max(dreams, 1)
     return _masked_mean((predicted - truth).square(), batch, filtered)
 
 
