@@ -154,7 +154,7 @@ def main(seconds: float = 5.0, presses: int = 60, write: bool = True) -> None:
             app.close()
     text = "\n".join(
         [
-            f"`make benchmark-play`: {SIZE[0]} × {SIZE[1]}, all panels, SDL driver {driver}, "  # noqa: RUF001
+            f"`make benchmark-play`: {SIZE[0]} x {SIZE[1]}, all panels, SDL driver {driver}, "
             f"{os.cpu_count()} cores, one thread, no GPU.",
             "",
             "| frames per second | space turned | all painted anew | core used at 60, as played |",

@@ -18,10 +18,10 @@ from numba import njit
 _BLOCK = 256
 # All that may be assumed of numbers, but not that they are finite: divergence must show.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
+# Shape checkers must not come between numba and a function: hence no_type_check on all of them.
 _jit = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
 # max(a, b) is written as a + (b - a + |b - a|) / 2: a choice keeps loops off the vector units.
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-# Shape checkers must not come between numba and a function: hence no_type_check on all of them.
 # Taylor coefficients of 2^r, enough for 32 bits where |r| <= 1/2.
 _POWER = tuple(np.float32(np.log(2) ** k / np.prod(np.arange(1.0, k + 1))) for k in range(7))
 
