@@ -1,31 +1,64 @@
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
+from agents.pathwise import Policy
 from worldmodel.cli import main
+from worldmodel.cli.acting import film_agent
 from worldmodel.cli.empowerment import rank_correlation
+from worldmodel.cli.runs import policy_of
+from worldmodel.data import Source
+from worldmodel.models.checkpoint import load
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.types import ActionSpec, ObservationSpec
 
 
 def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):
-    main(["empowerment", "--run", "pendulum", "--out", str(tmp_path), "--states", "60"])
+    words = ["empowerment", "--run", "pendulum", "--out", str(tmp_path), "--states", "60"]
+    main([*words, "--episodes", "0"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["spearman"] > 0.8
-    assert metrics["states"] == 60 and metrics["steps"] == 10
-    assert 0 < metrics["true_nats"]["least"] < metrics["true_nats"]["greatest"] < 6
+    assert metrics["empowerment"]["spearman"] > 0.8
+    assert metrics["empowerment"]["states"] == 60 and metrics["agent_config"]["steps"] == 10
+    least, greatest = metrics["empowerment"]["true_nats"].values()
+    assert 0 < least < greatest < 6
     with Image.open(tmp_path / "empowerment.png") as picture:
         assert picture.width > 800
-    assert "empowerment.png" in capsys.readouterr().out
+    assert "Look at empowerment.png in" in capsys.readouterr().out
+    assert not (tmp_path / "agent.gif").exists() and "agent" not in metrics
 
 
-def test_the_fitted_channel_of_a_ball(tmp_path):
+def test_a_ball_is_mapped_as_its_demo_maps_it_and_the_agent_acts_and_is_filmed(tmp_path, capsys):
     words = ["empowerment", "--run", "ball", "--out", str(tmp_path), "--states", "40"]
-    words += ["--estimator", "sampled", "--steps", "8", "--noise.sensor", "0.3"]
-    main(words)
+    words += ["--episodes", "6", "--agent.rounds", "1", "--agent.updates", "50"]
+    main([*words, "--agent.states", "128", "--seed", "3"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["spearman"] > 0.7
+    assert metrics["empowerment"]["spearman"] > 0.7
+    assert (
+        metrics["agent_config"]["estimator"] == "sampled" and metrics["agent_config"]["seed"] == 3
+    )
+    assert metrics["agent"]["episodes"] == 6 and 0 <= metrics["agent"]["in_middle_share"] <= 1
+    policy = policy_of(tmp_path, load("ball"))
+    assert policy.predict(np.zeros((6, 4)))[0].shape == (6, 2)
+    with Image.open(tmp_path / "agent.gif") as film:
+        assert getattr(film, "n_frames", 1) > 20
+    assert "Look at empowerment.png and agent.gif in" in capsys.readouterr().out
+
+
+def test_an_environment_without_images_is_filmed_as_its_scene(tmp_path):
+    env_id, actions = "Pendulum-v1", ActionSpec.from_space(gym.spaces.Box(-2, 2, (1,)))
+    spec = ObservationSpec.from_space(gym.spaces.Box(-8, 8, (3,)))
+    model = DVBF(DVBFConfig(latent_size=3, hidden=8, recurrent=4), spec, actions)
+    model.support.fit(*torch.randn(2, 100, 3))
+    policy = Policy(torch.zeros(3), torch.ones(3), torch.tensor([-2.0]), torch.tensor([2.0]), 4)
+    path = film_agent(policy, model, Source(env_id), tmp_path / "film.gif")
+    with Image.open(path) as film:
+        assert film.width > 500 and film.height > 500
 
 
 def test_rank_correlation_is_spearmans():

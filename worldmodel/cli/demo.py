@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gymnasium as gym
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
 
 import envs  # noqa: F401 (registers the environments that ship)
 from agents.empowerment import Empowered, EmpoweredConfig, train_empowered
-from agents.evaluation import Comparison, compare
 from agents.pathwise import PathwiseConfig, Policy, train_policy
 from worldmodel import data
-from worldmodel.cli.empowerment import draw_map, map_states
+from worldmodel.cli.acting import act, film_agent
+from worldmodel.cli.empowerment import babbled, draw_map, map_states, visited
+from worldmodel.cli.runs import POLICY, source_of
 from worldmodel.cli.systems import RECIPES, Recipe
 from worldmodel.cli.table import print_results
 from worldmodel.errors import ConfigError
@@ -31,16 +30,12 @@ from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.simulator.filter import FilterObservation
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.viewer.dream import dream_film
-from worldmodel.viewer.film import side_by_side, write_gif
+from worldmodel.viewer.film import write_gif
 
-EPISODES = 100  # real ones, each from a start of its own, that the agent is judged on
-STEPS = 100  # of each, that is ten seconds
 MAPPED = 400  # real states whose empowerment is measured
-SHOWN_EPISODES = 10  # whose states are drawn on the map
 # The first to look at.
 SHOWN = ("dream.gif", "agent.gif", "empowerment.png", "latent_space.png", "metrics.json")
 
@@ -148,14 +143,21 @@ def demo(
         model = trainer.model
     with watch("evaluate", "measure: identification, prediction, filter"):
         evaluation = measure(model, dataset, config)
-    metrics, acted = dict(evaluation.metrics), None
+    metrics = dict(evaluation.metrics)
+    source, system, policy = source_of(model), recipe.system, None
     if config.agent is not None:
         with watch("agent", "dream: train the agent inside the model, then act in reality"):
-            acted = control(model, config, config.agent)
+            policy, empowered = control(model, config, config.agent)
+            acted = act(policy, model, source, system, recipe.task_start, seed=config.seed)
             metrics["agent"] = acted.metrics
-    if acted is not None and acted.empowered is not None:
-        with watch("map", "map: empowerment, of the real system and of the model"):
-            metrics["empowerment"] = chart(model, config, acted, acted.empowered)
+        if empowered is not None and isinstance(config.agent, EmpoweredConfig):
+            with watch("map", "map: empowerment, of the real system and of the model"):
+                places = babbled(model, MAPPED, config.seed)
+                found = map_states(places, empowered.dynamics, source, config.agent)
+                metrics["empowerment"] = found.metrics()
+                if config.films:
+                    path = config.out / "empowerment.png"
+                    draw_map(found, system, path, visited(acted))
     metrics |= {
         "real_frames_used": frames,
         "seconds": watch.seconds,
@@ -166,8 +168,8 @@ def demo(
     if config.films:
         with watch("films", "look: figures and films"):
             draw(evaluation, trainer, dataset, config)
-            if acted is not None:
-                film_agent(acted.policy, model, recipe, config.out / "agent.gif")
+            if policy is not None:
+                film_agent(policy, model, source, config.out / "agent.gif", recipe.film_start)
     write_json(config.out / "metrics.json", metrics)
     model.save(config.out / "checkpoint", metrics)
     print_results(console, recipe.title, metrics, recipe.paper)
@@ -212,56 +214,18 @@ def measure(model: StateSpaceModel, dataset: data.Dataset, config: DemoConfig) -
     )
 
 
-@dataclass(frozen=True)
-class Acted:
-    """An agent that was trained in the dream, and what it did.
-
-    Attributes:
-        policy: What acts.
-        result: Ten seconds of the task, in the dream and in reality.
-        metrics: Of the task.
-        empowered: What it was trained on, if that was its empowerment.
-    """
-
-    policy: Policy
-    result: Comparison
-    metrics: dict[str, Any]
-    empowered: Empowered | None
-
-
 def control(
     model: StateSpaceModel, config: DemoConfig, agent: PathwiseConfig | EmpoweredConfig
-) -> Acted:
-    """Train an agent in the dream; then ten seconds of the task, in the dream and in reality."""
-    recipe, empowered = recipe_of(config.system), None
+) -> tuple[Policy, Empowered | None]:
+    """Train an agent in the dream, for the task or, in the second place, for its empowerment."""
+    empowered = None
     if isinstance(agent, EmpoweredConfig):
         empowered = train_empowered(model, replace(agent, seed=config.seed))
         policy = empowered.policy
     else:
         policy, _ = train_policy(model, replace(agent, seed=config.seed))
-    policy.save(config.out / "policy.safetensors")
-    real = data.make_vec(recipe.env_id, EPISODES, recipe.env_kwargs)
-    start = recipe.task_start or recipe.system.task_start(EPISODES, config.seed)
-    result = compare(policy, model, real, STEPS, config.seed, start)
-    real.close()
-    metrics = result.metrics() | recipe.system.task_metrics(result.real)
-    return Acted(policy, result, metrics, empowered)
-
-
-def chart(
-    model: StateSpaceModel, config: DemoConfig, acted: Acted, empowered: Empowered
-) -> dict[str, Any]:
-    """Map empowerment, and draw it under the states that the agent came to in reality."""
-    assert isinstance(config.agent, EmpoweredConfig) and acted.result.real.states is not None
-    c = config.agent
-    found = map_states(
-        model, empowered.dynamics, MAPPED, c.steps, c.noise, c.estimator, config.seed
-    )
-    if config.films:
-        visited = acted.result.real.states[:SHOWN_EPISODES].reshape(-1, found.truth.shape[1])
-        system = recipe_of(config.system).system
-        draw_map(found, system, config.out / "empowerment.png", visited)
-    return found.metrics()
+    policy.save(config.out / POLICY)
+    return policy, empowered
 
 
 def draw(
@@ -273,22 +237,3 @@ def draw(
     write_all(evaluation, model, dataset.test, config.out, walk, trainer.history)
     shown = dataset.test[: recipe.film_rows].window(0, 74)
     write_gif(dream_film(imagine(model, shown)), config.out / "dream.gif")
-
-
-def film_agent(policy: Policy, model: StateSpaceModel, recipe: Recipe, path: Path) -> None:
-    """The agent at its task: the scene, and what the filter makes of the camera's pictures."""
-    real = gym.make(recipe.env_id, render_mode="rgb_array", **recipe.env_kwargs)
-    env = FilterObservation(real, model)
-    observation, _ = env.reset(seed=0, options=recipe.film_start)
-    scene, latents = [np.asarray(real.render())], [observation]
-    for _ in range(STEPS):
-        action, _ = policy.predict(observation)
-        observation, *_ = env.step(action)
-        scene.append(np.asarray(real.render()))
-        latents.append(observation)
-    env.close()
-    belief = model.decode(np.stack(latents))
-    scale = scene[0].shape[0] // belief.shape[1]
-    belief = belief.repeat(scale, 1).repeat(scale, 2)
-    panels = {"real": np.stack(scene), "what the filter believes": belief}
-    write_gif(side_by_side(panels), path)

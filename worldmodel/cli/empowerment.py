@@ -1,29 +1,31 @@
-"""``worldmodel empowerment``: the map of a learned model beside that of the true system."""
+"""``worldmodel empowerment``: a model's map beside the true one, and an agent that lives by it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 
 from agents.empowerment import (
-    DenoiserConfig,
     Dynamics,
-    Noise,
+    EmpoweredConfig,
     denoised,
     dynamics_of,
     fit_denoiser,
+    train_empowered,
 )
-from agents.empowerment.agent import ESTIMATORS, EstimatorName
+from agents.empowerment.agent import ESTIMATORS
 from agents.empowerment.measured import measured_empowerment, measured_sampled
 from worldmodel import data
-from worldmodel.cli.runs import source_of
-from worldmodel.cli.systems import System, system_of
+from worldmodel.cli.acting import EPISODES, Acted, act, film_agent
+from worldmodel.cli.runs import POLICY, source_of
+from worldmodel.cli.systems import System, recipe_without_reward, system_of
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.style import (
     SEQUENTIAL,
@@ -42,7 +44,15 @@ from worldmodel.models.checkpoint import load
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to
 # leave where episodes begin.
 _WARM = 5
+_DRAWN = 10  # episodes of the agent whose states are drawn on the map
 _MEASURED = {"gaussian": measured_empowerment, "sampled": measured_sampled}
+
+
+class Places(NamedTuple):
+    """Real states (n, m), and the filter's beliefs (n, latent) about them."""
+
+    truth: np.ndarray
+    latents: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,72 +82,79 @@ class Map:
 def empowerment(
     run: str,
     out: Path = Path("runs/empowerment"),
+    agent: EmpoweredConfig = EmpoweredConfig(),  # noqa: B008 (frozen)
     states: int = 400,
-    steps: int = 10,
-    noise: Noise = Noise(),  # noqa: B008 (frozen)
-    estimator: EstimatorName = "gaussian",
+    episodes: int = EPISODES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Map empowerment over states of the real system, as the model and as the system itself has it.
+    """Map empowerment over states of the real system, and train an agent on nothing else.
 
-    The same estimator judges both: a Gaussian channel, linearised around doing nothing or fitted to
-    random actions, with noise on the last observations. Of the true system it is measured, in
-    environments set to each state; the model is kept on its data by a denoiser. States are those
-    that random actions lead to.
+    The same estimator judges the model and the true system: a Gaussian channel, linearised around
+    doing nothing or fitted to random actions, with noise on the last observations. Of the true
+    system it is measured, in environments set to each state; the model is kept on its data by a
+    denoiser. States are those that random actions lead to. The agent is trained in the dream and
+    judged and filmed in reality; states that it comes to are drawn on the map.
 
     Args:
-        run: Run folder, checkpoint, or the name of a bundled one.
-        out: Folder for empowerment.png and metrics.json.
-        states: How many.
-        steps: Actions in a sequence.
-        noise: Which noise counts.
-        estimator: "gaussian", linearised, or "sampled", fitted.
-        seed: Of the random actions and the denoiser.
+        run: Run folder, checkpoint, or the name of a bundled one. It decides on the defaults of
+            ``agent``: give it before ``--help`` to see them.
+        out: Folder for empowerment.png, agent.gif, policy.safetensors and metrics.json.
+        agent: What empowerment is, and how the agent is trained; its seed is ``seed``.
+        states: How many are judged.
+        episodes: Real ones that the agent is judged on; 0 trains none and draws the map alone.
+        seed: Of everything random.
 
     Returns:
         What is also written to ``metrics.json``.
 
     Raises:
-        SpecError: The model does not know its environment, its actions are no Box, or the
-            environment does not tell its state.
+        SpecError: The model does not know its environment, its actions are no Box, its support is
+            not fitted, or the environment does not tell its state.
         ConfigError: Process noise is asked for, which the real system has none of.
     """
     require_at_least(2, states=states)
+    require_at_least(0, episodes=episodes)
     torch.set_num_threads(1)
+    agent = replace(agent, seed=seed)
     model = load(run).requires_grad_(False)
-    denoiser = fit_denoiser(model.support.states, DenoiserConfig(seed=seed))
-    dynamics = denoised(dynamics_of(model), denoiser)
-    found = map_states(model, dynamics, states, steps, noise, estimator, seed)
-    metrics = {**found.metrics(), "steps": steps, "sensor": noise.sensor, "frames": noise.frames}
+    source = source_of(model)
+    system = system_of(source.env_id)
+    places = babbled(model, states, seed)
     out.mkdir(parents=True, exist_ok=True)
-    draw_map(found, system_of(source_of(model).env_id), out / "empowerment.png")
+    metrics: dict[str, Any] = {"seed": seed, "agent_config": asdict(agent)}
+    acted = None
+    if episodes:
+        trained = train_empowered(model, agent)
+        trained.policy.save(out / POLICY)
+        known = recipe_without_reward(system)
+        start, film = (known.task_start, known.film_start) if known else (None, None)
+        acted = act(trained.policy, model, source, system, start, episodes, seed)
+        metrics["agent"], dynamics = acted.metrics, trained.dynamics
+        film_agent(trained.policy, model, source, out / "agent.gif", film)
+    else:
+        denoiser = fit_denoiser(model.support.states, replace(agent.denoiser, seed=seed))
+        dynamics = denoised(dynamics_of(model), denoiser)
+    found = map_states(places, dynamics, source, agent)
+    metrics["empowerment"] = found.metrics()
+    draw_map(found, system, out / "empowerment.png", visited(acted) if acted else None)
     write_json(out / "metrics.json", metrics)
     console = Console()
     console.print_json(data=metrics)
-    console.print(f"Look at empowerment.png in {out}")
+    console.print(f"Look at empowerment.png{' and agent.gif' if acted else ''} in {out}")
     return metrics
 
 
 @torch.no_grad()
-def map_states(
-    model: StateSpaceModel,
-    dynamics: Dynamics,
-    states: int = 400,
-    steps: int = 10,
-    noise: Noise = Noise(),  # noqa: B008 (frozen)
-    estimator: EstimatorName = "gaussian",
-    seed: int = 0,
-) -> Map:
-    """Judge states that random actions lead to; arguments and errors as for ``empowerment``.
+def babbled(model: StateSpaceModel, states: int = 400, seed: int = 0) -> Places:
+    """Real states that random actions lead to.
 
     Args:
         model: Whose filter and environment are used.
-        dynamics: The model's dream, as it is to be judged.
         states: How many.
-        steps: Actions in a sequence.
-        noise: Which noise counts.
-        estimator: As for ``empowerment``.
         seed: Of the random actions.
+
+    Raises:
+        SpecError: The model does not know its environment, or that does not tell its state.
     """
     source = source_of(model)
     env = source.make_vec(states)
@@ -145,20 +162,45 @@ def map_states(
     env.close()
     if batch.states is None:
         raise SpecError(f"{source.env_id} does not tell its state in info['state']")
-    truth = batch.states[:, -1].double().numpy()
     latents = model.filter(batch.observations.numpy(), batch.actions.numpy())[:, -1]
-    judge = ESTIMATORS[estimator](dynamics, steps, noise)
-    learned = judge(torch.as_tensor(latents, dtype=model.dtype)).numpy()
+    truth = batch.states[:, -1].double().numpy()
+    return Places(truth, torch.as_tensor(latents, dtype=model.dtype))
+
+
+@torch.no_grad()
+def map_states(
+    places: Places, dynamics: Dynamics, source: data.Source, config: EmpoweredConfig
+) -> Map:
+    """Judge states by one estimator, in the real system and in the dream.
+
+    Args:
+        places: The states.
+        dynamics: The dream, as it is to be judged.
+        source: Makes the real system.
+        config: Says what empowerment is: estimator, steps and noise.
+
+    Raises:
+        ConfigError: Process noise is asked for, which the real system has none of.
+    """
+    judge = ESTIMATORS[config.estimator](dynamics, config.steps, config.noise)
+    learned = judge(places.latents).numpy()
     with Progress() as bar:
-        task = bar.add_task("true system", total=states)
-        measured = _MEASURED[estimator](
+        task = bar.add_task("true system", total=len(places.truth))
+        measured = _MEASURED[config.estimator](
             source.make_vec,
-            truth,
-            steps,
-            noise,
+            places.truth,
+            config.steps,
+            config.noise,
             progress=lambda done: bar.update(task, completed=done),
         )
-    return Map(truth, measured, learned)
+    return Map(places.truth, measured, learned)
+
+
+def visited(acted: Acted) -> np.ndarray:
+    """States (k, m) of the first real episodes of an agent, of an environment that tells them."""
+    states = acted.result.real.states
+    assert states is not None, "known since states were babbled"
+    return states[:_DRAWN].reshape(-1, states.shape[-1])
 
 
 def _range(nats: np.ndarray) -> dict[str, float]:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig, suited_config
 from worldmodel import data
 from worldmodel.cli.commands import agent, train
-from worldmodel.cli.systems import RECIPES, Recipe, system_of
+from worldmodel.cli.empowerment import empowerment
+from worldmodel.cli.systems import RECIPES, Recipe, recipe_without_reward, system_of
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
 from worldmodel.models.registry import MODELS
@@ -41,6 +43,8 @@ def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         return {"train": partial(train, model=model, config=config)}
     if words[:1] == ["agent"] and (path := _value("--run", words)):
         return {"agent": partial(agent, pathwise=_acting(load(path)))}
+    if words[:1] == ["empowerment"] and (path := _value("--run", words)):
+        return {"empowerment": partial(empowerment, agent=_empowered(load(path)))}
     return {}
 
 
@@ -60,6 +64,12 @@ def _acting(model: StateSpaceModel) -> PathwiseConfig:
     known = demo_of(model.source, model.observation_spec)
     asked = known and known.agent
     return asked if isinstance(asked, PathwiseConfig) else suited_config(model)
+
+
+def _empowered(model: StateSpaceModel) -> EmpoweredConfig:
+    known = model.source and recipe_without_reward(system_of(model.source.env_id))
+    asked = known and known.agent
+    return asked if isinstance(asked, EmpoweredConfig) else EmpoweredConfig()
 
 
 def demo_of(source: data.Source | None, spec: ObservationSpec) -> Recipe | None:

@@ -263,3 +263,9 @@ RECIPES = {
 def system_of(env_id: str) -> System:
     """What is known about an environment; little, if it is not one of ours."""
     return SYSTEMS.get(env_id.rpartition(":")[2], System())
+
+
+def recipe_without_reward(system: System) -> Recipe | None:
+    """The demo in which an agent lives by its empowerment in a system, if there is one."""
+    empowered = (r for r in RECIPES.values() if isinstance(r.agent, EmpoweredConfig))
+    return next((r for r in empowered if r.system is system), None)

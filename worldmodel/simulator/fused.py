@@ -157,7 +157,7 @@ def _covered(features, column, centres, threshold, scores):
 @_jit
 @no_type_check
 def step(plan, sizes, limits, box, state, action, noise, out, observation, reward, inside):
-    """One step of all environments, into the last four; ``compiled.py`` makes the arguments.
+    """One step of all environments, into the last four; ``tick.py`` makes the arguments.
 
     Returns:
         Zero if all that was dreamt is finite, else NaN.
