@@ -69,6 +69,9 @@ class LinearModel(StateSpaceModel):
     def calibrate(self, batch):
         raise AssertionError("the simulator never trains")
 
+    def deviance(self, observations):
+        return self.scale_observations(observations).var(0).mean().item()
+
     def scale_observations(self, observations):
         flat = observations.flatten(-len(self.observation_spec.shape)).to(self.dtype)
         return flat / 255 if self.observation_spec.pixels else flat

@@ -66,6 +66,9 @@ class Rotation(StateSpaceModel):
     def terms(self, batch, generator, observed=None, prefix=None, unobserved_scale=1.0):
         raise AssertionError("prediction needs no terms")
 
+    def deviance(self, observations):
+        return self.scale_observations(observations).var(0).mean().item()
+
     def scale_observations(self, observations):
         return observations
 

@@ -3,7 +3,7 @@ import torch
 from small import BOX, PIXELS, VECTOR, generator, random_batch, tiny_model
 from torch.nn import functional
 
-from worldmodel.errors import SpecError
+from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.convolution import FrameDecoder, FrameEncoder, build_encoder
 from worldmodel.types import ObservationSpec
 
@@ -84,3 +84,16 @@ def test_a_convolved_model_filters_and_learns_from_every_part():
 
 def test_small_frames_may_be_convolved_if_asked():
     assert isinstance(tiny_model(PIXELS, BOX, encoder="conv").encoder, FrameEncoder)
+
+
+def test_depth_counts_the_hidden_layers_of_frames_and_emission():
+    spec = spec_of((16, 16, 1))
+    encoder, features = build_encoder("dense", spec, 4, 7, depth=3)
+    assert features == 7 and [type(m).__name__ for m in encoder] == 2 * ["Linear", "ReLU"]
+    model = tiny_model(PIXELS, BOX, depth=2, hidden=9)
+    assert sum(isinstance(m, torch.nn.Linear) for m in model.emission.modules()) == 3
+    assert model.encoder(torch.zeros(2, PIXELS.size)).shape == (2, 9)
+    with pytest.raises(SpecError, match="convolutions take depth 1, got 2"):
+        build_encoder("conv", spec, 4, 7, depth=2)
+    with pytest.raises(ConfigError, match="depth must be at least 1, got 0"):
+        tiny_model(PIXELS, BOX, depth=0)

@@ -4,7 +4,7 @@ from small import BOX, PIXELS, VECTOR, as_dataset, generator, random_batch, tiny
 from torch.distributions import Bernoulli
 
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.emission import BernoulliEmission
+from worldmodel.models.emission import BernoulliEmission, GaussianEmission
 from worldmodel.models.networks import mlp
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
@@ -20,7 +20,7 @@ def test_a_bernoulli_scores_black_and_white_as_torch_does():
     compared = emission.compare(state, seen)
     torch.testing.assert_close(compared.reconstruction, expected)
     torch.testing.assert_close(emission(state).log_prob(seen).sum(-1), expected)
-    torch.testing.assert_close(compared.distortion, (seen - chance).square().sum(-1))
+    torch.testing.assert_close(compared.distortion, -2 * expected)
     assert torch.equal(compared.calibration, compared.reconstruction)
     assert not compared.calibration.requires_grad
 
@@ -31,6 +31,17 @@ def test_grey_is_scored_by_the_expected_likelihood_of_its_draws():
     on, off = (emission.compare(logit, torch.full((1, 1), v)).reconstruction for v in (1.0, 0.0))
     compared = emission.compare(logit, grey).reconstruction
     torch.testing.assert_close(compared, 0.3 * on + 0.7 * off)
+
+
+def test_distortion_is_nothing_for_the_chances_themselves_and_deviance_that_of_the_mean():
+    grey = torch.rand(50, 3, generator=generator()).clamp(0.05, 0.95)
+    emission = BernoulliEmission(torch.nn.Identity())
+    exact = emission.compare(grey.logit(), grey).distortion
+    torch.testing.assert_close(exact, torch.zeros(50), atol=1e-5, rtol=0)
+    mean = emission.compare(grey.mean(0).logit().expand(50, 3), grey).distortion.mean() / 3
+    assert emission.deviance(grey) == pytest.approx(mean.item(), rel=1e-5)
+    gaussian = GaussianEmission(torch.nn.Identity(), 3)
+    assert gaussian.deviance(grey) == pytest.approx(grey.var(0).mean().item())
 
 
 def test_extreme_logits_stay_finite():

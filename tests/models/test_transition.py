@@ -166,3 +166,20 @@ def test_the_sharpness_of_a_switching_gate_is_learned():
 def test_scales_that_cannot_be_are_refused(name, value):
     with pytest.raises(ConfigError, match=rf"{name} must be finite.*got {value}"):
         tiny_config(**{name: value})
+
+
+def test_a_factorial_gate_adds_matrices_to_one_that_always_counts():
+    transition = locally_linear(gate="factorial", leak=0.1, coupling=0.5)
+    state, action, noise = inputs()
+    known = torch.cat([state, action], 1)
+    gates = transition.mixing(known)[:, 1:].sigmoid()
+    assert gates.mean() < 0.4
+    base = transition.mean[0] + torch.einsum("bm,mil->bil", gates, transition.mean[1:])
+    row = torch.cat([known, noise, torch.ones(len(state), 1)], 1)
+    expected = 0.9 * state + torch.einsum("bi,bil->bl", row, base)
+    torch.testing.assert_close(transition(state, action, noise), expected)
+    gain = transition.gain(state, action)
+    torch.testing.assert_close(gain, base[:, known.shape[1] : -1])
+    alone = locally_linear(gate="factorial", leak=0.1).mean
+    assert torch.equal(alone[1:], transition.mean[1:])
+    assert 0.3 < (transition.mean - alone)[0].std() < 0.7

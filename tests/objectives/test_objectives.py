@@ -31,7 +31,7 @@ def distorted(terms, per_scalar, which=slice(None)):
 def constrained(**settings):
     """The multiplier starts at 1, its least value, unless said otherwise."""
     defaults = {"least": 1.0, "greatest": 50.0, "flatness": 0.0}
-    return Constrained(ConstrainedConfig(**(defaults | settings)), variance=2.0)
+    return Constrained(ConstrainedConfig(**(defaults | settings)), deviance=2.0)
 
 
 def test_the_multiplier_rises_when_violated_and_falls_when_satisfied(terms):
@@ -82,10 +82,10 @@ def test_only_sequences_filtered_throughout_move_the_average(terms):
     objective = constrained()
     objective.observe(distorted(distorted(terms, 0.3), 1e9, which=0), 0.0)
     assert objective.logs()["distortion"] == pytest.approx(0.3 / 2.0)
-    before = objective.state_dict()["mean_square"]
+    before = objective.state_dict()["distortion"]
     none = dataclasses.replace(terms, observed=torch.zeros_like(terms.observed))
     objective.observe(distorted(none, 1e9), 0.0)
-    assert objective.state_dict()["mean_square"] == before
+    assert objective.state_dict()["distortion"] == before
 
 
 def test_padding_does_not_count_as_unobserved_nor_in_the_average(terms):
@@ -106,7 +106,7 @@ def test_before_any_whole_sequence_the_multiplier_rests(terms):
     assert objective.logs()["multiplier"] == 1 and math.isnan(objective.logs()["distortion"])
     again = constrained()
     again.load_state_dict(objective.state_dict())
-    assert again.mean_square is None
+    assert again.distortion is None
 
 
 def heads(terms, sequences):
@@ -116,7 +116,7 @@ def heads(terms, sequences):
 
 def test_the_constrained_loss_is_rate_plus_multiplied_distortion(terms):
     objective = constrained()
-    objective.load_state_dict({"log_multiplier": math.log(3.0), "mean_square": 1.0, "target": 0.1})
+    objective.load_state_dict({"log_multiplier": math.log(3.0), "distortion": 1.0, "target": 0.1})
     fit = terms.calibration[terms.observed].sum() / len(terms.rate)
     expected = (terms.rate + 3 * terms.distortion).sum() / len(terms.rate) - fit
     torch.testing.assert_close(objective.loss(terms, 40), expected + heads(terms, 40))

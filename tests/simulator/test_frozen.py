@@ -24,12 +24,12 @@ def draws(model, n=17, seed=1):
 
 
 @ACTIONS
-@pytest.mark.parametrize("gate", ["smooth", "switching"])
+@pytest.mark.parametrize("gate", ["smooth", "switching", "factorial"])
 @pytest.mark.parametrize("latent", [1, 3])
 @pytest.mark.parametrize("n", [1, 17])
 def test_it_is_the_model(actions, gate, latent, n):
     model = trained(actions, latent_size=latent, gate=gate)
-    if gate == "switching":
+    if gate != "smooth":
         model.transition_model.log_sharpness.fill_(0.05)
     frozen = freeze(model)
     assert isinstance(frozen, FrozenDVBF)
@@ -42,8 +42,9 @@ def test_it_is_the_model(actions, gate, latent, n):
     )
 
 
-def test_a_floor_under_the_noise_is_part_of_it():
-    model = trained(noise_floor=0.3)
+@pytest.mark.parametrize("gate", ["smooth", "factorial"])
+def test_a_floor_under_the_noise_is_part_of_it(gate):
+    model = trained(noise_floor=0.3, gate=gate)
     frozen, (state, action, noise) = freeze(model), draws(model)
     assert isinstance(frozen, FrozenDVBF)
     for w in (noise, None):

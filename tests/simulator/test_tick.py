@@ -11,7 +11,7 @@ def dynamics(actions=BOX, **changes) -> Dynamics:
     """Of a model with reward and action scalings, and a support that holds half of the states."""
     model = tiny_model(actions=actions, **({"leak": 0.3} | changes)).requires_grad_(False)
     model.calibrate(random_batch(actions=actions))
-    if changes.get("gate") == "switching":
+    if changes.get("gate", "smooth") != "smooth":
         model.transition_model.log_sharpness.fill_(0.05)
     states = 0.5 * torch.randn(2000, model.latent_size, generator=generator())
     model.support.fit(states, states[:200])
@@ -44,8 +44,9 @@ def both(core: Dynamics, n: int) -> tuple[FusedTick, TensorTick]:
         {"gate": "switching", "mixing_hidden": 7, "latent_size": 1},
         {"base_matrices": 5, "latent_size": 4, "head_hidden": 64, "actions": DISCRETE},
         {"noise_floor": 0.1},
+        {"gate": "factorial", "base_matrices": 6},
     ],
-    ids=["smooth", "switching", "discrete", "floored"],
+    ids=["smooth", "switching", "discrete", "floored", "factorial"],
 )
 def test_compiled_and_tensor_steps_agree(changes, n):
     core = dynamics(**changes)

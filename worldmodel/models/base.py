@@ -135,6 +135,13 @@ class StateSpaceModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def deviance(self, observations: Shaped[Tensor, "n *obs"]) -> float:
+        """Mean distortion per scalar where all that is known of observations is their mean.
+
+        Shares of it are what the constrained objective allows: for a Gaussian, of the variance.
+        """
+
+    @abstractmethod
     def scale_observations(
         self, observations: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "*batch size"]:

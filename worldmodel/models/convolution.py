@@ -116,30 +116,45 @@ class FrameDecoder(nn.Module):
 
 
 def build_encoder(
-    choice: Choice, spec: ObservationSpec, channels: int, features: int
+    choice: Choice, spec: ObservationSpec, channels: int, features: int, depth: int = 1
 ) -> tuple[nn.Module, int]:
     """What looks at frames first, and how many numbers it makes of one.
 
     Args:
-        choice: "dense" hands the flat frame on; "auto" convolves images above 24 pixels.
+        choice: "dense" hands the flat frame to networks of one hidden layer; "auto" convolves
+            images above 24 pixels.
         spec: What one frame looks like.
         channels: As for ``FrameEncoder``.
         features: As for ``FrameEncoder``.
+        depth: Hidden layers that frames go through, with the networks' own.
+
+    Raises:
+        SpecError: A depth other than one, and convolutions, which have as many as the image needs.
     """
-    if _convolves(choice, spec):
+    if _convolves(choice, spec, depth):
         return FrameEncoder(spec, channels, features), features
-    return nn.Identity(), spec.size
+    if depth == 1:
+        return nn.Identity(), spec.size
+    return mlp(spec.size, features, features, depth=depth - 1)[:-1], features
 
 
 def build_decoder(
-    choice: Choice, latent_size: int, spec: ObservationSpec, channels: int, hidden: int
+    choice: Choice,
+    latent_size: int,
+    spec: ObservationSpec,
+    channels: int,
+    hidden: int,
+    depth: int = 1,
 ) -> nn.Module:
-    """The encoder's counterpart, from states to flat frames; arguments as there."""
-    if _convolves(choice, spec):
+    """The encoder's counterpart, from states to flat frames; arguments and errors as there."""
+    if _convolves(choice, spec, depth):
         return FrameDecoder(latent_size, spec, channels, hidden)
-    return mlp(latent_size, hidden, spec.size)
+    return mlp(latent_size, hidden, spec.size, depth=depth)
 
 
-def _convolves(choice: Choice, spec: ObservationSpec) -> bool:
+def _convolves(choice: Choice, spec: ObservationSpec, depth: int) -> bool:
     large = spec.pixels and min(spec.shape[:2]) > _DENSE_SIDE
-    return large if choice == "auto" else choice == "conv"
+    convolves = large if choice == "auto" else choice == "conv"
+    if convolves and depth != 1:
+        raise SpecError(f"convolutions take depth 1, got {depth}; expected it, or encoder 'dense'")
+    return convolves

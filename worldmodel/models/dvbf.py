@@ -50,7 +50,7 @@ class DVBF(LearnedModel):
         with seeded(seed) as generator:
             # Every frame's features are computed once, for both networks that look at it.
             self.encoder, features = build_encoder(
-                config.encoder, observation_spec, config.channels, config.hidden
+                config.encoder, observation_spec, config.channels, config.hidden, config.depth
             )
             self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
             self.recognition = build_recognition(config, features, act)
@@ -62,6 +62,7 @@ class DVBF(LearnedModel):
                 observation_spec,
                 config.channels,
                 config.hidden,
+                config.depth,
             )
             self.reward_head = RewardHead(latent, act, config.head_hidden)
             self.termination_head = TerminationHead(latent, config.head_hidden)

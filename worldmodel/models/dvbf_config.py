@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.models.transition import Gate
 from worldmodel.types import ObservationSpec
 
 
@@ -34,12 +35,15 @@ class DVBFConfig:
         transition_init: Scale of the transition's initial weights.
         coupling: Standard deviation of a random matrix that all base matrices share at first: it
             lets a state that frames do not show, such as a velocity, matter from the start.
-        gate: How base matrices are mixed: "smooth", or "switching" where dynamics change abruptly,
-            as at a wall.
+        gate: How base matrices are mixed: "smooth"; "switching" where dynamics change abruptly, as
+            at a wall; or "factorial" where they do so in several independent ways at once, as where
+            there are several balls.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and recognition; features of a convolved frame.
+        depth: Hidden layers of the emission, and of what a frame goes through to the state; more
+            than one where an image is made of several things that move by themselves.
         recurrent: Hidden units of each direction of the initial network.
         head_hidden: Hidden units of reward and termination heads.
     """
@@ -56,16 +60,17 @@ class DVBFConfig:
     mixing_hidden: int = 32
     transition_init: float = 0.1
     coupling: float = 0.0
-    gate: Literal["smooth", "switching"] = "smooth"
+    gate: Gate = "smooth"
     leak: float = 0.2
     channels: int = 16
     hidden: int = 128
+    depth: int = 1
     recurrent: int = 64
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
         sizes = ("latent_size", "base_matrices", "mixing_hidden")
-        sizes += ("channels", "hidden", "recurrent", "head_hidden")
+        sizes += ("channels", "hidden", "depth", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:

@@ -19,7 +19,7 @@ class Comparison(NamedTuple):
     """A recorded frame against an emission, each (*batch,).
 
     Attributes:
-        distortion: Squared distance of the mean from the observation, summed over it.
+        distortion: Distance of the mean from the observation, summed over it; see ``Emission``.
         reconstruction: ln p(x | z) in nats.
         calibration: The same value, with a gradient to the emission's own scale and nothing else.
     """
@@ -32,9 +32,10 @@ class Comparison(NamedTuple):
 class Emission(nn.Module, ABC):
     """What an emission owes. ``mean`` is the network from states to the mean observation.
 
-    Distortion is the mean's squared error in every emission, so that the constrained objective's
-    share of the observations' variance means the same in all. The annealed bound uses the
-    likelihood itself.
+    Distortion is the deviance, as in generalised linear models: twice what the likelihood falls
+    short of the best there is, in units of the emission's scale. That is the squared error of a
+    Gaussian. The constrained objective takes shares of the deviance of the mean observation, which
+    for a Gaussian is the variance.
     """
 
     mean: nn.Module
@@ -48,6 +49,10 @@ class Emission(nn.Module, ABC):
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
         """How well states explain what was recorded."""
+
+    def deviance(self, observed: Float[Tensor, "n size"]) -> float:
+        """Mean distortion per scalar where all that is known of observations is their mean."""
+        return observed.var(0).mean().item()
 
     def unevenness(
         self, state: Float[Tensor, "n latent"], motion: Float[Tensor, "n latent"]
@@ -132,13 +137,21 @@ class BernoulliEmission(Emission):
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
-        """Squared error of the probabilities, and the cross entropy; there is no scale."""
-        logits = self._logits(state)
-        error = (observed - logits.sigmoid()).square().sum(-1)
+        """The cross entropy, and what of it is not the observation's own; there is no scale."""
         cross_entropy = nn.functional.binary_cross_entropy_with_logits(
-            logits, observed, reduction="none"
+            self._logits(state), observed, reduction="none"
         ).sum(-1)
-        return Comparison(error, -cross_entropy, -cross_entropy.detach())
+        distortion = 2 * (cross_entropy - _entropy(observed).sum(-1))
+        return Comparison(distortion, -cross_entropy, -cross_entropy.detach())
+
+    def deviance(self, observed: Float[Tensor, "n size"]) -> float:
+        """See the base class: entropy of the mean, less the mean of the entropies."""
+        return 2 * (_entropy(observed.mean(0)).mean() - _entropy(observed).mean()).item()
 
     def _logits(self, state: Tensor) -> Tensor:
         return self.mean.get_submodule("0")(state)
+
+
+def _entropy(chance: Tensor) -> Tensor:
+    """Of Bernoulli variables, in nats."""
+    return -torch.xlogy(chance, chance) - torch.xlogy(1 - chance, 1 - chance)

@@ -105,6 +105,10 @@ class LearnedModel(StateSpaceModel):
         flat = observations.flatten(lead).to(self.dtype)
         return (flat - self.observation_shift) / self.observation_spread
 
+    def deviance(self, observations: Shaped[Tensor, "n *obs"]) -> float:
+        """As the emission has it."""
+        return self.emission.deviance(self.scale_observations(observations))
+
     def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Observations as the environment gives them."""
         raw = flat * self.observation_spread + self.observation_shift

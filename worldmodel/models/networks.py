@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 
 def mlp(
-    inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.ReLU
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    activation: type[nn.Module] = nn.ReLU,
+    depth: int = 1,
 ) -> nn.Sequential:
-    """One hidden layer, as everywhere in the paper's appendix B."""
-    return nn.Sequential(nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, outputs))
+    """``depth`` hidden layers: one, as everywhere in the paper's appendix B, unless told."""
+    widths = [inputs, *[hidden] * depth]
+    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), activation())]
+    return nn.Sequential(*layers, nn.Linear(hidden, outputs))
 
 
 def positive(raw: Tensor) -> Tensor:

@@ -57,13 +57,14 @@ def build_emission(
     spec: ObservationSpec,
     channels: int,
     hidden: int,
+    depth: int = 1,
 ) -> Emission:
     """The emission, from the state's visible dimensions; arguments as for ``build_decoder``.
 
     Raises:
         SpecError: The emission is Bernoulli and the observation is not in [0, 1].
     """
-    network = build_decoder(encoder, visible_size, spec, channels, hidden)
+    network = build_decoder(encoder, visible_size, spec, channels, hidden, depth)
     if kind == "gaussian":
         return GaussianEmission(network, spec.size)
     if not spec.pixels:

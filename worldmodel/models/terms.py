@@ -14,7 +14,8 @@ class Terms:
 
     Attributes:
         states: Sampled latent states (B, T + 1, latent).
-        distortion: Squared error summed over the scaled observation, per frame.
+        distortion: Distance of the scaled observation from its mean, summed, per frame; a squared
+            error where the emission is Gaussian. See ``Emission``.
         reconstruction: ln p(x_t | z_t) in nats, per frame.
         calibration: The same, with a gradient to the emission's own scale and to nothing else.
         rate: KL in nats from the prior paid for each frame's state: initial KL at t = 0, then

@@ -18,7 +18,10 @@ from worldmodel.models.networks import mlp
 # Of a switching gate: factor on its initial output weights, and how much faster than the other
 # weights its inverse temperature moves.
 _DECIDED = 8.0
+# What the logits of a factorial gate begin below zero.
+_OFF = 2.0
 _PACE = 10.0
+Gate = Literal["smooth", "switching", "factorial"]
 
 
 class Transition(nn.Module, ABC):
@@ -70,6 +73,10 @@ class LocallyLinear(Transition):
     large steps; its network is smooth, so that the few transitions seen at a switch are not
     interpolated by kinks.
 
+    A softmax chooses among regimes, of which two balls at four walls have dozens. A factorial gate
+    adds them up: the first matrix always counts, and each other one is switched on and off by a
+    logistic gate of its own, of the same kind as a switching one. At first most are off.
+
     Args:
         latent_size: Dimensions of the state.
         action_size: Components of one action.
@@ -77,8 +84,9 @@ class LocallyLinear(Transition):
         matrices: Number M of base matrices.
         hidden: Hidden units of the mixing network.
         init_scale: Standard deviation of the base matrices' initial means.
-        coupling: Standard deviation of a random matrix that all base matrices share at first.
-        gate: "smooth" or "switching".
+        coupling: Standard deviation of a random matrix that all base matrices share at first, or
+            that the first one begins with if the gate is factorial.
+        gate: "smooth", "switching" or "factorial".
         leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
@@ -92,22 +100,24 @@ class LocallyLinear(Transition):
         hidden: int,
         init_scale: float,
         coupling: float,
-        gate: Literal["smooth", "switching"],
+        gate: Gate,
         leak: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.leak = leak
         inputs = latent_size + action_size + noise_size + 1
-        switching = gate == "switching"
+        self.factorial, switching = gate == "factorial", gate != "smooth"
         activation = nn.SiLU if switching else nn.ReLU
         self.mixing = mlp(latent_size + action_size, hidden, matrices, activation)
         self.log_sharpness = nn.Parameter(torch.zeros(())) if switching else None
         if switching:
             with torch.no_grad():
                 self.mixing[-1].get_parameter("weight").mul_(_DECIDED)
+                self.mixing[-1].get_parameter("bias").sub_(_OFF if self.factorial else 0.0)
         mean = init_scale * torch.randn(matrices, inputs, latent_size, generator=generator)
-        mean = mean + coupling * torch.randn(inputs, latent_size, generator=generator)
+        coupled = slice(1) if self.factorial else slice(None)
+        mean[coupled] += coupling * torch.randn(inputs, latent_size, generator=generator)
         self.mean = nn.Parameter(mean)
         self.log_scale = nn.Parameter(torch.full_like(mean, init_scale / 10).log())
 
@@ -116,9 +126,16 @@ class LocallyLinear(Transition):
         """Inverse temperature of the mixing weights' softmax."""
         return 1.0 if self.log_sharpness is None else (_PACE * self.log_sharpness).exp()
 
+    def weigh(self, logits: Tensor, dim: int) -> Tensor:
+        """Mixing weights of the base matrices, which lie along ``dim``."""
+        if not self.factorial:
+            return logits.softmax(dim)
+        always, gates = logits.split([1, logits.shape[dim] - 1], dim)
+        return torch.cat([torch.ones_like(always), gates.sigmoid()], dim)
+
     def _mix(self, known: Tensor, base: Tensor) -> Tensor:
         """Base matrices (matrices, rows, latent) mixed for each state and action."""
-        weights = (self.sharpness * self.mixing(known)).softmax(1)
+        weights = self.weigh(self.sharpness * self.mixing(known), 1)
         return (weights @ base.flatten(1)).view(-1, *base.shape[1:])
 
     def draw(self, generator: torch.Generator) -> Tensor:

@@ -29,13 +29,14 @@ class ConstrainedConfig:
     """Schedule of the constraint.
 
     Attributes:
-        loose: First allowed distortion, as a share of the observations' variance.
+        loose: First allowed distortion, as a share of the observations' variance (of their deviance
+            if the emission is not Gaussian; see ``Emission``).
         tight: Last allowed distortion.
         tighten_from: Share of training after which the constraint tightens, geometrically.
         tighten_to: Share of training at which it is tight.
         step: Largest change of log lambda per update.
-        decay: Of the moving average of the mean squared error.
-        least: Least lambda, in nats per squared unit of the scaled observation.
+        decay: Of the moving average of the distortion.
+        least: Least lambda, in nats per squared unit of the scaled observation, or of deviance.
         greatest: Greatest lambda.
         flatness: Weight of the emission's unevenness beside a sequence's distortion; lambda weighs
             both. It is no part of the bound; see ``Emission.unevenness``.
@@ -74,21 +75,22 @@ class ConstrainedConfig:
 
 
 class Constrained(Objective):
-    """Rate plus lambda times the summed squared error, per sequence.
+    """Rate plus lambda times the summed distortion, per sequence.
 
     The emission's scale has no part in the constraint: it is fitted alongside, by maximum
     likelihood on the reconstructions as they are, so that the bound can be reported.
 
     Args:
         config: Schedule.
-        variance: Of the scaled observations, averaged over their scalars.
+        deviance: Of the scaled observations, averaged over their scalars; for a Gaussian emission
+            their variance.
     """
 
-    def __init__(self, config: ConstrainedConfig, variance: float) -> None:
+    def __init__(self, config: ConstrainedConfig, deviance: float) -> None:
         self.config = config
-        self.variance = variance
+        self.deviance = deviance
         self.log_multiplier = math.log(config.least)
-        self.mean_square: float | None = None
+        self.distortion: float | None = None
         self.target = config.loose
 
     def loss(self, terms: Terms, sequences: int) -> Float[Tensor, ""]:
@@ -105,25 +107,23 @@ class Constrained(Objective):
         whole = (terms.observed | ~terms.frame_mask).all(1)
         if whole.any():
             frames = terms.frame_mask[whole].sum().item()
-            squared = terms.distortion[whole].sum().item() / (frames * terms.observation_size)
-            previous = squared if self.mean_square is None else self.mean_square
-            self.mean_square = c.decay * previous + (1 - c.decay) * squared
+            distortion = terms.distortion[whole].sum().item() / (frames * terms.observation_size)
+            previous = distortion if self.distortion is None else self.distortion
+            self.distortion = c.decay * previous + (1 - c.decay) * distortion
         share = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
         self.target = c.loose * (c.tight / c.loose) ** min(max(share, 0.0), 1.0)
-        if self.mean_square is not None:
-            violation = self.mean_square / (self.target * self.variance) - 1
+        if self.distortion is not None:
+            violation = self.distortion / (self.target * self.deviance) - 1
             self.log_multiplier += c.step * min(max(violation, -1.0), 1.0)
         low, high = math.log(c.least), math.log(c.greatest)
         self.log_multiplier = min(max(self.log_multiplier, low), high)
 
     def logs(self) -> dict[str, float]:
-        """Multiplier; allowed and actual distortion, as shares of the variance."""
+        """Multiplier; allowed and actual distortion, as shares of the deviance."""
         return {
             "multiplier": math.exp(self.log_multiplier),
             "distortion_target": self.target,
-            "distortion": math.nan
-            if self.mean_square is None
-            else self.mean_square / self.variance,
+            "distortion": math.nan if self.distortion is None else self.distortion / self.deviance,
         }
 
     def settled(self, progress: float) -> bool:
@@ -134,11 +134,11 @@ class Constrained(Objective):
         """Multiplier and moving average."""
         return {
             "log_multiplier": self.log_multiplier,
-            "mean_square": math.nan if self.mean_square is None else self.mean_square,
+            "distortion": math.nan if self.distortion is None else self.distortion,
             "target": self.target,
         }
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Multiplier and moving average."""
         self.log_multiplier, self.target = state["log_multiplier"], state["target"]
-        self.mean_square = None if math.isnan(state["mean_square"]) else state["mean_square"]
+        self.distortion = None if math.isnan(state["distortion"]) else state["distortion"]

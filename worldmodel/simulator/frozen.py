@@ -81,11 +81,15 @@ class FrozenDVBF:
         sharpness = torch.as_tensor(transition.sharpness).detach()
         self.mix_out *= sharpness
         self.mix_out_bias = (sharpness * bias).unsqueeze(1)
+        self.weigh, self.factorial = transition.weigh, transition.factorial
+        # What holds whatever the gate says: mixing weights add up to one, or the first is one.
+        always = slice(1) if transition.factorial else slice(None)
         base = transition.mean.detach().clone()
         if noise_scale is not None:
-            same = noise_scale.diag().expand(len(base), -1, -1)
+            same = torch.zeros(len(base), latent, latent)
+            same[always] = noise_scale.diag()
             base = torch.cat([base[:, :-1], same, base[:, -1:]], 1)
-        base[:, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
+        base[always, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
         base[:, -1] += torch.einsum("mal,a->ml", base[:, self._actions], self._action_offset)
         base[:, self._actions] *= self._action_scale.unsqueeze(1)
         self.base = base.flatten(1).T.contiguous()
@@ -109,7 +113,7 @@ class FrozenDVBF:
         inputs = torch.cat([state.T, action.T, draws.T, self._ones])
         known = inputs[: self._actions.stop].T
         hidden = self.activation(nn.functional.linear(known, self.mix_in, self.mix_in_bias))
-        mixing = torch.addmm(self.mix_out_bias, self.mix_out, hidden.T).softmax(0)
+        mixing = self.weigh(torch.addmm(self.mix_out_bias, self.mix_out, hidden.T), 0)
         mixed = (self.base @ mixing).view(inputs.shape[0], -1, batch)
         return (mixed * inputs.unsqueeze(1)).sum(0).T
 

@@ -123,6 +123,20 @@ def _softmax(rows, count, best, total, bits):
 
 @_jit
 @no_type_check
+def _logistic(rows, count, spare, total, bits):
+    """One for the first row, the logistic function of the others; nothing is left to divide by."""
+    rows[0], total[:] = _ONE, _ONE
+    for k in range(1, count):
+        row = rows[k]
+        for i in range(row.size):
+            spare[i] = -row[i]
+        _exp(spare, bits)
+        for i in range(row.size):
+            row[i] = _ONE / (_ONE + spare[i])
+
+
+@_jit
+@no_type_check
 def _contract(mixed, total, inputs, count, state):
     """Next state: mixed base matrices (count, latent) times their inputs."""
     latent = state.shape[0]
@@ -163,7 +177,7 @@ def step(plan, sizes, limits, box, state, action, noise, out, observation, rewar
         Zero if all that was dreamt is finite, else NaN.
     """
     gate_in, gate_out, base, reward_in, reward_out, near, far = plan
-    latent, act, draws, matrices, smooth = sizes
+    latent, act, draws, matrices, smooth, factorial = sizes
     least, greatest, outside, threshold = limits
     known, total_envs = latent + act + 1, state.shape[1]
     block = min(_BLOCK, total_envs)
@@ -195,7 +209,10 @@ def step(plan, sizes, limits, box, state, action, noise, out, observation, rewar
             _relu(hidden, gate_in.shape[0])
         _bias(hidden, gate_in.shape[0])
         _product(gate_out, hidden, mixing)
-        _softmax(mixing, matrices, best, total, bits)
+        if factorial:
+            _logistic(mixing, matrices, best, total, bits)
+        else:
+            _softmax(mixing, matrices, best, total, bits)
         mixing[matrices:] = _ZERO
         _product(base, mixing, mixed)
         _contract(mixed, total, inputs, known + draws, following)

@@ -118,7 +118,7 @@ class FusedTick:
         self._plan = (gate_in, gate_out, _padded(base.flatten(0, 1)), reward_in, reward_out, near)
         self._plan += (np.ascontiguousarray(far.cpu().numpy()),)
         smooth = isinstance(frozen.activation, nn.SiLU)
-        self._sizes = (latent, act, draws, len(frozen.mix_out), smooth)
+        self._sizes = (latent, act, draws, len(frozen.mix_out), smooth, frozen.factorial)
         least, greatest = model.reward_range
         outside = min(least, 0.0) if math.isfinite(least) else 0.0
         limits = (least, greatest, outside, cover.threshold.item())

@@ -100,8 +100,8 @@ class Trainer:
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
             return AnnealedELBO(self.config.elbo)
-        frames = self.model.scale_observations(self.train.observations[self.train.frame_mask])
-        return Constrained(self.config.constrained, frames.var(0).mean().item())
+        frames = self.train.observations[self.train.frame_mask]
+        return Constrained(self.config.constrained, self.model.deviance(frames))
 
     def fit(
         self, progress: bool = True, watch: Callable[[Trainer], None] | None = None
