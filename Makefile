@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/worldmodel demo
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 check: setup
 	$(BIN)/ruff check .
