@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
-from worldmodel.models.learned import seeded
 from worldmodel.models.networks import (
     mlp,
     normal_entropy,
@@ -37,9 +36,8 @@ from worldmodel.models.networks import (
     standard_normal_kl,
 )
 from worldmodel.models.parts import build_emission
-from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch, ObservationSpec
 
 
 @dataclass(frozen=True)
@@ -150,41 +148,24 @@ class Smoother(nn.Module):
 
 
 class DKF(DistilledModel):
-    """Deep Kalman Filter.
+    """Deep Kalman Filter; see ``LearnedModel`` for its arguments."""
 
-    Args:
-        config: Sizes.
-        observation_spec: What one observation looks like.
-        action_spec: What one action looks like.
-        seed: Of the initial weights.
-
-    Raises:
-        SpecError: The configuration does not fit the observation.
-    """
-
+    config: DKFConfig
     config_type = DKFConfig
 
-    def __init__(
-        self,
-        config: DKFConfig,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(config, observation_spec, action_spec)
-        c, act, latent = config, action_spec.size, config.latent_size
-        with seeded(seed):
-            self.encoder, features = build_encoder(
-                c.encoder, observation_spec, c.channels, c.hidden
-            )
-            self.smoother = Smoother(features, act, latent, c.recurrent, c.hidden)
-            self.transition_model = GaussianTransition(latent, act, c.hidden, c.leak)
-            self.emission = build_emission(
-                c.emission, c.encoder, latent, observation_spec, c.channels, c.hidden
-            )
-            self.reward_head = RewardHead(latent, act, c.head_hidden)
-            self.termination_head = TerminationHead(latent, c.head_hidden)
-            self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
+    def _build(self, generator: torch.Generator) -> None:
+        c, spec, act, latent = (
+            self.config,
+            self.observation_spec,
+            self.action_spec.size,
+            self.latent_size,
+        )
+        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        self.smoother = Smoother(features, act, latent, c.recurrent, c.hidden)
+        self.transition_model = GaussianTransition(latent, act, c.hidden, c.leak)
+        self.emission = build_emission(c.emission, c.encoder, latent, spec, c.channels, c.hidden)
+        self._build_heads()
+        self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
 
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control)[0]

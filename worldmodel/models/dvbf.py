@@ -13,59 +13,32 @@ from torch import Tensor
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.initial import InitialNetwork
-from worldmodel.models.learned import LearnedModel, seeded
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_emission, build_recognition, build_transition
 from worldmodel.models.recognition import Recognition
-from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.types import Batch, Belief
 
 
 class DVBF(LearnedModel):
-    """Deep Variational Bayes Filter.
+    """Deep Variational Bayes Filter; see ``LearnedModel`` for its arguments."""
 
-    Args:
-        config: Sizes.
-        observation_spec: What one observation looks like.
-        action_spec: What one action looks like.
-        seed: Of the initial weights.
-
-    Raises:
-        SpecError: The configuration does not fit the observation: convolutions over what is no
-            image, or a Bernoulli emission of what is not in [0, 1].
-    """
-
+    config: DVBFConfig
     config_type = DVBFConfig
 
-    def __init__(
-        self,
-        config: DVBFConfig,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(config, observation_spec, action_spec, config.visible_size)
-        act, latent = action_spec.size, config.latent_size
-        with seeded(seed) as generator:
-            # Every frame's features are computed once, for both networks that look at it.
-            self.encoder, features = build_encoder(
-                config.encoder, observation_spec, config.channels, config.hidden, config.depth
-            )
-            self.initial_network = InitialNetwork(features, act, latent, config.recurrent)
-            self.recognition = build_recognition(config, features, act)
-            self.transition_model = build_transition(config, act, generator)
-            self.emission = build_emission(
-                config.emission,
-                config.encoder,
-                self.visible_size,
-                observation_spec,
-                config.channels,
-                config.hidden,
-                config.depth,
-            )
-            self.reward_head = RewardHead(latent, act, config.head_hidden)
-            self.termination_head = TerminationHead(latent, config.head_hidden)
+    def _build(self, generator: torch.Generator) -> None:
+        c, spec, act = self.config, self.observation_spec, self.action_spec.size
+        self.visible_size = c.visible_size or c.latent_size
+        # Every frame's features are computed once, for both networks that look at it.
+        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden, c.depth)
+        self.initial_network = InitialNetwork(features, act, c.latent_size, c.recurrent)
+        self.recognition = build_recognition(c, features, act)
+        self.transition_model = build_transition(c, act, generator)
+        self.emission = build_emission(
+            c.emission, c.encoder, self.visible_size, spec, c.channels, c.hidden, c.depth
+        )
+        self._build_heads()
 
     def initial(
         self,

@@ -35,7 +35,6 @@ from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.emission import Comparison
-from worldmodel.models.learned import seeded
 from worldmodel.models.networks import (
     kl_to_diagonal,
     mlp,
@@ -44,9 +43,8 @@ from worldmodel.models.networks import (
     standard_normal_kl,
 )
 from worldmodel.models.parts import build_emission
-from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch, ObservationSpec
 
 
 @dataclass(frozen=True)
@@ -143,43 +141,28 @@ class RankOneTransition(nn.Module):
 
 
 class E2C(DistilledModel):
-    """Embed to Control on stacks of two frames.
+    """Embed to Control on stacks of two frames; see ``LearnedModel`` for its arguments."""
 
-    Args:
-        config: Sizes.
-        observation_spec: What one observation looks like.
-        action_spec: What one action looks like.
-        seed: Of the initial weights.
-
-    Raises:
-        SpecError: The configuration does not fit the observation.
-    """
-
+    config: E2CConfig
     config_type = E2CConfig
     is_bound = False
 
-    def __init__(
-        self,
-        config: E2CConfig,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(config, observation_spec, action_spec)
-        c, act, latent = config, action_spec.size, config.latent_size
-        decoder = (c.emission, c.encoder, latent, observation_spec, c.channels, c.hidden)
-        with seeded(seed):
-            self.encoder, features = build_encoder(
-                c.encoder, observation_spec, c.channels, c.hidden
-            )
-            self.code = mlp(2 * features, c.hidden, 2 * latent)
-            self.transition_model = RankOneTransition(latent, act, c.hidden)
-            self.emission = build_emission(*decoder)
-            # Of the stack's other frame, the one before.
-            self.past = build_emission(*decoder)
-            self.reward_head = RewardHead(latent, act, c.head_hidden)
-            self.termination_head = TerminationHead(latent, c.head_hidden)
-            self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
+    def _build(self, generator: torch.Generator) -> None:
+        c, spec, act, latent = (
+            self.config,
+            self.observation_spec,
+            self.action_spec.size,
+            self.latent_size,
+        )
+        decoder = (c.emission, c.encoder, latent, spec, c.channels, c.hidden)
+        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        self.code = mlp(2 * features, c.hidden, 2 * latent)
+        self.transition_model = RankOneTransition(latent, act, c.hidden)
+        self.emission = build_emission(*decoder)
+        # Of the stack's other frame, the one before.
+        self.past = build_emission(*decoder)
+        self._build_heads()
+        self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
 
     def encode(
         self, features: Float[Tensor, "batch frames features"]

@@ -46,13 +46,12 @@ from worldmodel.models.kalman import (
     predict,
     smooth,
 )
-from worldmodel.models.learned import LearnedModel, Prepared, seeded
+from worldmodel.models.learned import LearnedModel, Prepared
 from worldmodel.models.networks import mlp, normal_entropy, normal_kl, positive, standard_normal_kl
 from worldmodel.models.parts import build_emission
-from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
 from worldmodel.models.transition import LocallyLinear
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.types import Batch, Belief, ObservationSpec
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
 _FLOOR = 1e-3
@@ -152,39 +151,23 @@ class MixedTransition(LocallyLinear):
 
 
 class EKVAE(LearnedModel):
-    """Extended Kalman VAE.
+    """Extended Kalman VAE; see ``LearnedModel`` for its arguments.
 
     Its filter starts from one frame. One that is started from several begins with the smoother's
     belief about the first, and then sees the others once more.
-
-    Args:
-        config: Sizes.
-        observation_spec: What one observation looks like.
-        action_spec: What one action looks like.
-        seed: Of the initial weights.
-
-    Raises:
-        SpecError: The configuration does not fit the observation.
     """
 
+    config: EKVAEConfig
     config_type = EKVAEConfig
 
-    def __init__(
-        self,
-        config: EKVAEConfig,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(config, observation_spec, action_spec, config.auxiliary_size)
-        c, spec, act, size = config, observation_spec, action_spec.size, config.auxiliary_size
-        with seeded(seed) as generator:
-            self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
-            self.reader = mlp(features, c.hidden, 2 * size)
-            self.transition_model = MixedTransition(c, act, generator)
-            self.emission = build_emission(c.emission, c.encoder, size, spec, c.channels, c.hidden)
-            self.reward_head = RewardHead(c.latent_size, act, c.head_hidden)
-            self.termination_head = TerminationHead(c.latent_size, c.head_hidden)
+    def _build(self, generator: torch.Generator) -> None:
+        c, spec, size = self.config, self.observation_spec, self.config.auxiliary_size
+        self.visible_size = size
+        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        self.reader = mlp(features, c.hidden, 2 * size)
+        self.transition_model = MixedTransition(c, self.action_spec.size, generator)
+        self.emission = build_emission(c.emission, c.encoder, size, spec, c.channels, c.hidden)
+        self._build_heads()
         self.log_auxiliary_noise = nn.Parameter(torch.full((size,), _AUXILIARY).log())
         with torch.no_grad():
             self.reader[-1].get_parameter("bias")[size:] = math.log(math.expm1(_READING))

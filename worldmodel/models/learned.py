@@ -5,6 +5,7 @@ A subclass builds its parts and owes the inference; what is here is final.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -43,14 +44,18 @@ class Prepared(NamedTuple):
 class LearnedModel(StateSpaceModel):
     """Scaling from data, an emission, and heads for reward and termination.
 
-    A subclass's constructor sets ``emission``, ``reward_head`` and ``termination_head``; a standard
-    normal is the prior of its first state.
+    A subclass says in ``_build`` what it is made of; a standard normal is the prior of its first
+    state.
 
     Args:
-        config: Frozen dataclass with ``latent_size``.
+        config: Of the subclass's ``config_type``.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
-        visible_size: How many latent dimensions the emission sees; None for all.
+        seed: Of the initial weights.
+
+    Raises:
+        SpecError: The configuration does not fit the observation, such as convolutions over what is
+            no image, or a Bernoulli emission of what is not in [0, 1].
     """
 
     emission: Emission
@@ -66,14 +71,14 @@ class LearnedModel(StateSpaceModel):
         config: Any,
         observation_spec: ObservationSpec,
         action_spec: ActionSpec,
-        visible_size: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.observation_spec = observation_spec
         self.action_spec = action_spec
         self.latent_size = self.noise_size = config.latent_size
-        self.visible_size = visible_size or config.latent_size
+        self.visible_size = config.latent_size
         self.support = Support(config.latent_size)
         low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
         # To [-1, 1], in one operation; an action that has no choice is zero.
@@ -83,6 +88,23 @@ class LearnedModel(StateSpaceModel):
         self.register_buffer("observation_shift", torch.zeros(observation_spec.size))
         spread = 255.0 if observation_spec.pixels else 1.0
         self.register_buffer("observation_spread", torch.full((observation_spec.size,), spread))
+        with seeded(seed) as generator:
+            self._build(generator)
+
+    @abstractmethod
+    def _build(self, generator: torch.Generator) -> None:
+        """Set ``emission`` and all other parts, and call ``_build_heads``.
+
+        If the emission sees the first dimensions alone, set ``visible_size`` to their number.
+
+        Args:
+            generator: For weights that are drawn from one; torch.nn's own have the same seed.
+        """
+
+    def _build_heads(self) -> None:
+        latent, hidden = self.latent_size, self.config.head_hidden
+        self.reward_head = RewardHead(latent, self.action_spec.size, hidden)
+        self.termination_head = TerminationHead(latent, hidden)
 
     @torch.no_grad()
     def calibrate(self, batch: Batch) -> None:

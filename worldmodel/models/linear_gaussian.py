@@ -41,11 +41,10 @@ from worldmodel.models.kalman import (
     sample,
     smooth,
 )
-from worldmodel.models.learned import LearnedModel, seeded
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import standard_normal_kl
-from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.types import Batch, Belief, ObservationSpec
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
 _FLOOR = 1e-3
@@ -128,49 +127,31 @@ class LinearEmission(Emission):
 
 
 class LinearGaussian(LearnedModel):
-    """Linear-Gaussian state-space model with learned matrices.
+    """Linear-Gaussian state-space model with learned matrices; ``LearnedModel`` has its arguments.
 
     Its filter is exact from a cold start of one frame. One that is started from several begins with
-    the smoother's belief about the first, and then sees the others once more.
-
-    Args:
-        config: Sizes.
-        observation_spec: What one observation looks like.
-        action_spec: What one action looks like.
-        seed: Of the initial weights.
-
-    Raises:
-        SpecError: Observations are pixels.
+    the smoother's belief about the first, and then sees the others once more. It refuses pixels.
     """
 
+    config: LinearGaussianConfig
     config_type = LinearGaussianConfig
     takes_pixels = False
 
-    def __init__(
-        self,
-        config: LinearGaussianConfig,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
-        seed: int = 0,
-    ) -> None:
-        if observation_spec.pixels:
+    def _build(self, generator: torch.Generator) -> None:
+        spec, latent = self.observation_spec, self.latent_size
+        if spec.pixels:
             raise SpecError(
-                f"a linear model takes vectors, got {observation_spec}: pictures of what moves are "
-                "not linear in where it is"
+                f"a linear model takes vectors, got {spec}: pictures of what moves are not linear "
+                "in where it is"
             )
-        super().__init__(config, observation_spec, action_spec)
-        latent, act = config.latent_size, action_spec.size
-        with seeded(seed) as generator:
-            self.emission = LinearEmission(latent, observation_spec.size)
-            matrix = 0.9 * torch.eye(latent) + 0.1 * torch.randn(
-                latent, latent, generator=generator
-            )
-            self.matrix = nn.Parameter(matrix)
-            self.control = nn.Parameter(0.1 * torch.randn(latent, act, generator=generator))
-            self.offset = nn.Parameter(torch.zeros(latent))
-            self.log_noise = nn.Parameter(torch.full((latent,), 0.3).log())
-            self.reward_head = RewardHead(latent, act, config.head_hidden)
-            self.termination_head = TerminationHead(latent, config.head_hidden)
+        self.emission = LinearEmission(latent, spec.size)
+        random = torch.randn(latent, latent, generator=generator)
+        self.matrix = nn.Parameter(0.9 * torch.eye(latent) + 0.1 * random)
+        control = torch.randn(latent, self.action_spec.size, generator=generator)
+        self.control = nn.Parameter(0.1 * control)
+        self.offset = nn.Parameter(torch.zeros(latent))
+        self.log_noise = nn.Parameter(torch.full((latent,), 0.3).log())
+        self._build_heads()
 
     @property
     def noise_scale(self) -> Float[Tensor, " latent"]:
