@@ -31,7 +31,7 @@ def main(
     folder: Path = Path("runs/benchmark-family"),
     models: tuple[str, ...] = MODELS,
     seeds: int = 5,
-    updates: int = 1500,
+    updates: int = 2000,
     parallel: int = 1,
 ) -> None:
     """Run the benchmark.
