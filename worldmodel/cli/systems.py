@@ -230,7 +230,7 @@ RECIPES = {
             latent_size=10,
             visible_size=6,
             emission="bernoulli",
-            base_matrices=24,
+            base_matrices=32,
             coupling=0.1,
             gate="factorial",
             mixing_hidden=64,
@@ -239,7 +239,7 @@ RECIPES = {
             depth=2,
         ),
         train=TrainConfig(
-            updates=10_000,
+            updates=12_000,
             learning_rate=6e-3,
             dropout_share=0.9,
             dropout_scale=0.15,

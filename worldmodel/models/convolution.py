@@ -135,7 +135,7 @@ def build_encoder(
         return FrameEncoder(spec, channels, features), features
     if depth == 1:
         return nn.Identity(), spec.size
-    return mlp(spec.size, features, features, nn.SiLU, depth - 1)[:-1], features
+    return mlp(spec.size, features, features, depth=depth - 1)[:-1], features
 
 
 def build_decoder(
