@@ -230,7 +230,7 @@ RECIPES = {
             latent_size=10,
             visible_size=6,
             emission="bernoulli",
-            base_matrices=32,
+            base_matrices=24,
             coupling=0.1,
             gate="factorial",
             mixing_hidden=64,
@@ -239,10 +239,10 @@ RECIPES = {
             depth=2,
         ),
         train=TrainConfig(
-            updates=12_000,
+            updates=6000,
             learning_rate=6e-3,
             dropout_share=0.9,
-            dropout_scale=0.15,
+            dropout_scale=0.03,
             patience=0,
             # In units of deviance: at 0.5 the bound itself.
             constrained=ConstrainedConfig(
