@@ -24,7 +24,7 @@ class FileFormatError(WorldModelError, ValueError):
 
 
 class DivergenceError(WorldModelError, ArithmeticError):
-    """Training produced a value that is not finite."""
+    """Training, or a filter, produced a value that is not finite."""
 
 
 class ConvergenceError(WorldModelError, ArithmeticError):

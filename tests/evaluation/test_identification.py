@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import DivergenceError, ShapeError
 from worldmodel.evaluation.identification import (
     ball_targets,
     balls_targets,
@@ -84,6 +84,13 @@ def test_r_squared_of_a_bad_prediction_is_negative():
 def test_too_few_samples_are_refused(latents, targets):
     with pytest.raises(ShapeError, match=rf"\({latents[0]}, {latents[1]}\)"):
         regress(np.zeros(latents), np.zeros(targets))
+
+
+def test_a_filter_that_diverged_is_named():
+    latents = np.random.default_rng(0).normal(size=(20, 2))
+    latents[[3, 7], 1] = np.inf, np.nan
+    with pytest.raises(DivergenceError, match="2 of 20 latent states are not finite"):
+        regress(latents, np.ones((20, 1)))
 
 
 def test_targets_name_the_states():

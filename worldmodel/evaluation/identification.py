@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import DivergenceError, ShapeError
 
 BALL = ("x", "y", "vx", "vy")
 
@@ -51,11 +51,16 @@ def regress(
 
     Raises:
         ShapeError: The two differ in length, or there are fewer samples than coefficients.
+        DivergenceError: Latents are not finite; the message says how many.
     """
     if len(latents) != len(targets) or len(latents) <= latents.shape[1] + 1:
         raise ShapeError(
             f"need as many targets as latents and more than {latents.shape[1] + 1}, "
             f"got {latents.shape} and {targets.shape}"
+        )
+    if lost := int((~np.isfinite(latents)).any(1).sum()):
+        raise DivergenceError(
+            f"{lost} of {len(latents)} latent states are not finite: the model's filter diverges"
         )
     design = np.column_stack([latents, np.ones(len(latents))]).astype(np.float64)
     truth = targets.astype(np.float64)
