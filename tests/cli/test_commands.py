@@ -22,7 +22,7 @@ FLAGS = {
     "evaluate": ["--run", "--dataset", "--seed"],
     "compare": ["--dataset", "--out", "--models", "--objectives", "--seeds", "--updates"],
     "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
-    "empowerment": ["--run", "--out", "--states", "--steps", "--noise.sensor", "--seed"],
+    "empowerment": ["--run", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
     "imagine": ["--out", "--actions", "--policy", "--episodes", "--looked", "--dreams", "--mp4"],
     "report": ["--out", "--dataset", "--seed"],
     "play": [

@@ -99,7 +99,8 @@ def test_runs_of_another_budget_are_not_mixed_in(made, recorded, capsys):
 
 
 @pytest.mark.parametrize(
-    "model, named", [("nothing", "'nothing'"), ("dvbf:depth=3", "'depth'"), ("dkf:leak=2", "leak")]
+    "model, named",
+    [("nothing", "'nothing'"), ("dvbf:layers=3", "'layers'"), ("dkf:leak=2", "leak")],
 )
 def test_models_that_there_are_not_are_refused_before_any_training(
     recorded, tmp_path, capsys, model, named
