@@ -86,7 +86,7 @@ class FrozenDVBF:
         always = slice(1) if transition.factorial else slice(None)
         base = transition.mean.detach().clone()
         if noise_scale is not None:
-            same = torch.zeros(len(base), latent, latent)
+            same = base.new_zeros(len(base), latent, latent)
             same[always] = noise_scale.diag()
             base = torch.cat([base[:, :-1], same, base[:, -1:]], 1)
         base[always, :latent].diagonal(dim1=1, dim2=2).add_(1 - transition.leak)
