@@ -8,3 +8,9 @@ import torch
 def one_thread():
     """Tiny tensors gain nothing from threads, and one thread makes sums repeat bit for bit."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Layers that a test builds by hand have the same weights whatever ran before them."""
+    torch.manual_seed(0)
