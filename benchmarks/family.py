@@ -31,7 +31,8 @@ def main(
     folder: Path = Path("runs/benchmark-family"),
     models: tuple[str, ...] = MODELS,
     seeds: int = 5,
-    updates: int = 2000,
+    updates: int = 1500,
+    learning_rate: float = 6e-3,
     parallel: int = 1,
 ) -> None:
     """Run the benchmark.
@@ -41,12 +42,22 @@ def main(
         models: As for ``worldmodel compare``.
         seeds: How many, from 0.
         updates: Of every run.
+        learning_rate: Of every run.
         parallel: Runs at a time.
     """
     dataset = folder / "data.npz"
     if not dataset.exists():
         collect(dataset, seed=0)
-    compare(dataset, folder, models, OBJECTIVES, seeds, updates, parallel=parallel)
+    compare(
+        dataset,
+        folder,
+        models,
+        OBJECTIVES,
+        seeds,
+        updates,
+        learning_rate=learning_rate,
+        parallel=parallel,
+    )
     for name, image in FIGURES.items():
         shutil.copyfile(folder / f"{name}.png", IMAGES / image)
     said = (

@@ -4,7 +4,7 @@ Source: Klyubin et al. 2005; Salge et al. 2013 (Gaussian channel); Karl et al. 2
 """
 
 from agents.empowerment.agent import Empowered, EmpoweredConfig, train_empowered
-from agents.empowerment.denoising import Denoiser, DenoiserConfig, denoised, fit_denoiser
+from agents.empowerment.denoising import denoised
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.exact import blahut_arimoto, sequence_channel
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise, water_filling
@@ -14,8 +14,6 @@ from agents.empowerment.sampled import SampledEmpowerment
 from agents.empowerment.variational import VariationalConfig, VariationalEmpowerment
 
 __all__ = [
-    "Denoiser",
-    "DenoiserConfig",
     "Dynamics",
     "Empowered",
     "EmpoweredConfig",
@@ -30,7 +28,6 @@ __all__ = [
     "blahut_arimoto",
     "denoised",
     "dynamics_of",
-    "fit_denoiser",
     "fit_landscape",
     "sequence_channel",
     "train_empowered",

@@ -7,7 +7,7 @@ learns that by heart. Nothing of it looks at a recorded reward.
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
 value iteration, since its gradient leads into the nearest of many optima, such as a pendulum's
-spinning; and the model is kept on its data (``denoising``).
+spinning; and the model is kept on its data (``worldmodel/models/denoiser.py``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from agents.empowerment.denoising import DenoiserConfig, denoised, fit_denoiser
+from agents.empowerment.denoising import denoised
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise
 from agents.empowerment.sampled import SampledEmpowerment
@@ -28,6 +28,7 @@ from agents.pathwise import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
 from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.denoiser import DenoiserConfig, fit_denoiser
 
 EstimatorName = Literal["gaussian", "sampled"]
 ESTIMATORS = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}

@@ -15,7 +15,7 @@ from PIL import Image
 from small import tiny_config
 
 import worldmodel
-from agents.empowerment import DenoiserConfig, EmpoweredConfig
+from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.cli import main
 from worldmodel.cli.demo import DemoConfig, demo, settings
@@ -24,6 +24,7 @@ from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.evaluation import style
+from worldmodel.models.denoiser import DenoiserConfig
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.viewer import film

@@ -15,6 +15,7 @@ from worldmodel.types import Belief
 VARIANTS = {name: (name, {}) for name in MODELS} | {
     "dvbf-mlp": ("dvbf", {"transition": "mlp"}),
     "dvbf-fusion": ("dvbf", {"recognition": "fusion"}),
+    "dvbf-denoised": ("dvbf", {"denoise": 0.1}),
 }
 OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}

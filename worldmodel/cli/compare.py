@@ -78,6 +78,7 @@ def compare(
     seeds: int = 5,
     updates: int | None = None,
     batch_size: int | None = None,
+    learning_rate: float | None = None,
     parallel: int = 1,
 ) -> None:
     """Train models on one dataset under one budget, and say how they differ.
@@ -94,6 +95,7 @@ def compare(
         seeds: How many, from 0: of initial weights and of training.
         updates: Of every run; by default those of the settings that suit the data.
         batch_size: Likewise.
+        learning_rate: Likewise; the fewer the updates, the greater the best one.
         parallel: Runs at a time, each in a process of its own with one thread.
     """
     require_at_least(1, seeds=seeds, parallel=parallel)
@@ -101,7 +103,7 @@ def compare(
     longest = int(recorded.test.mask.any(0).sum())
     if longest <= 14:
         raise SpecError(f"test episodes must be longer than 14 steps, the longest has {longest}")
-    budget = {"updates": updates, "batch_size": batch_size}
+    budget = {"updates": updates, "batch_size": batch_size, "learning_rate": learning_rate}
     budget = {name: value for name, value in budget.items() if value is not None}
     models = models or fitting(recorded.observation_spec)
     runs = plan(recorded, dataset, out, models, objectives, seeds, budget)
@@ -129,7 +131,7 @@ def plan(
     models: Sequence[str],
     objectives: Sequence[str],
     seeds: int,
-    budget: dict[str, int],
+    budget: dict[str, Any],
 ) -> list[Run]:
     """All runs, seed by seed, so that what is finished early can be compared.
 
@@ -174,6 +176,7 @@ def _identity(run: Run) -> dict[str, Any]:
         "seed": run.train.seed,
         "updates": run.train.updates,
         "batch_size": run.train.batch_size,
+        "learning_rate": run.train.learning_rate,
         "data": run.data,
     }
 

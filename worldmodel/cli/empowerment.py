@@ -17,7 +17,6 @@ from agents.empowerment import (
     EmpoweredConfig,
     denoised,
     dynamics_of,
-    fit_denoiser,
     train_empowered,
 )
 from agents.empowerment.agent import ESTIMATORS
@@ -40,6 +39,7 @@ from worldmodel.evaluation.style import (
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.checkpoint import load
+from worldmodel.models.denoiser import fit_denoiser
 
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to
 # leave where episodes begin.

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 from worldmodel import html
 from worldmodel.data.environments import Source
 from worldmodel.errors import ShapeError
+from worldmodel.models.denoiser import Denoiser
 from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
 
@@ -47,6 +48,8 @@ class StateSpaceModel(nn.Module, ABC):
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
         support: Where in latent space the training data lie; fitted after training.
+        denoiser: What leads a dream back to them, a part of ``transition``; fitted after training.
+            None if dreams are left alone.
         source: The environment that the training data come from, or None if that is not known.
     """
 
@@ -59,7 +62,13 @@ class StateSpaceModel(nn.Module, ABC):
     latent_size: int
     noise_size: int
     support: Support
+    denoiser: Denoiser | None
     source: Source | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not of the class: that would hide a module of this name.
+        self.denoiser = None
 
     @abstractmethod
     def initial(

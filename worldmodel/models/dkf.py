@@ -49,6 +49,9 @@ class DKFConfig:
         encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
+        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
+            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+            ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, transition, smoother's read-out and filter.
         recurrent: Hidden units of each direction of the smoother.
@@ -59,6 +62,7 @@ class DKFConfig:
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     leak: float = 0.2
+    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     recurrent: int = 64
@@ -170,14 +174,13 @@ class DKF(DistilledModel):
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control)[0]
 
-    def transition(
+    def _step(
         self,
         state: Float[Tensor, "batch latent"],
-        action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None = None,
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream."""
-        mean, scale = self.transition_model(state, self._scale_actions(action))
+        mean, scale = self.transition_model(state, control)
         return mean if noise is None else torch.addcmul(mean, scale, noise)
 
     def terms(

@@ -69,16 +69,15 @@ class DVBF(LearnedModel):
 
         return _push_forward(step, mean, scale)
 
-    def transition(
+    def _step(
         self,
         state: Float[Tensor, "batch latent"],
-        action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None = None,
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream with the posterior mean of the transition's weights."""
-        if noise is None:
-            noise = torch.zeros_like(state)
-        return self.transition_model(state, self._scale_actions(action), noise)
+        """With the posterior mean of the transition's weights."""
+        draw = torch.zeros_like(state) if noise is None else noise
+        return self.transition_model(state, control, draw)
 
     def terms(
         self,

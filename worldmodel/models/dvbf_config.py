@@ -40,6 +40,9 @@ class DVBFConfig:
             there are several balls.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
+        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
+            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+            ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and recognition; features of a convolved frame.
         depth: Hidden layers of the emission, and of what a frame goes through to the state; more
@@ -62,6 +65,7 @@ class DVBFConfig:
     coupling: float = 0.0
     gate: Gate = "smooth"
     leak: float = 0.2
+    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     depth: int = 1

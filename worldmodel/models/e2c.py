@@ -56,6 +56,9 @@ class E2CConfig:
         encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         consistency: Weight of the KL between a prediction and the next encoding.
+        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
+            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+            ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, encoder, transition and filter.
         recurrent: Hidden units of each direction of the live filter's first network.
@@ -66,6 +69,7 @@ class E2CConfig:
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     consistency: float = 0.25
+    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     recurrent: int = 64
@@ -174,14 +178,13 @@ class E2C(DistilledModel):
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control).mean
 
-    def transition(
+    def _step(
         self,
         state: Float[Tensor, "batch latent"],
-        action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None = None,
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream."""
-        mean = self._predict(state, self._scale_actions(action))
+        mean = self._predict(state, control)
         return mean if noise is None else torch.addcmul(mean, self.transition_model.scale, noise)
 
     def terms(

@@ -72,6 +72,9 @@ class EKVAEConfig:
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
+        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
+            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+            ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
@@ -85,6 +88,7 @@ class EKVAEConfig:
     mixing_hidden: int = 32
     transition_init: float = 0.1
     leak: float = 0.2
+    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     head_hidden: int = 64
@@ -242,14 +246,14 @@ class EKVAE(LearnedModel):
         predicted = predict(Gaussian.of(belief), step)
         return correct(predicted, self._sensor(scale), mean)[0].belief()
 
-    def transition(
+    def _step(
         self,
         state: Float[Tensor, "batch latent"],
-        action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None = None,
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream with the posterior mean of the transition's weights."""
-        step = self.transition_model.step(state, self._scale_actions(action))
+        """With the posterior mean of the transition's weights."""
+        step = self.transition_model.step(state, control)
         return step.mean(state) if noise is None else _drawn(step.given(state), noise)
 
     def terms(

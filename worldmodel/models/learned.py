@@ -5,6 +5,7 @@ A subclass builds its parts and owes the inference; what is here is final.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
+from worldmodel.errors import ConfigError
 from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.denoiser import Denoiser, DenoiserConfig
 from worldmodel.models.emission import Comparison, Emission
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.support import Support
@@ -90,6 +93,9 @@ class LearnedModel(StateSpaceModel):
         self.register_buffer("observation_spread", torch.full((observation_spec.size,), spread))
         with seeded(seed) as generator:
             self._build(generator)
+            # The linear model has no such setting.
+            if noise := getattr(config, "denoise", 0.0):
+                self.denoiser = Denoiser(self.latent_size, _denoising(noise))
 
     @abstractmethod
     def _build(self, generator: torch.Generator) -> None:
@@ -139,6 +145,25 @@ class LearnedModel(StateSpaceModel):
 
     def _scale_actions(self, actions: Float[Tensor, "*batch act"]) -> Float[Tensor, "*batch act"]:
         return torch.addcmul(self.action_offset, actions, self.action_scale)
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """One step of the dream, led back to the data if there is a denoiser."""
+        reached = self._step(state, self._scale_actions(action), noise)
+        return reached if self.denoiser is None else self.denoiser(reached)
+
+    @abstractmethod
+    def _step(
+        self,
+        state: Float[Tensor, "batch latent"],
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
+    ) -> Float[Tensor, "batch latent"]:
+        """The transition as it was learned; actions arrive scaled."""
 
     def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """z_1, standard normal."""
@@ -246,6 +271,13 @@ class LearnedModel(StateSpaceModel):
         if not self.can_terminate:
             return torch.zeros_like(batch.rewards)
         return self.termination_head.log_prob(states[:, 1:], batch.terminated) * batch.mask
+
+
+def _denoising(noise: float) -> DenoiserConfig:
+    if not 0 < noise < math.inf:
+        raise ConfigError(f"denoise must be finite and >= 0, got {noise}")
+    # Half the way at a time: dreams stray little per step, and the data's rare states stay in place.
+    return DenoiserConfig(noise, share=0.5, updates=6000, hidden=128)
 
 
 @contextmanager

@@ -208,14 +208,13 @@ class LinearGaussian(LearnedModel):
         reading = self._sensors.reading(len(observation))
         return correct(predicted, reading, self.scale_observations(observation))[0].belief()
 
-    def transition(
+    def _step(
         self,
         state: Float[Tensor, "batch latent"],
-        action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None = None,
+        control: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream."""
-        mean = state @ self.matrix.mT + self._scale_actions(action) @ self.control.mT + self.offset
+        mean = state @ self.matrix.mT + control @ self.control.mT + self.offset
         return mean if noise is None else torch.addcmul(mean, self.noise_scale, noise)
 
     def terms(

@@ -44,7 +44,7 @@ class Frozen(Protocol):
 
 def freeze(model: StateSpaceModel) -> Frozen:
     """The model as it is now, faster if there is a faster way; else the model itself."""
-    if isinstance(model, DVBF):
+    if isinstance(model, DVBF) and model.denoiser is None:
         transition, scale = model.transition_model, None
         if isinstance(transition, FlooredNoise):
             transition, scale = transition.mean, transition.scale.detach()

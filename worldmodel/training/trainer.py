@@ -151,6 +151,7 @@ class Trainer:
         self.checkpoint()
         self.model.load_state_dict(self.best["model"])
         self._fit_support()
+        self._fit_denoiser(progress)
         self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return self.model.eval()
 
@@ -167,6 +168,14 @@ class Trainer:
             noise = torch.randn(belief.mean.shape, generator=generator, device=self.model.device)
             samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
         self.model.support.fit(*samples)
+
+    def _fit_denoiser(self, progress: bool) -> None:
+        """On the best that is known of the data's states, and not after a cold start."""
+        if self.model.denoiser is None:
+            return
+        batch, prefix = self.train, min(self.config.window, self.train.steps) + 1
+        belief = self.model.filter_beliefs(batch.observations, batch.actions, prefix)
+        self.model.denoiser.fit(belief.mean[batch.frame_mask], progress)
 
     def step(self) -> Terms:
         """One gradient update."""

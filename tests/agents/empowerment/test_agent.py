@@ -6,8 +6,9 @@ from linear_model import BOX, LinearModel, fit_support
 from small import DISCRETE, generator, tiny_model
 from torch.distributions import Normal
 
-from agents.empowerment import DenoiserConfig, EmpoweredConfig, Noise, train_empowered
+from agents.empowerment import EmpoweredConfig, Noise, train_empowered
 from worldmodel.errors import ConfigError, SpecError
+from worldmodel.models.denoiser import DenoiserConfig
 
 SMALL = EmpoweredConfig(
     steps=2,
