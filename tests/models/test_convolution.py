@@ -89,7 +89,11 @@ def test_small_frames_may_be_convolved_if_asked():
 def test_depth_counts_the_hidden_layers_of_frames_and_emission():
     spec = spec_of((16, 16, 1))
     encoder, features = build_encoder("dense", spec, 4, 7, depth=3)
-    assert features == 7 and [type(m).__name__ for m in encoder] == 2 * ["Linear", "ReLU"]
+    assert features == 7 and [type(m).__name__ for m in encoder] == 2 * [
+        "Linear",
+        "LayerNorm",
+        "SiLU",
+    ]
     model = tiny_model(PIXELS, BOX, depth=2, hidden=9)
     assert sum(isinstance(m, torch.nn.Linear) for m in model.emission.modules()) == 3
     assert model.encoder(torch.zeros(2, PIXELS.size)).shape == (2, 9)

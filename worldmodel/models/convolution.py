@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.errors import SpecError
-from worldmodel.models.networks import mlp
+from worldmodel.models.networks import mlp, normalised
 from worldmodel.types import ObservationSpec
 
 # Sides at which a stage has nothing left to halve, and below which there was nothing at first.
@@ -135,7 +135,7 @@ def build_encoder(
         return FrameEncoder(spec, channels, features), features
     if depth == 1:
         return nn.Identity(), spec.size
-    return mlp(spec.size, features, features, depth=depth - 1)[:-1], features
+    return nn.Sequential(*normalised(spec.size, features, depth - 1)), features
 
 
 def build_decoder(

@@ -40,13 +40,15 @@ class DVBFConfig:
             there are several balls.
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
-        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
-            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+        bound: Greatest absolute value of any component of the state after the first; 0 sets none.
+            See ``models/bounded.py``.
+        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
+            after training, so that they stay where the data are; 0 leaves them alone. See
             ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and recognition; features of a convolved frame.
         depth: Hidden layers of the emission, and of what a frame goes through to the state; more
-            than one where an image is made of several things that move by themselves.
+            than one where an image is made of several things that move by themselves. See ``mlp``.
         recurrent: Hidden units of each direction of the initial network.
         head_hidden: Hidden units of reward and termination heads.
     """
@@ -65,6 +67,7 @@ class DVBFConfig:
     coupling: float = 0.0
     gate: Gate = "smooth"
     leak: float = 0.2
+    bound: float = 0.0
     denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
@@ -92,6 +95,8 @@ class DVBFConfig:
             )
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
+        if not 0 <= self.bound < math.inf:
+            raise ConfigError(f"bound must be finite and >= 0, got {self.bound}")
         if not 0 <= self.noise_floor < 1:
             raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 

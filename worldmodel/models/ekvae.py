@@ -72,8 +72,8 @@ class EKVAEConfig:
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        denoise: Noise on the data's states, as a share of their standard deviation, that dreams learn
-            to undo after training, so that they stay where the data are; 0 leaves them alone. See
+        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
+            after training, so that they stay where the data are; 0 leaves them alone. See
             ``models/denoiser.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.

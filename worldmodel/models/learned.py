@@ -276,8 +276,8 @@ class LearnedModel(StateSpaceModel):
 def _denoising(noise: float) -> DenoiserConfig:
     if not 0 < noise < math.inf:
         raise ConfigError(f"denoise must be finite and >= 0, got {noise}")
-    # Half the way at a time: dreams stray little per step, and the data's rare states stay in place.
-    return DenoiserConfig(noise, share=0.5, updates=6000, hidden=128)
+    # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
+    return DenoiserConfig(noise, share=0.5, updates=12_000, hidden=128)
 
 
 @contextmanager

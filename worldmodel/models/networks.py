@@ -15,10 +15,20 @@ def mlp(
     activation: type[nn.Module] = nn.ReLU,
     depth: int = 1,
 ) -> nn.Sequential:
-    """``depth`` hidden layers: one, as everywhere in the paper's appendix B, unless told."""
-    widths = [inputs, *[hidden] * depth]
-    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), activation())]
+    """One hidden layer, as everywhere in the paper's appendix B, or ``depth`` normalised ones."""
+    one = [nn.Linear(inputs, hidden), activation()]
+    layers = one if depth == 1 else normalised(inputs, hidden, depth)
     return nn.Sequential(*layers, nn.Linear(hidden, outputs))
+
+
+def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
+    """Hidden layers that are normalised (Ba et al. 2016) and smooth.
+
+    In long training at a high learning rate rectified units die; smooth ones alone diverge.
+    """
+    widths = [inputs, *[hidden] * depth]
+    layers = [(nn.Linear(*pair), nn.LayerNorm(hidden), nn.SiLU()) for pair in pairwise(widths)]
+    return [part for layer in layers for part in layer]
 
 
 def positive(raw: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from worldmodel.errors import SpecError
+from worldmodel.models.bounded import Bounded
 from worldmodel.models.convolution import Choice, build_decoder
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
@@ -26,10 +27,12 @@ def build_recognition(c: DVBFConfig, features: int, action_size: int) -> Recogni
 
 def build_transition(c: DVBFConfig, action_size: int, generator: torch.Generator) -> Transition:
     """The transition; ``generator`` draws its initial base matrices."""
-    if not c.noise_floor:
-        return _build_mean(c, action_size, c.latent_size, generator)
-    mean = _build_mean(c, action_size, 0, generator)
-    return FlooredNoise(mean, c.latent_size, c.noise_floor)
+    if c.noise_floor:
+        mean = _build_mean(c, action_size, 0, generator)
+        free: Transition = FlooredNoise(mean, c.latent_size, c.noise_floor)
+    else:
+        free = _build_mean(c, action_size, c.latent_size, generator)
+    return Bounded(free, c.bound) if c.bound else free
 
 
 def _build_mean(
