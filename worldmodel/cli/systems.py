@@ -235,14 +235,16 @@ RECIPES = {
             gate="factorial",
             mixing_hidden=64,
             leak=0.05,
+            bound=10.0,
+            denoise=0.15,
             hidden=256,
             depth=2,
         ),
         train=TrainConfig(
-            updates=6000,
-            learning_rate=6e-3,
+            updates=9000,
+            learning_rate=5e-3,
             dropout_share=0.9,
-            dropout_scale=0.03,
+            dropout_scale=0.05,
             patience=0,
             # In units of deviance: at 0.5 the bound itself.
             constrained=ConstrainedConfig(
