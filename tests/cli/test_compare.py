@@ -27,9 +27,9 @@ def recorded(tmp_path_factory):
     return path
 
 
-def compare(recorded, out, *more, updates="4", models=MODELS_GIVEN):
+def compare(recorded, out, *more, models=MODELS_GIVEN):
     line = ["compare", "--dataset", str(recorded), "--out", str(out), "--models", *models]
-    line += ["--updates", updates, "--batch-size", "4", "--seeds", "1", *more]
+    line += ["--updates", "4", "--batch-size", "4", "--seeds", "1", *more]
     main([*line, "--objectives", *ARMS])
 
 
@@ -91,11 +91,18 @@ def test_finished_runs_are_not_run_again(made, recorded, capsys):
     assert {p: p.stat().st_mtime_ns for p in made.glob("runs/*/metrics.json")} == before
 
 
-def test_runs_of_another_budget_are_not_mixed_in(made, recorded, capsys):
+@pytest.mark.parametrize(
+    "budget, said",
+    [
+        (["--updates", "5"], "updates 4, not 5"),
+        (["--learning-rate", "0.01"], "learning_rate 0.003, not 0.01"),
+    ],
+)
+def test_runs_of_another_budget_are_not_mixed_in(made, recorded, capsys, budget, said):
     with pytest.raises(SystemExit) as exit:
-        compare(recorded, made, updates="5")
+        compare(recorded, made, *budget)
     assert exit.value.code == 1
-    assert "updates 4, not 5" in " ".join(capsys.readouterr().err.split())
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
