@@ -50,6 +50,7 @@ class StateSpaceModel(nn.Module, ABC):
         support: Where in latent space the training data lie; fitted after training.
         denoiser: What leads a dream back to them, a part of ``transition``; fitted after training.
             None if dreams are left alone.
+        dream_noise: With a denoiser, scale of the noise that ``transition`` is given; fitted too.
         source: The environment that the training data come from, or None if that is not known.
     """
 
@@ -63,6 +64,7 @@ class StateSpaceModel(nn.Module, ABC):
     noise_size: int
     support: Support
     denoiser: Denoiser | None
+    dream_noise: Tensor
     source: Source | None = None
 
     def __init__(self) -> None:

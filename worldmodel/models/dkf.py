@@ -50,8 +50,8 @@ class DKFConfig:
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
         denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; 0 leaves them alone. See
-            ``models/denoiser.py``.
+            after training, so that they stay where the data are; their process noise is scaled as
+            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, transition, smoother's read-out and filter.
         recurrent: Hidden units of each direction of the smoother.

@@ -43,8 +43,8 @@ class DVBFConfig:
         bound: Greatest absolute value of any component of the state after the first; 0 sets none.
             See ``models/bounded.py``.
         denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; 0 leaves them alone. See
-            ``models/denoiser.py``.
+            after training, so that they stay where the data are; their process noise is scaled as
+            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and recognition; features of a convolved frame.
         depth: Hidden layers of the emission, and of what a frame goes through to the state; more

@@ -57,8 +57,8 @@ class E2CConfig:
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         consistency: Weight of the KL between a prediction and the next encoding.
         denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; 0 leaves them alone. See
-            ``models/denoiser.py``.
+            after training, so that they stay where the data are; their process noise is scaled as
+            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, encoder, transition and filter.
         recurrent: Hidden units of each direction of the live filter's first network.

@@ -73,8 +73,8 @@ class EKVAEConfig:
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
         denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; 0 leaves them alone. See
-            ``models/denoiser.py``.
+            after training, so that they stay where the data are; their process noise is scaled as
+            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.

@@ -96,6 +96,7 @@ class LearnedModel(StateSpaceModel):
             # The linear model has no such setting.
             if noise := getattr(config, "denoise", 0.0):
                 self.denoiser = Denoiser(self.latent_size, _denoising(noise))
+                self.register_buffer("dream_noise", torch.ones(()))
 
     @abstractmethod
     def _build(self, generator: torch.Generator) -> None:
@@ -152,9 +153,12 @@ class LearnedModel(StateSpaceModel):
         action: Float[Tensor, "batch act"],
         noise: Float[Tensor, "batch noise"] | None = None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream, led back to the data if there is a denoiser."""
-        reached = self._step(state, self._scale_actions(action), noise)
-        return reached if self.denoiser is None else self.denoiser(reached)
+        """One step of the dream; with a denoiser led back to the data, its noise as calibrated."""
+        control = self._scale_actions(action)
+        if self.denoiser is None:
+            return self._step(state, control, noise)
+        drawn = None if noise is None else self.dream_noise * noise
+        return self.denoiser(self._step(state, control, drawn))
 
     @abstractmethod
     def _step(

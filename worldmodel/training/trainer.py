@@ -36,6 +36,7 @@ from worldmodel.objectives.elbo import AnnealedELBO
 from worldmodel.objectives.objective import Objective
 from worldmodel.objectives.observation_dropout import observation_dropout
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreams import fit_dreams
 from worldmodel.training.windows import draw_windows
 
 _STATE_FILE = Path("training") / "state.pt"
@@ -120,7 +121,7 @@ class Trainer:
             DivergenceError: A loss or gradient is not finite; the message names the term and the
                 update. The last checkpoint stays as it was.
         """
-        writer = self._writer()
+        c, writer = self.config, self._writer()
         columns = (
             TextColumn("train"),
             BarColumn(),
@@ -134,11 +135,11 @@ class Trainer:
             task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
             watch = watch or (lambda trainer: None)
             watch(self)
-            while self.update < self.config.updates and not self._out_of_patience():
+            while self.update < c.updates and not self._out_of_patience():
                 self.step()
                 watch(self)
                 bar.advance(task)
-                if self.update % self.config.validate_every == 0:
+                if self.update % c.validate_every == 0:
                     logs = self.validate()
                     bar.update(task, note=_note(logs))
                     if writer is not None:
@@ -151,7 +152,7 @@ class Trainer:
         self.checkpoint()
         self.model.load_state_dict(self.best["model"])
         self._fit_support()
-        self._fit_denoiser(progress)
+        fit_dreams(self.model, self.train, self.validation, c.window, c.seed, progress)
         self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return self.model.eval()
 
@@ -168,14 +169,6 @@ class Trainer:
             noise = torch.randn(belief.mean.shape, generator=generator, device=self.model.device)
             samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
         self.model.support.fit(*samples)
-
-    def _fit_denoiser(self, progress: bool) -> None:
-        """On the best that is known of the data's states, and not after a cold start."""
-        if self.model.denoiser is None:
-            return
-        batch, prefix = self.train, min(self.config.window, self.train.steps) + 1
-        belief = self.model.filter_beliefs(batch.observations, batch.actions, prefix)
-        self.model.denoiser.fit(belief.mean[batch.frame_mask], progress)
 
     def step(self) -> Terms:
         """One gradient update."""
