@@ -3,7 +3,7 @@
     make benchmark-balls
 
 Each seed records its own data and trains its own model, and for the one ball its own agent, two at
-a time. The strips of the two balls go to docs/images.
+a time. The strips and the dream of the two balls go to docs/images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 from seeds import HORIZONS, Row, report, run_seeds
 
-STRIPS = Path(__file__).parents[1] / "docs" / "images" / "two_balls_strips.png"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 
 def prediction_rows(goals: dict[int, str], baselines: dict[str, str]) -> list[Row]:
@@ -80,7 +80,8 @@ def main(
     if two_balls_seeds:
         runs = run_seeds("two-balls", folder / "two-balls", two_balls_seeds, parallel, films=True)
         report("two-balls", "make benchmark-balls", TWO_BALLS, runs)
-        shutil.copyfile(folder / "two-balls" / "seed_0" / "strips.png", STRIPS)
+        for name in ("strips.png", "dream.gif"):
+            shutil.copyfile(folder / "two-balls" / "seed_0" / name, IMAGES / f"two_balls_{name}")
 
 
 if __name__ == "__main__":
