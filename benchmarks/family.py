@@ -2,8 +2,8 @@
 
     make benchmark-family
 
-Then the two that predict best under a longer one, their dreams with and without a denoiser. Killed
-and started again, it goes on.
+Then the one that knows the state best with its default settings, which take three times as long, its
+dreams with and without a denoiser. Killed and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from worldmodel.models.checkpoint import load
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c", "ekvae")
-BEST = ("dvbf:denoise=0.03", "ekvae:denoise=0.03")
+BEST = ("ekvae:denoise=0.03",)
 OBJECTIVES = ("elbo", "constrained+dropout")
 FIGURES = {
     "comparison": "family.png",
@@ -43,7 +43,7 @@ def main(
     best: tuple[str, ...] = BEST,
     seeds: int = 5,
     updates: int = 1500,
-    best_updates: int = 3000,
+    best_updates: int = 4500,
     learning_rate: float = 6e-3,
     parallel: int = 1,
 ) -> None:
@@ -52,26 +52,26 @@ def main(
     Args:
         folder: Where the data and the runs go.
         models: As for ``worldmodel compare``.
-        best: Those with a longer budget, constrained only, and with denoisers.
+        best: Those with a longer budget and the default learning rate, constrained only.
         seeds: How many, from 0.
         updates: Of every run.
         best_updates: Of those with a longer budget.
-        learning_rate: Of every run.
+        learning_rate: Of the runs with the short budget.
         parallel: Runs at a time.
     """
     dataset = folder / "data.npz"
     if not dataset.exists():
         collect(dataset, seed=0)
-    budget: dict[str, Any] = {"learning_rate": learning_rate, "parallel": parallel}
     if models:
-        compare(dataset, folder, models, OBJECTIVES, seeds, updates, **budget)
+        rate = {"learning_rate": learning_rate}
+        compare(dataset, folder, models, OBJECTIVES, seeds, updates, **rate, parallel=parallel)
         for name, image in FIGURES.items():
             shutil.copyfile(folder / f"{name}.png", IMAGES / image)
         table = (folder / "comparison.md").read_text()
         write_block("family", f"{said(seeds, updates)}\n\n{table.rstrip()}")
     if best:
         longer = folder / "longer"
-        compare(dataset, longer, best, OBJECTIVES[1:], seeds, best_updates, **budget)
+        compare(dataset, longer, best, OBJECTIVES[1:], seeds, best_updates, parallel=parallel)
         table = comparison_table(list(with_and_without(dataset, longer)))
         write_block("family-best", f"{said(seeds, best_updates)}\n\n{table.rstrip()}")
 
