@@ -2,8 +2,8 @@
 
     make benchmark-family
 
-Then the one that knows the state best with its default settings, which take three times as long, its
-dreams with and without a denoiser. Killed and started again, it goes on.
+Then the one that knows the state best with its default settings, which take three times as long,
+its dreams with and without a denoiser. Killed and started again, it goes on.
 """
 
 from __future__ import annotations
