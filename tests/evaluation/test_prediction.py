@@ -150,6 +150,15 @@ def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
     torch.testing.assert_close(error, torch.ones(7))
 
 
+def test_a_dream_that_is_lost_has_no_error(batch):
+    class Overflowing(Rotation):
+        def transition(self, state, action, noise=None):
+            return 1e20 * state
+
+    error = open_loop_error(Overflowing(), batch, filtered=3)
+    assert torch.isfinite(error[0]) and torch.isnan(error[1:]).all()
+
+
 def test_padded_frames_do_not_count(batch):
     mask = batch.mask.clone()
     mask[:4, 5:] = False

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worldmodel.data import Dataset
-from worldmodel.errors import SpecError
+from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.evaluation.identification import (
     Regression,
     Targets,
@@ -100,6 +100,7 @@ def evaluate(
         ShapeError: A baseline predicts observations of another shape.
         SpecError: The dataset does not fit the model, has no split "test", or no test episode
             is longer than ``train_steps``; the message names both lengths.
+        DivergenceError: States that are inferred or dreamt are not finite.
     """
     dataset.check_fits(model.observation_spec, model.action_spec)
     test = _cut(dataset.test, train_steps, horizon).to(model.device)
@@ -232,9 +233,13 @@ def _predict(
 ) -> dict[str, Any]:
     baselines = baseline_errors(model, test, filtered, predictors)
     generator = torch.Generator(model.device).manual_seed(seed)
+    error = open_loop_error(model, test, filtered)
+    if not torch.isfinite(error).all():
+        steps = int(torch.isfinite(error).long().cumprod(0).sum())
+        raise DivergenceError(f"dreams diverge: not all states are finite after {steps} steps")
     averaged = open_loop_error(model, test, filtered, DREAMS, generator)
     return {
-        "prediction_mse": open_loop_error(model, test, filtered).tolist(),
+        "prediction_mse": error.tolist(),
         "prediction_mse_averaged": averaged.tolist(),
         "prediction_mse_baseline": {name: error.tolist() for name, error in baselines.items()},
         "prediction_variance": frame_variance(model, test),

@@ -16,6 +16,9 @@ from worldmodel.types import Batch
 # observations (B, k, *obs) in the environment's units: what somebody predicts who is no model.
 Predictor = Callable[[Batch, int], Tensor]
 
+# Beyond this a state is lost: the next product may overflow.
+_LOST = 1e30
+
 
 @torch.no_grad()
 def open_loop_error(
@@ -41,7 +44,8 @@ def open_loop_error(
         generator: Source of their noise.
 
     Returns:
-        Scaled units ([0, 1] for pixels), averaged over episodes and over the observation.
+        Scaled units ([0, 1] for pixels), averaged over episodes and over the observation; NaN where
+        a dream without noise has diverged.
     """
     last = filtered - 1
     past = batch.window(0, last)
@@ -51,7 +55,9 @@ def open_loop_error(
     for _ in range(max(dreams, 1)):
         noise = generator if dreams else None
         states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
-        frames = model.emit(states).mean
+        # What has no picture is worth none: a distribution would not take it.
+        lost = ~(states.abs() < _LOST).all(-1, keepdim=True)
+        frames = model.emit(states.masked_fill(lost, 0)).mean.masked_fill(lost, torch.nan)
         if dreams and model.observation_spec.pixels:
             # One dream of many that diverges must not outweigh all others.
             frames = frames.nan_to_num(0.0).clamp(0, 1)
