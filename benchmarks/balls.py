@@ -63,7 +63,7 @@ TWO_BALLS = (
 def main(
     folder: Path = Path("runs/benchmark-balls"),
     seeds: int = 5,
-    two_balls_seeds: int = 1,
+    two_balls_seeds: int = 5,
     parallel: int = 2,
 ) -> None:
     """Run the benchmark.
