@@ -60,7 +60,7 @@ def with_shares(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics, and what follows from the errors by horizon.
 
     ``share``, ``averaged_share`` and ``baseline_share.<name>``: errors as shares of the frames'
-    variance, at some horizons; averaged is the mean of noisy dreams. ``under.<name>``: share of all
+    variance, at some horizons; averaged is the predictive mean. ``under.<name>``: share of all
     horizons at which the model errs less than a baseline. ``steps_under_all`` and
     ``averaged_steps_under_all``: how many steps from the first on it errs less than every baseline.
     """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.evaluation.prediction import (
     baseline_errors,
     filter_error,
@@ -119,16 +119,23 @@ class Walk(Rotation):
         return super().transition(state, action) + (0 if noise is None else noise)
 
 
-@pytest.mark.parametrize("dreams", [1, 4])
-def test_averaged_dreams_err_by_their_spread_over_their_number(dreams):
-    """The truth has no noise, so that dreams err by theirs alone: variance k after k steps."""
-    size, steps = 4000, 6
+@pytest.mark.parametrize("dreams", [2, 8])
+def test_the_predictive_mean_errs_by_nothing_but_its_bias_however_few_dreams(dreams):
+    """The truth has no noise: dreams spread by k after k steps, and their mean is off by 1/2."""
+    size, steps = 20_000, 6
     actions, ended = torch.zeros(size, steps, 2), torch.zeros(size, steps, dtype=torch.bool)
     frames = Walk().rollout(torch.randn(size, 2), actions)
+    frames[:, 2:] += 0.5
     batch = Batch(frames, actions, torch.zeros(size, steps), ended, ~ended)
     generator = torch.Generator().manual_seed(1)
     error = open_loop_error(Walk(), batch, 2, dreams, generator)
-    torch.testing.assert_close(error, torch.arange(1.0, steps) / dreams, rtol=0.1, atol=0)
+    torch.testing.assert_close(error, torch.full((steps - 1,), 0.25), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("dreams", [1, -1])
+def test_one_dream_does_not_tell_its_spread(batch, dreams):
+    with pytest.raises(ConfigError, match=f"got {dreams}"):
+        open_loop_error(Walk(), batch, 3, dreams, torch.Generator())
 
 
 def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):

@@ -64,7 +64,7 @@ def prediction_error(metrics: Mapping[str, Any], path: str | Path) -> Path:
         axes.plot(steps, np.divide(error, variance), label=text, lw=1.8, **style)
     axes.plot(steps, np.divide(metrics["prediction_mse"], variance), BLUE, label="model", lw=1.8)
     averaged = np.divide(metrics["prediction_mse_averaged"], variance)
-    axes.plot(steps, averaged, BLUE, label="model, mean of noisy dreams", lw=1.2, dashes=(2, 1))
+    axes.plot(steps, averaged, BLUE, label="model, predictive mean", lw=1.2, dashes=(2, 1))
     log_scale(axes, percent)
     axes.set_xlim(1, max(len(steps), 2))
     filtered = len(metrics["filter_error_by_frames"])

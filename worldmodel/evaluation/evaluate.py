@@ -36,7 +36,7 @@ from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
 
-# Dreams with noise that a prediction averages: their number adds a thirtieth of their variance.
+# Dreams with noise that estimate a predictive mean.
 DREAMS = 32
 
 
@@ -51,10 +51,10 @@ class Evaluation:
             ``reconstruction`` and ``kl`` in nats per time step, ``distortion``, the squared error
             of the reconstruction per scalar, in scaled units, and ``weight_kl``, the weights' KL
             shared among the training frames, which the bound of the paper's table leaves out;
-            ``prediction_mse``, of one dream without noise, ``prediction_mse_averaged``, of the mean
-            of ``DREAMS`` with it, ``prediction_mse_baseline`` by horizon and
-            ``filter_error_by_frames``, all in scaled units ([0, 1] for pixels), with
-            ``prediction_variance`` to divide them by; ``filter_r2_by_frames`` by variable.
+            ``prediction_mse``, of one dream without noise, ``prediction_mse_averaged``, of the
+            predictive mean, ``prediction_mse_baseline`` by horizon and ``filter_error_by_frames``,
+            all in scaled units ([0, 1] for pixels), with ``prediction_variance`` to divide them by;
+            ``filter_r2_by_frames`` by variable.
             ``termination`` as from ``termination_quality``, if an episode ended.
             ``r2``, ``loglik`` and ``filter_r2_by_frames`` are missing if there is no ground truth.
         filtered: Frames that were filtered before prediction began.

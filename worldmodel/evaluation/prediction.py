@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
 
@@ -31,27 +31,35 @@ def open_loop_error(
     """Mean squared error of the k-step prediction, k = 1 ... T + 1 - ``filtered``.
 
     The model filters the first ``filtered`` frames and then predicts the rest without looking,
-    under the recorded actions: by one dream without process noise, or by the mean frame of many
-    with it. The mean is what squared error asks for where small differences grow, as they do when
-    balls collide: one sharp picture of a wrong place costs twice the variance. Pictures that are
-    averaged are clipped to [0, 1].
+    under the recorded actions: by one dream without process noise, or by the predictive mean, the
+    mean frame of dreams with it. That is what squared error asks for where small differences grow,
+    as they do when balls collide: one sharp picture of a wrong place costs twice the variance.
+    Pictures that are averaged are clipped to [0, 1].
+
+    The mean of n dreams errs by an n-th of their variance more than that of all; this is
+    subtracted, so that the error does not depend on n but for chance.
 
     Args:
         model: Any state-space model.
         batch: Episodes of T steps; padded frames do not count.
         filtered: Frames that are filtered before the prediction starts, at least 1.
-        dreams: Dreams with process noise to average; 0 for one without.
+        dreams: Dreams with process noise to average, at least 2; 0 for one without.
         generator: Source of their noise.
 
     Returns:
         Scaled units ([0, 1] for pixels), averaged over episodes and over the observation; NaN where
-        a dream without noise has diverged.
+        a dream without noise has diverged. A predictive mean that is exact may come out below 0.
+
+    Raises:
+        ConfigError: ``dreams`` is 1 or negative: one dream does not tell its spread.
     """
+    if dreams == 1 or dreams < 0:
+        raise ConfigError(f"dreams must be 0 or at least 2, got {dreams}")
     last = filtered - 1
     past = batch.window(0, last)
     beliefs = model.filter_beliefs(past.observations, past.actions, prefix=filtered)
     truth = model.scale_observations(batch.observations[:, filtered:])
-    predicted = torch.zeros_like(truth)
+    predicted, squares = torch.zeros_like(truth), torch.zeros_like(truth)
     for _ in range(max(dreams, 1)):
         noise = generator if dreams else None
         states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
@@ -62,7 +70,11 @@ def open_loop_error(
             # One dream of many that diverges must not outweigh all others.
             frames = frames.nan_to_num(0.0).clamp(0, 1)
         predicted += frames / max(dreams, 1)
-    return _masked_mean((predicted - truth).square(), batch, filtered)
+        squares += frames.square() / max(dreams, 1)
+    error = (predicted - truth).square()
+    if dreams:
+        error -= (squares - predicted.square()) / (dreams - 1)
+    return _masked_mean(error, batch, filtered)
 
 
 @torch.no_grad()
