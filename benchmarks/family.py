@@ -96,6 +96,7 @@ def with_and_without(dataset: Path, folder: Path) -> Iterator[dict[str, Any]]:
         model = load(folder / "runs" / name)
         model.denoiser = None
         again = evaluate(model, recorded, identity["seed"], targets=targets).metrics
+        again["parameters"] = sum(p.numel() for p in model.parameters())
         plain = identity["model"].partition(":")[0]
         yield result | again | {"identity": identity | {"model": f"{plain}, the same weights"}}
 

@@ -100,10 +100,11 @@ def test_a_model_that_denoises_does_so_in_dreams_and_nowhere_else(name, monkeypa
     assert torch.equal(*believed)
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].takes_pixels])
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
-def test_a_model_refuses_what_cannot_be(noise):
+def test_a_setting_that_cannot_be_is_refused(name, noise):
     with pytest.raises(ConfigError, match="denoise"):
-        small_model("dvbf", PIXELS, denoise=noise)
+        replace(small_model(name, PIXELS).config, denoise=noise)
 
 
 def test_what_cannot_be_is_refused():

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from small import PIXELS, generator, random_batch, tiny_model
+from small import PIXELS, generator, random_batch, tiny_model, with_fields
 
+from worldmodel.errors import DivergenceError
 from worldmodel.models.denoiser import DenoiserConfig
 from worldmodel.training.dreams import fit_dreams
 
@@ -61,3 +62,30 @@ def test_a_model_without_a_denoiser_stays_as_it_is():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     fit(model)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("longest", [2, 5])
+def test_padding_has_no_influence(model, longest):
+    """Neither where one episode is shorter than the window, nor where all are longer."""
+    train, validation = (random_batch(PIXELS, seed=seed) for seed in (1, 2))
+    mask = train.mask.clone()
+    mask[0, longest:] = False
+    padding = torch.nn.functional.pad(~mask, (1, 0))[..., None, None, None]
+    reached = []
+    for value in (0, 255):
+        frames = train.observations.masked_fill(padding, value)
+        padded = with_fields(train, observations=frames, mask=mask)
+        fit_dreams(model, padded, validation, window=4, seed=0, progress=False)
+        reached.append({k: v.clone() for k, v in model.state_dict().items()})
+    assert all(torch.equal(reached[0][k], v) for k, v in reached[1].items())
+
+
+def test_what_diverges_is_said(model, monkeypatch):
+    train, validation = random_batch(PIXELS, seed=1), random_batch(PIXELS, seed=2)
+    monkeypatch.setattr(
+        "worldmodel.training.dreams.open_loop_error", lambda *_: torch.full((2,), torch.nan)
+    )
+    with pytest.raises(DivergenceError, match="at any scale"):
+        fit_dreams(model, train, validation, window=4, seed=0, progress=False)
+    with pytest.raises(DivergenceError, match="states to be denoised"):
+        model.denoiser.fit(torch.full((10, model.latent_size), torch.nan), progress=False)

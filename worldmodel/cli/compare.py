@@ -192,9 +192,9 @@ def _finished(run: Run) -> bool:
         return False
     done, asked = read_json(path)["identity"], _identity(run)
     for key, value in asked.items():
-        if done[key] != value:
+        if (before := done.get(key)) != value:
             raise SpecError(
-                f"{run.folder} holds a finished run with {key} {done[key]!r}, not {value!r}; "
+                f"{run.folder} holds a finished run with {key} {before!r}, not {value!r}; "
                 "choose another folder or delete it"
             )
     return True

@@ -238,6 +238,8 @@ def _predict(
         steps = int(torch.isfinite(error).long().cumprod(0).sum())
         raise DivergenceError(f"dreams diverge: not all states are finite after {steps} steps")
     averaged = open_loop_error(model, test, filtered, DREAMS, generator)
+    if not torch.isfinite(averaged).all():
+        raise DivergenceError("dreams with noise diverge: their mean is not finite")
     return {
         "prediction_mse": error.tolist(),
         "prediction_mse_averaged": averaged.tolist(),

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least
+from worldmodel.errors import ConfigError, DivergenceError, require_at_least
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Denoiser(nn.Module):
             nn.SiLU(),
             last,
         )
+        self.requires_grad_(False)
 
     def forward(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
         """What the states were before noise was added, as far as can be told."""
@@ -95,8 +96,13 @@ class Denoiser(nn.Module):
         Args:
             states: A thousand or more.
             progress: Whether to show a progress bar.
+
+        Raises:
+            DivergenceError: States are not finite.
         """
         c, states = self.config, states.detach()
+        if not torch.isfinite(states).all():
+            raise DivergenceError("the states to be denoised are not finite")
         self.shift.copy_(states.mean(0))
         self.spread.copy_(states.std(0).clamp_min(1e-6))
         device = states.device

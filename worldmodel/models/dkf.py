@@ -18,6 +18,7 @@ A smoother is no filter. The paper has no live one; ours is distilled from the s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +73,8 @@ class DKFConfig:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
+        if not 0 <= self.denoise < math.inf:
+            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
 

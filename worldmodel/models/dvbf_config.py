@@ -93,6 +93,8 @@ class DVBFConfig:
             raise ConfigError(
                 f"reading_scale must be finite and >= 0.001, got {self.reading_scale}"
             )
+        if not 0 <= self.denoise < math.inf:
+            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 <= self.bound < math.inf:

@@ -24,6 +24,7 @@ belief carries what the frame before would have told.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -79,6 +80,8 @@ class E2CConfig:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
+        if not 0 <= self.denoise < math.inf:
+            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if self.consistency <= 0:
             raise ConfigError(f"consistency must be above 0, got {self.consistency}")
 

@@ -102,6 +102,8 @@ class EKVAEConfig:
             raise ConfigError(
                 f"auxiliary_size must be at most latent_size {self.latent_size}, got {size}"
             )
+        if not 0 <= self.denoise < math.inf:
+            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 < self.transition_init < math.inf:

@@ -5,7 +5,6 @@ A subclass builds its parts and owes the inference; what is here is final.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel.errors import ConfigError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.denoiser import Denoiser, DenoiserConfig
 from worldmodel.models.emission import Comparison, Emission
@@ -278,8 +276,6 @@ class LearnedModel(StateSpaceModel):
 
 
 def _denoising(noise: float) -> DenoiserConfig:
-    if not 0 < noise < math.inf:
-        raise ConfigError(f"denoise must be finite and >= 0, got {noise}")
     # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
     return DenoiserConfig(noise, share=0.5, updates=12_000, hidden=128)
 

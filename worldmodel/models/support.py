@@ -102,7 +102,7 @@ class Support(nn.Module):
         """
         self.scale.copy_(states.std(0).clamp_min(1e-6))
         points = states / self.scale
-        distance = torch.full((len(points),), torch.inf)
+        distance = torch.full((len(points),), torch.inf, device=points.device)
         index = (points - points.mean(0)).square().sum(1).argmin()
         for i in range(len(self.centres)):
             self.centres[i] = points[index]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from worldmodel.errors import DivergenceError
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
@@ -32,10 +33,14 @@ def fit_dreams(
         window: Frames that an episode's first state is read from, less one.
         seed: Of the noise.
         progress: Whether to show a progress bar.
+
+    Raises:
+        DivergenceError: The states are not finite, or no noise gives dreams that are.
     """
     if model.denoiser is None:
         return
-    prefix = min(window, train.steps) + 1
+    # No further than the shortest episode: padding is no observation.
+    prefix = min(window, int(train.mask.sum(1).min())) + 1
     belief = model.filter_beliefs(train.observations, train.actions, prefix)
     model.denoiser.fit(belief.mean[train.frame_mask], progress)
     batch = validation.window(0, min(window, validation.steps))
@@ -45,4 +50,7 @@ def fit_dreams(
         generator = torch.Generator(model.device).manual_seed(seed)
         error = open_loop_error(model, batch, max(1, batch.steps // 2), _DREAMS, generator)
         errors.append(error.mean())
-    model.dream_noise.fill_(_SCALES[int(torch.stack(errors).nan_to_num(torch.inf).argmin())])
+    error = torch.stack(errors).nan_to_num(torch.inf)
+    if torch.isinf(error).all():
+        raise DivergenceError("dreams diverge: not finite at any scale of their noise")
+    model.dream_noise.fill_(_SCALES[int(error.argmin())])

@@ -1,4 +1,4 @@
-"""The trainer: the only place that steps an optimiser.
+"""The trainer: the only place that trains a model.
 
 Everything random comes from one generator, and everything that a run depends on is written to
 ``training/state.pt`` at every checkpoint. A run that is killed and started again continues there
@@ -149,7 +149,8 @@ class Trainer:
         if writer is not None:
             writer.close()
         self.validate()
-        self.checkpoint()
+        # Not the model: one that was finished before stays whole until this one is.
+        self._write_state()
         self.model.load_state_dict(self.best["model"])
         self._fit_support()
         fit_dreams(self.model, self.train, self.validation, c.window, c.seed, progress)
@@ -264,6 +265,14 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write the training state and the best model so far, each whole or not at all."""
+        self._write_state()
+        current = self.model.state_dict()
+        kept = {k: v.clone() for k, v in current.items()}
+        self.model.load_state_dict(self.best["model"])
+        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        self.model.load_state_dict(kept)
+
+    def _write_state(self) -> None:
         state = {
             "identity": json.dumps(self._identity),
             "model": self.model.state_dict(),
@@ -276,11 +285,6 @@ class Trainer:
         }
         with whole(self._state_path) as file:
             torch.save(state, file)
-        current = self.model.state_dict()
-        kept = {k: v.clone() for k, v in current.items()}
-        self.model.load_state_dict(self.best["model"])
-        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
-        self.model.load_state_dict(kept)
 
     def _resume(self) -> None:
         state = _read_state(self._state_path, self.model.device)
