@@ -7,14 +7,19 @@ of the noise given one frame; if s is small, one frame tells nearly all, and the
 
 import math
 
+import oscillator
 import pytest
 import torch
-from small import generator, with_fields
+from small import as_dataset, generator, with_fields
 from torch.distributions import MultivariateNormal
 
 from worldmodel.models.dkf import DKF, DKFConfig
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.learned import seeded
+from worldmodel.objectives.elbo import ELBOConfig
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 A, B, C, D, H = 0.9, 0.5, 0.6, 0.2, 1.5
@@ -180,3 +185,38 @@ def test_observation_dropout_keeps_it_a_bound(frame, scale):
     batch = episodes(model, 40, 9)
     gap = never_exceeds(model, batch, draws=2000, observed=cut(batch, frame), scale=scale)
     assert gap > never_exceeds(model, batch)
+
+
+def test_training_reaches_the_true_systems_likelihood(tmp_path, monkeypatch):
+    """Recognition looks at one frame at a time, which sixteen sharp sensors make enough."""
+    angles = torch.arange(16, dtype=torch.float64) * math.pi / 16
+    monkeypatch.setattr(oscillator, "H", torch.stack([angles.cos(), angles.sin()], 1))
+    specs = ObservationSpec((16,), False), oscillator.SPECS[1]
+    train, validation, test = (
+        oscillator.episodes(size, 10, seed) for size, seed in ((1000, 0), (50, 1), (1000, 2))
+    )
+    config = TrainConfig(
+        updates=1800,
+        batch_size=64,
+        window=10,
+        learning_rate=0.01,
+        warmup=10,
+        objective="elbo",
+        elbo=ELBOConfig(start=1.0),
+        dropout_share=0.0,
+        tensorboard=False,
+    )
+    model = DVBF(DVBFConfig(2, base_matrices=1, leak=0.0, transition_init=0.05), *specs)
+    with seeded(0):
+        model.emission.mean = torch.nn.Linear(2, 16)
+    trainer = Trainer(
+        model, as_dataset(*specs, train=train, validation=validation), config, tmp_path
+    )
+    for _ in range(config.updates):
+        trainer.step()
+    reached, _ = bound(model, test, 2)
+    likelihood = oscillator.log_likelihood(test)
+    gap = likelihood - oscillator.in_units_of(model, reached, -11)
+    # The true system is the best there is on average, and on average only.
+    assert gap.mean() > -4 * gap.std() / 1000**0.5
+    assert gap.mean() < 0.01 * likelihood.mean().abs()
