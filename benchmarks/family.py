@@ -21,6 +21,7 @@ from worldmodel.cli.commands import collect
 from worldmodel.cli.compare import compare
 from worldmodel.cli.systems import system_of
 from worldmodel.data import installed_versions
+from worldmodel.errors import DivergenceError
 from worldmodel.evaluation.comparison import comparison_table
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json
@@ -90,13 +91,18 @@ def with_and_without(dataset: Path, folder: Path) -> Iterator[dict[str, Any]]:
     targets = system_of(recorded.provenance.env_id).targets
     for result in read_json(folder / "comparison.json")["runs"]:
         yield result
+        if "error" in result:
+            continue
         identity = result["identity"]
         slug = "_".join([identity["model"], identity["objective"], f"seed_{identity['seed']}"])
         name = "".join(c if c.isalnum() else "_" for c in slug)
         model = load(folder / "runs" / name)
         model.denoiser = None
-        again = evaluate(model, recorded, identity["seed"], targets=targets).metrics
-        again["parameters"] = sum(p.numel() for p in model.parameters())
+        again: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+        try:
+            again |= evaluate(model, recorded, identity["seed"], targets=targets).metrics
+        except DivergenceError as error:
+            again["error"] = str(error)
         plain = identity["model"].partition(":")[0]
         yield result | again | {"identity": identity | {"model": f"{plain}, the same weights"}}
 
