@@ -1,10 +1,15 @@
 """A noisy, driven oscillator seen by four noisy sensors: linear, Gaussian, and exactly known."""
 
+from pathlib import Path
+
 import torch
 from small import as_dataset, generator
 from torch.distributions import MultivariateNormal
 
 from worldmodel.data import Dataset
+from worldmodel.objectives.elbo import ELBOConfig
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
 F = torch.tensor([[0.95, 0.3], [-0.3, 0.9]], dtype=torch.float64)
@@ -55,6 +60,20 @@ def log_likelihood(batch: Batch) -> torch.Tensor:
     seen = (H @ maps).flatten(0, 1)
     covariance = seen @ seen.T + SENSOR**2 * torch.eye(len(seen), dtype=torch.float64)
     return MultivariateNormal((means @ H.T).flatten(1), covariance).log_prob(frames.flatten(1))
+
+
+def maximise_bound(model, dataset: Dataset, folder: Path, **settings) -> None:
+    """Train by the bound alone: not annealed, and with every frame observed."""
+    config = TrainConfig(
+        objective="elbo",
+        elbo=ELBOConfig(start=1.0),
+        dropout_share=0.0,
+        tensorboard=False,
+        **settings,
+    )
+    trainer = Trainer(model, dataset, config, folder)
+    for _ in range(config.updates):
+        trainer.step()
 
 
 def in_units_of(model, likelihood: torch.Tensor, frames: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Errors that name the offending value and what was expected."""
 
+import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -66,6 +67,17 @@ def require_at_least(least: int, **settings: int) -> None:
     for name, value in settings.items():
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def require_finite(least: float, **settings: float) -> None:
+    """Raise unless every setting is finite and reaches ``least``.
+
+    Raises:
+        ConfigError: One is not or does not; the message names it.
+    """
+    for name, value in settings.items():
+        if not least <= value < math.inf:
+            raise ConfigError(f"{name} must be finite and >= {least:g}, got {value}")
 
 
 def require_choices(config: Any) -> None:

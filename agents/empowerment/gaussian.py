@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import jacfwd, jacrev, vmap
 
 from agents.empowerment.dynamics import Dynamics
-from worldmodel.errors import ConfigError, require_at_least
+from worldmodel.errors import ConfigError, require_at_least, require_finite
 
 
 def water_filling(
@@ -72,8 +72,7 @@ class Noise:
         require_at_least(1, frames=self.frames)
         if not 0 < self.sensor < math.inf:
             raise ConfigError(f"sensor must be finite and > 0, got {self.sensor}")
-        if not 0 <= self.process < math.inf:
-            raise ConfigError(f"process must be finite and >= 0, got {self.process}")
+        require_finite(0, process=self.process)
 
 
 class GaussianEmpowerment:

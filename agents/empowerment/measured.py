@@ -25,7 +25,7 @@ def measured_empowerment(
     make: Callable[[int], VectorEnv],
     states: Float[np.ndarray, "n state"],
     steps: int = 10,
-    noise: Noise = Noise(),  # noqa: B008 (frozen)
+    noise: Noise = Noise(),
     nudge: float = 0.05,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, " n"]:
@@ -65,7 +65,7 @@ def measured_sampled(
     make: Callable[[int], VectorEnv],
     states: Float[np.ndarray, "n state"],
     steps: int = 15,
-    noise: Noise = Noise(),  # noqa: B008 (frozen)
+    noise: Noise = Noise(),
     samples: int = 128,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,

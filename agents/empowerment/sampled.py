@@ -45,7 +45,7 @@ class SampledEmpowerment:
         self,
         dynamics: Dynamics,
         steps: int = 15,
-        noise: Noise = Noise(),  # noqa: B008 (frozen)
+        noise: Noise = Noise(),
         samples: int = 128,
         seed: int = 0,
     ) -> None:

@@ -77,7 +77,7 @@ class VariationalEmpowerment:
         state_size: int,
         observed_size: int,
         steps: int = 10,
-        noise: Noise = Noise(),  # noqa: B008 (frozen)
+        noise: Noise = Noise(),
         config: VariationalConfig = VariationalConfig(),
     ) -> None:
         require_at_least(noise.frames, steps=steps)

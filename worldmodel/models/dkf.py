@@ -18,7 +18,6 @@ A smoother is no filter. The paper has no live one; ours is distilled from the s
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
@@ -72,9 +71,8 @@ class DKFConfig:
     def __post_init__(self) -> None:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_finite(0, denoise=self.denoise)
         require_choices(self)
-        if not 0 <= self.denoise < math.inf:
-            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
 

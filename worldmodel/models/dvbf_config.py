@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.models.transition import Gate
 from worldmodel.types import ObservationSpec
 
@@ -79,6 +79,8 @@ class DVBFConfig:
         sizes = ("latent_size", "base_matrices", "mixing_hidden")
         sizes += ("channels", "hidden", "depth", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_finite(0, coupling=self.coupling, bound=self.bound, denoise=self.denoise)
+        require_finite(1e-3, reading_scale=self.reading_scale)
         require_choices(self)
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:
             raise ConfigError(
@@ -87,18 +89,8 @@ class DVBFConfig:
             )
         if not 0 < self.transition_init < math.inf:
             raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
-        if not 0 <= self.coupling < math.inf:
-            raise ConfigError(f"coupling must be finite and >= 0, got {self.coupling}")
-        if not 1e-3 <= self.reading_scale < math.inf:
-            raise ConfigError(
-                f"reading_scale must be finite and >= 0.001, got {self.reading_scale}"
-            )
-        if not 0 <= self.denoise < math.inf:
-            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-        if not 0 <= self.bound < math.inf:
-            raise ConfigError(f"bound must be finite and >= 0, got {self.bound}")
         if not 0 <= self.noise_floor < 1:
             raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 

@@ -24,7 +24,6 @@ belief carries what the frame before would have told.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -32,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.emission import Comparison
@@ -79,9 +78,8 @@ class E2CConfig:
     def __post_init__(self) -> None:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_finite(0, denoise=self.denoise)
         require_choices(self)
-        if not 0 <= self.denoise < math.inf:
-            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if self.consistency <= 0:
             raise ConfigError(f"consistency must be above 0, got {self.consistency}")
 

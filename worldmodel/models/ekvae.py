@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.kalman import (
     Gaussian,
@@ -97,13 +97,12 @@ class EKVAEConfig:
         sizes = ("latent_size", "auxiliary_size", "base_matrices", "mixing_hidden")
         sizes += ("channels", "hidden", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_finite(0, denoise=self.denoise)
         require_choices(self)
         if (size := self.auxiliary_size) > self.latent_size:
             raise ConfigError(
                 f"auxiliary_size must be at most latent_size {self.latent_size}, got {size}"
             )
-        if not 0 <= self.denoise < math.inf:
-            raise ConfigError(f"denoise must be finite and >= 0, got {self.denoise}")
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 < self.transition_init < math.inf:

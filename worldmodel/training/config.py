@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.objectives.constrained import ConstrainedConfig
 from worldmodel.objectives.elbo import ELBOConfig
 
@@ -63,8 +62,7 @@ class TrainConfig:
         counts = ("updates", "batch_size", "window", "validate_every")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_choices(self)
-        if not 0 <= self.learning_rate < math.inf:
-            raise ConfigError(f"learning_rate must be finite and >= 0, got {self.learning_rate}")
+        require_finite(0, learning_rate=self.learning_rate)
         if not 0 < self.dropout_scale <= 1:
             raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
         shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
