@@ -69,7 +69,7 @@ def require_at_least(least: int, **settings: int) -> None:
             raise ConfigError(f"{name} must be at least {least}, got {value}")
 
 
-def require_finite(least: float, **settings: float) -> None:
+def require_finite(least: float | int, **settings: float | int) -> None:
     """Raise unless every setting is finite and reaches ``least``.
 
     Raises:
