@@ -10,8 +10,8 @@ from gymnasium.vector import VectorEnv
 
 from agents.rollout import Agent, Rollout, rollout
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.filter import VectorFilterObservation
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.vector_env import LatentVectorEnv
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from agents.rollout import Agent, rollout
 from worldmodel.data.tape import Tape
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.filter import VectorFilterObservation
 from worldmodel.types import Batch
+from worldmodel.world.filter import VectorFilterObservation
 
 
 def record_agent(

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from worldmodel.errors import SpecError, require_extra
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.vector_env import LatentVectorEnv
 
 require_extra("stable_baselines3", "agents")
 

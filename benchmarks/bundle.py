@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from worldmodel.cli.demo import demo, settings
-from worldmodel.models.checkpoint import BUNDLED, load
+from worldmodel.world.checkpoint import BUNDLED, load
 
 PICTURES = Path(__file__).parents[1] / "docs" / "images"
 PENDULUM = (

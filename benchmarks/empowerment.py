@@ -17,7 +17,7 @@ import tyro
 from seeds import Row, report, run_seeds
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
-from worldmodel.models.checkpoint import load
+from worldmodel.world.checkpoint import load
 
 ROWS = (
     Row(

@@ -22,10 +22,10 @@ from worldmodel.cli.compare import compare
 from worldmodel.cli.systems import system_of
 from worldmodel.data import installed_versions
 from worldmodel.errors import DivergenceError
-from worldmodel.evaluation.comparison import comparison_table
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json
-from worldmodel.models.checkpoint import load
+from worldmodel.plots.comparison import comparison_table
+from worldmodel.world.checkpoint import load
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c", "ekvae")

@@ -30,9 +30,9 @@ from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real systems
 from worldmodel.cli.play import endless, states_of
-from worldmodel.models.checkpoint import load
-from worldmodel.viewer.app import App
-from worldmodel.viewer.session import Session
+from worldmodel.play.app import App
+from worldmodel.play.session import Session
+from worldmodel.world.checkpoint import load
 
 SIZE = (1280, 720)
 INTERVAL = 0.1

@@ -22,11 +22,11 @@ from seeds import write_block
 import envs  # noqa: F401 - imported to register the real pendulum
 from worldmodel.cli.speed import measure_speed
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
-from worldmodel.simulator.actions import ActionReader
-from worldmodel.simulator.dynamics import Dynamics, latent_box
-from worldmodel.simulator.tick import TensorTick, make_tick
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.actions import ActionReader
+from worldmodel.world.checkpoint import load
+from worldmodel.world.dynamics import Dynamics, latent_box
+from worldmodel.world.tick import TensorTick, make_tick
+from worldmodel.world.vector_env import LatentVectorEnv
 
 AS_TENSORS = "transition, reward, support, observation, if not compiled"
 

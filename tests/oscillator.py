@@ -7,8 +7,8 @@ from small import as_dataset, generator
 from torch.distributions import MultivariateNormal
 
 from worldmodel.data import Dataset
-from worldmodel.objectives.elbo import ELBOConfig
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.elbo import ELBOConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 

@@ -19,7 +19,7 @@ import envs  # noqa: F401 (registers the real systems)
 import worldmodel
 from worldmodel.cli.systems import RECIPES
 from worldmodel.cli.table import lookup
-from worldmodel.models.checkpoint import BUNDLED
+from worldmodel.world.checkpoint import BUNDLED
 
 # Gymnasium and SB3 advise actions in [-1, 1]; ours have units, and all else must be silent.
 ADVICE = ".*symmetric and normalized.*"

@@ -21,7 +21,7 @@ from small import (
 import worldmodel
 from agents.rollout import Rollout
 from worldmodel import html
-from worldmodel.evaluation.imagination import imagine
+from worldmodel.plots.imagination import imagine
 from worldmodel.types import ActionSpec
 
 LIMIT = 220_000  # bytes of one cell

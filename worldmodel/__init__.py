@@ -5,11 +5,11 @@ Importing the package registers the dreams' ids with Gymnasium.
 
 from importlib.metadata import version
 
-from worldmodel.models.checkpoint import load
-from worldmodel.simulator.env import LatentEnv
-from worldmodel.simulator.filter import FilterObservation, VectorFilterObservation
-from worldmodel.simulator.registration import register
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.checkpoint import load
+from worldmodel.world.env import LatentEnv
+from worldmodel.world.filter import FilterObservation, VectorFilterObservation
+from worldmodel.world.registration import register
+from worldmodel.world.vector_env import LatentVectorEnv
 
 __version__ = version("worldmodel")
 __all__ = [

@@ -10,7 +10,7 @@ from comparison import NAMES
 from matplotlib.axes import Axes
 
 from envs.pendulum import INTERVAL
-from worldmodel.evaluation.style import (
+from worldmodel.plots.style import (
     BLUE,
     GREEN,
     GREY,

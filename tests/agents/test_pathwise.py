@@ -9,8 +9,8 @@ from small import generator
 
 from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, task_of, train_policy
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.simulator.dynamics import Dynamics
 from worldmodel.types import ActionSpec
+from worldmodel.world.dynamics import Dynamics
 
 LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
 SHORT = PathwiseConfig(

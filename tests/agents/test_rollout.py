@@ -6,8 +6,8 @@ from linear_model import RealEnv
 
 from agents.evaluation import at_target_share, compare, in_middle_share, upright_share
 from agents.rollout import rollout
-from worldmodel.simulator.filter import VectorFilterObservation
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.vector_env import LatentVectorEnv
 
 
 class Counter(gym.Env):

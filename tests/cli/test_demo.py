@@ -23,11 +23,10 @@ from worldmodel.cli.systems import RECIPES
 from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.evaluation import style
 from worldmodel.models.denoiser import DenoiserConfig
+from worldmodel.plots import film, style
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.viewer import film
 
 VARIABLES = {
     "pendulum": ("sin", "cos", "velocity"),

@@ -13,10 +13,10 @@ from worldmodel.cli.acting import film_agent
 from worldmodel.cli.empowerment import rank_correlation
 from worldmodel.cli.runs import policy_of
 from worldmodel.data import Source
-from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.world.checkpoint import load
 
 
 def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):

@@ -15,8 +15,8 @@ from worldmodel.cli import main
 from worldmodel.cli.play import agent_of, states_of
 from worldmodel.cli.runs import frames_per_second
 from worldmodel.data import Wrapping
-from worldmodel.models.checkpoint import BUNDLED
-from worldmodel.viewer.app import App
+from worldmodel.play.app import App
+from worldmodel.world.checkpoint import BUNDLED
 
 
 @pytest.fixture(autouse=True)

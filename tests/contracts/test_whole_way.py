@@ -9,14 +9,14 @@ import torch
 from small import BOX, VECTOR, generator, random_dataset, small_model
 
 from agents.pathwise import PathwiseConfig, train_policy
-from worldmodel.models.checkpoint import load
 from worldmodel.models.registry import MODELS
-from worldmodel.simulator.dynamics import latent_box
-from worldmodel.simulator.filter import FilterObservation
-from worldmodel.simulator.vector_env import LatentVectorEnv
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.checkpoint import load
+from worldmodel.world.dynamics import latent_box
+from worldmodel.world.filter import FilterObservation
+from worldmodel.world.vector_env import LatentVectorEnv
 
 SHORT = TrainConfig(updates=4, batch_size=6, window=5, validate_every=2, tensorboard=False)
 

@@ -7,12 +7,12 @@ from small import PIXELS, generator, random_batch, random_dataset, small_model
 
 from agents.empowerment import Dynamics, denoised
 from worldmodel.errors import ConfigError
-from worldmodel.models.checkpoint import load
 from worldmodel.models.denoiser import Denoiser, DenoiserConfig, fit_denoiser
 from worldmodel.models.registry import MODELS
-from worldmodel.simulator.frozen import freeze
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.checkpoint import load
+from worldmodel.world.frozen import freeze
 
 
 def circle(count, radius=1.0, seed=0):

@@ -16,8 +16,8 @@ from interrupted import CONFIG, make_trainer
 from small import PIXELS, random_dataset, tiny_model
 
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.models.checkpoint import load
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.checkpoint import load
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,14 @@ from small import (
 from worldmodel.data import Dataset
 from worldmodel.errors import ConfigError, DivergenceError, MissingExtraError, SpecError
 from worldmodel.evaluation.prediction import baseline_errors, open_loop_error
-from worldmodel.models.checkpoint import load
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.objectives.constrained import ConstrainedConfig
-from worldmodel.objectives.elbo import ELBOConfig
 from worldmodel.training import trainer as module
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
+from worldmodel.training.losses.elbo import ELBOConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.checkpoint import load
 
 
 def config(**changes) -> TrainConfig:

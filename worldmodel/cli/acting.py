@@ -14,8 +14,8 @@ from worldmodel.cli.runs import frames_per_second
 from worldmodel.cli.systems import System
 from worldmodel.data import Source
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.filter import FilterObservation
-from worldmodel.viewer.film import side_by_side, write_gif
+from worldmodel.plots.film import side_by_side, write_gif
+from worldmodel.world.filter import FilterObservation
 
 EPISODES = 100  # real ones, each from a start of its own, that an agent is judged on
 STEPS = 100  # of each; ten seconds of the systems that ship

@@ -21,14 +21,14 @@ from worldmodel.cli.systems import system_of
 from worldmodel.cli.table import print_results
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.evaluate import evaluate as measure
-from worldmodel.evaluation.figures import write_all
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
 from worldmodel.models.registry import MODELS
-from worldmodel.simulator.filter import VectorFilterObservation
+from worldmodel.plots.figures import write_all
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.checkpoint import load
+from worldmodel.world.filter import VectorFilterObservation
 
 console = Console()
 

@@ -23,11 +23,11 @@ from worldmodel import data
 from worldmodel.cli.suited import learning
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import ConfigError, DivergenceError, SpecError, require_at_least
-from worldmodel.evaluation.comparison import comparison, comparison_table
-from worldmodel.evaluation.course import Snapshots, course
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json, write_json, write_whole
 from worldmodel.models.registry import MODELS, fitting
+from worldmodel.plots.comparison import comparison, comparison_table
+from worldmodel.plots.course import Snapshots, course
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 

@@ -24,16 +24,16 @@ from worldmodel.cli.systems import RECIPES, Recipe
 from worldmodel.cli.table import print_results
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
-from worldmodel.evaluation.figures import write_all
-from worldmodel.evaluation.imagination import imagine
 from worldmodel.files import write_json
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.figures import write_all
+from worldmodel.plots.film import write_gif
+from worldmodel.plots.imagination import imagine
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.viewer.dream import dream_film
-from worldmodel.viewer.film import write_gif
 
 MAPPED = 400  # real states whose empowerment is measured
 # The first to look at.

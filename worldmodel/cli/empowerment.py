@@ -26,7 +26,10 @@ from worldmodel.cli.acting import EPISODES, Acted, act, film_agent
 from worldmodel.cli.runs import POLICY, source_of
 from worldmodel.cli.systems import System, recipe_without_reward, system_of
 from worldmodel.errors import SpecError, require_at_least
-from worldmodel.evaluation.style import (
+from worldmodel.files import write_json
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.denoiser import fit_denoiser
+from worldmodel.plots.style import (
     SEQUENTIAL,
     VERMILION,
     angle_ticks,
@@ -36,10 +39,7 @@ from worldmodel.evaluation.style import (
     label,
     save,
 )
-from worldmodel.files import write_json
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
-from worldmodel.models.denoiser import fit_denoiser
+from worldmodel.world.checkpoint import load
 
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to
 # leave where episodes begin.

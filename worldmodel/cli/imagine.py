@@ -19,15 +19,15 @@ from worldmodel import data
 from worldmodel.cli.runs import frames_per_second, policy_of, source_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import FileFormatError, ShapeError, require_at_least, require_extra
-from worldmodel.evaluation.curves import imagination_curves
-from worldmodel.evaluation.imagination import Imagination
-from worldmodel.evaluation.imagination import imagine as imagine_episodes
-from worldmodel.evaluation.strips import imagination_strips
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
+from worldmodel.plots.curves import imagination_curves
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.film import write_gif, write_mp4
+from worldmodel.plots.imagination import Imagination
+from worldmodel.plots.imagination import imagine as imagine_episodes
+from worldmodel.plots.strips import imagination_strips
 from worldmodel.types import ActionSpec, Batch
-from worldmodel.viewer.dream import dream_film
-from worldmodel.viewer.film import write_gif, write_mp4
+from worldmodel.world.checkpoint import load
 
 _STEPS = 85  # a hundred frames are ten seconds of the shipped systems, less what is looked at
 _LIMIT = 6_000_000  # bytes of the GIF: more panels than a page's film, and none of its colours lost

@@ -19,10 +19,10 @@ from worldmodel.cli.runs import frames_per_second, policy_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
-from worldmodel.simulator.filter import VectorFilterObservation
-from worldmodel.viewer.data_states import DataStates
-from worldmodel.viewer.session import Session
+from worldmodel.play.data_states import DataStates
+from worldmodel.play.session import Session
+from worldmodel.world.checkpoint import load
+from worldmodel.world.filter import VectorFilterObservation
 
 _EPISODES, _STEPS = 64, 24  # recorded for the cloud of data states where no dataset is given
 _INTERVAL = 0.1  # seconds, where no environment says how many
@@ -69,7 +69,7 @@ def play(
         raise ConfigError(f"interval must be more than 0 seconds, got {interval}")
     require_extra("pygame", "viewer")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    from worldmodel.viewer.app import App
+    from worldmodel.play.app import App
 
     torch.set_num_threads(1)
     console = Console()

@@ -23,21 +23,21 @@ from worldmodel.cli.suited import demo_of
 from worldmodel.cli.systems import system_of
 from worldmodel.cli.table import result_rows
 from worldmodel.errors import SpecError, require_at_least, require_extra
-from worldmodel.evaluation.curves import (
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.plots import page
+from worldmodel.plots.curves import (
     filter_convergence,
     imagination_curves,
     prediction_error,
     training_curves,
 )
-from worldmodel.evaluation.imagination import Imagination, imagine
-from worldmodel.evaluation.latent_plots import colourings, project
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.imagination import Imagination, imagine
+from worldmodel.plots.latent_plots import colourings, project
+from worldmodel.plots.space import latent_space_plot
 from worldmodel.training.trainer import read_history
 from worldmodel.types import Batch
-from worldmodel.viewer import page
-from worldmodel.viewer.dream import dream_film
-from worldmodel.viewer.space import latent_space_plot
+from worldmodel.world.checkpoint import load
 
 # Episodes and steps of each: of some two thousand points of the latent space, and of a film.
 _SPACE, _FILM = (140, 14), (3, 74)

@@ -15,7 +15,7 @@ from worldmodel.data import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError, require_extra
 from worldmodel.files import read_json
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import BUNDLED, resolve
+from worldmodel.world.checkpoint import BUNDLED, resolve
 
 POLICY = "policy.safetensors"
 

@@ -19,8 +19,8 @@ import torch
 
 from worldmodel.data import make_vec
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.simulator.frozen import Frozen, freeze
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.frozen import Frozen, freeze
+from worldmodel.world.vector_env import LatentVectorEnv
 
 
 def _bare_loop(

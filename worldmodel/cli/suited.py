@@ -15,11 +15,11 @@ from worldmodel.cli.commands import agent, train
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.systems import RECIPES, Recipe, recipe_without_reward, system_of
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.checkpoint import load
 from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.types import ObservationSpec
+from worldmodel.world.checkpoint import load
 
 
 def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:

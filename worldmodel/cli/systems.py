@@ -30,8 +30,8 @@ from worldmodel.evaluation.identification import (
 )
 from worldmodel.evaluation.prediction import Predictor
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.objectives.constrained import ConstrainedConfig
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.types import Batch
 
 

@@ -307,7 +307,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
         """Write a checkpoint folder, whole or not at all. See ``models/checkpoint.py``."""
-        from worldmodel.models.checkpoint import save
+        from worldmodel.world.checkpoint import save
 
         return save(self, Path(folder), metrics or {})
 

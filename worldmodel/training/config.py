@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
-from worldmodel.objectives.constrained import ConstrainedConfig
-from worldmodel.objectives.elbo import ELBOConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
+from worldmodel.training.losses.elbo import ELBOConfig
 
 
 @dataclass(frozen=True)

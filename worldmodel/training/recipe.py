@@ -12,8 +12,8 @@ from typing import Any
 
 from worldmodel.data import Dataset
 from worldmodel.models.registry import model_type
-from worldmodel.objectives.constrained import ConstrainedConfig
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
 
 
 def recipe(dataset: Dataset, model: str = "dvbf") -> tuple[Any, TrainConfig]:

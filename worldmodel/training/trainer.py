@@ -31,12 +31,12 @@ from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.terms import Terms
-from worldmodel.objectives.constrained import Constrained
-from worldmodel.objectives.elbo import AnnealedELBO
-from worldmodel.objectives.objective import Objective
-from worldmodel.objectives.observation_dropout import observation_dropout
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreams import fit_dreams
+from worldmodel.training.losses.constrained import Constrained
+from worldmodel.training.losses.elbo import AnnealedELBO
+from worldmodel.training.losses.objective import Objective
+from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.windows import draw_windows
 
 _STATE_FILE = Path("training") / "state.pt"

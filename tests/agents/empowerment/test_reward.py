@@ -6,8 +6,8 @@ from gymnasium.vector import AutoresetMode
 from linear_model import LinearModel, fit_support
 
 from agents.empowerment import EmpowermentReward, VectorEmpowermentReward, fit_landscape
-from worldmodel.simulator.env import LatentEnv
-from worldmodel.simulator.vector_env import LatentVectorEnv
+from worldmodel.world.env import LatentEnv
+from worldmodel.world.vector_env import LatentVectorEnv
 
 
 def nats(states):

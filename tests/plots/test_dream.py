@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from worldmodel.errors import SpecError
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.imagination import Imagination
+
+
+def random_imagination(episodes, dreams=0, steps=5, side=6) -> Imagination:
+    rng = np.random.default_rng(0)
+
+    def frames(*lead):
+        return rng.integers(0, 256, (*lead, episodes, steps, side, side, 1), dtype=np.uint8)
+
+    recorded = np.ones((episodes, steps), np.bool_)
+    return Imagination(frames(), frames(), frames(), frames(dreams), 2, recorded)
+
+
+def contains(film, picture) -> bool:
+    """Whether a grey picture, enlarged by some whole factor, is part of a film's frame."""
+    for scale in range(1, 11):
+        large = picture.repeat(scale, 0).repeat(scale, 1).repeat(3, 2)
+        height, width = large.shape[:2]
+        begins = (film[:, :-1] == large[0, 0]) & (film[:, 1:] == large[0, 1])
+        for y, x in np.argwhere(begins.all(-1)):
+            if np.array_equal(film[y : y + height, x : x + width], large):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(("episodes", "dreams"), [(1, 0), (3, 2), (7, 3)])
+def test_every_episode_is_somewhere_in_every_panel(episodes, dreams):
+    shown = random_imagination(episodes, dreams)
+    film = dream_film(shown)
+    assert len(film) == 5
+    kinds = [shown.real, shown.filtered, shown.imagined, *shown.dreams[:2]]
+    for kind in kinds:
+        assert all(contains(film[3], kind[e, 3]) for e in range(episodes))
+
+
+def test_the_spread_takes_a_panel_of_its_own():
+    few, more = (dream_film(random_imagination(2, dreams)).shape[2] for dreams in (0, 3))
+    assert more > 1.7 * few
+
+
+def test_the_footer_says_when_nobody_looks_any_more():
+    film = dream_film(random_imagination(1))
+    caption = film[:, -30:-8, film.shape[2] // 2 :]
+    assert (caption[0] == caption[1]).all() and (caption[2] == caption[4]).all()
+    assert (caption[1] != caption[2]).any()
+
+
+def test_a_film_needs_pixels():
+    numbers = np.zeros((1, 5, 3), np.float32)
+    recorded = np.ones((1, 5), np.bool_)
+    with pytest.raises(SpecError, match="pixels"):
+        dream_film(Imagination(numbers, numbers, numbers, numbers[None], 2, recorded))

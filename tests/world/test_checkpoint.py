@@ -1,0 +1,226 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, tiny_model
+
+import worldmodel
+from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.world import checkpoint
+from worldmodel.world.checkpoint import load
+
+
+def fitted(observations=VECTOR, actions=BOX, transition="locally-linear"):
+    model = tiny_model(observations, actions, transition=transition)
+    batch = random_batch(observations, actions, size=60)
+    model.calibrate(batch)
+    states = model.initial_prior(3000, generator())
+    model.support.fit(states[:2000], states[2000:])
+    return model.eval(), batch
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model, _ = fitted()
+    return model.save(tmp_path / "run" / "checkpoint", {"r2": {"sin": 0.5}, "list": [1, 2]})
+
+
+@pytest.mark.parametrize("transition", ["locally-linear", "mlp"])
+@pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
+@pytest.mark.parametrize("observations", [PIXELS, VECTOR], ids=["pixels", "vector"])
+def test_a_loaded_model_dreams_and_filters_identically(tmp_path, observations, actions, transition):
+    model, batch = fitted(observations, actions, transition)
+    copy = load(model.save(tmp_path / "model"))
+    assert not copy.training and copy.config == model.config
+    assert copy.observation_spec == observations and copy.action_spec == actions
+    frames, controls = batch.observations.numpy(), batch.actions.numpy()
+    latents = model.filter(frames, controls, prefix=3)
+    assert np.array_equal(copy.filter(frames, controls, prefix=3), latents)
+    dream = model.imagine(latents[:, 0], controls, seed=4)
+    assert np.array_equal(copy.imagine(latents[:, 0], controls, seed=4), dream)
+    assert np.array_equal(copy.decode(dream), model.decode(dream))
+    z, u = torch.from_numpy(dream[:, :-1]), batch.actions
+    after = torch.from_numpy(dream[:, 1:])
+    assert torch.equal(copy.reward(z, u, after), model.reward(z, u, after))
+    assert torch.equal(copy.termination(after), model.termination(after))
+    assert torch.equal(copy.support.inside(after[0]), model.support.inside(after[0]))
+    assert torch.equal(torch.stack(copy.support.bounds()), torch.stack(model.support.bounds()))
+    assert copy.reward_range == model.reward_range and copy.can_terminate
+
+
+def test_the_folder_is_complete_readable_and_alone(saved):
+    assert sorted(os.listdir(saved)) == [
+        "README.md",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+    ]
+    assert os.listdir(saved.parent) == ["checkpoint"]
+    assert json.loads((saved / "metrics.json").read_text())["r2"]["sin"] == 0.5
+    card = (saved / "README.md").read_text()
+    assert "| r2.sin | 0.5 |" in card and "3 latent" in card
+
+
+def test_a_run_folder_stands_for_its_checkpoint(saved):
+    assert isinstance(worldmodel.load(saved.parent), StateSpaceModel)
+
+
+def test_the_working_folder_can_be_the_checkpoint(saved, monkeypatch):
+    monkeypatch.chdir(saved)
+    assert load(".").latent_size == 3
+    monkeypatch.chdir(saved.parent)
+    assert load(".").latent_size == 3
+
+
+def test_saving_again_replaces(saved):
+    other = tiny_model(seed=1)
+    other.save(saved)
+    weights = load(saved).state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in other.state_dict().items())
+    assert os.listdir(saved.parent) == ["checkpoint"]
+
+
+@pytest.mark.parametrize("point", ["serialize", "_card", "_swap"])
+def test_an_interrupted_save_leaves_the_old_checkpoint(saved, monkeypatch, point):
+    before = load(saved).state_dict()
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, point, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_model(seed=1).save(saved)
+    after = load(saved).state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert os.listdir(saved.parent) == ["checkpoint"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(saved):
+    before = load(saved).state_dict()
+    os.rename(saved, saved.with_name(f".{saved.name}.previous"))
+    after = load(saved.parent).state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+@pytest.mark.parametrize(
+    "files", [["thesis.tex"], ["config.json", "thesis.tex"], []], ids=["other", "config", "empty"]
+)
+def test_a_foreign_folder_is_never_overwritten(tmp_path, files):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in files:
+        (folder / name).write_text('{"my": "config"}')
+    with pytest.raises(FileFormatError, match="not a checkpoint"):
+        tiny_model().save(folder)
+    assert sorted(os.listdir(folder)) == files
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_a_file_in_the_place_is_never_overwritten(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(FileFormatError, match="mine"):
+        tiny_model().save(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_an_unregistered_model_is_refused(tmp_path):
+    class Other(type(tiny_model())):
+        pass
+
+    with pytest.raises(SpecError, match="Other"):
+        Other(tiny_model().config, VECTOR, BOX).save(tmp_path / "other")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no-such-bundle", "runs/none"])
+def test_a_missing_checkpoint_is_said(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=name):
+        load(name)
+
+
+def test_a_folder_without_a_config_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(FileFormatError, match=r"config\.json is missing"):
+        load(tmp_path)
+
+
+def change_config(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1, 2]", "null", '{"format": 1}', "\x00\x01", "\udcff"], ids=repr
+)
+def test_a_corrupt_config_is_said(saved, text):
+    (saved / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(FileFormatError, match=r"config\.json is corrupt or foreign"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("format", "other", "format 'other'"),
+        ("version", 99, "format version 99, this is version 1"),
+        ("model", "gpt", "'gpt', expected one of .*dvbf"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
+    change_config(saved, lambda config: config.update({key: value}))
+    with pytest.raises(FileFormatError, match=message):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["config"].update(hidden=11),
+        lambda c: c["config"].update(unheard_of=1),
+        lambda c: c.pop("observation_spec"),
+        lambda c: c.pop("config"),
+        lambda c: c["config"].update(leak=2.0),
+        lambda c: c.update(action_spec=None),
+        lambda c: c["action_spec"].update(low=[0.0], high=[1.0]),
+    ],
+    ids=["size", "unknown", "no-observations", "no-config", "leak", "no-actions", "actions"],
+)
+def test_a_config_of_other_weights_is_said(saved, change):
+    change_config(saved, change)
+    with pytest.raises(FileFormatError, match="does not describe its weights"):
+        load(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_truncated_weights_are_said(saved, keep):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(FileFormatError, match="truncated or corrupt"):
+        load(saved)
+
+
+def test_one_flipped_bit_is_said(saved):
+    data = bytearray((saved / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (saved / "model.safetensors").write_bytes(data)
+    with pytest.raises(FileFormatError, match="truncated or corrupt"):
+        load(saved)
+
+
+def test_missing_weights_are_said(saved):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(FileFormatError, match=r"model\.safetensors is missing"):
+        load(saved)
+
+
+def test_weights_of_another_model_are_said(saved):
+    save_file({"a": torch.zeros(2)}, saved / "model.safetensors")
+    digest = checkpoint._digest(saved / "model.safetensors")
+    change_config(saved, lambda config: config.update(sha256=digest))
+    with pytest.raises(FileFormatError, match="does not describe its weights"):
+        load(saved)

@@ -1,0 +1,294 @@
+import json
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import InvalidAction
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from worldmodel.errors import (
+    DivergenceError,
+    MissingExtraError,
+    ResetNeeded,
+    ShapeError,
+    SpecError,
+)
+from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.world.env import LatentEnv
+from worldmodel.world.registration import register
+
+
+@pytest.fixture
+def env(model):
+    return LatentEnv.from_model(model)
+
+
+@pytest.fixture
+def headless(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def test_check_env_of_a_made_env(checkpoint, headless):
+    check_env(gym.make("worldmodel/Latent-v0", checkpoint=checkpoint).unwrapped)
+
+
+def test_check_env_of_vectors_and_discrete_actions(linear):
+    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
+    env = LatentEnv.from_model(
+        linear(observation_spec=ObservationSpec((6,), False), action_spec=spec)
+    )
+    assert env.metadata["render_modes"] == []
+    with warnings.catch_warnings():
+        # An environment that was not made by id has no spec to try other render modes with.
+        warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
+        check_env(env)
+
+
+def test_stable_baselines_accepts_it(checkpoint):
+    sb3_check_env(gym.make("worldmodel/Latent-v0", checkpoint=checkpoint).unwrapped)
+
+
+def test_spec_survives_json(checkpoint):
+    env = gym.make("worldmodel/Latent-v0", checkpoint=checkpoint, noise=False, max_episode_steps=7)
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert json.loads(env.spec.to_json())["kwargs"] == {"checkpoint": checkpoint, "noise": False}
+    first, second = env.reset(seed=3)[0], again.reset(seed=3)[0]
+    np.testing.assert_array_equal(first, second)
+    ends = [again.step(np.zeros(1, np.float32))[3] for _ in range(7)]
+    assert ends[-1]
+
+
+def test_every_id_is_registered_with_both_entry_points():
+    register()
+    for name in ("worldmodel/Latent-v0", "worldmodel/LatentPendulum-v0"):
+        spec = gym.spec(name)
+        assert spec.max_episode_steps == 200
+        assert spec.vector_entry_point is not None
+    assert gym.spec("worldmodel/LatentPendulum-v0").kwargs == {"checkpoint": "pendulum"}
+
+
+def episode(env, seed):
+    observations = [env.reset(seed=seed)[0]]
+    for action in np.linspace(-1, 1, 10, dtype=np.float32):
+        observation, reward, terminated, truncated, _ = env.step(action[None])
+        observations.append(np.append(observation, reward))
+        if terminated or truncated:
+            break
+    return np.concatenate(observations)
+
+
+def test_seeds_repeat_and_differ(model):
+    one, two = LatentEnv.from_model(model), LatentEnv.from_model(model)
+    np.testing.assert_array_equal(episode(one, 5), episode(two, 5))
+    np.testing.assert_array_equal(episode(one, 5), episode(two, 5))
+    assert not np.array_equal(episode(one, 5), episode(two, 6))
+
+
+def test_nothing_touches_the_global_generator(env):
+    before = torch.get_rng_state()
+    episode(env, 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_without_noise_the_dream_is_the_models_own(model):
+    env = LatentEnv.from_model(model, noise=False)
+    start = np.float32([0.2, -0.3])
+    observation, info = env.reset(options={"state": start})
+    np.testing.assert_array_equal(observation, start)
+    assert info == {"outside_support": False}
+    actions = np.float32([[0.5], [-1.0], [0.1]])
+    states = model.imagine(start[None], actions[None])[0]
+    for t, action in enumerate(actions):
+        observation = env.step(action)[0]
+        np.testing.assert_allclose(observation, states[t + 1], atol=1e-6)
+        np.testing.assert_array_equal(env.state, observation)
+
+
+def test_noise_is_the_process_noise(model):
+    noisy, quiet = LatentEnv.from_model(model), LatentEnv.from_model(model, noise=False)
+    draws = []
+    for seed in range(200):
+        for env in (noisy, quiet):
+            env.reset(seed=seed, options={"state": np.zeros(2)})
+        action = np.zeros(1, np.float32)
+        draws.append(noisy.step(action)[0] - quiet.step(action)[0])
+    assert np.std(draws) == pytest.approx(0.1, rel=0.15)
+
+
+def test_outside_the_support_truncates_and_says_so(model):
+    env = LatentEnv.from_model(model, noise=False)
+    _, info = env.reset(options={"state": np.float32([-30, 0])})
+    assert info["outside_support"]
+    observation, reward, terminated, truncated, info = env.step(np.zeros(1, np.float32))
+    assert (reward, terminated, truncated, info) == (-4.0, False, True, {"outside_support": True})
+    assert observation in env.observation_space
+    assert env.state not in env.observation_space
+    with pytest.raises(ResetNeeded, match="over"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_truncation_outside_can_be_turned_off(model):
+    env = LatentEnv.from_model(model, truncate_outside=False)
+    env.reset(options={"state": np.float32([-30, 0])})
+    for _ in range(3):
+        observation, reward, _, truncated, info = env.step(np.zeros(1, np.float32))
+        assert observation in env.observation_space
+        assert info["outside_support"] and not truncated and reward == -4.0
+
+
+def test_the_model_may_end_an_episode(model):
+    env = LatentEnv.from_model(model, noise=False)
+    env.reset(options={"state": np.float32([1.6, 0])})
+    assert env.step(np.zeros(1, np.float32))[2] is True
+
+
+def test_a_dream_starts_at_the_last_of_given_frames(model, real):
+    env, world = LatentEnv.from_model(model), real()
+    frames, actions = [world.reset(seed=0)[0]], np.float32([[0.4], [-0.2]])
+    frames += [world.step(action)[0] for action in actions]
+    observation, _ = env.reset(options={"observations": np.stack(frames), "actions": actions})
+    expected = model.filter(np.stack(frames)[None], actions[None], prefix=3)[0, -1]
+    np.testing.assert_allclose(observation, expected, atol=1e-6)
+    np.testing.assert_allclose(observation, world.unwrapped.state, atol=0.05)
+    one, _ = env.reset(options={"observations": np.stack(frames[:1])})
+    np.testing.assert_allclose(one, model.filter(frames[0][None, None], actions[None, :0])[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"stat": 1}, SpecError, "unknown reset options.*stat"),
+        ({"actions": np.zeros((1, 1))}, SpecError, "needs 'observations'"),
+        ({"state": np.zeros(2), "actions": np.zeros((0, 1))}, SpecError, "either"),
+        ({"state": np.zeros(3)}, ShapeError, r"\(3,\)"),
+        ({"state": [np.nan, 0]}, ShapeError, "finite"),
+        ({"observations": np.zeros((2, 4, 4, 1), np.uint8)}, ShapeError, "need actions"),
+        ({"observations": np.zeros((4, 4, 1), np.uint8)}, ShapeError, "observations must be"),
+        ({"observations": np.zeros((0, 4, 4, 1), np.uint8)}, ShapeError, "K >= 1"),
+        ({"observations": np.zeros((1, 4, 4, 1), np.float32)}, ShapeError, "uint8"),
+        ({"observations": np.zeros((1, 5, 5, 1), np.uint8)}, ShapeError, "5, 5"),
+    ],
+)
+def test_unusable_options_are_refused(env, options, error, match):
+    with pytest.raises(error, match=match):
+        env.reset(options=options)
+
+
+def test_discrete_dreams_start_from_frames_too(linear):
+    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
+    env = LatentEnv.from_model(linear(action_spec=spec))
+    frames = np.full((3, 4, 4, 1), 127, np.uint8)
+    observation, _ = env.reset(options={"observations": frames, "actions": np.array([0, 2])})
+    assert observation in env.observation_space
+    env.reset(options={"observations": frames[:1]})
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        np.zeros(2, np.float32),
+        np.zeros((1, 1), np.float32),
+        np.float32([np.nan]),
+        np.float32([np.inf]),
+        np.array(["left"]),
+        np.array([1j]),
+        np.array([True]),
+        None,
+    ],
+)
+def test_unusable_actions_are_refused_and_change_nothing(env, action):
+    env.reset(seed=0)
+    before = env.state
+    with pytest.raises(InvalidAction):
+        env.step(action)
+    np.testing.assert_array_equal(before, env.state)
+
+
+@pytest.mark.parametrize("action", [3, -1, 1.0, np.array([1]), "up"])
+def test_unusable_discrete_actions_are_refused(linear, action):
+    env = LatentEnv.from_model(linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)))
+    env.reset(seed=0)
+    env.step(2)
+    with pytest.raises(InvalidAction):
+        env.step(action)
+
+
+def test_an_action_outside_its_box_is_clipped(env):
+    results = []
+    for action in (np.float32([1.0]), np.float32([9.0]), np.array([9])):
+        env.reset(seed=0)
+        results.append(env.step(action)[0])
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_stepping_or_looking_before_reset_is_refused(model):
+    env = LatentEnv.from_model(model, render_mode="rgb_array")
+    for use in (lambda: env.step(np.zeros(1, np.float32)), env.render, lambda: env.state):
+        with pytest.raises(ResetNeeded):
+            use()
+
+
+def test_a_diverged_model_raises(env, model):
+    env.reset(seed=0)
+    with torch.no_grad():
+        model.F.fill_(torch.nan)
+    with pytest.raises(DivergenceError, match="nan"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_returned_observations_are_the_callers(env):
+    first, _ = env.reset(seed=0)
+    kept = first.copy()
+    second, *_ = env.step(np.zeros(1, np.float32))
+    np.testing.assert_array_equal(first, kept)
+    state = env.state
+    second[:] = 99
+    state[:] = 99
+    assert (np.abs(env.state) < 10).all()
+
+
+def test_rgb_array_is_the_decoded_frame_enlarged(model):
+    env = LatentEnv.from_model(model, render_mode="rgb_array")
+    observation, _ = env.reset(options={"state": np.float32([0.8, -0.8])})
+    frame = env.render()
+    assert frame.shape == (256, 256, 3) and frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame[::64, ::64, :1], model.decode(observation))
+    assert frame[0, 0, 0] > frame[255, 255, 0] + 50
+
+
+def test_human_mode_shows_a_window(model, headless):
+    env = LatentEnv.from_model(model, render_mode="human")
+    env.reset(options={"state": np.float32([0.8, -0.8])})
+    pygame = sys.modules["pygame"]
+    surface = pygame.display.get_surface()
+    assert surface.get_size() == (256, 256)
+    assert surface.get_at((0, 0))[0] > surface.get_at((0, 255))[0] + 50
+    assert env.render() is None
+    env.close()
+    env.close()
+    assert not pygame.display.get_init()
+
+
+def test_a_missing_viewer_names_its_extra(model, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"worldmodel\[viewer\]"):
+        LatentEnv.from_model(model, render_mode="human")
+
+
+def test_unknown_render_modes_are_refused(model, linear):
+    with pytest.raises(SpecError, match="'ansi'"):
+        LatentEnv.from_model(model, render_mode="ansi")
+    with pytest.raises(SpecError, match="pixels"):
+        LatentEnv.from_model(linear(observation_spec=ObservationSpec((6,), False)), "rgb_array")
+
+
+def test_an_unfitted_model_and_a_missing_checkpoint_are_refused(linear):
+    with pytest.raises(SpecError, match="fit it first"):
+        LatentEnv.from_model(linear(support=None))
+    with pytest.raises(FileNotFoundError, match="no-such-model"):
+        gym.make("worldmodel/Latent-v0", checkpoint="no-such-model")

@@ -1,0 +1,1 @@
+"""The game: a window in which a dream is played with."""

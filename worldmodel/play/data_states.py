@@ -1,0 +1,84 @@
+"""Latent states of data: the cloud that a dream moves through, and where it can start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+
+from worldmodel.evaluation.identification import Targets, state_targets
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.plots.latent_plots import colourings
+from worldmodel.types import Batch, Belief
+
+# Frames after which a filter that started from one picture knows velocities too.
+SETTLED = 5
+
+
+@dataclass(frozen=True)
+class DataStates:
+    """n states; those of recorded frames know the frames, and the truth if the recording told it.
+
+    Attributes:
+        latents: What the filter believed, its mean.
+        scales: Standard deviation of that belief; zero where it is not known.
+        frames: The recorded observations, in the order of the recording; None if there are none.
+        truths: Ground truth at each of them; None if there is none.
+        variables: What they can be told apart by, (n,) each, by name.
+    """
+
+    latents: Float[np.ndarray, "n latent"]
+    scales: Float[np.ndarray, "n latent"]
+    frames: Shaped[np.ndarray, "n ..."] | None = None
+    truths: Float[np.ndarray, "n truth"] | None = None
+    variables: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def belief(self, index: int, model: StateSpaceModel) -> Belief:
+        """The belief at one of them, (1, latent)."""
+        rows = (torch.from_numpy(a[index : index + 1].copy()) for a in (self.latents, self.scales))
+        return Belief(*(row.to(model.device, model.dtype) for row in rows))
+
+    @classmethod
+    def of_support(cls, model: StateSpaceModel) -> DataStates:
+        """Those that every checkpoint carries, without frames."""
+        latents = model.support.states.cpu().numpy()
+        return cls(latents, np.zeros_like(latents))
+
+    @classmethod
+    def recorded(
+        cls,
+        model: StateSpaceModel,
+        batch: Batch,
+        targets: Targets = state_targets,
+        most: int = 1500,
+    ) -> DataStates:
+        """Those of recorded episodes, filtered, from the frame on at which the filter has settled.
+
+        Args:
+            model: Of the same observations and actions.
+            batch: Episodes, of which as many are used as give ``most`` states.
+            targets: Names what the ground truth holds.
+            most: How many at most.
+
+        Raises:
+            ShapeError: The episodes do not fit the model.
+        """
+        first = min(SETTLED, batch.steps)
+        batch = batch[: -(-most // (batch.steps + 1 - first))].to(model.device)
+        beliefs = model.filter_beliefs(batch.observations, batch.actions)
+        kept = batch.frame_mask.clone()
+        kept[:, :first] = False
+        rows = [beliefs.mean, beliefs.scale, batch.observations]
+        latents, scales, frames = (row[kept][:most].cpu().numpy() for row in rows)
+        variables, truths = {}, None
+        if batch.states is not None:
+            truths = batch.states[kept][:most].cpu().numpy()
+            variables = colourings(targets(truths))
+        variables["reward"] = batch.rewards[kept[:, 1:]][:most].cpu().numpy()
+        return cls(latents, scales, frames, truths, variables)

@@ -1,0 +1,225 @@
+"""The real environment seen through the filter: the same observation space as the dream's.
+
+That is what lets an agent that learned in the dream act in reality unchanged. The filter starts
+from the one frame that reset gives, and corrects its belief with every further one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.types import ActionSpec, Belief, ObservationSpec
+from worldmodel.world.actions import ActionReader
+from worldmodel.world.dynamics import latent_box, resolve
+
+
+class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """Observation: the mean of the belief over the latent state, clipped into the dream's Box.
+
+    ``info["belief_scale"]`` is the belief's standard deviation, (latent,).
+
+    Args:
+        env: The real environment.
+        model: A trained model (used as it is, switched to evaluation mode), a checkpoint folder
+            or a bundled name.
+
+    Raises:
+        SpecError: The environment's spaces are not the model's, or its support is not fitted.
+        FileNotFoundError: There is no such checkpoint.
+        FileFormatError: The checkpoint cannot be read.
+    """
+
+    def __init__(self, env: gym.Env, model: StateSpaceModel | str | Path) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, model=model)
+        super().__init__(env)
+        self._filter = Filter(resolve(model), env.observation_space, env.action_space, ())
+        self.observation_space = self._filter.box
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset the environment and begin a belief from its first frame."""
+        frame, info = self.env.reset(seed=seed, options=options)
+        self._filter.begin(np.asarray(frame)[np.newaxis])
+        return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Step the environment and correct the belief with the frame it gave."""
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        self._filter.advance(action, np.asarray(frame)[np.newaxis])
+        info = {**info, "belief_scale": self._filter.scales()[0]}
+        return self._filter.means()[0], reward, terminated, truncated, info
+
+
+class VectorFilterObservation(VectorWrapper):
+    """``FilterObservation`` over a vector environment, in any of its autoreset modes.
+
+    One filter step serves all environments. Beliefs begin anew exactly where an episode does:
+    on the step after its end (NEXT_STEP), on the step that ends it (SAME_STEP, whose "final_obs"
+    and "final_info" are filtered too), or where ``reset_mask`` says (DISABLED).
+
+    ``info["belief_scale"]`` is (num_envs, latent).
+
+    Args:
+        env: The real vector environment.
+        model: As for ``FilterObservation``.
+
+    Raises:
+        SpecError: As for ``FilterObservation``, or the environment declares no autoreset mode.
+        FileNotFoundError: There is no such checkpoint.
+        FileFormatError: The checkpoint cannot be read.
+    """
+
+    def __init__(self, env: VectorEnv, model: StateSpaceModel | str | Path) -> None:
+        super().__init__(env)
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise SpecError(f"{env} must declare metadata['autoreset_mode'], got {mode!r}")
+        self._mode = mode
+        self._filter = Filter(
+            resolve(model), env.single_observation_space, env.single_action_space, (env.num_envs,)
+        )
+        self.single_observation_space = self._filter.box
+        self.observation_space = batch_space(self._filter.box, env.num_envs)
+        self._done = np.zeros(env.num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset the environments and begin beliefs, of all or of those in ``reset_mask``."""
+        # Taken before the environment is reset, since some remove it from the options.
+        mask = (options or {}).get("reset_mask")
+        frames, infos = self.env.reset(seed=seed, options=options)
+        mask = np.ones(self.num_envs, np.bool_) if mask is None else np.array(mask)
+        self._filter.begin(frames, mask)
+        self._done = self._done & ~mask
+        return self._filter.means(), self._with_scales(infos, mask)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the environments and correct all beliefs at once."""
+        frames, rewards, terminations, truncations, infos = self.env.step(actions)
+        done, began = terminations | truncations, self._done
+        arrived = frames
+        if self._mode is AutoresetMode.SAME_STEP and done.any():
+            arrived = np.array(frames)
+            arrived[done] = np.stack(list(infos["final_obs"][done]))
+            began = done
+        self._filter.advance(actions, arrived)
+        if self._mode is AutoresetMode.SAME_STEP:
+            if done.any():
+                infos = self._with_final(infos, done)
+                self._filter.begin(frames, done)
+        else:
+            if self._mode is AutoresetMode.NEXT_STEP and began.any():
+                self._filter.begin(frames, began)
+            self._done = done.copy()
+        infos = self._with_scales(infos, np.ones(self.num_envs, np.bool_))
+        return self._filter.means(), rewards, terminations, truncations, infos
+
+    def _with_scales(self, infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+        return {**infos, "belief_scale": self._filter.scales(), "_belief_scale": mask}
+
+    def _with_final(self, infos: dict[str, Any], done: np.ndarray) -> dict[str, Any]:
+        means, final = self._filter.means(), np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(done):
+            final[i] = means[i].copy()
+        final_info = self._with_scales(infos.get("final_info", {}), done.copy())
+        return {
+            **infos,
+            "final_obs": final,
+            "final_info": final_info,
+            "_final_info": infos.get("_final_info", done.copy()),
+        }
+
+
+class Filter:
+    """Beliefs over the states of ``lead`` environments, one filter step for all of them.
+
+    Args:
+        model: A trained model, switched to evaluation mode.
+        observations: Space of one environment's observations.
+        actions: Space of one environment's actions.
+        lead: (), for one environment whose arrays come with a leading axis of 1, or (n,).
+
+    Attributes:
+        box: The latent Box that means are clipped into.
+
+    Raises:
+        SpecError: The spaces are not the model's, or its support is not fitted.
+    """
+
+    def __init__(
+        self,
+        model: StateSpaceModel,
+        observations: gym.Space,
+        actions: gym.Space,
+        lead: tuple[int, ...],
+    ) -> None:
+        self._model = model.eval()
+        _check_spaces(model, observations, actions)
+        self.box = latent_box(model)
+        self._read = ActionReader(model.action_spec, lead, model.device, model.dtype)
+        self._belief: Belief | None = None
+
+    @torch.inference_mode()
+    def begin(self, frames: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """New beliefs from one frame (n, *obs) each, for all or those in ``mask``."""
+        some = None if mask is None or mask.all() else mask
+        rows = self._tensor(frames if some is None else frames[some])
+        none = torch.zeros(len(rows), 0, self._model.action_spec.size, device=rows.device)
+        fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
+        self._belief = fresh if some is None else self._current().with_rows(some, fresh)
+
+    def resume(self, belief: Belief) -> None:
+        """Go on from a belief (n, latent) that was come to elsewhere."""
+        self._belief = belief
+
+    @torch.inference_mode()
+    def advance(self, actions: Any, frames: np.ndarray) -> None:
+        """Predict with the actions, correct with the frames (n, *obs) they led to."""
+        controls = self._read(actions).reshape(len(frames), -1)
+        self._belief = self._model.update(self._current(), controls, self._tensor(frames))
+
+    def means(self) -> np.ndarray:
+        """Means (n, latent), clipped into the Box; a fresh array.
+
+        Raises:
+            DivergenceError: A mean is not finite.
+        """
+        means = self._current().mean.cpu().numpy()
+        if not np.isfinite(means).all():
+            raise DivergenceError(f"the filter's belief has a mean that is not finite: {means}")
+        return np.clip(means, self.box.low, self.box.high).astype(np.float32, copy=False)
+
+    def scales(self) -> np.ndarray:
+        """Standard deviations (n, latent); a fresh array."""
+        return self._current().scale.cpu().numpy().astype(np.float32)
+
+    def _current(self) -> Belief:
+        if self._belief is None:
+            raise ResetNeeded("call reset() first")
+        return self._belief
+
+    def _tensor(self, frames: np.ndarray) -> Tensor:
+        # A copy, because environments may write their next frame into the same array.
+        tensor = torch.from_numpy(np.array(frames)).to(self._model.device)
+        return tensor if tensor.dtype == torch.uint8 else tensor.to(self._model.dtype)
+
+
+def _check_spaces(model: StateSpaceModel, observations: gym.Space, actions: gym.Space) -> None:
+    if (got := ObservationSpec.from_space(observations)) != model.observation_spec:
+        raise SpecError(f"the environment gives {got}, the model expects {model.observation_spec}")
+    if (got := ActionSpec.from_space(actions)) != model.action_spec:
+        raise SpecError(f"the environment takes {got}, the model expects {model.action_spec}")

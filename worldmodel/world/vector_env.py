@@ -1,0 +1,297 @@
+"""Many dreams as one ``gymnasium.vector.VectorEnv``: a single tensor step for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
+from worldmodel.models.base import StateSpaceModel
+from worldmodel.world.actions import ActionReader
+from worldmodel.world.dynamics import Dynamics, latent_box, resolve
+from worldmodel.world.env import LatentEnv
+from worldmodel.world.rendering import check_render_mode, draw
+from worldmodel.world.start import states_from_options
+from worldmodel.world.tick import make_tick
+
+# First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
+_RESERVE = 4096
+
+
+class LatentVectorEnv(VectorEnv):
+    """``num_envs`` independent dreams; each is a ``LatentEnv``, with the same spaces and rules.
+
+    Conventions are those of ``gymnasium.vector.SyncVectorEnv``: "final_obs" and "final_info" in
+    SAME_STEP mode, ``options={"reset_mask": mask}`` to reset some (in any mode), and in DISABLED
+    mode a step is refused while an ended episode has not been reset. Rewards are ``float32``.
+    Arrays that are returned are never written to again.
+
+    One generator, seeded from ``np_random`` by a reset of all, serves all environments: noise is
+    one draw for all of them. So environment i under seed s is not the single environment under
+    seed s + i; without noise and from given states the two agree.
+
+    Args:
+        checkpoint: Checkpoint folder, or the name of a bundled one.
+        num_envs: How many.
+        max_episode_steps: Truncate after so many steps; None never does.
+        autoreset_mode: A member of ``AutoresetMode`` or its value.
+        render_mode: "rgb_array" or None.
+        noise: Whether the dreams have the model's process noise.
+        truncate_outside: Whether leaving the support ends an episode.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        FileFormatError: The checkpoint cannot be read.
+        SpecError: The model's support is not fitted, or an argument is not one of those above.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        noise: bool = True,
+        truncate_outside: bool = True,
+    ) -> None:
+        model = resolve(checkpoint)
+        self._open(model, num_envs, max_episode_steps, autoreset_mode, render_mode)
+        self._noise, self._truncate_outside = noise, truncate_outside
+
+    @classmethod
+    def from_model(
+        cls,
+        model: StateSpaceModel,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        noise: bool = True,
+        truncate_outside: bool = True,
+    ) -> LatentVectorEnv:
+        """Dreams of a model in memory: used as it is, switched to evaluation mode, no spec."""
+        env = cls.__new__(cls)
+        env._open(model, num_envs, max_episode_steps, autoreset_mode, render_mode)
+        env._noise, env._truncate_outside = noise, truncate_outside
+        return env
+
+    def _open(
+        self,
+        model: StateSpaceModel,
+        num_envs: int,
+        max_episode_steps: int | None,
+        autoreset_mode: AutoresetMode | str,
+        render_mode: str | None,
+    ) -> None:
+        for name, count in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
+            if count is not None and count < 1:
+                raise SpecError(f"{name} must be at least 1, got {count}")
+        self.render_mode = render_mode
+        self.num_envs = num_envs
+        self._mode = _mode(autoreset_mode)
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": LatentEnv.metadata["render_fps"],
+            "autoreset_mode": self._mode,
+        }
+        check_render_mode(model, render_mode, self.metadata["render_modes"])
+        self._box = latent_box(model)
+        self.single_observation_space = self._box
+        self.single_action_space = model.action_spec.space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._limit = max_episode_steps
+        self._dynamics = Dynamics(model)
+        self._tick = make_tick(self._dynamics, self._box, num_envs)
+        self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
+        self._generator = torch.Generator(model.device)
+        self._device, self._dtype = model.device, model.dtype
+        self._noise_shape = (model.noise_size, num_envs)
+        # (latent, num_envs): a step reads and writes neighbours together.
+        self._states: np.ndarray | None = None
+        self._reserve = np.empty((0, model.latent_size), np.float32)
+        self._elapsed = np.zeros(num_envs, np.int32)
+        self._done = np.zeros(num_envs, np.bool_)
+
+    @property
+    def model(self) -> StateSpaceModel:
+        """The model that dreams."""
+        return self._dynamics.model
+
+    @property
+    def states(self) -> np.ndarray:
+        """The latent states (num_envs, latent), unclipped; a copy.
+
+        Raises:
+            ResetNeeded: There are none yet.
+        """
+        return self._current().T.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start episodes, of all or of those that ``options["reset_mask"]`` picks.
+
+        Other options are those of ``LatentEnv.reset``, for each environment or shared by all.
+        A reset of some goes on with the generator as it is, unless a seed is given.
+
+        Raises:
+            SpecError: An option is unknown, or the options contradict each other.
+            ShapeError: An option does not fit the model or the number of environments.
+            ResetNeeded: A reset of some came before the first reset of all.
+        """
+        options = dict(options or {})
+        mask = self._mask(options.pop("reset_mask", None))
+        super().reset(seed=seed)
+        if seed is not None or mask.all():
+            self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
+            self._reserve = self._reserve[:0]
+        states = states_from_options(self.model, options, self.num_envs)
+        if states is None:
+            first = self._first_states(int(mask.sum()))
+        else:
+            first = states.detach().cpu().numpy()[mask]
+        if mask.all():
+            self._states = first.T.copy()
+        else:
+            self._current()[:, mask] = first.T
+        current = torch.from_numpy(self._current().T).to(self._device)
+        inside = self._dynamics.inside(current).cpu().numpy()
+        self._elapsed[mask] = 0
+        self._done = self._done & ~mask
+        infos = {"outside_support": ~inside & mask, "_outside_support": mask}
+        return self._observe(self._current()), infos
+
+    def step(
+        self, actions: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every dream.
+
+        Raises:
+            ResetNeeded: There was no reset yet, or in DISABLED mode an episode is over.
+            InvalidAction: The actions have another shape or dtype, or are not finite.
+            DivergenceError: The model dreamt a state or reward that is not finite.
+        """
+        states, over = self._current(), self._done.nonzero()[0]
+        if over.size and self._mode is AutoresetMode.DISABLED:
+            raise ResetNeeded(
+                f"environments {over.tolist()} are over; reset them with "
+                "options={'reset_mask': mask}"
+            )
+        step = self._tick(states, self._read.array(actions), self._draw_noise())
+        self._states, observations, outside = step.states, step.observations, step.outside
+        rewards, terminations = step.rewards, step.terminated
+        self._elapsed += 1
+        if over.size:
+            rewards[over], terminations[over], outside[over] = 0, False, False
+            observations[over] = self._restart(over)
+        if not step.finite:
+            self._check_finite(rewards)
+        truncations = self._truncate(outside)
+        self._done = terminations | truncations
+        infos = {"outside_support": outside, "_outside_support": np.ones(self.num_envs, np.bool_)}
+        if self._mode is AutoresetMode.SAME_STEP and self._done.any():
+            observations, infos = self._finish(observations, outside)
+        return observations, rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Decoded frames, each (height, width, 3) ``uint8``, in mode "rgb_array"; else None.
+
+        Raises:
+            ResetNeeded: There are no states yet.
+        """
+        if not self.render_mode:
+            return None
+        return tuple(draw(self.model, torch.from_numpy(self._current().T).to(self._device)))
+
+    def _current(self) -> np.ndarray:
+        if self._states is None:
+            raise ResetNeeded("call reset() first")
+        return self._states
+
+    def _mask(self, mask: Any) -> np.ndarray:
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise ShapeError(f"reset_mask must be a numpy array of bool, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ShapeError(f"reset_mask must be ({self.num_envs},) and pick some, got {mask}")
+        if not mask.all():
+            self._current()
+        return mask.copy()
+
+    def _draw_noise(self) -> Tensor | None:
+        if not self._noise:
+            return None
+        return torch.randn(
+            self._noise_shape, generator=self._generator, device=self._device, dtype=self._dtype
+        )
+
+    def _first_states(self, n: int) -> np.ndarray:
+        if len(self._reserve) < n:
+            drawn = self._dynamics.reset(max(n, _RESERVE), self._generator)
+            self._reserve = drawn.cpu().numpy()
+        states, self._reserve = self._reserve[:n], self._reserve[n:]
+        return states
+
+    def _restart(self, index: np.ndarray) -> np.ndarray:
+        """Begin new episodes; their first observations."""
+        first = self._first_states(len(index)).T
+        self._current()[:, index] = first
+        self._elapsed[index] = 0
+        return self._observe(first)
+
+    def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
+        done = self._done
+        ended = np.flatnonzero(done)
+        observations = final.copy()
+        observations[ended] = self._restart(ended)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for i in ended:
+            final_obs[i] = final[i].copy()
+        final_info = {"outside_support": outside & done, "_outside_support": done.copy()}
+        infos = {
+            "final_obs": final_obs,
+            "_final_obs": done.copy(),
+            "final_info": final_info,
+            "_final_info": done.copy(),
+            "outside_support": outside & ~done,
+            "_outside_support": np.ones_like(outside),
+        }
+        self._done = np.zeros_like(done)
+        return observations, infos
+
+    def _observe(self, states: np.ndarray) -> np.ndarray:
+        # Two ufuncs cost a fifth of np.clip on a few small states.
+        clipped = np.minimum(np.maximum(states.T, self._box.low), self._box.high)
+        return clipped.astype(np.float32, copy=False)
+
+    def _truncate(self, outside: np.ndarray) -> np.ndarray:
+        if self._limit is None:
+            return outside & self._truncate_outside
+        late = self._elapsed >= self._limit
+        return late | outside if self._truncate_outside else late
+
+    def _check_finite(self, rewards: np.ndarray) -> None:
+        finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)
+        if not finite.all():
+            raise DivergenceError(
+                f"the model dreamt a state or reward that is not finite in environments "
+                f"{np.flatnonzero(~finite).tolist()}"
+            )
+
+
+def _mode(value: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(value)
+    except ValueError:
+        known = [mode.value for mode in AutoresetMode]
+        raise SpecError(f"autoreset_mode must be one of {known}, got {value!r}") from None
