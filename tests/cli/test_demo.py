@@ -23,10 +23,10 @@ from worldmodel.cli.systems import RECIPES
 from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.denoiser import DenoiserConfig
 from worldmodel.plots import film, style
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.denoiser import DenoiserConfig
 
 VARIABLES = {
     "pendulum": ("sin", "cos", "velocity"),

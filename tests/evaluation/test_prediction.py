@@ -13,9 +13,9 @@ from worldmodel.evaluation.prediction import (
     frame_variance,
     open_loop_error,
 )
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.support import Support
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.world.support import Support
 
 GAIN = 0.5  # of the filter's correction
 

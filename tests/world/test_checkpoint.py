@@ -9,7 +9,7 @@ from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, tiny_m
 
 import worldmodel
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world import checkpoint
 from worldmodel.world.checkpoint import load
 

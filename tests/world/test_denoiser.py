@@ -7,11 +7,11 @@ from small import PIXELS, generator, random_batch, random_dataset, small_model
 
 from agents.empowerment import Dynamics, denoised
 from worldmodel.errors import ConfigError
-from worldmodel.models.denoiser import Denoiser, DenoiserConfig, fit_denoiser
 from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.checkpoint import load
+from worldmodel.world.denoiser import Denoiser, DenoiserConfig, fit_denoiser
 from worldmodel.world.frozen import freeze
 
 

@@ -3,8 +3,8 @@ import torch
 from small import PIXELS, generator, random_batch, tiny_model, with_fields
 
 from worldmodel.errors import DivergenceError
-from worldmodel.models.denoiser import DenoiserConfig
-from worldmodel.training.dreams import fit_dreams
+from worldmodel.training.dreaming import fit_dreams
+from worldmodel.world.denoiser import DenoiserConfig
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def test_noise_is_scaled_as_predicts_best(model, monkeypatch):
         scale = model.dream_noise
         return torch.stack([(scale - 0.27) ** 2, torch.ones(())])
 
-    monkeypatch.setattr("worldmodel.training.dreams.open_loop_error", error)
+    monkeypatch.setattr("worldmodel.training.dreaming.open_loop_error", error)
     fit(model)
     assert model.dream_noise == pytest.approx(0.25)
     monkeypatch.setattr(
-        "worldmodel.training.dreams.open_loop_error",
+        "worldmodel.training.dreaming.open_loop_error",
         lambda model, *_: torch.where(model.dream_noise > 0.5, torch.nan, model.dream_noise)[None],
     )
     fit(model)
@@ -83,7 +83,7 @@ def test_padding_has_no_influence(model, longest):
 def test_what_diverges_is_said(model, monkeypatch):
     train, validation = random_batch(PIXELS, seed=1), random_batch(PIXELS, seed=2)
     monkeypatch.setattr(
-        "worldmodel.training.dreams.open_loop_error", lambda *_: torch.full((2,), torch.nan)
+        "worldmodel.training.dreaming.open_loop_error", lambda *_: torch.full((2,), torch.nan)
     )
     with pytest.raises(DivergenceError, match="at any scale"):
         fit_dreams(model, train, validation, window=4, seed=0, progress=False)
