@@ -106,7 +106,9 @@ def test_training_repeats_under_its_seed_and_leaves_the_rest_alone(world):
     weights = {name: value.clone() for name, value in world.model.state_dict().items()}
     first, history = train_policy(world, config, progress=False)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(value, weights[name]) for name, value in world.model.state_dict().items())
+    assert all(
+        torch.equal(value, weights[name]) for name, value in world.model.state_dict().items()
+    )
     torch.manual_seed(2)
     second, again = train_policy(world, config, progress=False)
     assert history == again

@@ -16,7 +16,7 @@ from worldmodel.data import Source
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, ObservationSpec
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import load
 
 
 def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):

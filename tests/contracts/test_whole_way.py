@@ -13,10 +13,10 @@ from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.filter import FilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import load
 
 SHORT = TrainConfig(updates=4, batch_size=6, window=5, validate_every=2, tensorboard=False)
 

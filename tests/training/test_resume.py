@@ -17,7 +17,7 @@ from small import PIXELS, random_dataset, tiny_model
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import load
 
 
 @pytest.fixture(scope="module")

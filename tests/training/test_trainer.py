@@ -27,7 +27,7 @@ from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import load
 
 
 def config(**changes) -> TrainConfig:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from worldmodel.errors import SpecError
-from worldmodel.world.dynamics import Dynamics, latent_box, resolve
+from worldmodel.world.dynamics import Dynamics, latent_box
+from worldmodel.world.world import resolve
 
 
 def generator(seed=0):

@@ -38,9 +38,7 @@ def test_check_env_of_a_made_env(checkpoint, headless):
 
 def test_check_env_of_vectors_and_discrete_actions(linear):
     spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    env = LatentEnv(
-        linear(observation_spec=ObservationSpec((6,), False), action_spec=spec)
-    )
+    env = LatentEnv(linear(observation_spec=ObservationSpec((6,), False), action_spec=spec))
     assert env.metadata["render_modes"] == []
     with warnings.catch_warnings():
         # An environment that was not made by id has no spec to try other render modes with.
@@ -147,13 +145,13 @@ def test_the_model_may_end_an_episode(world):
 
 
 def test_a_dream_starts_at_the_last_of_given_frames(world, real):
-    env, world = LatentEnv(world), real()
-    frames, actions = [world.reset(seed=0)[0]], np.float32([[0.4], [-0.2]])
-    frames += [world.step(action)[0] for action in actions]
+    env, system = LatentEnv(world), real()
+    frames, actions = [system.reset(seed=0)[0]], np.float32([[0.4], [-0.2]])
+    frames += [system.step(action)[0] for action in actions]
     observation, _ = env.reset(options={"observations": np.stack(frames), "actions": actions})
     expected = world.filter(np.stack(frames)[None], actions[None], prefix=3)[0, -1]
     np.testing.assert_allclose(observation, expected, atol=1e-6)
-    np.testing.assert_allclose(observation, world.unwrapped.state, atol=0.05)
+    np.testing.assert_allclose(observation, system.unwrapped.state, atol=0.05)
     one, _ = env.reset(options={"observations": np.stack(frames[:1])})
     np.testing.assert_allclose(one, world.filter(frames[0][None, None], actions[None, :0])[0, 0])
 

@@ -89,9 +89,7 @@ def test_vector_equals_single_through_resets(pair, mode, truncate_outside):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_a_reset_of_one_does_not_disturb_the_others(world, mode):
-    env = LatentVectorEnv(
-        world, 3, max_episode_steps=50, autoreset_mode=mode, noise=False
-    )
+    env = LatentVectorEnv(world, 3, max_episode_steps=50, autoreset_mode=mode, noise=False)
     starts = np.float32([[0.2, 0.1], [1.6, 0.0], [-0.3, 0.3]])
     env.reset(seed=0, options={"state": starts})
     actions = np.float32([[0.1], [0.0], [-0.1]])
@@ -232,9 +230,7 @@ def test_outside_the_support_truncates_and_says_so(world):
 
 
 def test_time_limit_counts_from_each_ones_own_reset(world):
-    env = LatentVectorEnv(
-        world, 2, max_episode_steps=4, autoreset_mode="Disabled", noise=False
-    )
+    env = LatentVectorEnv(world, 2, max_episode_steps=4, autoreset_mode="Disabled", noise=False)
     env.reset(options={"state": np.zeros(2)})
     zeros, ends = np.zeros((2, 1), np.float32), []
     for t in range(6):

@@ -125,7 +125,8 @@ def _summary(world: World) -> str:
     source = f", trained on {world.source.env_id}" if world.source else ""
     return (
         f"{type(world.model).__name__} with {world.model.latent_size} latent dimensions and "
-        f"{size:,} parameters{source}. It observes {world.model.observation_spec.describe()}; actions are "
+        f"{size:,} parameters{source}. It observes "
+        f"{world.model.observation_spec.describe()}; actions are "
         f"{world.model.action_spec.describe()}."
     )
 

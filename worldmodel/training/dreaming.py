@@ -8,6 +8,7 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,6 +24,8 @@ from worldmodel.world.world import World
 # Fractions of the prior's standard deviation that dreams are tried with, and how many are averaged.
 _SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 _DREAMS = 16
+# Half the way at a time: dreams stray little per step, and rare states are to stay in place.
+FITTED: dict[str, Any] = dict(share=0.5, updates=12_000, hidden=128)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,7 @@ def fit_world(
     # No further than the shortest episode: padding is no observation.
     prefix = min(window, int(train.mask.sum(1).min())) + 1
     belief = model.filter_beliefs(train.observations, train.actions, prefix)
-    # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
-    settings = DenoiserConfig(config.denoise, share=0.5, updates=12_000, hidden=128)
+    settings = DenoiserConfig(config.denoise, **FITTED)
     world.denoiser = Denoiser(model.latent_size, settings).to(model.device)
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)

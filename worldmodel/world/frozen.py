@@ -52,7 +52,8 @@ def freeze(world: World) -> Frozen:
             transition, scale = transition.mean, transition.scale.detach()
         if isinstance(transition, LocallyLinear):
             return FrozenDVBF(model, transition, scale)
-    return Thawed(world.transition, model.reward)
+    # Looked up when called: what is changed afterwards counts.
+    return Thawed(lambda *step: world.transition(*step), lambda *step: model.reward(*step))
 
 
 class Thawed(NamedTuple):
