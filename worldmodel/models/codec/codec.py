@@ -1,0 +1,118 @@
+"""Observations of any streams as one flat vector of standard units, and back.
+
+A model sees this vector, features of it, and an emission over it: it is written once for all
+streams.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from worldmodel.models.codec.config import CodecConfig
+from worldmodel.models.codec.discrete import DiscreteCodec
+from worldmodel.models.codec.emission import Emission, StreamEmission
+from worldmodel.models.codec.pixels import PixelCodec
+from worldmodel.models.codec.stream import StreamCodec
+from worldmodel.models.codec.vector import VectorCodec
+from worldmodel.spaces import ObservationSpace
+from worldmodel.types import by_stream, from_streams
+
+CODECS: dict[str, type[StreamCodec]] = {
+    "pixels": PixelCodec,
+    "vector": VectorCodec,
+    "discrete": DiscreteCodec,
+}
+
+
+class Codec(nn.Module):
+    """One codec a stream, beside each other.
+
+    Args:
+        space: What is observed.
+        config: Of the networks.
+    """
+
+    def __init__(self, space: ObservationSpace, config: CodecConfig) -> None:
+        super().__init__()
+        self.space = space
+        self.parts = nn.ModuleList(
+            CODECS[stream.kind](stream, config) for stream in space.streams
+        )
+        self.sizes = tuple(stream.size for stream in space.streams)
+
+    @torch.no_grad()
+    def calibrate(self, observations: Any) -> None:
+        """Take all scalings from recorded observations (n, ...)."""
+        for part, values in self._pairs(observations):
+            part.calibrate(values)
+
+    @property
+    def weight(self) -> float:
+        """Distortion of the mean observation, in standard units."""
+        return sum(part.weight for part in self.parts)
+
+    @property
+    def log_volume(self) -> float:
+        """What ln densities of scaled observations exceed those of natural units by."""
+        return sum(part.log_volume for part in self.parts)
+
+    def scale(self, observations: Any) -> Float[Tensor, "*batch size"]:
+        """Recorded observations in standard units, flat."""
+        scaled = [part.scale(values) for part, values in self._pairs(observations)]
+        return scaled[0] if len(scaled) == 1 else torch.cat(scaled, -1)
+
+    def unscale(self, flat: Float[Tensor, "*batch size"]) -> Any:
+        """Observations as they are recorded."""
+        return from_streams(
+            {part.stream.name: part.unscale(values) for part, values in self._split(flat)}
+        )
+
+    def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """The nearest scaled observations that something recorded could have."""
+        return torch.cat([part.plausible(values) for part, values in self._split(flat)], -1)
+
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """Scaled observations in units with a meaning; see ``StreamCodec``."""
+        return torch.cat([part.natural(values) for part, values in self._split(flat)], -1)
+
+    def encoder(self) -> tuple[nn.Module, int]:
+        """A network from flat, scaled observations to features, and the number of these."""
+        parts = [part.encoder() for part in self.parts]
+        if len(parts) == 1:
+            return parts[0]
+        networks, features = zip(*parts, strict=True)
+        return StreamEncoder(networks, self.sizes), sum(features)
+
+    def emission(self, latent_size: int) -> Emission:
+        """A distribution over flat, scaled observations given a latent state."""
+        parts = [part.emission(latent_size) for part in self.parts]
+        return parts[0] if len(parts) == 1 else StreamEmission(parts, self.sizes)
+
+    def _pairs(self, observations: Any) -> list[tuple[Any, Tensor]]:
+        streams = by_stream(observations, self.space)
+        return [(part, streams[part.stream.name]) for part in self.parts]
+
+    def _split(self, flat: Tensor) -> list[tuple[Any, Tensor]]:
+        return list(zip(self.parts, flat.split(self.sizes, -1), strict=True))
+
+
+class StreamEncoder(nn.Module):
+    """Features of every stream, beside each other.
+
+    Args:
+        parts: Encoder of each.
+        sizes: Scalars of each in the flat observation.
+    """
+
+    def __init__(self, parts: tuple[nn.Module, ...], sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.parts, self.sizes = nn.ModuleList(parts), sizes
+
+    def forward(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch features"]:
+        """Features of flat, scaled observations."""
+        values = flat.split(self.sizes, -1)
+        return torch.cat([part(v) for part, v in zip(self.parts, values, strict=True)], -1)

@@ -1,0 +1,69 @@
+"""What a codec of one kind of stream owes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from worldmodel.models.codec.config import CodecConfig
+from worldmodel.models.codec.emission import Emission
+from worldmodel.spaces import Stream
+
+
+class StreamCodec(nn.Module, ABC):
+    """Scaling of one stream, and the networks that read and draw it.
+
+    Scaled values are in *standard units*: their squared distances sum to comparable amounts, so
+    that the same multipliers suit a dark picture and a bright one, millimetres and kilometres.
+
+    Args:
+        stream: Which.
+        config: Of the networks.
+    """
+
+    def __init__(self, stream: Stream, config: CodecConfig) -> None:
+        super().__init__()
+        self.stream, self.config = stream, config
+
+    @abstractmethod
+    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
+        """Take the scaling from recorded values (n, *shape)."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> float:
+        """Distortion of the mean value in standard units: what a stream weighs beside others.
+
+        0 if it never changed.
+        """
+
+    @property
+    @abstractmethod
+    def log_volume(self) -> float:
+        """ln of the natural volume of a standard unit cube, by which densities are stated."""
+
+    @abstractmethod
+    def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
+        """Recorded values (*batch, *shape) in standard units, flat."""
+
+    @abstractmethod
+    def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
+        """The inverse of ``scale``, in the recorded dtype; always a value that could be recorded."""
+
+    @abstractmethod
+    def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """The nearest scaled values that something recorded could have."""
+
+    @abstractmethod
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """Scaled values in units with a meaning: brightness in [0, 1], chances, else as they are."""
+
+    @abstractmethod
+    def encoder(self) -> tuple[nn.Module, int]:
+        """A network from flat, scaled values to features, and the number of these."""
+
+    @abstractmethod
+    def emission(self, latent_size: int) -> Emission:
+        """A distribution over flat, scaled values given a latent state."""
