@@ -7,8 +7,9 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_type_hints
 
 from worldmodel.errors import FileFormatError
 
@@ -58,3 +59,20 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def write_json(path: str | Path, tree: dict[str, Any]) -> Path:
     """Write strict JSON: a number that is not finite raises ``ValueError``."""
     return write_whole(path, (json.dumps(tree, indent=2, allow_nan=False) + "\n").encode())
+
+
+def from_plain(kind: Any, plain: dict[str, Any]) -> Any:
+    """A dataclass from what ``dataclasses.asdict`` and JSON made of it, dataclasses within included.
+
+    Raises:
+        TypeError: ``plain`` is no dictionary, or has a field that the dataclass has not.
+    """
+    if not isinstance(plain, dict):
+        raise TypeError(f"expected the fields of {kind.__name__}, got {plain!r}")
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            name: from_plain(hints[name], value) if is_dataclass(hints.get(name)) else value
+            for name, value in plain.items()
+        }
+    )

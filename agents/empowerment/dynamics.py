@@ -44,7 +44,7 @@ class Dynamics:
 
 
 def dynamics_of(world: World) -> Dynamics:
-    """A learned model's transition and mean observation, pixels in [0, 1].
+    """A learned model's transition and mean observation, in natural units: pixels in [0, 1].
 
     Raises:
         SpecError: Its actions are discrete: capacities of Gaussian channels are about Box actions.
@@ -55,4 +55,4 @@ def dynamics_of(world: World) -> Dynamics:
     low, high = (
         torch.tensor(v, device=model.device, dtype=model.dtype) for v in (spec.low, spec.high)
     )
-    return Dynamics(world.transition, lambda z: model.emit(z).mean, low, high, model.noise_size)
+    return Dynamics(world.transition, lambda z: model.codec.natural(model.emit(z).mean), low, high, model.noise_size)

@@ -35,7 +35,7 @@ def open_loop_error(
     under the recorded actions: by one dream without process noise, or by the predictive mean, the
     mean frame of dreams with it. That is what squared error asks for where small differences grow,
     as they do when balls collide: one sharp picture of a wrong place costs twice the variance.
-    Pictures that are averaged are clipped to [0, 1].
+    Pictures that are averaged are clipped to what can be.
 
     The mean of n dreams errs by an n-th of their variance more than that of all; this is
     subtracted, so that the error does not depend on n but for chance.
@@ -48,7 +48,7 @@ def open_loop_error(
         generator: Source of their noise.
 
     Returns:
-        Scaled units ([0, 1] for pixels), averaged over episodes and over the observation; NaN where
+        Standard units, squared, averaged over episodes and over the observation; NaN where
         a dream without noise has diverged. A predictive mean that is exact may come out below 0.
 
     Raises:
@@ -67,9 +67,9 @@ def open_loop_error(
         # What has no picture is worth none: a distribution would not take it.
         lost = ~(states.abs() < _LOST).all(-1, keepdim=True)
         frames = model.emit(states.masked_fill(lost, 0)).mean.masked_fill(lost, torch.nan)
-        if dreams and model.observation_spec.pixels:
+        if dreams:
             # One dream of many that diverges must not outweigh all others.
-            frames = frames.nan_to_num(0.0).clamp(0, 1)
+            frames = model.codec.plausible(frames.nan_to_num(0.0))
         predicted += frames / max(dreams, 1)
         squares += frames.square() / max(dreams, 1)
     error = (predicted - truth).square()

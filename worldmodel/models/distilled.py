@@ -24,7 +24,7 @@ from torch.distributions import Normal
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.recognition import Recognition
-from worldmodel.types import Belief
+from worldmodel.types import Belief, Observations
 
 
 class DistilledFilter(nn.Module):
@@ -120,7 +120,7 @@ class DistilledModel(LearnedModel):
 
     def initial(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """Belief over the state at the first frame, of the distilled filter."""
@@ -131,7 +131,7 @@ class DistilledModel(LearnedModel):
         self,
         belief: Belief,
         action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
+        observation: Observations,
     ) -> Belief:
         """One step of the distilled filter."""
         features = self.encoder(self.scale_observations(observation))

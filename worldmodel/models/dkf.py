@@ -18,7 +18,7 @@ A smoother is no filter. The paper has no live one; ours is distilled from the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -26,7 +26,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
-from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
     mlp,
@@ -35,9 +34,9 @@ from worldmodel.models.networks import (
     positive,
     standard_normal_kl,
 )
-from worldmodel.models.parts import build_emission
 from worldmodel.models.terms import Terms
-from worldmodel.types import Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Observations
 
 
 @dataclass(frozen=True)
@@ -46,35 +45,27 @@ class DKFConfig:
 
     Attributes:
         latent_size: Dimensions of the state.
-        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
-        emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        codec: Of observations.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, transition, smoother's read-out and filter.
         recurrent: Hidden units of each direction of the smoother.
         head_hidden: Hidden units of reward and termination heads.
     """
 
     latent_size: int = 3
-    encoder: Literal["auto", "dense", "conv"] = "auto"
-    emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    codec: CodecConfig = field(default_factory=CodecConfig)
     leak: float = 0.2
-    channels: int = 16
     hidden: int = 128
     recurrent: int = 64
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
-        sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
+        sizes = ("latent_size", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
 
-    @classmethod
-    def suited(cls, observation_spec: ObservationSpec) -> DKFConfig:
-        """Three dimensions for pictures; as many as the observation has for vectors."""
-        return cls() if observation_spec.pixels else cls(latent_size=max(2, observation_spec.size))
 
 
 class GaussianTransition(nn.Module):
@@ -154,16 +145,11 @@ class DKF(DistilledModel):
     config_type = DKFConfig
 
     def _build(self, generator: torch.Generator) -> None:
-        c, spec, act, latent = (
-            self.config,
-            self.observation_spec,
-            self.action_spec.size,
-            self.latent_size,
-        )
-        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        c, act, latent = self.config, self.action_spec.size, self.latent_size
+        self.encoder, features = self.codec.encoder()
         self.smoother = Smoother(features, act, latent, c.recurrent, c.hidden)
         self.transition_model = GaussianTransition(latent, act, c.hidden, c.leak)
-        self.emission = build_emission(c.emission, c.encoder, latent, spec, c.channels, c.hidden)
+        self.emission = self.codec.emission(latent)
         self._build_heads()
         self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
 

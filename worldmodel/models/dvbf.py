@@ -10,15 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from worldmodel.models.convolution import build_encoder
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
-from worldmodel.models.parts import build_emission, build_recognition, build_transition
+from worldmodel.models.parts import build_recognition, build_transition
 from worldmodel.models.recognition import Recognition
 from worldmodel.models.terms import Terms
-from worldmodel.types import Batch, Belief
+from worldmodel.types import Batch, Belief, Observations
 
 
 class DVBF(LearnedModel):
@@ -28,21 +27,19 @@ class DVBF(LearnedModel):
     config_type = DVBFConfig
 
     def _build(self, generator: torch.Generator) -> None:
-        c, spec, act = self.config, self.observation_spec, self.action_spec.size
+        c, act = self.config, self.action_spec.size
         self.visible_size = c.visible_size or c.latent_size
         # Every frame's features are computed once, for both networks that look at it.
-        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden, c.depth)
+        self.encoder, features = self.codec.encoder()
         self.initial_network = InitialNetwork(features, act, c.latent_size, c.recurrent)
         self.recognition = build_recognition(c, features, act)
         self.transition_model = build_transition(c, act, generator)
-        self.emission = build_emission(
-            c.emission, c.encoder, self.visible_size, spec, c.channels, c.hidden, c.depth
-        )
+        self.emission = self.codec.emission(self.visible_size)
         self._build_heads()
 
     def initial(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """Belief over the state at the first frame."""
@@ -53,7 +50,7 @@ class DVBF(LearnedModel):
         self,
         belief: Belief,
         action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
+        observation: Observations,
     ) -> Belief:
         """Predict from the belief's mean, correct by the noise inferred from the frame."""
         control = self._scale_actions(action)

@@ -24,7 +24,7 @@ belief carries what the frame before would have told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,9 +32,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
-from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
-from worldmodel.models.emission import Comparison
+from worldmodel.models.codec.emission import Comparison, Emission
 from worldmodel.models.networks import (
     kl_to_diagonal,
     mlp,
@@ -42,9 +41,9 @@ from worldmodel.models.networks import (
     positive,
     standard_normal_kl,
 )
-from worldmodel.models.parts import build_emission
 from worldmodel.models.terms import Terms
-from worldmodel.types import Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Observations
 
 
 @dataclass(frozen=True)
@@ -53,35 +52,27 @@ class E2CConfig:
 
     Attributes:
         latent_size: Dimensions of the state.
-        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
-        emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        codec: Of observations.
         consistency: Weight of the KL between a prediction and the next encoding.
-        channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, encoder, transition and filter.
         recurrent: Hidden units of each direction of the live filter's first network.
         head_hidden: Hidden units of reward and termination heads.
     """
 
     latent_size: int = 3
-    encoder: Literal["auto", "dense", "conv"] = "auto"
-    emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    codec: CodecConfig = field(default_factory=CodecConfig)
     consistency: float = 0.25
-    channels: int = 16
     hidden: int = 128
     recurrent: int = 64
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
-        sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
+        sizes = ("latent_size", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
         if self.consistency <= 0:
             raise ConfigError(f"consistency must be above 0, got {self.consistency}")
 
-    @classmethod
-    def suited(cls, observation_spec: ObservationSpec) -> E2CConfig:
-        """Three dimensions for pictures; as many as the observation has for vectors."""
-        return cls() if observation_spec.pixels else cls(latent_size=max(2, observation_spec.size))
 
 
 class Step(NamedTuple):
@@ -148,21 +139,20 @@ class E2C(DistilledModel):
     is_bound = False
 
     def _build(self, generator: torch.Generator) -> None:
-        c, spec, act, latent = (
-            self.config,
-            self.observation_spec,
-            self.action_spec.size,
-            self.latent_size,
-        )
-        decoder = (c.emission, c.encoder, latent, spec, c.channels, c.hidden)
-        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        c, act, latent = self.config, self.action_spec.size, self.latent_size
+        self.encoder, features = self.codec.encoder()
         self.code = mlp(2 * features, c.hidden, 2 * latent)
         self.transition_model = RankOneTransition(latent, act, c.hidden)
-        self.emission = build_emission(*decoder)
+        self.emission = self.codec.emission(latent)
         # Of the stack's other frame, the one before.
-        self.past = build_emission(*decoder)
+        self.past = self.codec.emission(latent)
         self._build_heads()
         self.live = DistilledFilter(features, latent, act, c.hidden, c.recurrent)
+
+    @property
+    def emissions(self) -> tuple[Emission, ...]:
+        """That of the present frame and that of the one before."""
+        return self.emission, self.past
 
     def encode(
         self, features: Float[Tensor, "batch frames features"]

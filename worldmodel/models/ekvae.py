@@ -25,7 +25,7 @@ and the bound holds for the transition as it is, not only for its linearisation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -33,7 +33,6 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
-from worldmodel.models.convolution import build_encoder
 from worldmodel.models.kalman import (
     Gaussian,
     Linear,
@@ -46,12 +45,13 @@ from worldmodel.models.kalman import (
     predict,
     smooth,
 )
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.learned import LearnedModel, Prepared
 from worldmodel.models.networks import mlp, normal_entropy, normal_kl, positive, standard_normal_kl
-from worldmodel.models.parts import build_emission
 from worldmodel.models.terms import Terms
 from worldmodel.models.transition import LocallyLinear
-from worldmodel.types import Batch, Belief, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Belief, Observations
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
 _FLOOR = 1e-3
@@ -66,32 +66,28 @@ class EKVAEConfig:
     Attributes:
         latent_size: Dimensions of the state.
         auxiliary_size: How many of them, the first, a frame shows.
-        encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
-        emission: "gaussian", or "bernoulli" for pixels that are black or white.
+        codec: Of observations.
         base_matrices: Number of base matrices.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
     """
 
     latent_size: int = 4
     auxiliary_size: int = 2
-    encoder: Literal["auto", "dense", "conv"] = "auto"
-    emission: Literal["gaussian", "bernoulli"] = "gaussian"
+    codec: CodecConfig = field(default_factory=CodecConfig)
     base_matrices: int = 16
     mixing_hidden: int = 32
     transition_init: float = 0.1
     leak: float = 0.2
-    channels: int = 16
     hidden: int = 128
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
         sizes = ("latent_size", "auxiliary_size", "base_matrices", "mixing_hidden")
-        sizes += ("channels", "hidden", "head_hidden")
+        sizes += ("hidden", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
         if (size := self.auxiliary_size) > self.latent_size:
@@ -103,13 +99,6 @@ class EKVAEConfig:
         if not 0 < self.transition_init < math.inf:
             raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
 
-    @classmethod
-    def suited(cls, observation_spec: ObservationSpec) -> EKVAEConfig:
-        """The pendulum's settings for pictures; a vector is read whole, and two more inferred."""
-        if observation_spec.pixels:
-            return cls()
-        size = observation_spec.size
-        return cls(latent_size=size + 2, auxiliary_size=size)
 
 
 class MixedTransition(LocallyLinear):
@@ -161,12 +150,12 @@ class EKVAE(LearnedModel):
     config_type = EKVAEConfig
 
     def _build(self, generator: torch.Generator) -> None:
-        c, spec, size = self.config, self.observation_spec, self.config.auxiliary_size
+        c, size = self.config, self.config.auxiliary_size
         self.visible_size = size
-        self.encoder, features = build_encoder(c.encoder, spec, c.channels, c.hidden)
+        self.encoder, features = self.codec.encoder()
         self.reader = mlp(features, c.hidden, 2 * size)
         self.transition_model = MixedTransition(c, self.action_spec.size, generator)
-        self.emission = build_emission(c.emission, c.encoder, size, spec, c.channels, c.hidden)
+        self.emission = self.codec.emission(size)
         self._build_heads()
         self.log_auxiliary_noise = nn.Parameter(torch.full((size,), _AUXILIARY).log())
         with torch.no_grad():
@@ -223,7 +212,7 @@ class EKVAE(LearnedModel):
 
     def initial(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """The smoother's belief about the first frame's state."""
@@ -234,7 +223,7 @@ class EKVAE(LearnedModel):
         self,
         belief: Belief,
         action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
+        observation: Observations,
     ) -> Belief:
         """One step of the extended Kalman filter."""
         step = self.transition_model.step(belief.mean, self._scale_actions(action))

@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel.models.emission import Comparison, Emission
+from worldmodel.models.codec import Codec, CodecConfig
+from worldmodel.models.codec.emission import Comparison, Emission
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Observations
 
 
 class Prepared(NamedTuple):
@@ -53,8 +56,8 @@ class LearnedModel(StateSpaceModel):
         seed: Of the initial weights.
 
     Raises:
-        SpecError: The configuration does not fit the observation, such as convolutions over what is
-            no image, or a Bernoulli emission of what is not in [0, 1].
+        SpecError: The configuration does not fit the observation, such as convolutions over a
+            picture that is too small.
     """
 
     emission: Emission
@@ -62,14 +65,12 @@ class LearnedModel(StateSpaceModel):
     termination_head: TerminationHead
     action_scale: Tensor
     action_offset: Tensor
-    observation_shift: Tensor
-    observation_spread: Tensor
 
     def __init__(
         self,
         config: Any,
-        observation_spec: ObservationSpec,
-        action_spec: ActionSpec,
+        observation_spec: ObservationSpace,
+        action_spec: ActionSpace,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -78,14 +79,13 @@ class LearnedModel(StateSpaceModel):
         self.action_spec = action_spec
         self.latent_size = self.noise_size = config.latent_size
         self.visible_size = config.latent_size
-        low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
         # To [-1, 1], in one operation; an action that has no choice is zero.
-        scale = torch.where(high > low, 2 / (high - low), 0.0)
-        self.register_buffer("action_scale", scale)
-        self.register_buffer("action_offset", -scale * (low + high) / 2)
-        self.register_buffer("observation_shift", torch.zeros(observation_spec.size))
-        spread = 255.0 if observation_spec.pixels else 1.0
-        self.register_buffer("observation_spread", torch.full((observation_spec.size,), spread))
+        offset, _, gain = action_spec.scaling()
+        self.register_buffer("action_scale", torch.from_numpy(np.nan_to_num(gain, nan=1.0)).float())
+        middle = torch.from_numpy(np.nan_to_num(-gain * offset, nan=0.0)).float()
+        self.register_buffer("action_offset", middle)
+        # The linear model has no such settings.
+        self.codec = Codec(observation_spec, getattr(config, "codec", CodecConfig()))
         with seeded(seed) as generator:
             self._build(generator)
 
@@ -106,34 +106,27 @@ class LearnedModel(StateSpaceModel):
 
     @torch.no_grad()
     def calibrate(self, batch: Batch) -> None:
-        """Take the scaling of rewards and vector observations from training data."""
+        """Take the scaling of observations, rewards and actions without bounds from training data."""
         self.reward_head.calibrate(batch.rewards[batch.mask])
         self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
-        if not self.observation_spec.pixels:
-            recorded = batch.observations[batch.frame_mask]
-            shift, spread = recorded.mean(0), recorded.std(0)
-            self.observation_shift.copy_(shift)
-            varies = spread > 1e-6 * (1 + shift.abs())
-            # A component that never varied keeps its unit, lest its first change look enormous.
-            self.observation_spread.copy_(torch.where(varies, spread, 1.0))
+        frames = batch.observations[batch.frame_mask]
+        self.codec.calibrate(frames)
+        # A few thousand suffice for one number.
+        few = frames[:: max(1, frames.shape[0] // 8192)]
+        for emission in self.emissions:
+            emission.calibrate(self.scale_observations(few))
+        unbounded = ~torch.tensor(self.action_spec.bounded, device=self.device)
+        if unbounded.any():
+            taken = batch.actions[batch.mask].double()
+            mean, deviation = taken.mean(0), taken.std(0)
+            scale = torch.where(deviation > 0, 0.5 / deviation, 1.0).to(self.action_scale)
+            self.action_scale[unbounded] = scale[unbounded]
+            self.action_offset[unbounded] = (-scale * mean.to(scale))[unbounded]
 
-    def scale_observations(
-        self, observations: Shaped[Tensor, "..."]
-    ) -> Float[Tensor, "*batch size"]:
-        """Flat observations in [0, 1] (pixels) or standardised (vectors)."""
-        lead = observations.ndim - len(self.observation_spec.shape)
-        flat = observations.flatten(lead).to(self.dtype)
-        return (flat - self.observation_shift) / self.observation_spread
-
-    def deviance(self, observations: Shaped[Tensor, "n *obs"]) -> float:
-        """As the emission has it."""
-        return self.emission.deviance(self.scale_observations(observations))
-
-    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
-        """Observations as the environment gives them."""
-        raw = flat * self.observation_spread + self.observation_shift
-        raw = raw.unflatten(-1, self.observation_spec.shape)
-        return raw.round().clamp(0, 255).to(torch.uint8) if self.observation_spec.pixels else raw
+    @property
+    def emissions(self) -> tuple[Emission, ...]:
+        """All that compare with scaled observations."""
+        return (self.emission,)
 
     def _scale_actions(self, actions: Float[Tensor, "*batch act"]) -> Float[Tensor, "*batch act"]:
         return torch.addcmul(self.action_offset, actions, self.action_scale)
@@ -224,7 +217,7 @@ class LearnedModel(StateSpaceModel):
         return Terms(
             states=states,
             distortion=compared.distortion * frame_mask,
-            reconstruction=compared.reconstruction * frame_mask,
+            reconstruction=(compared.reconstruction - self.codec.log_volume) * frame_mask,
             calibration=compared.calibration * frame_mask,
             rate=rate,
             entropy=entropy,
@@ -234,7 +227,7 @@ class LearnedModel(StateSpaceModel):
             unevenness=self._unevenness(states, frame_mask),
             observed=prepared.observed,
             frame_mask=frame_mask,
-            observation_size=prepared.frames.shape[-1],
+            weight=self.codec.weight,
             filtering=filtering,
         )
 

@@ -18,7 +18,7 @@ Source: Kalman 1960; Rauch et al. 1965.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from worldmodel.errors import SpecError, require_at_least
-from worldmodel.models.emission import Comparison, Emission
+from worldmodel.models.codec.emission import Comparison, Emission
 from worldmodel.models.kalman import (
     Filtered,
     Gaussian,
@@ -41,10 +41,12 @@ from worldmodel.models.kalman import (
     sample,
     smooth,
 )
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import standard_normal_kl
 from worldmodel.models.terms import Terms
-from worldmodel.types import Batch, Belief, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Belief, Observations
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
 _FLOOR = 1e-3
@@ -65,10 +67,6 @@ class LinearGaussianConfig:
     def __post_init__(self) -> None:
         require_at_least(1, latent_size=self.latent_size, head_hidden=self.head_hidden)
 
-    @classmethod
-    def suited(cls, observation_spec: ObservationSpec) -> LinearGaussianConfig:
-        """As many dimensions as a vector has, and as many again that it does not show."""
-        return cls() if observation_spec.pixels else cls(latent_size=2 * observation_spec.size)
 
 
 class LinearEmission(Emission):
@@ -135,14 +133,14 @@ class LinearGaussian(LearnedModel):
 
     config: LinearGaussianConfig
     config_type = LinearGaussianConfig
-    takes_pixels = False
+    vectors_only = True
 
     def _build(self, generator: torch.Generator) -> None:
         spec, latent = self.observation_spec, self.latent_size
-        if spec.pixels:
+        if spec.content != "vectors":
             raise SpecError(
-                f"a linear model takes vectors, got {spec}: pictures of what moves are not linear "
-                "in where it is"
+                f"a linear model takes vectors, got {spec.describe()}: pictures of what moves are "
+                "not linear in where it is"
             )
         self.emission = LinearEmission(latent, spec.size)
         random = torch.randn(latent, latent, generator=generator)
@@ -179,7 +177,7 @@ class LinearGaussian(LearnedModel):
 
     def posterior(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Gaussian:
         """Exact beliefs at every frame given all of them (the smoother), (B, T + 1, ...)."""
@@ -191,7 +189,7 @@ class LinearGaussian(LearnedModel):
 
     def initial(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """The smoother's belief about the first frame's state."""
@@ -201,7 +199,7 @@ class LinearGaussian(LearnedModel):
         self,
         belief: Belief,
         action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
+        observation: Observations,
     ) -> Belief:
         """One step of the Kalman filter."""
         predicted = predict(Gaussian.of(belief), self.step(self._scale_actions(action)))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-from worldmodel.errors import SpecError
 from worldmodel.models.bounded import Bounded
-from worldmodel.models.convolution import Choice, build_decoder
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.models.emission import BernoulliEmission, Emission, GaussianEmission
 from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.fusion import Fusion
 from worldmodel.models.recognition import Recognition
 from worldmodel.models.transition import LocallyLinear, MLPTransition, Transition
-from worldmodel.types import ObservationSpec
 
 
 def build_recognition(c: DVBFConfig, features: int, action_size: int) -> Recognition | Fusion:
@@ -51,25 +45,3 @@ def _build_mean(
         c.leak,
         generator,
     )
-
-
-def build_emission(
-    kind: Literal["gaussian", "bernoulli"],
-    encoder: Choice,
-    visible_size: int,
-    spec: ObservationSpec,
-    channels: int,
-    hidden: int,
-    depth: int = 1,
-) -> Emission:
-    """The emission, from the state's visible dimensions; arguments as for ``build_decoder``.
-
-    Raises:
-        SpecError: The emission is Bernoulli and the observation is not in [0, 1].
-    """
-    network = build_decoder(encoder, visible_size, spec, channels, hidden, depth)
-    if kind == "gaussian":
-        return GaussianEmission(network, spec.size)
-    if not spec.pixels:
-        raise SpecError(f"a Bernoulli emission needs pixels, got {spec}; expected 'gaussian'")
-    return BernoulliEmission(network)

@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.types import ObservationSpec
+from worldmodel.spaces import ObservationSpace
 
 MODELS: dict[str, type[StateSpaceModel]] = {
     name: resolve_name(place)
@@ -31,7 +31,7 @@ def model_type(name: str) -> type[StateSpaceModel]:
     return MODELS[name]
 
 
-def fitting(observation_spec: ObservationSpec) -> tuple[str, ...]:
+def fitting(observation_spec: ObservationSpace) -> tuple[str, ...]:
     """Names of the models that take such observations."""
-    pixels = observation_spec.pixels
-    return tuple(name for name, kind in MODELS.items() if kind.takes_pixels or not pixels)
+    vectors = observation_spec.content == "vectors"
+    return tuple(name for name, kind in MODELS.items() if vectors or not kind.vectors_only)

@@ -13,12 +13,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from worldmodel.errors import ShapeError
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.models.codec import Codec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, Belief, Observations
 
 if TYPE_CHECKING:
     from worldmodel.models.terms import Terms
@@ -33,36 +35,42 @@ class StateSpaceModel(nn.Module, ABC):
 
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
-        takes_pixels: Whether it models pictures, or vectors alone.
+        vectors_only: Whether it refuses streams of other kinds.
         config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
             with ``latent_size`` among them. Its classmethod ``suited(observation_spec)`` gives the
             settings to start from.
         config: Frozen dataclass from which the same model can be built again.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
+        codec: Between recorded observations and flat, scaled ones.
+        reward_range: Least and greatest recorded reward.
+        can_terminate: Whether any recorded episode terminated.
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
     """
 
     is_bound: ClassVar[bool] = True
-    takes_pixels: ClassVar[bool] = True
+    vectors_only: ClassVar[bool] = False
     config_type: ClassVar[type]
     config: Any
-    observation_spec: ObservationSpec
-    action_spec: ActionSpec
+    observation_spec: ObservationSpace
+    action_spec: ActionSpace
+    codec: Codec
     latent_size: int
     noise_size: int
+    reward_range: tuple[float, float]
+    can_terminate: bool
 
     @abstractmethod
     def initial(
         self,
-        observations: Shaped[Tensor, "batch frames *obs"],
+        observations: Observations,
         actions: Float[Tensor, "batch steps act"],
     ) -> Belief:
         """Belief over the state at the *first* of one or more leading frames.
 
         Args:
-            observations: As the environment gives them, K >= 1 frames.
+            observations: (batch, K, *obs) as recorded, K >= 1 frames.
             actions: The K - 1 actions between them, in the environment's units.
         """
 
@@ -75,7 +83,7 @@ class StateSpaceModel(nn.Module, ABC):
         self,
         belief: Belief,
         action: Float[Tensor, "batch act"],
-        observation: Shaped[Tensor, "batch *obs"],
+        observation: Observations,
     ) -> Belief:
         """One filter step: predict with the action, correct with the frame it led to."""
 
@@ -126,36 +134,13 @@ class StateSpaceModel(nn.Module, ABC):
                 1 is its prior; less costs a constant rate, and blurs less what follows.
         """
 
-    @abstractmethod
-    def deviance(self, observations: Shaped[Tensor, "n *obs"]) -> float:
-        """Mean distortion per scalar where all that is known of observations is their mean.
-
-        Shares of it are what the constrained objective allows: for a Gaussian, of the variance.
-        """
-
-    @abstractmethod
-    def scale_observations(
-        self, observations: Shaped[Tensor, "..."]
-    ) -> Float[Tensor, "*batch size"]:
+    def scale_observations(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""
+        return self.codec.scale(observations).to(self.dtype)
 
-    @abstractmethod
-    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
-        """Inverse of ``scale_observations``, rounded and clipped to ``uint8`` for pixels."""
-
-    @abstractmethod
-    def calibrate(self, batch: Batch) -> None:
-        """Take scaling, reward range and whether episodes terminate from training data."""
-
-    @property
-    @abstractmethod
-    def can_terminate(self) -> bool:
-        """Whether any recorded episode terminated."""
-
-    @property
-    @abstractmethod
-    def reward_range(self) -> tuple[float, float]:
-        """Least and greatest recorded reward."""
+    def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Observations:
+        """Inverse of ``scale_observations``: always what could have been recorded."""
+        return self.codec.unscale(flat)
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +153,7 @@ class StateSpaceModel(nn.Module, ABC):
         return next(self.parameters()).dtype
 
     @torch.no_grad()
-    def filter_beliefs(self, observations: Tensor, actions: Tensor, prefix: int = 1) -> Belief:
+    def filter_beliefs(self, observations: Observations, actions: Tensor, prefix: int = 1) -> Belief:
         """Beliefs at every frame; frame t is inferred from frames up to max(t, prefix - 1).
 
         Args:
@@ -200,17 +185,25 @@ class StateSpaceModel(nn.Module, ABC):
         if not actions.isfinite().all():
             raise ShapeError(f"actions must be finite, got {actions[~actions.isfinite()][0]}")
 
-    def _check(self, observations: Tensor, actions: Tensor) -> None:
-        spec = self.observation_spec
-        is_float = observations.is_floating_point()
-        fits = observations.dtype == torch.uint8 if spec.pixels else is_float
-        if not fits or tuple(observations.shape[2:]) != spec.shape:
-            raise ShapeError(
-                f"observations must be (B, T + 1, {', '.join(map(str, spec.shape))}) {spec.dtype}, "
-                f"got {tuple(observations.shape)} {observations.dtype}"
-            )
-        self.check_actions(actions, len(observations))
-        if observations.shape[1] != actions.shape[1] + 1:
+    def _check(self, observations: Observations, actions: Tensor) -> None:
+        frames = (len(actions), actions.shape[1] + 1) if actions.ndim == 3 else None
+        for stream in self.observation_spec.streams:
+            values = observations
+            if not isinstance(observations, Tensor):
+                if stream.name not in observations.keys():
+                    raise ShapeError(f"observations lack the stream {stream.name!r}")
+                values = observations[stream.name]
+            floats = values.is_floating_point()
+            fits = floats if "float" in stream.dtype else not floats
+            if not fits or tuple(values.shape[2:]) != stream.shape:
+                raise ShapeError(
+                    f"{stream.name} must be (B, T + 1, {', '.join(map(str, stream.shape))}) "
+                    f"{stream.dtype}, got {tuple(values.shape)} {values.dtype}"
+                )
+            if floats and not values.isfinite().all():
+                raise ShapeError(f"{stream.name} must be finite, got {values[~values.isfinite()][0]}")
+        self.check_actions(actions, observations.shape[0])
+        if tuple(observations.shape[:2]) != frames:
             raise ShapeError(
                 f"{actions.shape[1]} actions need {actions.shape[1] + 1} observations, "
                 f"got {observations.shape[1]}"

@@ -4,7 +4,7 @@ from worldmodel.spaces.actions import ActionSpace
 from worldmodel.spaces.flat import FlatActions, Flattening, VectorFlatActions
 from worldmodel.spaces.observations import ObservationSpace
 from worldmodel.spaces.stream import Scaling, Stream, scaling
-from worldmodel.spaces.tree import map_arrays
+from worldmodel.spaces.tree import map_arrays, put_row
 
 __all__ = [
     "ActionSpace",
@@ -15,5 +15,6 @@ __all__ = [
     "Stream",
     "VectorFlatActions",
     "map_arrays",
+    "put_row",
     "scaling",
 ]

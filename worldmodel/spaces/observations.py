@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -54,6 +54,12 @@ class ObservationSpace:
     def size(self) -> int:
         """Number of scalars of the encoded form of all streams."""
         return sum(stream.size for stream in self.streams)
+
+    @property
+    def content(self) -> Literal["pictures", "vectors"]:
+        """What defaults are chosen by: "vectors" if nothing else is observed."""
+        only = all(stream.kind == "vector" for stream in self.streams)
+        return "vectors" if only else "pictures"
 
     def __getitem__(self, name: str) -> Stream:
         return {stream.name: stream for stream in self.streams}[name]
@@ -106,6 +112,32 @@ class ObservationSpace:
         first = self.streams[0]
         lead = np.shape(values[first.name])
         return tree.write(self.root, values, lead[: len(lead) - len(first.shape)])
+
+    def lead(self, sample: Any) -> tuple[int, ...]:
+        """Leading axes of a batch in Gymnasium's layout; () of one observation.
+
+        Raises:
+            ShapeError: It is no such batch.
+        """
+        node = self.root
+        while not isinstance(node, Stream):
+            parts = zip(node.members, node.split(sample), strict=True)
+            node, sample = next(
+                (member, part) for member, part in parts if any(s.size for s in tree.leaves(member))
+            )
+        shape = np.shape(sample)
+        own = len(node.leaf.shape)
+        if own and shape[-own:] != node.leaf.shape:
+            raise ShapeError(f"{node.name} must end in {node.leaf.shape}, got {shape}")
+        return shape[: len(shape) - own]
+
+    def agrees(self, other: ObservationSpace) -> bool:
+        """Whether observations of the other are recorded alike; their bounds may differ."""
+        ours, theirs = (
+            [(s.name, s.kind, s.shape, s.dtype, s.sizes, s.axes) for s in space.streams]
+            for space in (self, other)
+        )
+        return ours == theirs
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, from which ``from_json`` makes the same again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
@@ -47,3 +49,25 @@ def bars(
     page = page.reshape(*lead, n * (1 + _BAR), _LENGTH, 3)
     edge = np.full((*lead, 1, _LENGTH, 3), BACKGROUND, np.uint8)
     return np.concatenate([page, edge], -3)
+
+
+def beside(
+    pictures: Sequence[UInt8[np.ndarray, "*lead height width 3"]], gap: int
+) -> UInt8[np.ndarray, "*lead height width 3"]:
+    """Pictures of different sizes side by side: all enlarged to about the height of the tallest.
+
+    Args:
+        pictures: With the same leading axes.
+        gap: Pixels between them.
+    """
+    if len(pictures) == 1:
+        return pictures[0]
+    tallest = max(shown.shape[-3] for shown in pictures)
+    columns = []
+    for shown in pictures:
+        factor = max(1, tallest // shown.shape[-3])
+        large = shown.repeat(factor, -3).repeat(factor, -2)
+        room = [(0, 0)] * (large.ndim - 3)
+        below = tallest - large.shape[-3]
+        columns.append(np.pad(large, [*room, (0, below), (0, gap), (0, 0)]))
+    return np.concatenate(columns, -2)[..., :-gap, :]

@@ -249,6 +249,13 @@ class Stream:
         high = np.where(np.isfinite(most), most, 1.0) if high is None else np.asarray(high, float)
         return picture.bars(np.asarray(values), low, high)
 
+    def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Ends of the bars that show recorded values (*lead, n); None where there is a choice of none."""
+        if self.kind != "vector" or not len(values):
+            return None, None
+        rows = values.reshape(-1, self.size).astype(np.float64)
+        return rows.min(0), rows.max(0)
+
     def scaling(self) -> Scaling:
         """Of the encoded form (size,), from its bounds to [-1, 1]."""
         return scaling(self.low, self.high)

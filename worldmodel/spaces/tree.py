@@ -123,6 +123,18 @@ def map_arrays(function: Callable[[Any], Any], sample: Any) -> Any:
     return function(sample)
 
 
+def put_row(batch: Any, row: int, sample: Any) -> None:
+    """Write one sample over a row of a batch in Gymnasium's layout, in place."""
+    if isinstance(batch, dict):
+        for key, part in batch.items():
+            put_row(part, row, sample[key])
+    elif isinstance(batch, tuple):
+        for part, value in zip(batch, sample, strict=True):
+            put_row(part, row, value)
+    else:
+        batch[row] = sample
+
+
 def write(node: Node, values: dict[str, np.ndarray], lead: tuple[int, ...]) -> Any:
     """A sample, or a batch with leading axes, from recorded values by name of the stream."""
     if isinstance(node, Stream):

@@ -102,8 +102,7 @@ class Trainer:
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
             return AnnealedELBO(self.config.elbo)
-        frames = self.train.observations[self.train.frame_mask]
-        return Constrained(self.config.constrained, self.model.deviance(frames))
+        return Constrained(self.config.constrained)
 
     def fit(self, progress: bool = True, watch: Callable[[Trainer], None] | None = None) -> World:
         """Train to the end, or to where patience ends.

@@ -1,4 +1,4 @@
-"""From the actions that agents choose to the actions that the model understands."""
+"""From the actions that agents choose to the controls that the model understands."""
 
 from __future__ import annotations
 
@@ -6,38 +6,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.error import InvalidAction
 from torch import Tensor
 
-from worldmodel.types import ActionSpec
+from worldmodel.spaces import ActionSpace
 
 
 class ActionReader:
-    """Checks actions and turns them into a fresh tensor; never keeps or changes what it is given.
-
-    The policy is that of the real environments: a finite action outside the Box is clipped to it;
-    a wrong shape, a dtype that holds no real numbers, NaN or infinity is refused.
+    """Checks actions and turns them into fresh controls; see ``ActionSpace.encode``.
 
     Args:
-        spec: The model's actions.
+        space: The model's actions.
         lead: Leading shape of what is read: () for one environment, (n,) for n.
         device: Where the model lives.
         dtype: Of the model's parameters.
     """
 
     def __init__(
-        self, spec: ActionSpec, lead: tuple[int, ...], device: torch.device, dtype: torch.dtype
+        self, space: ActionSpace, lead: tuple[int, ...], device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._discrete = spec.kind == "discrete"
-        self._size = spec.size
-        self._shape = lead if self._discrete else (*lead, spec.size)
-        self._low = np.asarray(spec.low, np.float32)
-        self._high = np.asarray(spec.high, np.float32)
-        self._one_hot = np.eye(spec.size, dtype=np.float32)
+        self._space, self._lead = space, lead
         self._device, self._dtype = device, dtype
 
     def __call__(self, actions: Any) -> Tensor:
-        """Actions (*lead, act) or indices (*lead,) to model actions (*lead, act).
+        """Actions in Gymnasium's layout to controls (*lead, size).
 
         Raises:
             InvalidAction: The actions cannot be taken; the message says why.
@@ -46,23 +37,4 @@ class ActionReader:
 
     def array(self, actions: Any) -> np.ndarray:
         """The same as a fresh ``float32`` array."""
-        array = np.asarray(actions)
-        allowed = "iu" if self._discrete else "fiu"
-        if array.shape != self._shape or array.dtype.kind not in allowed:
-            kind = "integer" if self._discrete else "real"
-            raise InvalidAction(
-                f"expected {kind} actions of shape {self._shape}, "
-                f"got {array.dtype} of shape {array.shape}"
-            )
-        return self._indices(array) if self._discrete else self._clipped(array)
-
-    def _indices(self, array: np.ndarray) -> np.ndarray:
-        if ((array < 0) | (array >= self._size)).any():
-            raise InvalidAction(f"expected actions in 0..{self._size - 1}, got {array}")
-        return self._one_hot[array]
-
-    def _clipped(self, array: np.ndarray) -> np.ndarray:
-        if not np.isfinite(array).all():
-            raise InvalidAction(f"actions must be finite, got {array}")
-        # Two ufuncs cost a fifth of np.clip on a thousand small actions.
-        return np.minimum(np.maximum(array, self._low), self._high).astype(np.float32, copy=False)
+        return self._space.encode(actions, self._lead)

@@ -22,10 +22,10 @@ from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import read_json
+from worldmodel.files import from_plain, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.support import Support
 
@@ -90,8 +90,8 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "version": VERSION,
             "model": names[0],
             "config": asdict(model.config),
-            "observation_spec": asdict(model.observation_spec),
-            "action_spec": asdict(model.action_spec),
+            "observation_spec": model.observation_spec.to_json(),
+            "action_spec": model.action_spec.to_json(),
             "denoiser": asdict(kept.denoiser.config) if kept.denoiser else None,
             "dream_noise": kept.dream_noise,
             "source": asdict(kept.source) if kept.source else None,
@@ -135,11 +135,10 @@ def read(folder: str | Path) -> Checkpoint:
 def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
     """All parts as ``config.json`` describes them, their weights still to be read."""
     kind: Any = MODELS[config["model"]]
-    observation, action = config["observation_spec"], config["action_spec"]
     model = kind(
-        kind.config_type(**config["config"]),
-        ObservationSpec(tuple(observation["shape"]), observation["pixels"]),
-        ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"])),
+        from_plain(kind.config_type, config["config"]),
+        ObservationSpace.from_json(config["observation_spec"]),
+        ActionSpace.from_json(config["action_spec"]),
     )
     denoiser = config["denoiser"]
     return Checkpoint(
@@ -227,7 +226,8 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
     return (
         f"# {config['model'].upper()} checkpoint\n\n"
         f"A learned simulator with {model.latent_size} latent dimensions and {size:,} parameters. "
-        f"It observes {model.observation_spec} and is controlled by {model.action_spec}.\n\n"
+        f"It observes {model.observation_spec.describe()}; actions are "
+        f"{model.action_spec.describe()}.\n\n"
         '```python\nimport worldmodel\n\nworld = worldmodel.load("<this folder>")\n```\n\n'
         "It knows what its training data showed; outside of `world.support` it guesses.\n\n"
         f"| measured | |\n|---|---|\n{rows}\n"

@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.rendering import Window, check_render_mode, draw
 from worldmodel.world.start import states_from_options
@@ -48,7 +49,7 @@ class LatentEnv(gym.Env):
     Raises:
         FileNotFoundError: There is no such checkpoint.
         FileFormatError: The checkpoint cannot be read.
-        SpecError: The model's support is not fitted, or it cannot be drawn as ``render_mode`` asks.
+        SpecError: The support is not fitted, or ``render_mode`` is unknown.
         MissingExtraError: ``render_mode`` is "human" and pygame is not installed.
     """
 
@@ -63,9 +64,8 @@ class LatentEnv(gym.Env):
     ) -> None:
         world = resolve(checkpoint)
         model = world.model
-        if not model.observation_spec.pixels:
-            self.metadata = {**_METADATA, "render_modes": []}
-        check_render_mode(world, render_mode, _METADATA["render_modes"])
+        check_render_mode(render_mode, _METADATA["render_modes"])
+        self._artist = Artist(world) if render_mode else None
         self.observation_space = latent_box(world)
         self.action_space = model.action_spec.space()
         self.render_mode = render_mode
@@ -148,7 +148,7 @@ class LatentEnv(gym.Env):
         """
         if self.render_mode != "rgb_array":
             return None
-        return draw(self.world, self._current())[0]
+        return draw(self._artist, self.world, self._current())[0]
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -175,4 +175,4 @@ class LatentEnv(gym.Env):
 
     def _show(self) -> None:
         if self._window is not None:
-            self._window.show(draw(self.world, self._current())[0])
+            self._window.show(draw(self._artist, self.world, self._current())[0])

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.types import ActionSpec, Belief, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays, put_row
+from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.world import World, resolve
@@ -51,13 +52,13 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and begin a belief from its first frame."""
         frame, info = self.env.reset(seed=seed, options=options)
-        self._filter.begin(np.asarray(frame)[np.newaxis])
+        self._filter.begin(_alone(frame))
         return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and correct the belief with the frame it gave."""
         frame, reward, terminated, truncated, info = self.env.step(action)
-        self._filter.advance(action, np.asarray(frame)[np.newaxis])
+        self._filter.advance(action, _alone(frame))
         info = {**info, "belief_scale": self._filter.scales()[0]}
         return self._filter.means()[0], reward, terminated, truncated, info
 
@@ -114,8 +115,9 @@ class VectorFilterObservation(VectorWrapper):
         done, began = terminations | truncations, self._done
         arrived = frames
         if self._mode is AutoresetMode.SAME_STEP and done.any():
-            arrived = np.array(frames)
-            arrived[done] = np.stack(list(infos["final_obs"][done]))
+            arrived = map_arrays(np.array, frames)
+            for row in np.flatnonzero(done):
+                put_row(arrived, row, infos["final_obs"][row])
             began = done
         self._filter.advance(actions, arrived)
         if self._mode is AutoresetMode.SAME_STEP:
@@ -175,11 +177,11 @@ class Filter:
         self._belief: Belief | None = None
 
     @torch.inference_mode()
-    def begin(self, frames: np.ndarray, mask: np.ndarray | None = None) -> None:
+    def begin(self, frames: Any, mask: np.ndarray | None = None) -> None:
         """New beliefs from one frame (n, *obs) each, for all or those in ``mask``."""
         some = None if mask is None or mask.all() else mask
-        rows = self._tensor(frames if some is None else frames[some])
-        none = torch.zeros(len(rows), 0, self._model.action_spec.size, device=rows.device)
+        rows = self._tensors(frames if some is None else map_arrays(lambda a: a[some], frames))
+        none = torch.zeros(rows.shape[0], 0, self._model.action_spec.size, device=rows.device)
         fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
         self._belief = fresh if some is None else self._current().with_rows(some, fresh)
 
@@ -188,10 +190,11 @@ class Filter:
         self._belief = belief
 
     @torch.inference_mode()
-    def advance(self, actions: Any, frames: np.ndarray) -> None:
+    def advance(self, actions: Any, frames: Any) -> None:
         """Predict with the actions, correct with the frames (n, *obs) they led to."""
-        controls = self._read(actions).reshape(len(frames), -1)
-        self._belief = self._model.update(self._current(), controls, self._tensor(frames))
+        rows = self._tensors(frames)
+        controls = self._read(actions).reshape(rows.shape[0], -1)
+        self._belief = self._model.update(self._current(), controls, rows)
 
     def means(self) -> np.ndarray:
         """Means (n, latent), clipped into the Box; a fresh array.
@@ -213,14 +216,27 @@ class Filter:
             raise ResetNeeded("call reset() first")
         return self._belief
 
-    def _tensor(self, frames: np.ndarray) -> Tensor:
-        # A copy, because environments may write their next frame into the same array.
-        tensor = torch.from_numpy(np.array(frames)).to(self._model.device)
-        return tensor if tensor.dtype == torch.uint8 else tensor.to(self._model.dtype)
+    def _tensors(self, frames: Any) -> Observations:
+        """Checked observations (n, *obs): a copy, since environments may reuse their arrays."""
+        space = self._model.observation_spec
+        streams = space.read(frames, space.lead(frames))
+        return to_tensors(streams, 1, self._model.device)
+
+
+def _alone(observation: Any) -> Any:
+    """A batch of one."""
+    return map_arrays(lambda array: np.asarray(array)[np.newaxis], observation)
 
 
 def _check_spaces(model: StateSpaceModel, observations: gym.Space, actions: gym.Space) -> None:
-    if (got := ObservationSpec.from_space(observations)) != model.observation_spec:
-        raise SpecError(f"the environment gives {got}, the model expects {model.observation_spec}")
-    if (got := ActionSpec.from_space(actions)) != model.action_spec:
-        raise SpecError(f"the environment takes {got}, the model expects {model.action_spec}")
+    given = ObservationSpace.from_space(observations)
+    if not model.observation_spec.agrees(given):
+        raise SpecError(
+            f"the environment gives {given.describe()}, "
+            f"the model expects {model.observation_spec.describe()}"
+        )
+    taken = ActionSpace.from_space(actions)
+    if taken != model.action_spec:
+        raise SpecError(
+            f"the environment takes {actions}, the model expects {model.action_spec.space()}"
+        )

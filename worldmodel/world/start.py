@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.error import InvalidAction
 from torch import Tensor
 
 from worldmodel.errors import ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.spaces import ActionSpace
+from worldmodel.types import to_tensors
 
 _KEYS = ("state", "observations", "actions")
 
@@ -22,8 +25,8 @@ def states_from_options(
     Args:
         model: The dreaming model.
         options: ``{"state": z}`` with z (latent,) or (n, latent); or ``{"observations": frames,
-            "actions": actions}`` with K recorded frames (K, *obs) or (n, K, *obs) and the K - 1
-            actions between them: the dream starts at the *last* frame, by filtering. ``actions``
+            "actions": actions}`` with K observations of the environment, stacked as Gymnasium does it,
+            (K, *obs) or (n, K, *obs), and the K - 1 actions between them: the dream starts at the *last* frame, by filtering. ``actions``
             may be left out if K is 1. Empty or None asks for nothing.
         n: Number of environments; one start is shared by all.
 
@@ -61,32 +64,31 @@ def _given(model: StateSpaceModel, state: Any, n: int) -> Tensor:
 
 
 def _filtered(model: StateSpaceModel, observations: Any, actions: Any, n: int) -> Tensor:
-    spec, action_spec = model.observation_spec, model.action_spec
-    frames = np.asarray(observations)
-    if frames.ndim == len(spec.shape) + 1:
-        frames = frames[np.newaxis]
-    if frames.ndim != len(spec.shape) + 2 or len(frames) not in (1, n) or frames.shape[1] < 1:
+    space, action_space = model.observation_spec, model.action_spec
+    lead = space.lead(observations)
+    if len(lead) not in (1, 2) or lead[-1] < 1 or (len(lead) == 2 and lead[0] not in (1, n)):
         raise ShapeError(
-            f"observations must be (K, *obs) or ({n}, K, *obs) with K >= 1 and obs {spec.shape}, "
-            f"got {np.shape(observations)}"
+            f"observations must have (K,) or ({n}, K) leading axes with K >= 1, got {lead}"
         )
-    lead = (len(frames), frames.shape[1] - 1)
-    if actions is None:
-        actions = np.zeros((0,) if action_spec.kind == "discrete" else (0, action_spec.size), int)
-    controls = np.asarray(actions)
-    if controls.ndim == 1 + (action_spec.kind == "box"):
-        controls = controls[np.newaxis]
-    if controls.shape != (lead if action_spec.kind == "discrete" else (*lead, action_spec.size)):
-        raise ShapeError(
-            f"observations {frames.shape} need actions {(*lead, action_spec.size)}, "
-            f"got {controls.shape}"
-        )
+    frames = space.read(observations, lead)
+    if actions is None and lead[-1] > 1:
+        raise ShapeError(f"{lead[-1]} observations need {lead[-1] - 1} actions, got none")
+    steps = (*lead[:-1], lead[-1] - 1)
+    controls = np.zeros((*steps, action_space.size), np.float32)
+    if actions is not None and lead[-1] > 1:
+        controls = _controls(action_space, actions, steps)
+    if len(lead) == 1:
+        frames, controls = {k: v[np.newaxis] for k, v in frames.items()}, controls[np.newaxis]
     beliefs = model.filter_beliefs(
-        _tensor(model, frames), _tensor(model, action_spec.encode(controls)), frames.shape[1]
+        to_tensors(frames, 2, model.device),
+        torch.from_numpy(controls).to(model.device, model.dtype),
+        lead[-1],
     )
     return beliefs.mean[:, -1].expand(n, -1).clone()
 
 
-def _tensor(model: StateSpaceModel, array: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(np.array(array)).to(model.device)
-    return tensor if tensor.dtype == torch.uint8 else tensor.to(model.dtype)
+def _controls(space: ActionSpace, actions: Any, lead: tuple[int, ...]) -> np.ndarray:
+    try:
+        return space.encode(actions, lead)
+    except InvalidAction as error:
+        raise ShapeError(f"reset option 'actions' for {lead[-1] + 1} observations: {error}") from None

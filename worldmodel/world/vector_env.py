@@ -14,6 +14,7 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import check_render_mode, draw
@@ -76,7 +77,8 @@ class LatentVectorEnv(VectorEnv):
             "render_fps": LatentEnv.metadata["render_fps"],
             "autoreset_mode": self._mode,
         }
-        check_render_mode(world, render_mode, self.metadata["render_modes"])
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        self._artist = Artist(world) if render_mode else None
         self._box = latent_box(world)
         self.single_observation_space = self._box
         self.single_action_space = model.action_spec.space()
@@ -187,9 +189,9 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are no states yet.
         """
-        if not self.render_mode:
+        if self._artist is None:
             return None
-        return tuple(draw(self.world, torch.from_numpy(self._current().T).to(self._device)))
+        return tuple(draw(self._artist, self.world, torch.from_numpy(self._current().T).to(self._device)))
 
     def _current(self) -> np.ndarray:
         if self._states is None:

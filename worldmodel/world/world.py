@@ -20,6 +20,8 @@ from worldmodel import html
 from worldmodel.data import Source
 from worldmodel.errors import ShapeError
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.spaces import picture
+from worldmodel.types import to_numpy, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.support import Support
@@ -69,7 +71,7 @@ class World:
 
         Args:
             state: Where each dream is.
-            action: Model actions (``ActionSpec.encode``) in the environment's units.
+            action: Model actions (``ActionSpace.encode``) in the environment's units.
             noise: Standard normal draws; None dreams without process noise.
         """
         drawn = None if noise is None else self.dream_noise * noise
@@ -95,19 +97,20 @@ class World:
             states.append(self.transition(states[-1], action, noise))
         return torch.stack(states, 1)
 
-    def filter(self, observations: np.ndarray, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
+    def filter(self, observations: Any, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
         """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
 
         Args:
-            observations: (B, T + 1, *obs) as recorded.
-            actions: (B, T, act), as ``ActionSpec.encode`` gives them.
+            observations: (B, T + 1, *obs) as recorded, by stream if there are several.
+            actions: (B, T, act), as ``ActionSpace.encode`` gives them.
             prefix: Leading frames the first state is read from; 1 is a live cold start.
 
         Raises:
             ShapeError: Observations or actions do not fit the model or each other, or are not
                 finite.
         """
-        frames, controls = self._tensor(observations), self._tensor(actions)
+        frames = to_tensors(observations, 2, self.model.device)
+        controls = self._tensor(actions)
         return self.model.filter_beliefs(frames, controls, prefix).mean.cpu().numpy()
 
     def imagine(
@@ -117,7 +120,7 @@ class World:
 
         Args:
             state: (B, latent).
-            actions: (B, T, act), as ``ActionSpec.encode`` gives them.
+            actions: (B, T, act), as ``ActionSpace.encode`` gives them.
             seed: Of the process noise; None dreams without noise.
 
         Returns:
@@ -138,8 +141,10 @@ class World:
         return self.rollout(start, controls, generator).cpu().numpy()
 
     @torch.no_grad()
-    def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Mean observations (..., *obs) of latents (..., latent), as the environment gives them.
+    def decode(self, latents: np.ndarray) -> Any:
+        """Mean observations (..., *obs) of latents (..., latent), as they are recorded.
+
+        An array where there is one stream, a dictionary of arrays by stream where there are several.
 
         Raises:
             ShapeError: The last axis is not the latent state's.
@@ -147,7 +152,7 @@ class World:
         states, latent = self._tensor(latents), self.model.latent_size
         if states.shape[-1:] != (latent,):
             raise ShapeError(f"latents must be (..., {latent}), got {tuple(states.shape)}")
-        return self.model.unscale_observations(self.model.emit(states).mean).cpu().numpy()
+        return to_numpy(self.model.unscale_observations(self.model.emit(states).mean))
 
     def denoised_by(self, denoiser: Denoiser) -> World:
         """The same world with another denoiser in place of its own."""
@@ -200,26 +205,26 @@ class World:
         return html.table((type(self.model).__name__, ""), facts) + self._film()
 
     def _film(self, dreams: int = 6, steps: int = 40) -> str:
-        """Film of dreams under random actions, side by side; empty if they are no pictures."""
+        """Film of dreams under random actions, side by side."""
         model = self.model
-        if not model.observation_spec.pixels or model.observation_spec.shape[2] not in (1, 3):
-            return ""
         generator = torch.Generator(model.device).manual_seed(0)
         with torch.no_grad():
             start = model.initial_prior(dreams, generator)
         if self.support.fitted:
             start = self.support.states[:: max(1, len(self.support.states) // dreams)][:dreams]
-        chosen = model.action_spec.space()
-        chosen.seed(0)
-        drawn = np.stack([[chosen.sample() for _ in range(steps)] for _ in range(len(start))])
-        actions = self._tensor(model.action_spec.encode(drawn))
+        space = model.action_spec
+        drawn = space.sample(np.random.default_rng(0), (len(start), steps))
+        actions = self._tensor(space.encode(drawn, (len(start), steps)))
         frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
-        film = np.stack([html.tiles(frames[None, :, t]) for t in range(steps + 1)])
+        streams = frames if isinstance(frames, dict) else {"": frames}
+        shown = [s.picture(v) for s, v in zip(model.observation_spec.streams, streams.values(), strict=True)]
+        pictures = picture.beside(shown, 2)
+        film = np.stack([html.tiles(pictures[None, :, t]) for t in range(steps + 1)])
         return html.film(film, 10.0, "dreams under random actions", 60_000)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.as_tensor(np.asarray(array), device=self.model.device)
-        return tensor if tensor.dtype == torch.uint8 else tensor.to(self.model.dtype)
+        return tensor.to(self.model.dtype)
 
 
 def load(folder: str | Path) -> World:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.models.codec.config import CodecConfig
@@ -19,7 +19,7 @@ from worldmodel.models.codec.pixels import PixelCodec
 from worldmodel.models.codec.stream import StreamCodec
 from worldmodel.models.codec.vector import VectorCodec
 from worldmodel.spaces import ObservationSpace
-from worldmodel.types import by_stream, from_streams
+from worldmodel.types import Observations, from_streams
 
 CODECS: dict[str, type[StreamCodec]] = {
     "pixels": PixelCodec,
@@ -45,7 +45,7 @@ class Codec(nn.Module):
         self.sizes = tuple(stream.size for stream in space.streams)
 
     @torch.no_grad()
-    def calibrate(self, observations: Any) -> None:
+    def calibrate(self, observations: Observations) -> None:
         """Take all scalings from recorded observations (n, ...)."""
         for part, values in self._pairs(observations):
             part.calibrate(values)
@@ -60,16 +60,15 @@ class Codec(nn.Module):
         """What ln densities of scaled observations exceed those of natural units by."""
         return sum(part.log_volume for part in self.parts)
 
-    def scale(self, observations: Any) -> Float[Tensor, "*batch size"]:
+    def scale(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations in standard units, flat."""
         scaled = [part.scale(values) for part, values in self._pairs(observations)]
         return scaled[0] if len(scaled) == 1 else torch.cat(scaled, -1)
 
-    def unscale(self, flat: Float[Tensor, "*batch size"]) -> Any:
+    def unscale(self, flat: Float[Tensor, "*batch size"]) -> Observations:
         """Observations as they are recorded."""
-        return from_streams(
-            {part.stream.name: part.unscale(values) for part, values in self._split(flat)}
-        )
+        values = {part.stream.name: part.unscale(values) for part, values in self._split(flat)}
+        return from_streams(values, flat.ndim - 1)
 
     def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """The nearest scaled observations that something recorded could have."""
@@ -92,9 +91,10 @@ class Codec(nn.Module):
         parts = [part.emission(latent_size) for part in self.parts]
         return parts[0] if len(parts) == 1 else StreamEmission(parts, self.sizes)
 
-    def _pairs(self, observations: Any) -> list[tuple[Any, Tensor]]:
-        streams = by_stream(observations, self.space)
-        return [(part, streams[part.stream.name]) for part in self.parts]
+    def _pairs(self, observations: Observations) -> list[tuple[Any, Tensor]]:
+        if isinstance(observations, Tensor):
+            return [(self.parts[0], observations)]
+        return [(part, observations[part.stream.name]) for part in self.parts]
 
     def _split(self, flat: Tensor) -> list[tuple[Any, Tensor]]:
         return list(zip(self.parts, flat.split(self.sizes, -1), strict=True))

@@ -29,14 +29,15 @@ class ConstrainedConfig:
     """Schedule of the constraint.
 
     Attributes:
-        loose: First allowed distortion, as a share of the observations' variance (of their deviance
-            if the emission is not Gaussian; see ``Emission``).
+        loose: First allowed distortion, as a fraction of the mean observation's (of the variance, if
+            the emission is Gaussian; see ``Emission``).
         tight: Last allowed distortion.
         tighten_from: Share of training after which the constraint tightens, geometrically.
         tighten_to: Share of training at which it is tight.
         step: Largest change of log lambda per update.
         decay: Of the moving average of the distortion.
-        least: Least lambda, in nats per squared unit of the scaled observation, or of deviance.
+        least: Least lambda, in nats per standard unit of distortion, of which a picture has 12
+            and a vector one for each component; see ``StreamCodec``.
         greatest: Greatest lambda.
         flatness: Weight of the emission's unevenness beside a sequence's distortion; lambda weighs
             both. It is no part of the bound; see ``Emission.unevenness``.
@@ -48,9 +49,9 @@ class ConstrainedConfig:
     tighten_to: float = 0.6
     step: float = 0.005
     decay: float = 0.99
-    least: float = 8.0
-    greatest: float = 200.0
-    flatness: float = 100.0
+    least: float = 4.0
+    greatest: float = 105.0
+    flatness: float = 190.0
 
     def __post_init__(self) -> None:
         if not 0 < self.tight <= self.loose:
@@ -82,13 +83,10 @@ class Constrained(Objective):
 
     Args:
         config: Schedule.
-        deviance: Of the scaled observations, averaged over their scalars; for a Gaussian emission
-            their variance.
     """
 
-    def __init__(self, config: ConstrainedConfig, deviance: float) -> None:
+    def __init__(self, config: ConstrainedConfig) -> None:
         self.config = config
-        self.deviance = deviance
         self.log_multiplier = math.log(config.least)
         self.distortion: float | None = None
         self.target = config.loose
@@ -107,23 +105,23 @@ class Constrained(Objective):
         whole = (terms.observed | ~terms.frame_mask).all(1)
         if whole.any():
             frames = terms.frame_mask[whole].sum().item()
-            distortion = terms.distortion[whole].sum().item() / (frames * terms.observation_size)
+            distortion = terms.distortion[whole].sum().item() / (frames * terms.weight)
             previous = distortion if self.distortion is None else self.distortion
             self.distortion = c.decay * previous + (1 - c.decay) * distortion
         share = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
         self.target = c.loose * (c.tight / c.loose) ** min(max(share, 0.0), 1.0)
         if self.distortion is not None:
-            violation = self.distortion / (self.target * self.deviance) - 1
+            violation = self.distortion / self.target - 1
             self.log_multiplier += c.step * min(max(violation, -1.0), 1.0)
         low, high = math.log(c.least), math.log(c.greatest)
         self.log_multiplier = min(max(self.log_multiplier, low), high)
 
     def logs(self) -> dict[str, float]:
-        """Multiplier; allowed and actual distortion, as shares of the deviance."""
+        """Multiplier; allowed and actual distortion, as fractions of the mean observation's."""
         return {
             "multiplier": math.exp(self.log_multiplier),
             "distortion_target": self.target,
-            "distortion": math.nan if self.distortion is None else self.distortion / self.deviance,
+            "distortion": math.nan if self.distortion is None else self.distortion,
         }
 
     def settled(self, progress: float) -> bool:
