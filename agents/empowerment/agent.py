@@ -7,7 +7,7 @@ learns that by heart. Nothing of it looks at a recorded reward.
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
 value iteration, since its gradient leads into the nearest of many optima, such as a pendulum's
-spinning; and the model is kept on its data (``worldmodel/models/denoiser.py``).
+spinning; and the model is kept on its data (``worldmodel/world/denoiser.py``).
 """
 
 from __future__ import annotations
