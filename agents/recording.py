@@ -39,7 +39,7 @@ def record_agent(
     Raises:
         SpecError: The environment does not fit the world, or shows what is not finite.
     """
-    witness = _Witness(env, progress)
+    witness = FrameRecorder(env, progress)
     acted = rollout(agent, VectorFilterObservation(witness, world), steps, seed, options)
     tape = Tape(world.model.observation_spec, world.model.action_spec.encode(acted.actions))
     everyone = np.arange(env.num_envs)
@@ -57,7 +57,7 @@ def record_agent(
     return tape.batch()
 
 
-class _Witness(VectorWrapper):
+class FrameRecorder(VectorWrapper):
     """Keeps what the environment shows before anybody filters it."""
 
     def __init__(self, env: VectorEnv, progress: Callable[[], None]) -> None:

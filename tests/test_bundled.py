@@ -35,11 +35,11 @@ class Expected:
 
 EXPECTED = {
     "pendulum": Expected(
-        "worldmodel/LatentPendulum-v0", {"r2.velocity": 0.95, "agent.upright_share": 0.8}
+        "worldmodel/LatentPendulum-v0", {"r2.velocity": 0.95, "agent.upright_fraction": 0.8}
     ),
     "ball": Expected(
         "worldmodel/LatentBouncingBall-v0",
-        {"r2.x": 0.95, "r2.y": 0.95, "r2.vx": 0.9, "r2.vy": 0.9, "agent.at_target_share": 0.8},
+        {"r2.x": 0.95, "r2.y": 0.95, "r2.vx": 0.9, "r2.vy": 0.9, "agent.at_target_fraction": 0.8},
     ),
 }
 

@@ -178,7 +178,7 @@ def test_an_agent_is_judged_in_the_dream_and_in_reality(made, name):
     assert metrics["return_dream"] < 0 and metrics["return_real"] < 0
     assert metrics["episodes"] == 3
     # Only of the pendulum that ships is it known what upright means.
-    assert ("upright_share" in metrics) == (name == "pixels")
+    assert ("upright_fraction" in metrics) == (name == "pixels")
     assert Policy.load(made / name / "agent" / "policy.safetensors").low.shape == (1,)
 
 

@@ -56,7 +56,7 @@ def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp
     assert [run.train.seed for run in runs] == sorted(run.train.seed for run in runs)
     for run in runs:
         assert run.train.objective == run.objective.split("+")[0]
-        assert (run.train.dropout_share > 0) == run.objective.endswith("+dropout")
+        assert (run.train.dropout_fraction > 0) == run.objective.endswith("+dropout")
         assert run.config.hidden == 8
     assert {run.config.leak for run in runs} == {0.2, 0.1}
 

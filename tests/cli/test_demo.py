@@ -36,10 +36,10 @@ VARIABLES = {
     "ball-empowerment": ("x", "y", "vx", "vy"),
 }
 TASK = {
-    "pendulum": "upright_share",
-    "ball": "at_target_share",
-    "empowerment": "upright_share",
-    "ball-empowerment": "in_middle_share",
+    "pendulum": "upright_fraction",
+    "ball": "at_target_fraction",
+    "empowerment": "upright_fraction",
+    "ball-empowerment": "in_middle_fraction",
 }
 # Promised to whoever reads metrics.json, whatever the system.
 PROMISED = """

@@ -42,7 +42,7 @@ def test_a_ball_is_mapped_as_its_demo_maps_it_and_the_agent_acts_and_is_filmed(t
     assert (
         metrics["agent_config"]["estimator"] == "sampled" and metrics["agent_config"]["seed"] == 3
     )
-    assert metrics["agent"]["episodes"] == 6 and 0 <= metrics["agent"]["in_middle_share"] <= 1
+    assert metrics["agent"]["episodes"] == 6 and 0 <= metrics["agent"]["in_middle_fraction"] <= 1
     policy = policy_of(tmp_path, load("ball"))
     assert policy.predict(np.zeros((6, 4)))[0].shape == (6, 2)
     with Image.open(tmp_path / "agent.gif") as film:

@@ -161,7 +161,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path):
 
 
 def test_gradients_are_clipped(tmp_path):
-    trainer = make(tmp_path, clip_norm=1e-3)
+    trainer = make(tmp_path, max_grad_norm=1e-3)
     trainer.step()
     gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
     norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -169,7 +169,7 @@ def test_gradients_are_clipped(tmp_path):
 
 
 def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
-    trainer = make(tmp_path, updates=40, warmup=10, learning_rate=0.1, final_learning_rate=0.05)
+    trainer = make(tmp_path, updates=40, warmup=10, learning_rate=0.1, lr_final_fraction=0.05)
     rates = []
     for _ in range(40):
         trainer.step()
@@ -180,7 +180,7 @@ def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
 
 
 def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path):
-    trainer = make(tmp_path, single_frame_share=0.3, all_frames_share=0.2, window=5)
+    trainer = make(tmp_path, single_frame_fraction=0.3, all_frames_fraction=0.2, window=5)
     draws = torch.tensor([trainer._draw_prefix() for _ in range(4000)])
     counts = torch.bincount(draws, minlength=7) / 4000
     assert counts[0] == 0 and len(counts) == 7
@@ -192,7 +192,7 @@ def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path)
 @pytest.mark.parametrize("shares", [(1.0, 0.0, 1), (0.0, 1.0, 6)])
 def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
     single, whole, expected = shares
-    trainer = make(tmp_path, single_frame_share=single, all_frames_share=whole)
+    trainer = make(tmp_path, single_frame_fraction=single, all_frames_fraction=whole)
     assert {trainer._draw_prefix() for _ in range(50)} == {expected}
 
 
@@ -273,11 +273,11 @@ def test_it_learns_a_linear_system(tmp_path):
         {"validate_every": 0},
         {"window": 0},
         {"learning_rate": -1.0},
-        {"dropout_share": 1.5},
+        {"dropout_fraction": 1.5},
         {"dropout_scale": 0.0},
         {"dropout_scale": 1.5},
         {"dropout_scale": math.nan},
-        {"single_frame_share": 0.7, "all_frames_share": 0.7},
+        {"single_frame_fraction": 0.7, "all_frames_fraction": 0.7},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
@@ -296,7 +296,7 @@ def test_an_objective_that_there_is_not_is_refused():
 def test_dropout_draws_with_the_scale_that_is_set(tmp_path):
     """All sequences are cut: what is paid beyond the first frames is a constant by the scale."""
     for scale in (1.0, 0.1):
-        trainer = make(tmp_path / str(scale), dropout_share=1.0, dropout_scale=scale)
+        trainer = make(tmp_path / str(scale), dropout_fraction=1.0, dropout_scale=scale)
         terms = trainer.step()
         paid = terms.rate[~terms.observed]
         per_dimension = (scale**2 - 1) / 2 - math.log(scale)

@@ -19,7 +19,6 @@ A smoother is no filter. The paper has no live one; ours is distilled from the s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,8 +34,7 @@ from worldmodel.models.networks import (
     standard_normal_kl,
 )
 from worldmodel.models.terms import Terms
-from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, Observations
+from worldmodel.types import Batch
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,6 @@ class DKFConfig:
         require_choices(self)
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-
 
 
 class GaussianTransition(nn.Module):

@@ -7,11 +7,11 @@ Models from Raw Data", sections 3.1 to 3.3 and appendix B.3.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.codec.emission import Comparison
+from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.fused_inference import can_fuse, infer_fused
 from worldmodel.models.inference import Sampled, infer, recognise
 from worldmodel.models.initial import InitialNetwork

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -22,7 +22,7 @@ from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, Observations
+from worldmodel.types import Batch
 
 
 class Prepared(NamedTuple):

@@ -18,13 +18,9 @@ _MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.ite
 SYSTEMS: dict[str, System] = {
     module.SYSTEM.env_id: module.SYSTEM for module in _MODULES if hasattr(module, "SYSTEM")
 }
-PRESETS |= {
-    name: preset for system in SYSTEMS.values() for name, preset in system.presets.items()
-}
+PRESETS |= {name: preset for system in SYSTEMS.values() for name, preset in system.presets.items()}
 # What a demo can be run of: presets that bring an environment with them.
-DEMOS: dict[str, System] = {
-    name: system for system in SYSTEMS.values() for name in system.presets
-}
+DEMOS: dict[str, System] = {name: system for system in SYSTEMS.values() for name in system.presets}
 
 __all__ = ["DEMOS", "PRESETS", "SYSTEMS", "Preset", "System", "preset", "preset_for", "system_of"]
 

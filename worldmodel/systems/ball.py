@@ -84,9 +84,7 @@ _MODELS = {
     "dvbf": DVBFConfig(
         latent_size=4,
         visible_size=2,
-        transition=TransitionConfig(
-            coupling=0.2, gate="switching", mixing_hidden=64, leak=0.05
-        ),
+        transition=TransitionConfig(coupling=0.2, gate="switching", mixing_hidden=64, leak=0.05),
     )
 }
 _TRAIN = TrainConfig(

@@ -167,7 +167,7 @@ class Trainer:
         """One gradient update."""
         c = self.config
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
-        observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_share, self.generator)
+        observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_fraction, self.generator)
         terms = self.model.terms(
             batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
         )
@@ -185,31 +185,31 @@ class Trainer:
         return terms
 
     def _clip(self) -> Tensor:
-        """Scale the gradient down to ``clip_norm`` if its norm, which is returned, is above it."""
+        """Scale the gradient down to ``max_grad_norm`` if its norm, which is returned, is above it."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if norm > self.config.clip_norm:
+        if norm > self.config.max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(
-                self.model.parameters(), self.config.clip_norm, norm
+                self.model.parameters(), self.config.max_grad_norm, norm
             )
         return norm
 
     def _draw_prefix(self) -> int:
         c = self.config
         draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
-        if draw < c.single_frame_share:
+        if draw < c.single_frame_fraction:
             return 1
-        if draw >= 1 - c.all_frames_share:
+        if draw >= 1 - c.all_frames_fraction:
             return c.window + 1
-        share = (draw - c.single_frame_share) / (1 - c.single_frame_share - c.all_frames_share)
+        share = (draw - c.single_frame_fraction) / (1 - c.single_frame_fraction - c.all_frames_fraction)
         return 1 + int(share * (c.window + 1))
 
     def _learning_rate(self) -> float:
         c = self.config
         decay = 0.5 * (1 + math.cos(math.pi * self._progress))
-        rise = min(1.0, (self.update + 1) / max(c.warmup, 1))
+        rise = min(1.0, (self.update + 1) / max(c.warmup_steps, 1))
         return (
-            c.learning_rate * rise * (c.final_learning_rate + (1 - c.final_learning_rate) * decay)
+            c.learning_rate * rise * (c.lr_final_fraction + (1 - c.lr_final_fraction) * decay)
         )
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
@@ -219,7 +219,7 @@ class Trainer:
         where = f"term {bad[0]!r}" if bad else f"the gradient (norm {norm.item()})"
         return (
             f"{where} is not finite at update {self.update}; the last good checkpoint is in "
-            f"{self.folder}. A smaller learning_rate or clip_norm may help."
+            f"{self.folder}. A smaller learning_rate or max_grad_norm may help."
         )
 
     @torch.no_grad()

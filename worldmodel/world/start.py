@@ -91,4 +91,6 @@ def _controls(space: ActionSpace, actions: Any, lead: tuple[int, ...]) -> np.nda
     try:
         return space.encode(actions, lead)
     except InvalidAction as error:
-        raise ShapeError(f"reset option 'actions' for {lead[-1] + 1} observations: {error}") from None
+        raise ShapeError(
+            f"reset option 'actions' for {lead[-1] + 1} observations: {error}"
+        ) from None
