@@ -250,7 +250,7 @@ class Stream:
         return picture.bars(np.asarray(values), low, high)
 
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Ends of the bars that show recorded values (*lead, n); None where there is a choice of none."""
+        """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
         if self.kind != "vector" or not len(values):
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
