@@ -62,16 +62,16 @@ class FrameRecorder(VectorWrapper):
 
     def __init__(self, env: VectorEnv, progress: Callable[[], None]) -> None:
         super().__init__(env)
-        self.frames: list[np.ndarray] = []
+        self.frames: list[Any] = []
         self._progress = progress
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         observation, info = self.env.reset(seed=seed, options=options)
-        self.frames = [np.array(observation)]
+        self.frames = [map_arrays(np.array, observation)]
         return observation, info
 
     def step(self, actions: Any) -> Any:
         observation, *rest = self.env.step(actions)
-        self.frames.append(np.array(observation))
+        self.frames.append(map_arrays(np.array, observation))
         self._progress()
         return observation, *rest
