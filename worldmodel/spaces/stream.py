@@ -256,6 +256,11 @@ class Stream:
         rows = values.reshape(-1, self.size).astype(np.float64)
         return rows.min(0), rows.max(0)
 
+    @property
+    def slack(self) -> float:
+        """How far a value may be moved by a state that was kept in single precision."""
+        return 2.0 * self.white / 255 if self.kind == "pixels" else 1e-3
+
     def scaling(self) -> Scaling:
         """Of the encoded form (size,), from its bounds to [-1, 1]."""
         return scaling(self.low, self.high)
