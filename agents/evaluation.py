@@ -60,7 +60,7 @@ def compare(
     return Comparison(imagined, acted)
 
 
-def upright_share(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> float:
+def upright_fraction(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> float:
     """Share of episodes in which a pendulum stays upright to the end.
 
     Args:
@@ -71,7 +71,7 @@ def upright_share(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> f
     return float((np.cos(states[:, -last:, 0]) > cosine).all(1).mean())
 
 
-def at_target_share(rewards: np.ndarray, last: int = 20, within: float = 0.2) -> float:
+def at_target_fraction(rewards: np.ndarray, last: int = 20, within: float = 0.2) -> float:
     """Share of episodes in which a ball stays at its target to the end.
 
     Args:
@@ -82,7 +82,7 @@ def at_target_share(rewards: np.ndarray, last: int = 20, within: float = 0.2) ->
     return float((rewards[:, -last:] > -within).all(1).mean())
 
 
-def in_middle_share(states: np.ndarray, last: int = 20, within: float = 0.5) -> float:
+def in_middle_fraction(states: np.ndarray, last: int = 20, within: float = 0.5) -> float:
     """Share of episodes in which a ball stays in the middle half of its box to the end.
 
     Args:

@@ -42,9 +42,9 @@ class PathwiseConfig:
         horizon: Steps per trajectory.
         discount: Of rewards, per step.
         learning_rate: Of Adam; decays linearly to a tenth.
-        clip_norm: Greatest norm of the gradient.
-        astray_cost: Reward lost per step and radius of distance outside the data's support.
-        give_up: Distance, in radii from the nearest centre, at which a trajectory ends.
+        max_grad_norm: Greatest norm of the gradient.
+        ood_penalty: Reward lost per step and radius of distance outside the support.
+        ood_radius: Distance, in radii from the nearest centre, at which a trajectory ends.
         noise_scale: Factor on the process noise. 0 is the dream's mean; more than 1 asks for a
             policy that bears the model's errors too.
         hidden: Units of each of the policy's two hidden layers.
@@ -56,34 +56,12 @@ class PathwiseConfig:
     horizon: int = 25
     discount: float = 0.97
     learning_rate: float = 1e-2
-    clip_norm: float = 1.0
-    astray_cost: float = 0.3
-    give_up: float = 3.0
+    max_grad_norm: float = 1.0
+    ood_penalty: float = 0.3
+    ood_radius: float = 3.0
     noise_scale: float = 2.0
     hidden: int = 64
     seed: int = 0
-
-
-def suited_config(world: World) -> PathwiseConfig:
-    """Settings to start from, by what the model observes and how it is controlled.
-
-    Models of vectors are sharp, so that longer trajectories are worth following; and what they do
-    not know begins closer to the data, so that the policy had better stay near them. The gradient
-    of a Box action through unstable dynamics grows with the horizon, where that of a discrete
-    action's probability is tamed by the sampling: hence the shorter horizon.
-    """
-    if world.model.observation_spec.pixels:
-        return PathwiseConfig()
-    box = world.model.action_spec.kind == "box"
-    return PathwiseConfig(
-        updates=400,
-        horizon=40 if box else 100,
-        discount=0.99 if box else 0.995,
-        learning_rate=5e-3,
-        astray_cost=2.0,
-        give_up=1.5,
-        noise_scale=1.0 if box else 0.5,
-    )
 
 
 class Policy(nn.Module):
@@ -251,7 +229,7 @@ def train_policy(
         loss = -(rewards * discount).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(policy.parameters(), config.clip_norm)
+        nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
         optimizer.step()
         schedule.step()
         history.append(rewards.mean().item())
@@ -279,9 +257,9 @@ def imagined_rewards(
         action = policy(state, _gumbel(size, model, generator) if discrete else None)
         arrived = world.transition(state, action, noise)
         distance = world.support.distance(arrived)
-        lost = lost | ~(distance < config.give_up)
+        lost = lost | ~(distance < config.ood_radius)
         reward = goal.reward(state, action, arrived).clamp(goal.least, goal.greatest)
-        reward = reward - config.astray_cost * (distance - 1).clamp_min(0)
+        reward = reward - config.ood_penalty * (distance - 1).clamp_min(0)
         rewards.append(alive * torch.where(lost, min(goal.least, 0.0), reward))
         if model.can_terminate:
             ended = model.termination(arrived).sigmoid()

@@ -40,7 +40,7 @@ def record_agent(
     Raises:
         SpecError: The environment does not fit the world, or shows what is not finite.
     """
-    recorder = _FrameRecorder(env, progress)
+    recorder = FrameRecorder(env, progress)
     acted = rollout(agent, VectorFilterObservation(recorder, world), steps, seed, options)
     model, shape = world.model, acted.mask.shape
     buffer = EpisodeBuffer(model.observation_spec, model.action_spec.encode(acted.actions, shape))
@@ -61,7 +61,7 @@ def record_agent(
     return buffer.batch()
 
 
-class _FrameRecorder(VectorWrapper):
+class FrameRecorder(VectorWrapper):
     """Keeps what the environment shows before anybody filters it."""
 
     def __init__(self, env: VectorEnv, progress: Callable[[], None]) -> None:

@@ -45,7 +45,7 @@ BALL = (
     Row("share of 100 horizons under last frame", "under.last_frame", True, "1"),
     Row("share of 100 horizons under mean frame", "under.mean_frame", True),
     Row("share of 100 horizons under constant velocity", "under.constant_velocity", True),
-    Row("at the target, 100 real starts", "agent.at_target_share", True, "≥ 0.95 each"),
+    Row("at the target, 100 real starts", "agent.at_target_fraction", True, "≥ 0.95 each"),
     Row("return in reality", "agent.return_real", True),
     Row("return in the dream", "agent.return_dream", True),
     Row("real frames for training", "real_frames_used", False),

@@ -25,14 +25,14 @@ ROWS = (
     ),
     Row("greatest of the true map, nats", "empowerment.true_nats.greatest", True),
     Row("greatest of the learned map, nats", "empowerment.learned_nats.greatest", True),
-    Row("upright from hanging, no reward, 100 real starts", "agent.upright_share", True, "≥ 0.9"),
+    Row("upright from hanging, no reward, 100 real starts", "agent.upright_fraction", True, "≥ 0.9"),
     Row("batch of 4,096 states, times as fast as a loop", "batch_over_loop", True, "≥ 20"),
 )
 BALL = (
     Row("Spearman, learned against true, 400 states", "empowerment.spearman", True),
     Row(
         "in the middle half of the box from a wall, no reward, 100 real starts",
-        "agent.in_middle_share",
+        "agent.in_middle_fraction",
         True,
         "≥ 0.9",
     ),

@@ -26,7 +26,7 @@ ROWS = (
     Row("open-loop error, 10 steps", "share.10", False, "", ""),
     Row("open-loop error, 30 steps", "share.30", False, "≤ 0.05", ""),
     Row("open-loop error, 100 steps", "share.100", False, "", ""),
-    Row("upright from hanging, 100 real starts", "agent.upright_share", True, "≥ 0.95 each", ""),
+    Row("upright from hanging, 100 real starts", "agent.upright_fraction", True, "≥ 0.95 each", ""),
     Row("return in reality", "agent.return_real", True, "", ""),
     Row("return in the dream", "agent.return_dream", True, "", ""),
     Row("real frames for training", "real_frames_used", False, "7,500", "7,500"),

@@ -67,7 +67,7 @@ def maximise_bound(model, dataset: Dataset, folder: Path, **settings) -> None:
     config = TrainConfig(
         objective="elbo",
         elbo=ELBOConfig(start=1.0),
-        dropout_share=0.0,
+        dropout_fraction=0.0,
         tensorboard=False,
         **settings,
     )

@@ -7,7 +7,7 @@ learns that by heart. Nothing of it looks at a recorded reward.
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
 value iteration, since its gradient leads into the nearest of many optima, such as a pendulum's
-spinning; and the model is kept on its data (``worldmodel/models/denoiser.py``).
+spinning; and the model is kept on its data (``worldmodel/world/denoiser.py``).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def train_empowered(
     grid = _grid(dynamics, config.actions)
     rewarded = Lookahead(step, world.support.inside, grid, states, nats, config.samples)
     teacher = iterate_values(rewarded, config.discount)
-    policy = _learn_by_heart(teacher, dynamics, config, generator, progress)
+    policy = _distill(teacher, dynamics, config, generator, progress)
     return Empowered(policy, teacher, nats, dynamics)
 
 
@@ -138,7 +138,7 @@ def _grid(dynamics: Dynamics, values: int) -> Float[Tensor, "m act"]:
     return torch.cartesian_prod(*ranges).view(-1, len(dynamics.low))
 
 
-def _learn_by_heart(
+def _distill(
     teacher: Lookahead,
     dynamics: Dynamics,
     config: EmpoweredConfig,
@@ -159,7 +159,7 @@ def _learn_by_heart(
     actions = teacher(states)
     for done in track(range(config.rounds), "policy", disable=not progress):
         if done:
-            visited = _wander(policy, teacher, len(teacher.states), generator)
+            visited = _rollout_policy(policy, teacher, len(teacher.states), generator)
             states, actions = torch.cat([states, visited]), torch.cat([actions, teacher(visited)])
         for _ in range(config.updates):
             rows = torch.randint(len(states), (256,), generator=generator)
@@ -173,7 +173,7 @@ def _learn_by_heart(
     return policy.eval()
 
 
-def _wander(
+def _rollout_policy(
     policy: Policy, teacher: Lookahead, count: int, generator: torch.Generator, steps: int = 64
 ) -> Float[Tensor, "count latent"]:
     """States that a policy comes to in the dream, as far as they are to be believed."""

@@ -123,7 +123,7 @@ def ending(world, chance: float, reward: float) -> torch.Tensor:
     logit = math.log(chance) - math.log1p(-chance)
     world.model.termination = lambda next_state: torch.full((len(next_state),), logit)
     world.model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
-    config = PathwiseConfig(batch_size=32, horizon=5, astray_cost=0.0, give_up=1e3)
+    config = PathwiseConfig(batch_size=32, horizon=5, ood_penalty=0.0, ood_radius=1e3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
     return imagined_rewards(world, agent, config, generator(), task_of(world))
 

@@ -56,9 +56,16 @@ def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp
     assert [run.train.seed for run in runs] == sorted(run.train.seed for run in runs)
     for run in runs:
         assert run.train.objective == run.objective.split("+")[0]
-        assert (run.train.dropout_share > 0) == run.objective.endswith("+dropout")
+        assert (run.train.dropout_fraction > 0) == run.objective.endswith("+dropout")
         assert run.config.hidden == 8
     assert {run.config.leak for run in runs} == {0.2, 0.1}
+
+
+def test_a_models_words_may_say_how_it_is_to_dream(recorded, tmp_path):
+    given = [*MODELS_GIVEN, "ekvae:denoise=0.03", "dvbf:leak=0.1,denoise=0.1"]
+    runs = plan(data.load(recorded), recorded, tmp_path, given, ["elbo"], 1, BUDGET)
+    assert [run.train.dreaming.denoise for run in runs] == [0.0, 0.0, 0.03, 0.1]
+    assert runs[-1].config.leak == 0.1 and len({run.folder for run in runs}) == 4
 
 
 def test_it_leaves_numbers_of_every_run_a_table_and_figures(made):

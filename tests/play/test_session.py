@@ -52,7 +52,7 @@ def test_rewards_and_distances_are_the_models(play, linear):
     session = play("dream", seed=3)
     session.step(PUSHES[0])
     before, after = (torch.from_numpy(row)[None] for row in session.history[0].path)
-    reward = linear.reward(before, torch.from_numpy(PUSHES[:1]), after)
+    reward = linear.model.reward(before, torch.from_numpy(PUSHES[:1]), after)
     assert session.history[0].reward == pytest.approx(min(float(reward), 0.0), abs=1e-6)
     away = float(linear.support.distance(after))
     assert session.history[0].distance == session.distance == pytest.approx(away)
@@ -246,7 +246,7 @@ def test_discrete_actions_reach_dream_and_reality():
         def step(self, action):
             taken.append(action)
             control = np.eye(3, dtype=np.float32)[None, action]
-            self.state = self.model.imagine(self.state[None], control[None])[0, 1]
+            self.state = self.world.imagine(self.state[None], control[None])[0, 1]
             return self._frame(), -1.0, False, False, {}
 
     session = Session(world, DataStates.of_support(world), Discrete(world), mode="compare")

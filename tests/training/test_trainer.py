@@ -45,14 +45,15 @@ def settled(**changes):
 
 def test_a_run_folder_holds_a_loadable_model_with_support(tmp_path):
     trainer = make(tmp_path)
-    model = trainer.fit(progress=False)
-    assert not model.training and model.support.fitted
+    world = trainer.fit(progress=False)
+    model = world.model
+    assert not model.training and world.support.fitted
     for folder in (tmp_path, tmp_path / "checkpoint"):
         saved = load(folder)
-        assert saved.support.fitted and saved.reward_range == model.reward_range
+        assert saved.support.fitted and saved.model.reward_range == model.reward_range
     train = trainer.train
     latents = model.filter_beliefs(train.observations, train.actions).mean.flatten(0, 1)
-    assert model.support.inside(latents).float().mean() > 0.95
+    assert world.support.inside(latents).float().mean() > 0.95
     assert [h["update"] for h in trainer.history] == [4, 8, 12]
 
 
@@ -68,7 +69,7 @@ def test_the_best_model_is_returned_even_if_it_is_not_the_last(tmp_path, monkeyp
         return original()
 
     trainer.validate = validate
-    model = trainer.fit(progress=False)
+    model = trainer.fit(progress=False).model
     assert trainer.best["update"] == 8 and trainer.best["value"] == pytest.approx(0.2)
     assert torch.equal(model.emission.mean[0].weight, weights[8])
     assert not torch.equal(weights[8], weights[16])
@@ -83,7 +84,7 @@ def test_writing_the_best_model_leaves_the_one_in_training_alone(tmp_path, monke
         trainer.validate()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.checkpoint()
-    after, saved = trainer.model.state_dict(), load(tmp_path).state_dict()
+    after, saved = trainer.model.state_dict(), load(tmp_path).model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(saved[name], v) for name, v in trainer.best["model"].items())
     assert not torch.equal(saved["emission.log_scale"], before["emission.log_scale"])
@@ -139,7 +140,7 @@ def test_divergence_names_term_and_update_and_keeps_the_last_good_checkpoint(tmp
     trainer.step = poisoned
     with pytest.raises(DivergenceError, match=f"{term} is not finite at update 6"):
         trainer.fit(progress=False)
-    saved = load(tmp_path).state_dict()
+    saved = load(tmp_path).model.state_dict()
     learned = [v for k, v in saved.items() if not k.startswith("support")]
     assert all(torch.isfinite(v).all() for v in learned if v.is_floating_point())
     again = make(tmp_path)
@@ -160,7 +161,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path):
 
 
 def test_gradients_are_clipped(tmp_path):
-    trainer = make(tmp_path, clip_norm=1e-3)
+    trainer = make(tmp_path, max_grad_norm=1e-3)
     trainer.step()
     gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
     norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -168,7 +169,7 @@ def test_gradients_are_clipped(tmp_path):
 
 
 def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
-    trainer = make(tmp_path, updates=40, warmup=10, learning_rate=0.1, final_learning_rate=0.05)
+    trainer = make(tmp_path, updates=40, warmup=10, learning_rate=0.1, lr_final_fraction=0.05)
     rates = []
     for _ in range(40):
         trainer.step()
@@ -179,7 +180,7 @@ def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
 
 
 def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path):
-    trainer = make(tmp_path, single_frame_share=0.3, all_frames_share=0.2, window=5)
+    trainer = make(tmp_path, single_frame_fraction=0.3, all_frames_fraction=0.2, window=5)
     draws = torch.tensor([trainer._draw_prefix() for _ in range(4000)])
     counts = torch.bincount(draws, minlength=7) / 4000
     assert counts[0] == 0 and len(counts) == 7
@@ -191,7 +192,7 @@ def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path)
 @pytest.mark.parametrize("shares", [(1.0, 0.0, 1), (0.0, 1.0, 6)])
 def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
     single, whole, expected = shares
-    trainer = make(tmp_path, single_frame_share=single, all_frames_share=whole)
+    trainer = make(tmp_path, single_frame_fraction=single, all_frames_fraction=whole)
     assert {trainer._draw_prefix() for _ in range(50)} == {expected}
 
 
@@ -238,11 +239,11 @@ def test_padded_episodes_train(tmp_path):
     splits = {"train": padded, "validation": padded}
     dataset = Dataset(splits, VECTOR, BOX, dataset.provenance)
     trainer = Trainer(tiny_model(), dataset, config(), tmp_path)
-    model = trainer.fit(progress=False)
-    assert model.observation_spread.max() < 100
+    world = trainer.fit(progress=False)
+    assert world.model.observation_spread.max() < 100
     numbers = itertools.chain.from_iterable(h.values() for h in trainer.history)
     assert max(abs(n) for n in numbers if not math.isnan(n)) < 1e4
-    assert model.support.bounds()[1].max() < 1e3
+    assert world.support.bounds()[1].max() < 1e3
 
 
 def test_it_learns_a_linear_system(tmp_path):
@@ -259,8 +260,8 @@ def test_it_learns_a_linear_system(tmp_path):
         validate_every=125,
         tensorboard=False,
     )
-    Trainer(model, dataset, settings, tmp_path).fit(progress=False)
-    error = open_loop_error(model, dataset.test, filtered=5)
+    world = Trainer(model, dataset, settings, tmp_path).fit(progress=False)
+    error = open_loop_error(world, dataset.test, filtered=5)
     baseline = baseline_errors(model, dataset.test, filtered=5)
     assert error.mean() < 0.25 * min(b.mean() for b in baseline.values())
 
@@ -272,11 +273,11 @@ def test_it_learns_a_linear_system(tmp_path):
         {"validate_every": 0},
         {"window": 0},
         {"learning_rate": -1.0},
-        {"dropout_share": 1.5},
+        {"dropout_fraction": 1.5},
         {"dropout_scale": 0.0},
         {"dropout_scale": 1.5},
         {"dropout_scale": math.nan},
-        {"single_frame_share": 0.7, "all_frames_share": 0.7},
+        {"single_frame_fraction": 0.7, "all_frames_fraction": 0.7},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(bad):
@@ -295,7 +296,7 @@ def test_an_objective_that_there_is_not_is_refused():
 def test_dropout_draws_with_the_scale_that_is_set(tmp_path):
     """All sequences are cut: what is paid beyond the first frames is a constant by the scale."""
     for scale in (1.0, 0.1):
-        trainer = make(tmp_path / str(scale), dropout_share=1.0, dropout_scale=scale)
+        trainer = make(tmp_path / str(scale), dropout_fraction=1.0, dropout_scale=scale)
         terms = trainer.step()
         paid = terms.rate[~terms.observed]
         per_dimension = (scale**2 - 1) / 2 - math.log(scale)

@@ -34,9 +34,9 @@ from worldmodel.training.trainer import Trainer
 # What each of them changes in the settings that suit the data. Without dropout recognition looks at
 # every frame, as published.
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "elbo": {"objective": "elbo", "dropout_share": 0.0},
+    "elbo": {"objective": "elbo", "dropout_fraction": 0.0},
     "elbo+dropout": {"objective": "elbo"},
-    "constrained": {"objective": "constrained", "dropout_share": 0.0},
+    "constrained": {"objective": "constrained", "dropout_fraction": 0.0},
     "constrained+dropout": {"objective": "constrained"},
 }
 ObjectiveName = Literal["elbo", "elbo+dropout", "constrained", "constrained+dropout"]

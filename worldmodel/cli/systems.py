@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.empowerment import EmpoweredConfig, Noise
-from agents.evaluation import at_target_share, in_middle_share, upright_share
+from agents.evaluation import at_target_fraction, in_middle_fraction, upright_fraction
 from agents.pathwise import PathwiseConfig
 from agents.rollout import Rollout
 from envs.bouncing_ball import INTERVAL, BouncingBall
@@ -139,14 +139,14 @@ def _free(options: dict[str, Any] | None = None) -> Callable[[Provenance], Batch
 
 def _upright(real: Rollout) -> dict[str, float]:
     assert real.states is not None, "the pendulum always tells its state"
-    return {"upright_share": upright_share(real.states)}
+    return {"upright_fraction": upright_fraction(real.states)}
 
 
 def _ball_task(real: Rollout) -> dict[str, float]:
     assert real.states is not None, "the ball always tells its state"
     return {
-        "at_target_share": at_target_share(real.rewards),
-        "in_middle_share": in_middle_share(real.states),
+        "at_target_fraction": at_target_fraction(real.rewards),
+        "in_middle_fraction": in_middle_fraction(real.states),
     }
 
 
@@ -211,7 +211,7 @@ _BALL = Recipe(
         updates=8000,
         batch_size=256,
         learning_rate=4e-3,
-        dropout_share=0.9,
+        dropout_fraction=0.9,
         dropout_scale=0.03,
         patience=0,
         constrained=_SHARP,
@@ -243,7 +243,7 @@ RECIPES = {
         train=TrainConfig(
             updates=9000,
             learning_rate=5e-3,
-            dropout_share=0.9,
+            dropout_fraction=0.9,
             dropout_scale=0.05,
             patience=0,
             dreaming=DreamConfig(denoise=0.15),

@@ -17,9 +17,9 @@ _BOUND = {
 _AGENT = {
     "agent.return_dream": ("agent's return in the dream", ".0f"),
     "agent.return_real": ("agent's return in reality", ".0f"),
-    "agent.upright_share": ("upright from hanging, last 2 of 10 s", ".0%"),
-    "agent.at_target_share": ("within 0.1 box of the target, last 2 of 10 s", ".0%"),
-    "agent.in_middle_share": ("in the middle half of the box, last 2 of 10 s", ".0%"),
+    "agent.upright_fraction": ("upright from hanging, last 2 of 10 s", ".0%"),
+    "agent.at_target_fraction": ("within 0.1 box of the target, last 2 of 10 s", ".0%"),
+    "agent.in_middle_fraction": ("in the middle half of the box, last 2 of 10 s", ".0%"),
     "empowerment.spearman": ("empowerment: rank correlation with the true map", ".2f"),
 }
 _TERMINATION = {

@@ -19,13 +19,13 @@ A smoother is no filter. The paper has no live one; ours is distilled from the s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
     mlp,
@@ -35,8 +35,7 @@ from worldmodel.models.networks import (
     standard_normal_kl,
 )
 from worldmodel.models.terms import Terms
-from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, Observations
+from worldmodel.types import Batch
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,6 @@ class DKFConfig:
         require_choices(self)
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-
 
 
 class GaussianTransition(nn.Module):

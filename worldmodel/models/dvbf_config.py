@@ -1,4 +1,4 @@
-"""Sizes and choices of a Deep Variational Bayes Filter."""
+"""Sizes and choices of a Deep Variational Bayes Filter, nested with the part that they are of."""
 
 from __future__ import annotations
 
@@ -7,8 +7,77 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
-from worldmodel.models.transition import Gate
 from worldmodel.models.codec import CodecConfig
+from worldmodel.models.transition import Gate
+
+
+@dataclass(frozen=True)
+class RecognitionConfig:
+    """What infers the process noise.
+
+    Attributes:
+        kind: "network" infers it as in the paper; "fusion" computes it from what the frame alone
+            says of the state. See ``models/fusion.py``.
+        hidden: Hidden units.
+        reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
+            in units of the latent state.
+    """
+
+    kind: Literal["network", "fusion"] = "network"
+    hidden: int = 128
+    reading_scale: float = 0.13
+
+    def __post_init__(self) -> None:
+        require_at_least(1, hidden=self.hidden)
+        require_finite(1e-3, reading_scale=self.reading_scale)
+        require_choices(self)
+
+
+@dataclass(frozen=True)
+class TransitionConfig:
+    """How states follow each other.
+
+    Attributes:
+        kind: "locally-linear" (DVBF-LL) or "mlp".
+        base_matrices: Number of base matrices of the locally linear transition.
+        mixing_hidden: Hidden units of the network that mixes them.
+        mlp_hidden: Hidden units of the transition "mlp".
+        init_scale: Scale of initial weights.
+        coupling: Standard deviation of a random matrix that all base matrices share at first: it
+            lets a state that frames do not show, such as a velocity, matter from the start.
+        gate: How base matrices are mixed: "smooth"; "switching" where dynamics change abruptly, as
+            at a wall; or "factorial" where they do so in several independent ways at once, as where
+            there are several balls.
+        leak: Fraction of the state that is forgotten per step unless the data object; it keeps long
+            dreams from diverging. See ``models/transition.py``.
+        noise_floor: Least process noise per step in every dimension, in units of the latent state;
+            0 lets the transition learn any. See ``models/floored.py``.
+        bound: Greatest absolute value of any component of the state after the first; 0 sets none.
+            See ``models/bounded.py``.
+    """
+
+    kind: Literal["locally-linear", "mlp"] = "locally-linear"
+    base_matrices: int = 16
+    mixing_hidden: int = 32
+    mlp_hidden: int = 128
+    init_scale: float = 0.1
+    coupling: float = 0.0
+    gate: Gate = "smooth"
+    leak: float = 0.2
+    noise_floor: float = 0.0
+    bound: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = ("base_matrices", "mixing_hidden", "mlp_hidden")
+        require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_finite(0, coupling=self.coupling, bound=self.bound)
+        require_choices(self)
+        if not 0 < self.init_scale < math.inf:
+            raise ConfigError(f"init_scale must be finite and > 0, got {self.init_scale}")
+        if not 0 <= self.leak < 1:
+            raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
+        if not 0 <= self.noise_floor < 1:
+            raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")
 
 
 @dataclass(frozen=True)
@@ -21,26 +90,8 @@ class DVBFConfig:
             velocities, show only in what comes next. Without a limit the frames may take all
             dimensions for themselves, by bending, and leave none.
         codec: Of observations.
-        recognition: "network" infers the process noise as in the paper; "fusion" computes it from
-            what the frame alone says of the state. See ``models/fusion.py``.
-        reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
-            in units of the latent state.
-        transition: "locally-linear" (DVBF-LL) or "mlp".
-        noise_floor: Least process noise per step in every dimension, in units of the latent state;
-            0 lets the transition learn any. See ``models/floored.py``.
-        base_matrices: Number of base matrices of the locally linear transition.
-        mixing_hidden: Hidden units of the network that mixes them.
-        transition_init: Scale of the transition's initial weights.
-        coupling: Standard deviation of a random matrix that all base matrices share at first: it
-            lets a state that frames do not show, such as a velocity, matter from the start.
-        gate: How base matrices are mixed: "smooth"; "switching" where dynamics change abruptly, as
-            at a wall; or "factorial" where they do so in several independent ways at once, as where
-            there are several balls.
-        leak: Share of the state that is forgotten per step unless the data object; it keeps long
-            dreams from diverging. See ``models/transition.py``.
-        bound: Greatest absolute value of any component of the state after the first; 0 sets none.
-            Dreams are then stepped by tensor operations. See ``models/bounded.py``.
-        hidden: Hidden units of emission and recognition; features of a convolved frame.
+        recognition: Of the process noise.
+        transition: Between states.
         recurrent: Hidden units of each direction of the initial network.
         head_hidden: Hidden units of reward and termination heads.
     """
@@ -48,36 +99,16 @@ class DVBFConfig:
     latent_size: int = 3
     visible_size: int | None = None
     codec: CodecConfig = field(default_factory=CodecConfig)
-    recognition: Literal["network", "fusion"] = "network"
-    reading_scale: float = 0.13
-    transition: Literal["locally-linear", "mlp"] = "locally-linear"
-    noise_floor: float = 0.0
-    base_matrices: int = 16
-    mixing_hidden: int = 32
-    transition_init: float = 0.1
-    coupling: float = 0.0
-    gate: Gate = "smooth"
-    leak: float = 0.2
-    bound: float = 0.0
-    hidden: int = 128
+    recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
+    transition: TransitionConfig = field(default_factory=TransitionConfig)
     recurrent: int = 64
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
-        sizes = ("latent_size", "base_matrices", "mixing_hidden")
-        sizes += ("hidden", "recurrent", "head_hidden")
+        sizes = ("latent_size", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_finite(0, coupling=self.coupling, bound=self.bound)
-        require_finite(1e-3, reading_scale=self.reading_scale)
-        require_choices(self)
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:
             raise ConfigError(
                 f"visible_size must be from 1 to latent_size {self.latent_size}, "
                 f"got {self.visible_size}"
             )
-        if not 0 < self.transition_init < math.inf:
-            raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
-        if not 0 <= self.leak < 1:
-            raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
-        if not 0 <= self.noise_floor < 1:
-            raise ConfigError(f"noise_floor must lie in [0, 1), got {self.noise_floor}")

@@ -25,15 +25,16 @@ belief carries what the frame before would have told.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
-from worldmodel.models.distilled import DistilledFilter, DistilledModel
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.codec.emission import Comparison, Emission
+from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
     kl_to_diagonal,
     mlp,
@@ -42,8 +43,7 @@ from worldmodel.models.networks import (
     standard_normal_kl,
 )
 from worldmodel.models.terms import Terms
-from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, Observations
+from worldmodel.types import Batch
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ class E2CConfig:
         require_choices(self)
         if self.consistency <= 0:
             raise ConfigError(f"consistency must be above 0, got {self.consistency}")
-
 
 
 class Step(NamedTuple):

@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.kalman import (
     Gaussian,
     Linear,
@@ -45,12 +45,10 @@ from worldmodel.models.kalman import (
     predict,
     smooth,
 )
-from worldmodel.models.codec import CodecConfig
 from worldmodel.models.learned import LearnedModel, Prepared
 from worldmodel.models.networks import mlp, normal_entropy, normal_kl, positive, standard_normal_kl
 from worldmodel.models.terms import Terms
 from worldmodel.models.transition import LocallyLinear
-from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, Belief, Observations
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
@@ -71,7 +69,7 @@ class EKVAEConfig:
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        hidden: Hidden units of emission and of the network that reads frames.
+        hidden: Hidden units of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
     """
 
@@ -98,7 +96,6 @@ class EKVAEConfig:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")
         if not 0 < self.transition_init < math.inf:
             raise ConfigError(f"transition_init must be finite and > 0, got {self.transition_init}")
-
 
 
 class MixedTransition(LocallyLinear):

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodel.types import Belief, Observations
+from worldmodel.types import Belief
 
 
 class Gaussian(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -22,7 +22,7 @@ from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, Observations
+from worldmodel.types import Batch
 
 
 class Prepared(NamedTuple):
@@ -106,7 +106,7 @@ class LearnedModel(StateSpaceModel):
 
     @torch.no_grad()
     def calibrate(self, batch: Batch) -> None:
-        """Take the scaling of observations, rewards and actions without bounds from training data."""
+        """Take the scaling of observations, rewards and unbounded actions from training data."""
         self.reward_head.calibrate(batch.rewards[batch.mask])
         self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
         frames = batch.observations[batch.frame_mask]
@@ -192,10 +192,14 @@ class LearnedModel(StateSpaceModel):
         """The arguments of ``terms`` as networks take them."""
         frame_mask = batch.frame_mask
         # What stands in the padding may be anything, NaN too, which no product with a mask removes.
-        blank = (~frame_mask).unsqueeze(2)
+        frames = self.scale_observations(batch.observations)
+        actions = self._scale_actions(batch.actions)
+        if not frame_mask.all():
+            blank = (~frame_mask).unsqueeze(2)
+            frames, actions = frames.masked_fill(blank, 0), actions.masked_fill(blank[:, 1:], 0)
         return Prepared(
-            self.scale_observations(batch.observations).masked_fill(blank, 0),
-            self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0),
+            frames,
+            actions,
             frame_mask,
             frame_mask if observed is None else observed & frame_mask,
             batch.steps + 1 if prefix is None else prefix,
@@ -224,7 +228,7 @@ class LearnedModel(StateSpaceModel):
             reward=self._reward_terms(states.detach(), prepared.actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=weight_kl,
-            unevenness=self._unevenness(states, frame_mask),
+            measure_unevenness=lambda: self._unevenness(states, frame_mask),
             observed=prepared.observed,
             frame_mask=frame_mask,
             weight=self.codec.weight,
@@ -243,8 +247,10 @@ class LearnedModel(StateSpaceModel):
         """Of the emission on a few sequences: it is a mean over states, and dear."""
         few = slice(None, None, len(states) // 16 or 1)
         states, recorded = self._visible(states[few]), frame_mask[few, 2:]
-        motion = states[:, 2:] - states[:, :-2]
-        return self.emission.unevenness(states[:, 1:-1][recorded], motion[recorded])
+        motion, states = states[:, 2:] - states[:, :-2], states[:, 1:-1]
+        if recorded.all():
+            return self.emission.unevenness(states.flatten(0, 1), motion.flatten(0, 1))
+        return self.emission.unevenness(states[recorded], motion[recorded])
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])

@@ -18,10 +18,10 @@ Source: Kalman 1960; Rauch et al. 1965.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -41,11 +41,9 @@ from worldmodel.models.kalman import (
     sample,
     smooth,
 )
-from worldmodel.models.codec import CodecConfig
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import standard_normal_kl
 from worldmodel.models.terms import Terms
-from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, Belief, Observations
 
 # Least standard deviation of any noise, lest 32 bits no longer tell it from nothing.
@@ -66,7 +64,6 @@ class LinearGaussianConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, latent_size=self.latent_size, head_hidden=self.head_hidden)
-
 
 
 class LinearEmission(Emission):

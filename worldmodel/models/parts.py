@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from worldmodel.models.bounded import Bounded
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, TransitionConfig
 from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.fusion import Fusion
 from worldmodel.models.recognition import Recognition
@@ -14,34 +14,35 @@ from worldmodel.models.transition import LocallyLinear, MLPTransition, Transitio
 
 def build_recognition(c: DVBFConfig, features: int, action_size: int) -> Recognition | Fusion:
     """What infers the process noise from ``features`` numbers that describe a frame."""
-    if c.recognition == "fusion":
-        return Fusion(features, c.latent_size, c.hidden, c.reading_scale)
-    return Recognition(features, c.latent_size, action_size, c.latent_size, c.hidden)
+    latent, r = c.latent_size, c.recognition
+    if r.kind == "fusion":
+        return Fusion(features, latent, r.hidden, r.reading_scale)
+    return Recognition(features, latent, action_size, latent, r.hidden)
 
 
 def build_transition(c: DVBFConfig, action_size: int, generator: torch.Generator) -> Transition:
     """The transition; ``generator`` draws its initial base matrices."""
-    if c.noise_floor:
-        mean = _build_mean(c, action_size, 0, generator)
-        free: Transition = FlooredNoise(mean, c.latent_size, c.noise_floor)
+    latent, t = c.latent_size, c.transition
+    if t.noise_floor:
+        mean = _build_mean(t, (latent, action_size, 0), generator)
+        free: Transition = FlooredNoise(mean, latent, t.noise_floor)
     else:
-        free = _build_mean(c, action_size, c.latent_size, generator)
-    return Bounded(free, c.bound) if c.bound else free
+        free = _build_mean(t, (latent, action_size, latent), generator)
+    return Bounded(free, t.bound) if t.bound else free
 
 
 def _build_mean(
-    c: DVBFConfig, action_size: int, noise_size: int, generator: torch.Generator
+    t: TransitionConfig, sizes: tuple[int, int, int], generator: torch.Generator
 ) -> Transition:
-    sizes = (c.latent_size, action_size, noise_size)
-    if c.transition == "mlp":
-        return MLPTransition(*sizes, c.hidden, c.transition_init, c.leak, generator)
+    if t.kind == "mlp":
+        return MLPTransition(*sizes, t.mlp_hidden, t.init_scale, t.leak, generator)
     return LocallyLinear(
         *sizes,
-        c.base_matrices,
-        c.mixing_hidden,
-        c.transition_init,
-        c.coupling,
-        c.gate,
-        c.leak,
+        t.base_matrices,
+        t.mixing_hidden,
+        t.init_scale,
+        t.coupling,
+        t.gate,
+        t.leak,
         generator,
     )

@@ -153,7 +153,9 @@ class StateSpaceModel(nn.Module, ABC):
         return next(self.parameters()).dtype
 
     @torch.no_grad()
-    def filter_beliefs(self, observations: Observations, actions: Tensor, prefix: int = 1) -> Belief:
+    def filter_beliefs(
+        self, observations: Observations, actions: Tensor, prefix: int = 1
+    ) -> Belief:
         """Beliefs at every frame; frame t is inferred from frames up to max(t, prefix - 1).
 
         Args:
@@ -201,7 +203,9 @@ class StateSpaceModel(nn.Module, ABC):
                     f"{stream.dtype}, got {tuple(values.shape)} {values.dtype}"
                 )
             if floats and not values.isfinite().all():
-                raise ShapeError(f"{stream.name} must be finite, got {values[~values.isfinite()][0]}")
+                raise ShapeError(
+                    f"{stream.name} must be finite, got {values[~values.isfinite()][0]}"
+                )
         self.check_actions(actions, observations.shape[0])
         if tuple(observations.shape[:2]) != frames:
             raise ShapeError(

@@ -20,16 +20,16 @@ class TrainConfig:
         batch_size: Sequences per update.
         window: Steps per training sequence; longer episodes are cut at random places.
         learning_rate: Of Adam, after a warm-up; it decays by half a cosine.
-        final_learning_rate: Share of it that is left at the end.
-        warmup: Updates over which the learning rate rises linearly from zero.
-        clip_norm: Greatest norm of the gradient.
-        dropout_share: Share of sequences in which observation dropout cuts.
+        lr_final_fraction: Fraction of it at the end.
+        warmup_steps: Updates over which the learning rate rises linearly from zero.
+        max_grad_norm: The gradient is scaled down to this norm.
+        dropout_fraction: Fraction of sequences in which observation dropout cuts.
         dropout_scale: Standard deviation of the process noise after a cut, in (0, 1]: 1 is its
             prior, less keeps sharp what dynamics such as bounces depend on, at a constant rate.
-        single_frame_share: Share of updates in which the initial network sees one frame only, as
-            a filter does that starts on a live system.
-        all_frames_share: Share of updates in which it sees the whole window; in the others it sees
-            any number of frames.
+        single_frame_fraction: Fraction of updates in which the initial network sees one frame only,
+            as a filter does that starts on a live system.
+        all_frames_fraction: Fraction of updates in which it sees the whole window; in the others it
+            sees any number of frames.
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
@@ -45,13 +45,13 @@ class TrainConfig:
     batch_size: int = 128
     window: int = 14
     learning_rate: float = 3e-3
-    final_learning_rate: float = 0.02
-    warmup: int = 100
-    clip_norm: float = 10.0
-    dropout_share: float = 0.55
+    lr_final_fraction: float = 0.02
+    warmup_steps: int = 100
+    max_grad_norm: float = 10.0
+    dropout_fraction: float = 0.55
     dropout_scale: float = 1.0
-    single_frame_share: float = 0.3
-    all_frames_share: float = 0.3
+    single_frame_fraction: float = 0.3
+    all_frames_fraction: float = 0.3
     objective: Literal["constrained", "elbo"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
@@ -68,9 +68,9 @@ class TrainConfig:
         require_finite(0, learning_rate=self.learning_rate)
         if not 0 < self.dropout_scale <= 1:
             raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
-        shares = (self.dropout_share, self.single_frame_share, self.all_frames_share)
-        if min(shares) < 0 or max(shares) > 1 or sum(shares[1:]) > 1:
+        fractions = (self.dropout_fraction, self.single_frame_fraction, self.all_frames_fraction)
+        if min(fractions) < 0 or max(fractions) > 1 or sum(fractions[1:]) > 1:
             raise ConfigError(
-                "dropout_share, and single_frame_share and all_frames_share together, must lie "
-                f"in [0, 1], got {shares}"
+                "dropout_fraction, and single_frame_fraction and all_frames_fraction together, must "
+                f"lie in [0, 1], got {fractions}"
             )

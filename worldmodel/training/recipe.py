@@ -39,4 +39,4 @@ def recipe(dataset: Dataset, model: str = "dvbf") -> tuple[Any, TrainConfig]:
         tight=0.001, greatest=1000.0, step=0.01, tighten_from=0.1, tighten_to=0.5, flatness=0.0
     )
     # The weight of so sharp a constraint makes gradients large; clipped, the heads would starve.
-    return config, replace(training, updates=1500, clip_norm=1e5, constrained=constrained)
+    return config, replace(training, updates=1500, max_grad_norm=1e5, constrained=constrained)

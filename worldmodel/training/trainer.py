@@ -167,14 +167,15 @@ class Trainer:
         """One gradient update."""
         c = self.config
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
-        observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_share, self.generator)
+        size = (c.batch_size, c.window + 1)
+        observed = observation_dropout(*size, c.dropout_fraction, self.generator)
         terms = self.model.terms(
             batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
         )
         loss = self.objective.loss(terms, self.windows)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm)
+        norm = self._clip()
         if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
             raise DivergenceError(self._explain(terms, norm))
         for group in self.optimizer.param_groups:
@@ -184,31 +185,41 @@ class Trainer:
         self.objective.observe(terms, self._progress)
         return terms
 
+    def _clip(self) -> Tensor:
+        """Scale the gradient down to ``max_grad_norm``; the norm that it had."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if norm > self.config.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.model.parameters(), self.config.max_grad_norm, norm
+            )
+        return norm
+
     def _draw_prefix(self) -> int:
         c = self.config
         draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
-        if draw < c.single_frame_share:
+        if draw < c.single_frame_fraction:
             return 1
-        if draw >= 1 - c.all_frames_share:
+        if draw >= 1 - c.all_frames_fraction:
             return c.window + 1
-        share = (draw - c.single_frame_share) / (1 - c.single_frame_share - c.all_frames_share)
+        between = 1 - c.single_frame_fraction - c.all_frames_fraction
+        share = (draw - c.single_frame_fraction) / between
         return 1 + int(share * (c.window + 1))
 
     def _learning_rate(self) -> float:
         c = self.config
         decay = 0.5 * (1 + math.cos(math.pi * self._progress))
-        rise = min(1.0, (self.update + 1) / max(c.warmup, 1))
-        return (
-            c.learning_rate * rise * (c.final_learning_rate + (1 - c.final_learning_rate) * decay)
-        )
+        rise = min(1.0, (self.update + 1) / max(c.warmup_steps, 1))
+        return c.learning_rate * rise * (c.lr_final_fraction + (1 - c.lr_final_fraction) * decay)
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
-        tensors = ((f.name, getattr(terms, f.name)) for f in fields(terms))
+        names = [*(f.name for f in fields(terms)), "unevenness"]
+        tensors = ((name, getattr(terms, name)) for name in names)
         bad = [n for n, v in tensors if isinstance(v, Tensor) and not torch.isfinite(v).all()]
         where = f"term {bad[0]!r}" if bad else f"the gradient (norm {norm.item()})"
         return (
             f"{where} is not finite at update {self.update}; the last good checkpoint is in "
-            f"{self.folder}. A smaller learning_rate or clip_norm may help."
+            f"{self.folder}. A smaller learning_rate or max_grad_norm may help."
         )
 
     @torch.no_grad()

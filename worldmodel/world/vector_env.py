@@ -191,7 +191,9 @@ class LatentVectorEnv(VectorEnv):
         """
         if self._artist is None:
             return None
-        return tuple(draw(self._artist, self.world, torch.from_numpy(self._current().T).to(self._device)))
+        return tuple(
+            draw(self._artist, self.world, torch.from_numpy(self._current().T).to(self._device))
+        )
 
     def _current(self) -> np.ndarray:
         if self._states is None:

@@ -144,7 +144,7 @@ class World:
     def decode(self, latents: np.ndarray) -> Any:
         """Mean observations (..., *obs) of latents (..., latent), as they are recorded.
 
-        An array where there is one stream, a dictionary of arrays by stream where there are several.
+        An array where there is one stream, a dictionary of arrays by stream where there are more.
 
         Raises:
             ShapeError: The last axis is not the latent state's.
@@ -217,7 +217,10 @@ class World:
         actions = self._tensor(space.encode(drawn, (len(start), steps)))
         frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
         streams = frames if isinstance(frames, dict) else {"": frames}
-        shown = [s.picture(v) for s, v in zip(model.observation_spec.streams, streams.values(), strict=True)]
+        shown = [
+            s.picture(v)
+            for s, v in zip(model.observation_spec.streams, streams.values(), strict=True)
+        ]
         pictures = picture.beside(shown, 2)
         film = np.stack([html.tiles(pictures[None, :, t]) for t in range(steps + 1)])
         return html.film(film, 10.0, "dreams under random actions", 60_000)

@@ -39,9 +39,7 @@ class Codec(nn.Module):
     def __init__(self, space: ObservationSpace, config: CodecConfig) -> None:
         super().__init__()
         self.space = space
-        self.parts = nn.ModuleList(
-            CODECS[stream.kind](stream, config) for stream in space.streams
-        )
+        self.parts = nn.ModuleList(CODECS[stream.kind](stream, config) for stream in space.streams)
         self.sizes = tuple(stream.size for stream in space.streams)
 
     @torch.no_grad()

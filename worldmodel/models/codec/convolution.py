@@ -7,6 +7,7 @@ the filter's reach; the decoder is the encoder's mirror image and arrives at the
 from __future__ import annotations
 
 from itertools import pairwise
+
 from jaxtyping import Float
 from torch import Tensor, nn
 

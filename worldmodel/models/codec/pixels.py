@@ -75,7 +75,9 @@ class PixelCodec(StreamCodec):
 
     def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Between black and white."""
-        return torch.minimum(torch.maximum(flat, -self.mean / self.unit), (1 - self.mean) / self.unit)
+        return torch.minimum(
+            torch.maximum(flat, -self.mean / self.unit), (1 - self.mean) / self.unit
+        )
 
     def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Brightness, [0, 1]."""

@@ -29,16 +29,16 @@ class ConstrainedConfig:
     """Schedule of the constraint.
 
     Attributes:
-        loose: First allowed distortion, as a fraction of the mean observation's (of the variance, if
-            the emission is Gaussian; see ``Emission``).
+        loose: First allowed distortion, as a fraction of the mean observation's (of the variance,
+            if the emission is Gaussian; see ``Emission``).
         tight: Last allowed distortion.
-        tighten_from: Share of training after which the constraint tightens, geometrically.
-        tighten_to: Share of training at which it is tight.
+        tighten_from: Fraction of training after which the constraint tightens, geometrically.
+        tighten_to: Fraction of training at which it is tight.
         step: Largest change of log lambda per update.
         decay: Of the moving average of the distortion.
-        least: Least lambda, in nats per standard unit of distortion, of which a picture has 12
-            and a vector one for each component; see ``StreamCodec``.
-        greatest: Greatest lambda.
+        min_multiplier: Least lambda, in nats per standard unit of distortion, of which a picture
+            has 12 and a vector one for each component; see ``StreamCodec``.
+        max_multiplier: Greatest lambda.
         flatness: Weight of the emission's unevenness beside a sequence's distortion; lambda weighs
             both. It is no part of the bound; see ``Emission.unevenness``.
     """
@@ -49,8 +49,8 @@ class ConstrainedConfig:
     tighten_to: float = 0.6
     step: float = 0.005
     decay: float = 0.99
-    least: float = 4.0
-    greatest: float = 105.0
+    min_multiplier: float = 4.0
+    max_multiplier: float = 105.0
     flatness: float = 190.0
 
     def __post_init__(self) -> None:
@@ -63,9 +63,10 @@ class ConstrainedConfig:
                 "tighten_from must be at most tighten_to, both in [0, 1], "
                 f"got {self.tighten_from} and {self.tighten_to}"
             )
-        if not 0 < self.least <= self.greatest:
+        if not 0 < self.min_multiplier <= self.max_multiplier:
             raise ConfigError(
-                f"least must be above 0 and at most greatest {self.greatest}, got {self.least}"
+                "min_multiplier must be above 0 and at most max_multiplier "
+                f"{self.max_multiplier}, got {self.min_multiplier}"
             )
         if not 0 <= self.decay < 1:
             raise ConfigError(f"decay must lie in [0, 1), got {self.decay}")
@@ -87,7 +88,7 @@ class Constrained(Objective):
 
     def __init__(self, config: ConstrainedConfig) -> None:
         self.config = config
-        self.log_multiplier = math.log(config.least)
+        self.log_multiplier = math.log(config.min_multiplier)
         self.distortion: float | None = None
         self.target = config.loose
 
@@ -96,8 +97,10 @@ class Constrained(Objective):
         multiplier = math.exp(self.log_multiplier)
         per_frame = terms.rate + multiplier * terms.distortion
         fit = (terms.calibration * terms.observed).sum()
-        flat = multiplier * self.config.flatness * terms.unevenness
-        return (per_frame.sum() - fit) / len(per_frame) + flat + head_loss(terms, sequences)
+        loss = (per_frame.sum() - fit) / len(per_frame) + head_loss(terms, sequences)
+        if self.config.flatness:
+            loss = loss + multiplier * self.config.flatness * terms.unevenness
+        return loss
 
     def observe(self, terms: Terms, progress: float) -> None:
         """Move lambda by the violation on sequences that were filtered throughout."""
@@ -113,7 +116,7 @@ class Constrained(Objective):
         if self.distortion is not None:
             violation = self.distortion / self.target - 1
             self.log_multiplier += c.step * min(max(violation, -1.0), 1.0)
-        low, high = math.log(c.least), math.log(c.greatest)
+        low, high = math.log(c.min_multiplier), math.log(c.max_multiplier)
         self.log_multiplier = min(max(self.log_multiplier, low), high)
 
     def logs(self) -> dict[str, float]:

@@ -1,0 +1,144 @@
+"""Presets: named sets of settings, and the one place where defaults are chosen.
+
+What data look like decides between "pictures" and "vectors"; a system that is known brings a preset
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.empowerment import EmpoweredConfig
+from agents.pathwise import PathwiseConfig
+from worldmodel.data import SplitConfig, default_splits
+from worldmodel.models.dkf import DKFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
+from worldmodel.models.e2c import E2CConfig
+from worldmodel.models.ekvae import EKVAEConfig
+from worldmodel.models.linear_gaussian import LinearGaussianConfig
+from worldmodel.models.registry import model_type
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
+
+Agent = PathwiseConfig | EmpoweredConfig | None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that belong together.
+
+    Attributes:
+        about: What for, in a line.
+        train: How a model is trained.
+        models: Settings of a model by its registered name, or how they follow from what is
+            observed. What is missing here is as in the preset of the same kind of data.
+        agent: How an agent is trained, or how that follows from how it acts; None if there is
+            nothing to control.
+        splits: What is recorded.
+        env_kwargs: Arguments of the environment.
+        task_start: Reset options of the agent's episodes in place of the system's.
+        film_start: Reset options of the agent's film.
+        film_rows: Episodes in the dream's film.
+        paper: Published numbers by dotted name of the metric.
+    """
+
+    about: str
+    train: TrainConfig = field(default_factory=TrainConfig)
+    models: Mapping[str, Any | Callable[[ObservationSpace], Any]] = field(default_factory=dict)
+    agent: Agent | Callable[[ActionSpace], PathwiseConfig] = field(default_factory=PathwiseConfig)
+    splits: dict[str, SplitConfig] = field(default_factory=default_splits)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    task_start: dict[str, Any] | None = None
+    film_start: dict[str, Any] | None = None
+    film_rows: int = 3
+    paper: Mapping[str, float] = field(default_factory=dict)
+
+    def model(self, name: str, observations: ObservationSpace) -> Any:
+        """Settings of a model.
+
+        Raises:
+            ConfigError: There is no such model.
+        """
+        model_type(name)
+        same = PRESETS[observations.content].models
+        chosen = self.models[name] if name in self.models else same[name]
+        return chosen(observations) if callable(chosen) else chosen
+
+    def windowed(self, longest: int) -> TrainConfig:
+        """How a model is trained on episodes of ``longest`` steps."""
+        return replace(self.train, window=min(self.train.window, longest))
+
+    def acting(self, actions: ActionSpace) -> Agent:
+        """How an agent is trained."""
+        return self.agent(actions) if callable(self.agent) else self.agent
+
+
+def _vector_dvbf(observations: ObservationSpace) -> DVBFConfig:
+    """Fusion, and a state of the vector's size: it says nearly all, and exactly."""
+    return DVBFConfig(
+        latent_size=max(2, observations.size),
+        recognition=RecognitionConfig("fusion", reading_scale=0.7),
+        transition=TransitionConfig(noise_floor=0.02),
+    )
+
+
+def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
+    """By how an agent acts.
+
+    Models of vectors are sharp, so that longer trajectories are worth following; and what they do
+    not know begins closer to the data, so that the policy had better stay near them. The gradient
+    of a Box action through unstable dynamics grows with the horizon, where that of a discrete
+    action's probability is tamed by the sampling: hence the shorter horizon.
+    """
+    box = actions.kind == "box"
+    return PathwiseConfig(
+        updates=400,
+        horizon=40 if box else 100,
+        discount=0.99 if box else 0.995,
+        learning_rate=5e-3,
+        ood_penalty=2.0,
+        ood_radius=1.5,
+        noise_scale=1.0 if box else 0.5,
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "pictures": Preset(
+        "pictures, alone or with other streams: they say little of velocities, and nothing exactly",
+        models={
+            "dvbf": DVBFConfig(),
+            "dkf": DKFConfig(),
+            "e2c": E2CConfig(),
+            "ekvae": EKVAEConfig(),
+            "kalman": LinearGaussianConfig(),
+        },
+    ),
+    "vectors": Preset(
+        "vectors of a simulator: they say nearly all of the state, and exactly",
+        # So sharp a constraint makes gradients large; clipped, the heads would starve.
+        train=TrainConfig(
+            updates=1500,
+            max_grad_norm=1e5,
+            constrained=ConstrainedConfig(
+                tight=0.001,
+                min_multiplier=8.0,
+                max_multiplier=1000.0,
+                step=0.01,
+                tighten_from=0.1,
+                tighten_to=0.5,
+                flatness=0.0,
+            ),
+        ),
+        models={
+            "dvbf": _vector_dvbf,
+            "dkf": lambda o: DKFConfig(latent_size=max(2, o.size)),
+            "e2c": lambda o: E2CConfig(latent_size=max(2, o.size)),
+            "ekvae": lambda o: EKVAEConfig(latent_size=o.size + 2, auxiliary_size=o.size),
+            "kalman": lambda o: LinearGaussianConfig(latent_size=2 * o.size),
+        },
+        agent=_vector_agent,
+    ),
+}
