@@ -194,7 +194,7 @@ class Stream:
             raise ShapeError(f"{self.name} must be integers, got {values}")
         if self.kind == "discrete":
             index = np.minimum(np.maximum(values, 0), self._last)
-            values = self._starts + index.astype(self._starts.dtype)
+            values = np.asarray(self._starts + index.astype(self._starts.dtype))
         if self.axes and self.leaf.dtype == self.dtype == "uint8" == values.dtype:
             array = values.copy() if self.limits.hold(values) else self.limits.fit(values)
         else:
@@ -304,7 +304,7 @@ class Stream:
     @cached_property
     def _last(self) -> np.ndarray:
         """Greatest index of each component, (*sample's shape)."""
-        return np.array(self.sizes, np.int64).reshape(self.leaf.shape) - 1
+        return np.asarray(np.array(self.sizes, np.int64).reshape(self.leaf.shape) - 1)
 
     @cached_property
     def _firsts(self) -> Int64[np.ndarray, " k"]:
