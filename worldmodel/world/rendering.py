@@ -40,7 +40,6 @@ class Camera:
         return frames.repeat(factor, 1).repeat(factor, 2)
 
 
-
 class Window:
     """A pygame window; opened by the first frame it shows.
 
