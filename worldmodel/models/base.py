@@ -20,8 +20,9 @@ from torch.distributions import Distribution
 
 from worldmodel import html
 from worldmodel.data.environments import Source
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.denoiser import Denoiser
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
 
@@ -175,6 +176,26 @@ class StateSpaceModel(nn.Module, ABC):
     @abstractmethod
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
+
+    def compiled_transition(
+        self, builder: Builder, state: Rows, action: Rows, noise: Rows
+    ) -> Rows:
+        """Instructions of ``transition``, with the weights as they are now.
+
+        Raises:
+            NotCompiled: The model, or a part of it, offers none; so of the others below.
+        """
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form")
+
+    def compiled_reward(
+        self, builder: Builder, state: Rows, action: Rows, next_state: Rows
+    ) -> Rows:
+        """Instructions of ``reward``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its reward")
+
+    def compiled_termination(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``termination``; asked for only if any recorded episode terminated."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its termination")
 
     @property
     def device(self) -> torch.device:

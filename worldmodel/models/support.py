@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from worldmodel.models.networks import numbers
+from worldmodel.models.program import Builder, Rows
+
 # Centres that every state is tested against, before the others are asked about what is left.
 _COARSE = 64
 
@@ -41,7 +44,6 @@ class Cover(NamedTuple):
     def contains(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
         """Whether each state lies in any ball; False where not finite. No gradient."""
         with torch.no_grad():
-            # As rows of features, which are contiguous if the states came from a frozen model.
             rows = state.T
             features = torch.cat([rows, rows * rows])
             few = self.offsets[: self.first.shape[1]]
@@ -128,6 +130,11 @@ class Support(nn.Module):
     def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
         """Distance to the nearest centre, in radii: inside up to 1."""
         return torch.cdist(state / self.scale, self.centres).amin(1) / self.radius
+
+    def compiled(self, builder: Builder, state: Rows) -> Rows:
+        """One register: at most one where the state is inside."""
+        points = builder.affine(state, numbers(1 / (self.scale * self.radius)))
+        return builder.nearest(points, numbers(self.centres / self.radius))
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
         """Whether each state lies within the data's support; False where not finite."""

@@ -12,6 +12,9 @@ from torch import Tensor
 from worldmodel.types import ActionSpec
 
 
+_FLOAT = np.dtype(np.float32)
+
+
 class ActionReader:
     """Checks actions and turns them into a fresh tensor; never keeps or changes what it is given.
 
@@ -55,6 +58,21 @@ class ActionReader:
                 f"got {array.dtype} of shape {array.shape}"
             )
         return self._indices(array) if self._discrete else self._clipped(array)
+
+    def raw(self, actions: Any) -> np.ndarray:
+        """The same for who clips actions and refuses what is not finite himself.
+
+        Actions that need no change may be given back as they are.
+        """
+        if (
+            type(actions) is np.ndarray
+            and actions.dtype is _FLOAT
+            and actions.shape == self._shape
+            and actions.flags.c_contiguous
+            and not self._discrete
+        ):
+            return actions
+        return self.array(actions)
 
     def _indices(self, array: np.ndarray) -> np.ndarray:
         if ((array < 0) | (array >= self._size)).any():

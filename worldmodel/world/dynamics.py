@@ -20,7 +20,6 @@ from torch import Tensor
 from worldmodel.errors import SpecError
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.world.checkpoint import load
-from worldmodel.world.frozen import freeze
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
@@ -54,20 +53,16 @@ class Dynamics:
     every step alive pays. A model without a finite recorded range pays its reward unclipped inside,
     and the lesser of that and zero outside.
 
-    All but termination is read off the model once (``frozen.freeze``), so make this after training.
-
     Args:
         model: Used as it is, not copied; switched to evaluation mode.
 
     Attributes:
         model: The model.
-        frozen: Its transition and reward as they were when this was made.
-        cover: Its support, likewise.
+        cover: Its support as it was when this was made.
     """
 
     def __init__(self, model: StateSpaceModel) -> None:
         self.model = model.eval()
-        self.frozen = freeze(model)
         self.cover = model.support.cover()
         self._can_terminate = model.can_terminate
         self._least, self._greatest = model.reward_range
@@ -85,9 +80,9 @@ class Dynamics:
             action: Model actions (``ActionSpec.encode``) in the environment's units.
             noise: Standard normal draws; None dreams without process noise.
         """
-        next_state = self.frozen.transition(state, action, noise)
+        next_state = self.model.transition(state, action, noise)
         inside = self.cover.contains(next_state)
-        reward = self._pay(self.frozen.reward(state, action, next_state), inside)
+        reward = self._pay(self.model.reward(state, action, next_state), inside)
         if self._can_terminate:
             terminated = self.model.termination(next_state) > 0
         else:
