@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small import PIXELS, generator, random_batch, random_dataset, small_model
+from worldmodel.world.frozen import freeze
 
 from agents.empowerment import Dynamics, denoised
 from worldmodel.errors import ConfigError
@@ -12,7 +13,6 @@ from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.checkpoint import load
-from worldmodel.world.frozen import freeze
 
 
 def circle(count, radius=1.0, seed=0):

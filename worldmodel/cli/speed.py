@@ -1,9 +1,7 @@
 """Steps per second of the dream, of the real environment, and of the bare tensor loop.
 
-The bare loop is timed twice: with the frozen transition and reward that the dream uses, and with
-the model's own, as one would write it by hand. All take turns in one process, so that whatever else
-the machine does hits all of them; each figure is the median over the rounds, and so is each ratio
-(taken within a round).
+All take turns in one process, so that whatever else the machine does hits all of them; each figure
+is the median over the rounds, and so is each ratio (taken within a round).
 """
 
 from __future__ import annotations
@@ -19,13 +17,10 @@ import torch
 
 from worldmodel.data import make_vec
 from worldmodel.models.base import StateSpaceModel
-from worldmodel.world.frozen import Frozen, freeze
 from worldmodel.world.vector_env import LatentVectorEnv
 
 
-def _bare_loop(
-    model: StateSpaceModel, parts: Frozen | StateSpaceModel, n: int, steps: int
-) -> Callable[[], None]:
+def _bare_loop(model: StateSpaceModel, n: int, steps: int) -> Callable[[], None]:
     """Noise, transition and reward: what the dream cannot do without, and no env around it."""
     generator = torch.Generator().manual_seed(0)
 
@@ -35,8 +30,8 @@ def _bare_loop(
             action = torch.zeros(n, model.action_spec.size)
             for _ in range(steps):
                 noise = torch.randn(model.noise_size, n, generator=generator).T
-                arrived = parts.transition(state, action, noise)
-                parts.reward(state, action, arrived)
+                arrived = model.transition(state, action, noise)
+                model.reward(state, action, arrived)
                 state = arrived
 
     return run
@@ -103,8 +98,7 @@ def measure_speed(
     real_steps = max(steps // 10, 1)
     loops = {
         "dream": (_env_loop(dream, steps), steps),
-        "bare": (_bare_loop(model, freeze(model), num_envs, steps), steps),
-        "bare_unfrozen": (_bare_loop(model, model, num_envs, steps), steps),
+        "bare": (_bare_loop(model, num_envs, steps), steps),
         "real": (_env_loop(real, real_steps), real_steps),
     }
     for run, _ in loops.values():
@@ -120,7 +114,6 @@ def measure_speed(
         "steps_per_second": {name: median(values) for name, values in speeds.items()},
         "dream_over_real": _ratio(speeds["dream"], speeds["real"]),
         "dream_over_bare": _ratio(speeds["dream"], speeds["bare"]),
-        "dream_over_bare_unfrozen": _ratio(speeds["dream"], speeds["bare_unfrozen"]),
     }
 
 

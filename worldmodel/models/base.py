@@ -177,9 +177,7 @@ class StateSpaceModel(nn.Module, ABC):
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
 
-    def compiled_transition(
-        self, builder: Builder, state: Rows, action: Rows, noise: Rows
-    ) -> Rows:
+    def compiled_transition(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
         """Instructions of ``transition``, with the weights as they are now.
 
         Raises:

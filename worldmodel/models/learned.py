@@ -170,9 +170,7 @@ class LearnedModel(StateSpaceModel):
     ) -> Float[Tensor, "batch latent"]:
         """The transition as it was learned; actions arrive scaled."""
 
-    def compiled_transition(
-        self, builder: Builder, state: Rows, action: Rows, noise: Rows
-    ) -> Rows:
+    def compiled_transition(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
         """Instructions of ``transition``."""
         control = self._compiled_control(builder, action)
         if self.denoiser is None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from worldmodel.errors import NotCompiled
 from worldmodel.models.program import Builder, Rows
 
-
 # No posterior collapses to a point.
 LEAST_SCALE = 1e-4
 

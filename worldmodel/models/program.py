@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worldmodel.errors import NotCompiled, ShapeError
+from worldmodel.errors import ShapeError
 
 # Rows of a matrix that lie side by side, column by column: one load of them fills a vector unit.
 PANEL = 16

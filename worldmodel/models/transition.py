@@ -174,9 +174,7 @@ class LocallyLinear(Transition):
         matrix, offset = mixed.split(mixed.count - state.count, state.count)
         return builder.contract(matrix, builder.join(state, action, noise), offset)
 
-    def compiled_mixture(
-        self, builder: Builder, state: Rows, action: Rows, base: Tensor
-    ) -> Rows:
+    def compiled_mixture(self, builder: Builder, state: Rows, action: Rows, base: Tensor) -> Rows:
         """Base matrices mixed, those of the state with what does not leak of it.
 
         Args:

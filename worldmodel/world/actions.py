@@ -11,7 +11,6 @@ from torch import Tensor
 
 from worldmodel.types import ActionSpec
 
-
 _FLOAT = np.dtype(np.float32)
 
 
