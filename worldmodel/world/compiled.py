@@ -151,8 +151,8 @@ class Arrays(NamedTuple):
         rewards: (n,) float32, in the environment's units.
         terminated: (n,) bool.
         outside: (n,) bool: whether the state has left the data's support.
-        status: 0, or a sum of DIVERGED (not all states and rewards are finite) and REFUSED (not all
-            actions are).
+        status: What holds for any of them, a sum of TERMINATED, OUTSIDE, DIVERGED (its state or
+            reward is not finite) and REFUSED (nor is its action, and nothing here means anything).
     """
 
     states: np.ndarray
