@@ -156,8 +156,8 @@ class CheckedObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         Raises:
             ShapeError: See the class; the message names the stream.
         """
-        observation, *rest = self.env.step(action)
-        return self._checked(observation), *rest
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._checked(observation), float(reward), terminated, truncated, info
 
     def _checked(self, observation: Any) -> Any:
         try:

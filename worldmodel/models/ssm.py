@@ -9,6 +9,7 @@ takes device and dtype from its parameters.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,8 +44,6 @@ class StateSpaceModel(nn.Module, ABC):
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
         codec: Between recorded observations and flat, scaled ones.
-        reward_range: Least and greatest recorded reward.
-        can_terminate: Whether any recorded episode terminated.
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
     """
@@ -58,8 +57,6 @@ class StateSpaceModel(nn.Module, ABC):
     codec: Codec
     latent_size: int
     noise_size: int
-    reward_range: tuple[float, float]
-    can_terminate: bool
 
     @abstractmethod
     def initial(
@@ -133,6 +130,24 @@ class StateSpaceModel(nn.Module, ABC):
             unobserved_scale: Standard deviation of the process noise where ``observed`` is False.
                 1 is its prior; less costs a constant rate, and blurs less what follows.
         """
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and greatest recorded reward; infinite if nobody recorded any."""
+        return -math.inf, math.inf
+
+    @property
+    def can_terminate(self) -> bool:
+        """Whether any recorded episode terminated."""
+        return False
+
+    @property
+    def control_range(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest control to act with, (act,) each: bounds, or what data reached."""
+        low, high = (
+            torch.tensor(b, dtype=self.dtype) for b in (self.action_spec.low, self.action_spec.high)
+        )
+        return low.to(self.device), high.to(self.device)
 
     def scale_observations(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -43,7 +44,7 @@ class Branch:
                     f"{self.path} must be a tuple of {len(self.members)}, got {sample!r}"
                 )
             return list(sample)
-        if not isinstance(sample, dict) or sample.keys() != set(self.keys):
+        if not isinstance(sample, dict) or sample.keys() != self._known:
             got = list(sample) if isinstance(sample, dict) else repr(sample)
             raise ShapeError(f"{self.path} must be a dict of {list(self.keys)}, got {got}")
         return [sample[key] for key in self.keys]
@@ -53,6 +54,10 @@ class Branch:
         if self.keys is None:
             return tuple(samples)
         return dict(zip(self.keys, samples, strict=True))
+
+    @cached_property
+    def _known(self) -> frozenset[str | int]:
+        return frozenset(self.keys or ())
 
 
 Node = Stream | Branch
@@ -121,6 +126,16 @@ def map_arrays(function: Callable[[Any], Any], sample: Any) -> Any:
     if isinstance(sample, tuple):
         return tuple(map_arrays(function, value) for value in sample)
     return function(sample)
+
+
+def stack(samples: Sequence[Any], axis: int) -> Any:
+    """Samples, or batches of them, along a new axis of their arrays."""
+    first = samples[0]
+    if isinstance(first, dict):
+        return {key: stack([sample[key] for sample in samples], axis) for key in first}
+    if isinstance(first, tuple):
+        return tuple(stack(part, axis) for part in zip(*samples, strict=True))
+    return np.stack(samples, axis)
 
 
 def put_row(batch: Any, row: int, sample: Any) -> None:

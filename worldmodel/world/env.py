@@ -13,9 +13,8 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
-from worldmodel.world.rendering import Window, check_render_mode, draw
+from worldmodel.world.rendering import Camera, Window, check_render_mode
 from worldmodel.world.start import states_from_options
 from worldmodel.world.world import World, resolve
 
@@ -65,7 +64,7 @@ class LatentEnv(gym.Env):
         world = resolve(checkpoint)
         model = world.model
         check_render_mode(render_mode, _METADATA["render_modes"])
-        self._artist = Artist(world) if render_mode else None
+        self._camera = Camera(world) if render_mode else None
         self.observation_space = latent_box(world)
         self.action_space = model.action_spec.space()
         self.render_mode = render_mode
@@ -146,9 +145,9 @@ class LatentEnv(gym.Env):
         Raises:
             ResetNeeded: There is no state yet.
         """
-        if self.render_mode != "rgb_array":
+        if self.render_mode != "rgb_array" or self._camera is None:
             return None
-        return draw(self._artist, self.world, self._current())[0]
+        return self._camera(self._current())[0]
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -174,5 +173,5 @@ class LatentEnv(gym.Env):
         return np.clip(self._current()[0].cpu().numpy(), box.low, box.high).astype(np.float32)
 
     def _show(self) -> None:
-        if self._window is not None:
-            self._window.show(draw(self._artist, self.world, self._current())[0])
+        if self._window is not None and self._camera is not None:
+            self._window.show(self._camera(self._current())[0])

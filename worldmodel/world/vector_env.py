@@ -14,10 +14,9 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.rendering import check_render_mode, draw
+from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import states_from_options
 from worldmodel.world.tick import make_tick
 from worldmodel.world.world import World, resolve
@@ -78,7 +77,7 @@ class LatentVectorEnv(VectorEnv):
             "autoreset_mode": self._mode,
         }
         check_render_mode(render_mode, self.metadata["render_modes"])
-        self._artist = Artist(world) if render_mode else None
+        self._camera = Camera(world) if render_mode else None
         self._box = latent_box(world)
         self.single_observation_space = self._box
         self.single_action_space = model.action_spec.space()
@@ -189,11 +188,9 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are no states yet.
         """
-        if self._artist is None:
+        if self._camera is None:
             return None
-        return tuple(
-            draw(self._artist, self.world, torch.from_numpy(self._current().T).to(self._device))
-        )
+        return tuple(self._camera(torch.from_numpy(self._current().T).to(self._device)))
 
     def _current(self) -> np.ndarray:
         if self._states is None:
