@@ -38,9 +38,9 @@ def microseconds(world: World, num_envs: int, steps: int = 1000) -> dict[str, fl
     env.reset(seed=0)
     env.action_space.seed(0)
     read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
-    dynamics, generator = Dynamics(model), torch.Generator().manual_seed(0)
-    steps, _ = steps_of(dynamics, latent_box(model))
-    tensors = TensorSteps(dynamics, latent_box(model))
+    dynamics, generator = Dynamics(world), torch.Generator().manual_seed(0)
+    steps, _ = steps_of(dynamics, latent_box(world))
+    tensors = TensorSteps(dynamics, latent_box(world))
     taken: dict[str, list[float]] = {}
 
     def draw() -> torch.Tensor:

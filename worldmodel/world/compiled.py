@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
@@ -139,7 +139,7 @@ class CompiledStep:
             The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
             it was where the step diverged, or an action that is not finite was refused.
         """
-        return self._run(*self._args, draw)
+        return cast(tuple[float, int], self._run(*self._args, draw))
 
 
 class Arrays(NamedTuple):
