@@ -92,7 +92,7 @@ def _step(dynamics: Dynamics) -> tuple[Program, bool]:
     following, distance = dynamics.world.compiled_arrival(builder, state, action, noise)
     paid = model.compiled_reward(builder, state, action, following)
     # As ``SupportRule`` has it, without a penalty.
-    near = builder.clamp(paid, goal.least, goal.greatest)
+    near = builder.clamp(paid, goal.minimum, goal.maximum)
     far = builder.clamp(near, -math.inf, goal.outside)
     outputs = [following, builder.select(distance, near, far), distance]
     if model.can_terminate:
