@@ -97,7 +97,7 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.actions = actions
-        for name, value in (("mean"_, mean), ("std", std), ("low", low), ("high", high)):
+        for name, value in (("mean", mean), ("std", std), ("low", low), ("high", high)):
             self.register_buffer(name, value.clone())
         self.network = nn.Sequential(
             nn.Linear(len(mean), hidden),
