@@ -53,6 +53,18 @@ def test_extreme_logits_stay_finite():
     torch.testing.assert_close(logits.grad, torch.tensor([[1.0, -1.0]]))
 
 
+def test_the_squared_error_has_the_gradient_of_its_definition():
+    emission = GaussianEmission(torch.nn.Linear(3, 4), 4).double()
+    draw = torch.Generator().manual_seed(0)
+    state, frame = (
+        torch.randn(2, 5, size, generator=draw, dtype=torch.float64, requires_grad=True)
+        for size in (3, 4)
+    )
+    assert torch.autograd.gradcheck(lambda z, x: emission.compare(z, x).distortion, (state, frame))
+    expected = (frame - emission.mean(state)).square().sum(-1)
+    torch.testing.assert_close(emission.compare(state, frame).distortion, expected)
+
+
 @pytest.mark.parametrize("encoder", ["dense", "conv"])
 def test_a_bernoulli_model_gives_pixels_and_finite_terms(encoder):
     model = tiny_model(PIXELS, BOX, emission="bernoulli", encoder=encoder)

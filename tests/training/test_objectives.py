@@ -185,6 +185,18 @@ def test_flatness_weighs_the_unevenness_of_the_emission(terms):
     )
 
 
+def test_what_a_loss_weighs_with_zero_is_not_computed(terms):
+    def dear():
+        raise AssertionError("computed")
+
+    terms = dataclasses.replace(terms, measure_unevenness=dear)
+    for objective in (constrained(), AnnealedELBO(ELBOConfig())):
+        objective.loss(terms, 40)
+        objective.observe(terms, 0.5)
+    with pytest.raises(AssertionError, match="computed"):
+        constrained(flatness=1.0).loss(terms, 40)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.emission import Comparison
+from worldmodel.models.fused_inference import can_fuse, infer_fused
+from worldmodel.models.inference import Sampled, infer, recognise
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_emission, build_recognition, build_transition
-from worldmodel.models.recognition import Recognition
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief
 
@@ -59,7 +61,9 @@ class DVBF(LearnedModel):
         control = self._scale_actions(action)
         features = self.encoder(self.scale_observations(observation))
         context = self.recognition.embed(features, control)
-        mean, scale = self._recognise(context, belief.mean, control)
+        mean, scale = recognise(
+            self.recognition, self.transition_model, context, belief.mean, control
+        )
         copies = 2 * self.noise_size + 1
 
         def step(noise: Tensor) -> Tensor:
@@ -90,65 +94,53 @@ class DVBF(LearnedModel):
         """Terms of eq. 11 from one sample of the posterior; see the base class."""
         prepared = self._prepare(batch, observed, prefix)
         frames, actions, frame_mask, observed, prefix = prepared
-        features = self.encoder(frames)
+        # Time first: whatever is taken of a sequence then lies in one piece.
+        timed = frames.transpose(0, 1).contiguous()
+        features = self.encoder(timed)
         mean, scale = self.initial_network(
-            features[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
+            features[:prefix].transpose(0, 1), actions[:, : prefix - 1], frame_mask[:, :prefix]
         )
         shape = (batch.steps + 1, len(batch), self.noise_size)
         draws = self._draw(shape, generator)
-        blind = torch.full_like(mean, unobserved_scale)
-        start = torch.where(observed[:, :1], mean + scale * draws[0], blind * draws[0])
-        states, means, scales = self._infer(
-            features, actions, start, draws, observed, blind, generator
+        blind = torch.full_like(draws, unobserved_scale)
+        unseen, seen = blind * draws, observed.T.unsqueeze(2)
+        start = torch.where(seen[0], mean + scale * draws[0], unseen[0])
+        sampled = self._infer(
+            features[1:], actions.transpose(0, 1), start, draws[1:], unseen[1:], seen[1:], generator
         )
-        means = torch.cat([mean.unsqueeze(1), means], 1)
-        scales = torch.cat([scale.unsqueeze(1), scales], 1)
-        unobserved = frame_mask & ~observed
+        means = torch.cat([mean.unsqueeze(0), sampled.means])
+        scales = torch.cat([scale.unsqueeze(0), sampled.scales])
         rate = (
-            standard_normal_kl(means, scales) * observed
-            + standard_normal_kl(torch.zeros_like(blind), blind).unsqueeze(1) * unobserved
+            standard_normal_kl(means, scales) * observed.T
+            + standard_normal_kl(torch.zeros_like(blind), blind) * (frame_mask & ~observed).T
         )
-        entropy = normal_entropy(scales) * observed
-        compared = self._compare(states, prepared)
+        entropy = normal_entropy(scales) * observed.T
+        compared = self.emission.compare(self._visible(sampled.states), timed)
         return self._explain(
-            batch, prepared, states, compared, rate, entropy, self.transition_model.weight_kl()
+            batch,
+            prepared,
+            sampled.states.transpose(0, 1),
+            Comparison(*(each.T for each in compared)),
+            rate.T,
+            entropy.T,
+            self.transition_model.weight_kl(),
         )
 
     def _infer(
         self,
         features: Tensor,
-        actions: Tensor,
+        controls: Tensor,
         start: Tensor,
         draws: Tensor,
-        observed: Tensor,
-        blind: Tensor,
+        unseen: Tensor,
+        seen: Tensor,
         generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sampled states (B, T + 1, latent), and means and scales of the noise (B, T, noise)."""
-        contexts = self.recognition.embed(features[:, 1:], actions).unbind(1)
-        controls = actions.unbind(1)
-        seen = observed[:, 1:].unsqueeze(2).unbind(1)
+    ) -> Sampled:
+        """As quickly as the parts allow; time comes first."""
+        parts = self.recognition, self.transition_model
         weights = self.transition_model.draw(generator)
-        states, means, scales = [start], [], []
-        for t, control in enumerate(controls):
-            mean, scale = self._recognise(contexts[t], states[-1], control, weights)
-            draw = draws[t + 1]
-            noise = torch.where(seen[t], torch.addcmul(mean, scale, draw), blind * draw)
-            states.append(self.transition_model(states[-1], control, noise, weights))
-            means.append(mean)
-            scales.append(scale)
-        return torch.stack(states, 1), torch.stack(means, 1), torch.stack(scales, 1)
-
-    def _recognise(
-        self, context: Tensor, state: Tensor, control: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and scale of the process noise that leads to the frame ``context`` is of."""
-        if isinstance(self.recognition, Recognition):
-            return self.recognition(context, state)
-        predicted = self.transition_model(state, control, torch.zeros_like(state), weights)
-        return self.recognition(
-            context, predicted, self.transition_model.gain(state, control, weights)
-        )
+        known = (features, controls, start, draws, unseen, seen, weights)
+        return infer_fused(*parts, *known) if can_fuse(*parts) else infer(*parts, *known)
 
 
 def _push_forward(function, mean: Tensor, scale: Tensor) -> Belief:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli, Distribution, Normal
 
 
@@ -74,16 +75,37 @@ class Emission(nn.Module, ABC):
             motion: The direction in which each state moves.
         """
         reach = 0.05
-        base = self.mean(state)
         axes = reach * torch.eye(state.shape[1], dtype=state.dtype, device=state.device)
-        transposed = (self.mean(state.unsqueeze(1) + axes) - base.unsqueeze(1)) / reach
-        shown = motion.unsqueeze(1) @ transposed
-        squared = shown.square().sum((1, 2))
-        strength = (transposed @ shown.mT).square().sum((1, 2)) / (squared + 1e-12)
+        points = torch.cat([torch.zeros_like(axes[:1]), axes])
+        base, moved = self.mean(state.unsqueeze(1) + points).split([1, len(axes)], 1)
+        changes = moved - base
+        metric = changes @ changes.mT / reach**2
+        pulled = (metric @ motion.unsqueeze(2)).squeeze(2)
+        squared = (motion * pulled).sum(1).clamp_min(0)
+        strength = pulled.square().sum(1) / (squared + 1e-12)
         weight = squared.detach().sqrt()
         weight = weight / (weight.sum() + 1e-12)
         mean = (weight * strength).sum()
         return (weight * (strength - mean).square()).sum() / (mean.square() + 1e-12)
+
+
+class _SquaredError(torch.autograd.Function):
+    """|observed - mean|^2 over the last axis: as few passes over frames as that takes."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, observed: Tensor) -> Tensor:
+        """(*batch, size) to (*batch,)."""
+        error = observed - mean
+        ctx.save_for_backward(error)
+        return torch.linalg.vector_norm(error, dim=-1).square_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] (of a decorator)
+        """To both, to the observation only if it asks."""
+        (error,) = ctx.saved_tensors
+        on_mean = error * (-2 * grads[0]).unsqueeze(-1)
+        return on_mean, -on_mean if ctx.needs_input_grad[1] else None
 
 
 class GaussianEmission(Emission):
@@ -108,7 +130,7 @@ class GaussianEmission(Emission):
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
         """The squared error is all that a Gaussian of one scale needs to know of x."""
-        error = (observed - self.mean(state)).square().sum(-1)
+        error = _SquaredError.apply(self.mean(state), observed)
         return Comparison(error, self._log_likelihood(error), self._log_likelihood(error.detach()))
 
     def _log_likelihood(self, squared_error: Tensor) -> Tensor:

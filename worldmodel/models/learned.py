@@ -123,7 +123,7 @@ class LearnedModel(StateSpaceModel):
         """Flat observations in [0, 1] (pixels) or standardised (vectors)."""
         lead = observations.ndim - len(self.observation_spec.shape)
         flat = observations.flatten(lead).to(self.dtype)
-        return (flat - self.observation_shift) / self.observation_spread
+        return (flat - self.observation_shift).div_(self.observation_spread)
 
     def deviance(self, observations: Shaped[Tensor, "n *obs"]) -> float:
         """As the emission has it."""
@@ -199,10 +199,14 @@ class LearnedModel(StateSpaceModel):
         """The arguments of ``terms`` as networks take them."""
         frame_mask = batch.frame_mask
         # What stands in the padding may be anything, NaN too, which no product with a mask removes.
-        blank = (~frame_mask).unsqueeze(2)
+        frames = self.scale_observations(batch.observations)
+        actions = self._scale_actions(batch.actions)
+        if not frame_mask.all():
+            blank = (~frame_mask).unsqueeze(2)
+            frames, actions = frames.masked_fill(blank, 0), actions.masked_fill(blank[:, 1:], 0)
         return Prepared(
-            self.scale_observations(batch.observations).masked_fill(blank, 0),
-            self._scale_actions(batch.actions).masked_fill(blank[:, 1:], 0),
+            frames,
+            actions,
             frame_mask,
             frame_mask if observed is None else observed & frame_mask,
             batch.steps + 1 if prefix is None else prefix,
@@ -231,7 +235,7 @@ class LearnedModel(StateSpaceModel):
             reward=self._reward_terms(states.detach(), prepared.actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=weight_kl,
-            unevenness=self._unevenness(states, frame_mask),
+            measure_unevenness=lambda: self._unevenness(states, frame_mask),
             observed=prepared.observed,
             frame_mask=frame_mask,
             observation_size=prepared.frames.shape[-1],
@@ -250,8 +254,10 @@ class LearnedModel(StateSpaceModel):
         """Of the emission on a few sequences: it is a mean over states, and dear."""
         few = slice(None, None, len(states) // 16 or 1)
         states, recorded = self._visible(states[few]), frame_mask[few, 2:]
-        motion = states[:, 2:] - states[:, :-2]
-        return self.emission.unevenness(states[:, 1:-1][recorded], motion[recorded])
+        motion, states = states[:, 2:] - states[:, :-2], states[:, 1:-1]
+        if recorded.all():
+            return self.emission.unevenness(states.flatten(0, 1), motion.flatten(0, 1))
+        return self.emission.unevenness(states[recorded], motion[recorded])
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])

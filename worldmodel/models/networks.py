@@ -7,6 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+# Of any posterior's standard deviation.
+LEAST_SCALE = 1e-4
+
 
 def mlp(
     inputs: int,
@@ -32,8 +35,8 @@ def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
 
 
 def positive(raw: Tensor) -> Tensor:
-    """Smooth map to scales: softplus, floored at 1e-4 so that no posterior collapses to a point."""
-    return nn.functional.softplus(raw) + 1e-4
+    """Smooth map to scales: softplus, floored so that no posterior collapses to a point."""
+    return nn.functional.softplus(raw) + LEAST_SCALE
 
 
 def standard_normal_kl(mean: Tensor, scale: Tensor) -> Tensor:

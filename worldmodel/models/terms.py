@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
@@ -25,8 +26,8 @@ class Terms:
         reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
         termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
-        unevenness: Relative variance, over states, of how strongly the emission shows motion along
-            the data; see ``Emission.unevenness``.
+        measure_unevenness: Computes ``unevenness``, which costs as much as all other terms of the
+            emission: only for a loss that weighs it.
         observed: False on frames whose process noise was drawn without a look at them, and on
             padding.
         frame_mask: False on padding, and on a first frame that is context alone.
@@ -45,8 +46,16 @@ class Terms:
     reward: Float[Tensor, "batch steps"]
     termination: Float[Tensor, "batch steps"]
     weight_kl: Float[Tensor, ""]
-    unevenness: Float[Tensor, ""]
+    measure_unevenness: Callable[[], Float[Tensor, ""]]
     observed: Bool[Tensor, "batch frames"]
     frame_mask: Bool[Tensor, "batch frames"]
     observation_size: int
     filtering: Float[Tensor, "batch frames"] | None = None
+
+    @property
+    def unevenness(self) -> Float[Tensor, ""]:
+        """Relative variance, over states, of how strongly the emission shows motion along the data.
+
+        See ``Emission.unevenness``. Computed anew at every access.
+        """
+        return self.measure_unevenness()

@@ -175,7 +175,7 @@ class Trainer:
         loss = self.objective.loss(terms, self.windows)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm)
+        norm = self._clip()
         if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
             raise DivergenceError(self._explain(terms, norm))
         for group in self.optimizer.param_groups:
@@ -184,6 +184,16 @@ class Trainer:
         self.update += 1
         self.objective.observe(terms, self._progress)
         return terms
+
+    def _clip(self) -> Tensor:
+        """Scale the gradient down to ``clip_norm`` if its norm, which is returned, is above it."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if norm > self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.model.parameters(), self.config.clip_norm, norm
+            )
+        return norm
 
     def _draw_prefix(self) -> int:
         c = self.config
@@ -204,7 +214,8 @@ class Trainer:
         )
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
-        tensors = ((f.name, getattr(terms, f.name)) for f in fields(terms))
+        names = [*(f.name for f in fields(terms)), "unevenness"]
+        tensors = ((name, getattr(terms, name)) for name in names)
         bad = [n for n, v in tensors if isinstance(v, Tensor) and not torch.isfinite(v).all()]
         where = f"term {bad[0]!r}" if bad else f"the gradient (norm {norm.item()})"
         return (

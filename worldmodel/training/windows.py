@@ -21,12 +21,13 @@ def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator
     latest = (batch.mask[episode].sum(1) - steps).clamp_min(0)
     uniform = torch.rand(size, generator=generator, device=device)
     start = (uniform * (latest + 1)).long().clamp_max(batch.steps - steps)
-    index = start.unsqueeze(1) + torch.arange(steps + 1, device=device)
-    return Batch(
-        **{
-            name: value[
-                episode.unsqueeze(1), index if name in ("observations", "states") else index[:, :-1]
-            ]
-            for name, value in batch.items()
-        }
-    )
+    # In memory time comes first, as in the loop over steps.
+    index = start + torch.arange(steps + 1, device=device).unsqueeze(1)
+
+    def cut(name: str, value: torch.Tensor) -> torch.Tensor:
+        rows = index if name in ("observations", "states") else index[:-1]
+        rows = rows + episode * value.shape[1]
+        chosen = value.flatten(0, 1).index_select(0, rows.flatten())
+        return chosen.unflatten(0, rows.shape).transpose(0, 1)
+
+    return Batch(**{name: cut(name, value) for name, value in batch.items()})

@@ -98,8 +98,10 @@ class Constrained(Objective):
         multiplier = math.exp(self.log_multiplier)
         per_frame = terms.rate + multiplier * terms.distortion
         fit = (terms.calibration * terms.observed).sum()
-        flat = multiplier * self.config.flatness * terms.unevenness
-        return (per_frame.sum() - fit) / len(per_frame) + flat + head_loss(terms, sequences)
+        loss = (per_frame.sum() - fit) / len(per_frame) + head_loss(terms, sequences)
+        if self.config.flatness:
+            loss = loss + multiplier * self.config.flatness * terms.unevenness
+        return loss
 
     def observe(self, terms: Terms, progress: float) -> None:
         """Move lambda by the violation on sequences that were filtered throughout."""
