@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from worldmodel.data import Dataset, Provenance, fingerprint
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.registry import MODELS
 from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.types import Batch, from_streams
@@ -45,10 +46,16 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def tiny_config(**changes) -> DVBFConfig:
-    sizes = {"base_matrices": 3, "mixing_hidden": 6, "transition_init": 0.2}
-    sizes |= {"latent_size": 3, "hidden": 10, "recurrent": 6, "head_hidden": 5}
-    return DVBFConfig(**(sizes | changes))
+def tiny_config(codec=None, recognition=None, transition=None, **changes) -> DVBFConfig:
+    """Settings of a DVBF; those of its parts as dictionaries."""
+    sizes = {"latent_size": 3, "recurrent": 6, "head_hidden": 5}
+    mixing = {"base_matrices": 3, "mixing_hidden": 6, "mlp_hidden": 10, "init_scale": 0.2}
+    return DVBFConfig(
+        codec=CodecConfig(**({"hidden": 10} | (codec or {}))),
+        recognition=RecognitionConfig(**({"hidden": 10} | (recognition or {}))),
+        transition=TransitionConfig(**(mixing | (transition or {}))),
+        **(sizes | changes),
+    )
 
 
 def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DVBF:
@@ -58,9 +65,17 @@ def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DV
 def small_model(name: str, observations=VECTOR, actions=BOX, seed: int = 0, **changes):
     """A registered model at its defaults, but for sizes above eight, which become eight."""
     kind = MODELS[name]
-    config = kind.config_type(**changes)
-    sizes = {k: min(v, 8) for k, v in dataclasses.asdict(config).items() if type(v) is int}
-    return kind(dataclasses.replace(config, **sizes), observations, actions, seed)
+    return kind(_small(kind.config_type(**changes)), observations, actions, seed)
+
+
+def _small(config):
+    def smaller(value):
+        if dataclasses.is_dataclass(value):
+            return _small(value)
+        return min(value, 8) if type(value) is int else value
+
+    fields = {f.name: smaller(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return dataclasses.replace(config, **fields)
 
 
 def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> Batch:
