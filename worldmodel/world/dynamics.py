@@ -34,8 +34,8 @@ class Goal:
 
     Attributes:
         reward: (state, action, next state) to (batch,).
-        minimum: Below it no reward is believed; who leaves the support earns it, or nothing if it is
-            positive.
+        minimum: Below it no reward is believed; who leaves the support earns it, or nothing if it
+            is positive.
         maximum: Above it no reward is believed.
     """
 
