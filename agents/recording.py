@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from agents.rollout import Agent, rollout
-from worldmodel.data.tape import Tape
+from worldmodel.data.buffer import EpisodeBuffer
+from worldmodel.spaces import map_arrays
 from worldmodel.types import Batch
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.world import World
@@ -39,22 +40,25 @@ def record_agent(
     Raises:
         SpecError: The environment does not fit the world, or shows what is not finite.
     """
-    witness = FrameRecorder(env, progress)
-    acted = rollout(agent, VectorFilterObservation(witness, world), steps, seed, options)
-    tape = Tape(world.model.observation_spec, world.model.action_spec.encode(acted.actions))
+    recorder = FrameRecorder(env, progress)
+    acted = rollout(agent, VectorFilterObservation(recorder, world), steps, seed, options)
+    model, shape = world.model, acted.mask.shape
+    buffer = EpisodeBuffer(model.observation_spec, model.action_spec.encode(acted.actions, shape))
     everyone = np.arange(env.num_envs)
 
     def arrive(rows: np.ndarray, t: int) -> None:
         state = None if acted.states is None else acted.states[rows, t]
-        tape.arrive(rows, t, witness.frames[t][rows], state)
+        seen = map_arrays(lambda array: array[rows], recorder.frames[t])
+        buffer.observe(rows, t, seen, state)
 
     arrive(everyone, 0)
     last = acted.lengths - 1
     for t in range(acted.mask.shape[1]):
         rows = everyone[acted.mask[:, t]]
-        tape.pay(rows, t, acted.rewards[rows, t], acted.terminated[rows] & (last[rows] == t))
+        ended = acted.terminated[rows] & (last[rows] == t)
+        buffer.reward(rows, t, acted.rewards[rows, t], ended)
         arrive(rows, t + 1)
-    return tape.batch()
+    return buffer.batch()
 
 
 class FrameRecorder(VectorWrapper):
@@ -62,16 +66,16 @@ class FrameRecorder(VectorWrapper):
 
     def __init__(self, env: VectorEnv, progress: Callable[[], None]) -> None:
         super().__init__(env)
-        self.frames: list[np.ndarray] = []
+        self.frames: list[Any] = []
         self._progress = progress
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         observation, info = self.env.reset(seed=seed, options=options)
-        self.frames = [np.array(observation)]
+        self.frames = [map_arrays(np.array, observation)]
         return observation, info
 
     def step(self, actions: Any) -> Any:
         observation, *rest = self.env.step(actions)
-        self.frames.append(np.array(observation))
+        self.frames.append(map_arrays(np.array, observation))
         self._progress()
         return observation, *rest

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import torch
-from small import as_dataset, generator
+from small import as_dataset, box, generator, vector
 from torch.distributions import MultivariateNormal
 
 from worldmodel.data import Dataset
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.elbo import ELBOConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch
 
 F = torch.tensor([[0.95, 0.3], [-0.3, 0.9]], dtype=torch.float64)
 B = torch.tensor([[0.0], [0.5]], dtype=torch.float64)
@@ -18,7 +18,7 @@ B = torch.tensor([[0.0], [0.5]], dtype=torch.float64)
 NOISE = torch.tensor([0.2, 0.3], dtype=torch.float64).diag()
 H = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.7, 0.7], [0.7, -0.7]], dtype=torch.float64)
 SENSOR = 0.05
-SPECS = ObservationSpec((4,), False), ActionSpec("box", (-1.0,), (1.0,))
+SPECS = vector(4), box(-1.0, 1.0)
 
 
 def episodes(size: int, steps: int, seed: int) -> Batch:

@@ -5,18 +5,40 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 
+import gymnasium as gym
+import numpy as np
 import torch
 
 from worldmodel.data import Dataset, Provenance, fingerprint
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.registry import MODELS
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
+from worldmodel.types import Batch, from_streams
 
-PIXELS = ObservationSpec((8, 8, 1), True)
-VECTOR = ObservationSpec((3,), False)
-BOX = ActionSpec("box", (-2.0, 0.0), (2.0, 1.0))
-DISCRETE = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
+
+def pixels(height: int, width: int, channels: int = 1) -> ObservationSpace:
+    return ObservationSpace.from_space(gym.spaces.Box(0, 255, (height, width, channels), np.uint8))
+
+
+def vector(size: int) -> ObservationSpace:
+    return ObservationSpace.from_space(gym.spaces.Box(-np.inf, np.inf, (size,), np.float32))
+
+
+def box(low, high) -> ActionSpace:
+    """One number, or as many as the bounds have."""
+    low, high = np.float32(np.atleast_1d(low)), np.float32(np.atleast_1d(high))
+    return ActionSpace.from_space(gym.spaces.Box(low, high))
+
+
+def discrete(count: int) -> ActionSpace:
+    return ActionSpace.from_space(gym.spaces.Discrete(count))
+
+
+PIXELS = pixels(8, 8)
+VECTOR = vector(3)
+BOX = box((-2.0, 0.0), (2.0, 1.0))
+DISCRETE = discrete(3)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -42,27 +64,46 @@ def small_model(name: str, observations=VECTOR, actions=BOX, seed: int = 0, **ch
 
 
 def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> Batch:
-    """Meaningless but well-formed episodes, none of them padded."""
+    """Meaningless but well-formed episodes of any spaces, none of them padded."""
     g = generator(seed)
-    lead = (size, steps + 1, *observations.shape)
-    if observations.pixels:
-        frames = torch.randint(0, 256, lead, generator=g, dtype=torch.uint8)
-    else:
-        frames = 2 + 3 * torch.randn(lead, generator=g)
-    if actions.kind == "discrete":
-        index = torch.randint(actions.size, (size, steps), generator=g)
-        controls = torch.nn.functional.one_hot(index, actions.size).float()
-    else:
-        low, high = torch.tensor(actions.low), torch.tensor(actions.high)
-        controls = low + (high - low) * torch.rand(size, steps, actions.size, generator=g)
+    streams = {
+        stream.name: _random_values(stream, (size, steps + 1), g) for stream in observations.streams
+    }
+    controls = _random_controls(actions, (size, steps), g)
     return Batch(
-        frames,
+        from_streams(streams, 2),
         controls,
         torch.randn(size, steps, generator=g) - 1,
         torch.rand(size, steps, generator=g) < 0.2,
         torch.ones(size, steps, dtype=torch.bool),
         torch.randn(size, steps + 1, 2, generator=g),
     )
+
+
+def _random_values(stream: Stream, lead, g: torch.Generator) -> torch.Tensor:
+    """Recorded values of a stream, all of them in its space."""
+    if stream.kind == "discrete":
+        sizes = [torch.randint(n, (*lead, 1), generator=g) for n in stream.sizes]
+        return torch.cat(sizes, -1)
+    if stream.dtype == "uint8":
+        return torch.randint(0, 256, (*lead, *stream.shape), generator=g, dtype=torch.uint8)
+    values = 2 + 3 * torch.randn((*lead, *stream.shape), generator=g)
+    low, high = (torch.tensor(b).reshape(stream.shape) for b in (stream.low, stream.high))
+    bounded = low.isfinite() & high.isfinite()
+    within = low + (high - low) * torch.rand(values.shape, generator=g) if bounded.any() else values
+    values = torch.where(bounded, within, values)
+    return torch.from_numpy(stream.read(stream.write(values.numpy()), lead))
+
+
+def _random_controls(space: ActionSpace, lead, g: torch.Generator) -> torch.Tensor:
+    if space.kind == "discrete":
+        index = torch.randint(space.size, lead, generator=g)
+        return torch.nn.functional.one_hot(index, space.size).float()
+    if space.kind == "box" and all(space.bounded) and all(space.continuous):
+        low, high = torch.tensor(space.low), torch.tensor(space.high)
+        return low + (high - low) * torch.rand(*lead, space.size, generator=g)
+    rng = np.random.default_rng(int(torch.randint(2**31, (), generator=g)))
+    return torch.from_numpy(space.encode(space.sample(rng, lead), lead))
 
 
 def as_dataset(observations, actions, **splits: Batch) -> Dataset:
@@ -94,8 +135,7 @@ def rotation_batch(size: int, steps: int, seed: int) -> Batch:
 
 def rotation_dataset(size: int = 200, steps: int = 10) -> Dataset:
     train, validation, test = (rotation_batch(size, steps, seed) for seed in range(3))
-    specs = ObservationSpec((2,), False), ActionSpec("box", (-1.0,), (1.0,))
-    return as_dataset(*specs, train=train, validation=validation, test=test)
+    return as_dataset(vector(2), box(-1.0, 1.0), train=train, validation=validation, test=test)
 
 
 def with_fields(batch: Batch, **changes) -> Batch:

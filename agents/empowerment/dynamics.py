@@ -55,4 +55,10 @@ def dynamics_of(world: World) -> Dynamics:
     low, high = (
         torch.tensor(v, device=model.device, dtype=model.dtype) for v in (spec.low, spec.high)
     )
-    return Dynamics(world.transition, lambda z: model.codec.natural(model.emit(z).mean), low, high, model.noise_size)
+    return Dynamics(
+        world.transition,
+        lambda z: model.codec.natural(model.emit(z).mean),
+        low,
+        high,
+        model.noise_size,
+    )

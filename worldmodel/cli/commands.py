@@ -11,6 +11,7 @@ import torch
 import tyro
 from gymnasium.vector import VectorEnv
 from rich.console import Console
+from rich.text import Text
 
 import envs  # noqa: F401 (registers the environments that ship)
 from agents.evaluation import compare
@@ -98,6 +99,8 @@ def collect(
     )
     data.save(dataset, out)
     console.print(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
+    for finding in data.findings(dataset):
+        console.print(Text.assemble(("note: ", "yellow"), finding))
     longest = int(dataset.test.mask.any(0).sum())
     if longest < test_steps:
         console.print(

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
@@ -25,7 +24,8 @@ from worldmodel.plots.film import write_gif, write_mp4
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.imagination import imagine as imagine_episodes
 from worldmodel.plots.strips import imagination_strips
-from worldmodel.types import ActionSpec, Batch
+from worldmodel.spaces import ActionSpace
+from worldmodel.types import Batch
 from worldmodel.world.world import World
 
 _STEPS = 85  # a hundred frames are ten seconds of the shipped systems, less what is looked at
@@ -43,7 +43,7 @@ class Given(data.ActionProcess):
     actions: np.ndarray
 
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See ``ActionProcess.sample``; the first ``steps`` of the actions."""
         return np.broadcast_to(self.actions[:steps], (episodes, steps, *self.actions.shape[1:]))
@@ -134,7 +134,7 @@ def real_episodes(
         env.close()
 
 
-def read_actions(path: Path, spec: ActionSpec) -> np.ndarray:
+def read_actions(path: Path, spec: ActionSpace) -> np.ndarray:
     """Actions from a file, (T, act), or (T,) indices if discrete, checked against the model's.
 
     Raises:

@@ -10,6 +10,7 @@ from worldmodel.data.babble import (
 )
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
 from worldmodel.data.environments import Source, Wrapping, make_vec
+from worldmodel.data.findings import findings
 from worldmodel.data.record import SplitConfig, collect, default_splits, record
 from worldmodel.data.storage import load, save
 
@@ -27,6 +28,7 @@ __all__ = [
     "Zero",
     "collect",
     "default_splits",
+    "findings",
     "fingerprint",
     "installed_versions",
     "load",

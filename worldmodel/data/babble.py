@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from worldmodel.errors import ConfigError, SpecError
+from worldmodel.spaces import ActionSpace, map_arrays
 
 
 class ActionProcess(ABC):
@@ -24,18 +24,19 @@ class ActionProcess(ABC):
 
     @abstractmethod
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
         """Draw the actions of many episodes.
 
         Args:
-            space: The environment's action space (of one environment, not of a batch).
+            space: The action space of one environment.
             episodes: Number of independent sequences.
             steps: Length of each.
             rng: Source of all random numbers.
 
         Returns:
-            (episodes, steps, *action shape), in the dtype and units of ``space``.
+            (episodes, steps, *action shape), in the dtype and units of the environment; of Dict
+            and Tuple spaces a dictionary or tuple of such arrays.
 
         Raises:
             SpecError: The process has no meaning on ``space``.
@@ -44,16 +45,17 @@ class ActionProcess(ABC):
 
 @dataclass(frozen=True)
 class Uniform(ActionProcess):
-    """Every action drawn afresh, uniformly over a bounded Box or a Discrete space."""
+    """Every action drawn afresh, uniformly over the space.
+
+    Numbers without bounds are standard normal; those with one bound lie beyond it by an
+    exponential of mean 1.
+    """
 
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
         """See ``ActionProcess.sample``."""
-        if isinstance(space, gym.spaces.Discrete):
-            return space.start + rng.integers(space.n, size=(episodes, steps))
-        low, high = _bounds(space, self)
-        return rng.uniform(low, high, (episodes, steps, *low.shape)).astype(space.dtype)
+        return space.sample(rng, (episodes, steps))
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ class Held(ActionProcess):
             raise ConfigError(f"Held.steps must be at least 1, got {self.steps}")
 
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
         """See ``ActionProcess.sample``."""
         blocks = Uniform().sample(space, episodes, -(-steps // self.steps) + 1, rng)
         phase = rng.integers(self.steps, size=(episodes, 1))
-        block = (np.arange(steps) + phase) // self.steps
-        return blocks[np.arange(episodes)[:, None], block]
+        index = np.arange(episodes)[:, None], (np.arange(steps) + phase) // self.steps
+        return map_arrays(lambda array: array[index], blocks)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class OrnsteinUhlenbeck(ActionProcess):
     The unit of the action is half the Box's range, that of time one control step. In these units
     dx = -theta x dt + sigma dW, sampled exactly, so any ``theta`` > 0 is stable. Before clipping,
     the standard deviation is sigma / sqrt(2 theta) and the correlation at lag k exp(-theta k).
+
+    A number without bounds moves around 0 and one with a single bound around 1 beyond it, both in
+    units of 1. What is no float (Discrete, MultiDiscrete, MultiBinary, a Box of integers) has no
+    smooth noise: where such parts stand beside a Box of floats, they are drawn as by ``Uniform``.
 
     Attributes:
         theta: Rate of return to the centre, per step.
@@ -106,32 +112,50 @@ class OrnsteinUhlenbeck(ActionProcess):
                 )
 
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
         """See ``ActionProcess.sample``."""
-        low, high = _bounds(space, self)
-        noise = rng.standard_normal((episodes, steps, *low.shape))
+        smooth = np.array(space.continuous)
+        if not smooth.any():
+            raise SpecError(
+                f"OrnsteinUhlenbeck cannot draw actions from {space.space()}; expected a Box of "
+                "floats, or one beside other parts. Uniform and Held draw from any space"
+            )
+        low, high = np.array(space.low)[smooth], np.array(space.high)[smooth]
+        unit = self._unit(rng.standard_normal((episodes, steps, len(low))))
+        deviation = self.sigma / np.sqrt(2 * self.theta)
+        centre, scale = _centre(low, high)
+        controls = np.empty((episodes, steps, space.size))
+        if not smooth.all():
+            controls[:] = space.encode(space.sample(rng, (episodes, steps)), (episodes, steps))
+        controls[..., smooth] = np.clip(centre + scale * deviation * unit, low, high)
+        return space.decode(controls)
+
+    def _unit(self, noise: np.ndarray) -> np.ndarray:
+        """The process of unit variance, driven by standard normal noise (episodes, steps, n)."""
         decay = np.exp(-self.theta)
         innovation = np.sqrt(1 - decay**2)
         unit = np.empty_like(noise)
         unit[:, 0] = noise[:, 0]
-        for t in range(1, steps):
+        for t in range(1, noise.shape[1]):
             unit[:, t] = decay * unit[:, t - 1] + innovation * noise[:, t]
-        deviation = self.sigma / np.sqrt(2 * self.theta)
-        actions = (low + high) / 2 + (high - low) / 2 * deviation * unit
-        return np.clip(actions, low, high).astype(space.dtype)
+        return unit
 
 
 @dataclass(frozen=True)
 class Zero(ActionProcess):
-    """No control: zero throughout, or the Box's nearest value to it."""
+    """No control: zero throughout, or the Box's nearest value to it, and every switch off."""
 
     def sample(
-        self, space: gym.Space, episodes: int, steps: int, rng: np.random.Generator
-    ) -> np.ndarray:
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
         """See ``ActionProcess.sample``."""
-        low, high = _bounds(space, self)
-        return np.zeros((episodes, steps, *low.shape), space.dtype).clip(low, high)
+        if named := [part.name for part in space.parts if part.kind == "discrete"]:
+            raise SpecError(
+                f"Zero cannot draw actions from {space.space()}: none of the choices that "
+                f"{named[0]!r} has means no control; expected Box or MultiBinary"
+            )
+        return space.decode(np.zeros((episodes, steps, space.size)))
 
 
 PROCESSES: dict[str, type[ActionProcess]] = {
@@ -149,12 +173,10 @@ def describe(process: ActionProcess) -> dict[str, Any]:
     return {"name": name, **settings}
 
 
-def _bounds(space: gym.Space, process: ActionProcess) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest actions of a bounded float Box, ``float64``."""
-    if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        if space.is_bounded():
-            return space.low.astype(np.float64), space.high.astype(np.float64)
-    raise SpecError(
-        f"{type(process).__name__} cannot draw actions from {space}; expected a bounded float "
-        "Box" + (" or Discrete" if isinstance(process, Uniform) else "")
-    )
+def _centre(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where noise is centred, and what its unit is; see ``OrnsteinUhlenbeck``."""
+    below, above = np.isfinite(low), np.isfinite(high)
+    low, high = np.where(below, low, 0), np.where(above, high, 0)
+    bounded = below & above
+    beyond = np.where(below, low + 1.0, np.where(above, high - 1.0, 0.0))
+    return np.where(bounded, (low + high) / 2, beyond), np.where(bounded, (high - low) / 2, 1.0)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodel import html
+from worldmodel.data.buffer import require_finite_values
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import SpecError
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
+from worldmodel.types import Batch, to_numpy
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Provenance:
         created: Time of recording, ISO 8601, UTC. Says nothing about the data: the fingerprint
             leaves it out.
         fingerprint: Of the data and the specs, as from ``fingerprint``.
+        notes: What went wrong while recording without stopping it, a sentence each.
     """
 
     env_id: str
@@ -48,6 +50,7 @@ class Provenance:
     versions: dict[str, str]
     created: str
     fingerprint: str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def source(self) -> Source:
@@ -66,12 +69,13 @@ class Dataset:
         provenance: Where the data come from.
 
     Raises:
-        SpecError: There is no split, or one does not fit the specs; the message names both.
+        SpecError: There is no split, one does not fit the specs (the message names both), or has a
+            number that is not finite.
     """
 
     splits: dict[str, Batch]
-    observation_spec: ObservationSpec
-    action_spec: ActionSpec
+    observation_spec: ObservationSpace
+    action_spec: ActionSpace
     provenance: Provenance
 
     def __post_init__(self) -> None:
@@ -130,42 +134,89 @@ class Dataset:
         """
         return int(self.split(split).frame_mask.sum())
 
-    def check_fits(self, observation_spec: ObservationSpec, action_spec: ActionSpec) -> None:
+    def check_fits(self, observation_spec: ObservationSpace, action_spec: ActionSpace) -> None:
         """Make sure that a model with these specs can use the data.
 
+        Bounds of observations may differ: what a model learns from lies within both.
+
         Raises:
-            SpecError: A spec differs from the data's; the message names both.
+            SpecError: Streams, or actions, differ from the data's; the message names both.
         """
+        ours, theirs = self.action_spec, action_spec
         pairs = (
-            ("observations", self.observation_spec, observation_spec),
-            ("actions", self.action_spec, action_spec),
+            (
+                "observations",
+                self.observation_spec,
+                observation_spec,
+                self.observation_spec.agrees(observation_spec),
+            ),
+            ("actions", ours, theirs, _controls(ours) == _controls(theirs)),
         )
-        for what, ours, theirs in pairs:
-            if ours != theirs:
+        for what, had, expected, fits in pairs:
+            if not fits:
                 raise SpecError(
-                    f"the {what} of the dataset ({self.provenance.env_id}) are {ours}, "
-                    f"the model expects {theirs}"
+                    f"the {what} of the dataset ({self.provenance.env_id}) are {had.space()}, "
+                    f"the model expects {expected.space()}"
                 )
 
 
+def named_arrays(batch: Batch) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a batch; "observations/<stream>" where there are several streams."""
+    for name, values in batch.items():
+        arrays = to_numpy(values)
+        if isinstance(arrays, Mapping):
+            for stream, array in arrays.items():
+                yield f"{name}/{stream}", array
+        else:
+            yield name, arrays
+
+
 def fingerprint(
-    splits: Mapping[str, Batch], observation_spec: ObservationSpec, action_spec: ActionSpec
+    splits: Mapping[str, Batch], observation_spec: ObservationSpace, action_spec: ActionSpace
 ) -> str:
     """SHA-256 of the data: specs and every array's name, dtype, shape and bytes.
 
     The order of the splits does not matter, nor does anything of the provenance: two recordings
-    of the same data have the same fingerprint.
+    of the same data have the same fingerprint. Of ``uint8`` pictures (height, width, channel) and
+    ``float32`` vectors only the shape counts, of Boxes (n,) of floats that act only their bounds,
+    as it was when there were no others.
 
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256(_json([asdict(observation_spec), asdict(action_spec)]))
+    digest = hashlib.sha256(_json([_observed(observation_spec), _acted(action_spec)]))
     for split, batch in sorted(splits.items()):
-        for name, tensor in batch.items():
-            array = np.ascontiguousarray(tensor.cpu().numpy())
+        for name, array in named_arrays(batch):
             digest.update(_json([split, name, array.dtype.name, array.shape]))
-            digest.update(array.reshape(-1).view(np.uint8).data)
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _observed(space: ObservationSpace) -> dict[str, Any]:
+    """What a fingerprint is taken of; see there."""
+    stream = space.root
+    if isinstance(stream, Stream) and stream.leaf.kind == "Box" and stream.leaf.dtype != "float64":
+        pixels = (
+            stream.kind == "pixels" and stream.leaf.dtype == "uint8" and stream.axes == (0, 1, 2)
+        )
+        vector = (
+            stream.kind == "vector" and stream.leaf.floating and stream.shape == stream.leaf.shape
+        )
+        if pixels or vector:
+            return {"shape": list(stream.shape), "pixels": pixels}
+    return space.to_json()
+
+
+def _acted(space: ActionSpace) -> dict[str, Any]:
+    """What a fingerprint is taken of; see there."""
+    part = space.root
+    if isinstance(part, Stream):
+        low, high = part.leaf.bounds
+        if part.leaf.kind == "Discrete" and low == 0:
+            return {"kind": "discrete", "low": [0.0] * part.size, "high": [1.0] * part.size}
+        if part.leaf.floating and low.ndim == 1 and np.isfinite([low, high]).all():
+            return {"kind": "box", "low": low.tolist(), "high": high.tolist()}
+    return space.to_json()
 
 
 def installed_versions() -> dict[str, str]:
@@ -183,24 +234,40 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True).encode()
 
 
+def _controls(space: ActionSpace) -> Any:
+    """What a model knows of actions."""
+    return [
+        (part.name, part.kind, part.shape, part.sizes, part.low, part.high) for part in space.parts
+    ]
+
+
 def _check_split(
-    name: str, batch: Batch, observation_spec: ObservationSpec, action_spec: ActionSpec
+    name: str, batch: Batch, observation_spec: ObservationSpace, action_spec: ActionSpace
 ) -> None:
     """Raise unless each array of a split has the dtype and trailing shape that it must have."""
-    expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-        "observations": (observation_spec.dtype, observation_spec.shape),
-        "actions": (torch.float32, (action_spec.size,)),
-        "rewards": (torch.float32, ()),
-        "terminated": (torch.bool, ()),
-        "mask": (torch.bool, ()),
+    several = len(observation_spec.streams) > 1
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        f"observations/{s.name}" if several else "observations": (s.dtype, s.shape)
+        for s in observation_spec.streams
+    }
+    expected |= {
+        "actions": ("float32", (action_spec.size,)),
+        "rewards": ("float32", ()),
+        "terminated": ("bool", ()),
+        "mask": ("bool", ()),
     }
     if batch.states is not None:
-        expected["states"] = (torch.float32, (batch.states.shape[-1],))
-    for field, (dtype, shape) in expected.items():
-        tensor = getattr(batch, field)
-        if tensor.dtype != dtype or tuple(tensor.shape[2:]) != shape:
-            spec = {"observations": observation_spec, "actions": action_spec}.get(field)
+        expected["states"] = ("float32", (batch.states.shape[-1],))
+    arrays = dict(named_arrays(batch))
+    if arrays.keys() != expected.keys():
+        raise SpecError(
+            f"split {name!r} has the arrays {', '.join(arrays)}; expected {', '.join(expected)}"
+        )
+    for field_name, (dtype, shape) in expected.items():
+        array = arrays[field_name]
+        if array.dtype != dtype or array.shape[2:] != shape:
             raise SpecError(
-                f"{field} of split {name!r} are {tensor.dtype} {tuple(tensor.shape)}; expected "
-                f"{dtype}, each {shape}" + (f", to fit {spec}" if spec else "")
+                f"{field_name} of split {name!r} are {array.dtype} {array.shape}; expected "
+                f"{dtype}, each {shape}"
             )
+        require_finite_values(f"{field_name} of split {name!r}", array)

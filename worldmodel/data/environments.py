@@ -14,7 +14,14 @@ import gymnasium as gym
 from gymnasium import wrappers
 from gymnasium.vector import VectorEnv
 
-from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
+from worldmodel.errors import (
+    ConfigError,
+    ShapeError,
+    SpecError,
+    require_at_least,
+    require_extra,
+)
+from worldmodel.spaces import ObservationSpace
 
 # Side in pixels of rendered pictures unless another is asked for: a renderer's own hundreds of
 # pixels are for people.
@@ -26,8 +33,9 @@ class Wrapping:
     """What Gymnasium's own wrappers do to an environment before anybody sees it.
 
     Attributes:
-        pixels: Observe the rendered picture. A vector observation that it replaces becomes the
-            ground truth ``info["state"]``, which evaluation compares with and models never see.
+        pixels: Observe the rendered picture. An observation of numbers that it replaces becomes
+            the ground truth ``info["state"]``, which evaluation compares with and models never
+            see.
         resize: Side in pixels that pictures are scaled to. By default rendered ones are scaled to
             32 and others left as they are.
         grayscale: One channel of brightness instead of three of colour.
@@ -69,8 +77,23 @@ class Wrapping:
         return chosen
 
 
+def observed(space: gym.Space) -> ObservationSpace:
+    """What a model sees of an observation space.
+
+    Raises:
+        SpecError: A part cannot be learned from; the message says what can be done.
+    """
+    try:
+        return ObservationSpace.from_space(space)
+    except SpecError as error:
+        raise SpecError(
+            f"{error}. Or the rendered picture is observed in its place: Wrapping(pixels=True), "
+            "--pixels on the command line"
+        ) from error
+
+
 class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
-    """Keeps a vector observation in ``info["state"]``, unless the environment tells its state.
+    """Keeps an observation of numbers in ``info["state"]``, unless the environment tells its state.
 
     Args:
         env: Whose observation a picture is about to replace.
@@ -79,8 +102,7 @@ class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        space = env.observation_space
-        self._tells = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+        self._tells = _vectors_only(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -95,7 +117,64 @@ class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
         return observation, reward, terminated, truncated, self._with_truth(observation, info)
 
     def _with_truth(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
-        return {"state": observation, **info} if self._tells else info
+        if not self._tells or "state" in info:
+            return info
+        return {"state": gym.spaces.flatten(self.env.observation_space, observation), **info}
+
+
+class CheckedObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """Refuses observations that break the declared space.
+
+    A vector environment would convert them to the declared dtype first, whatever that does.
+
+    Args:
+        env: Whose observations are checked.
+
+    Raises:
+        SpecError: Its observation space cannot be learned from.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._space = observed(env.observation_space)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment.
+
+        Raises:
+            ShapeError: See the class; the message names the stream.
+        """
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment.
+
+        Raises:
+            ShapeError: See the class; the message names the stream.
+        """
+        observation, *rest = self.env.step(action)
+        return self._checked(observation), *rest
+
+    def _checked(self, observation: Any) -> Any:
+        try:
+            self._space.read(observation)
+        except ShapeError as error:
+            raise ShapeError(
+                f"{self.env} breaks its declared observation space: {error}. "
+                "gymnasium.wrappers.TransformObservation mends what it shows or declares"
+            ) from error
+        return observation
+
+
+def _vectors_only(space: gym.Space) -> bool:
+    try:
+        return all(s.kind == "vector" for s in ObservationSpace.from_space(space).streams)
+    except SpecError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -141,7 +220,9 @@ class Source:
         """
         chosen = self._prepare()
         # A native vector environment cannot be wrapped one by one.
-        one_by_one = {"wrappers": chosen, "vectorization_mode": "sync"} if chosen else {}
+        native = not chosen and gym.spec(self.env_id.rpartition(":")[2]).vector_entry_point
+        wrapped = [*chosen, CheckedObservation]
+        one_by_one = {} if native else {"wrappers": wrapped, "vectorization_mode": "sync"}
         return self._try(
             lambda: gym.make_vec(self.env_id, num_envs=num_envs, **one_by_one, **self._arguments)
         )

@@ -7,6 +7,7 @@ dataset and writes down where it came from.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,15 +17,18 @@ from zlib import crc32
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worldmodel.data.babble import ActionProcess, Uniform, describe
+from worldmodel.data.buffer import EpisodeBuffer
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
-from worldmodel.data.environments import Wrapping, make_vec
-from worldmodel.data.tape import Tape, truth
+from worldmodel.data.environments import CheckedObservation, Wrapping, make_vec, observed
+from worldmodel.data.player import Player, autoreset_mode
+from worldmodel.data.truth import Truth
 from worldmodel.errors import SpecError, require_at_least
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace
+from worldmodel.types import Batch
 
 
 @dataclass(frozen=True)
@@ -84,18 +88,26 @@ def record(
         progress: Whether to show a progress bar.
 
     Returns:
-        B episodes of T steps; ``states`` from ``info["state"]`` if the environment gives it.
+        B episodes of T steps; ``states`` from ``info["state"]`` if the environment gives it. What
+        is not made of numbers is ignored with a warning.
 
     Raises:
         ConfigError: ``episodes`` or ``steps`` is less than 1, or ``seed`` less than 0.
+        ShapeError: An observation breaks its declared space; the message names the stream.
         SpecError: The environment's spaces cannot be modelled, ``process`` does not fit its action
             space, or it breaks a promise: no autoreset mode, no ``final_obs``, a state that comes
-            and goes, a value that is not finite.
+            and goes, a reward that is not finite.
     """
     size = SplitConfig(episodes, steps)
     require_at_least(0, seed=seed)
-    vector = env if isinstance(env, VectorEnv) else SyncVectorEnv([lambda: env])
-    return _record(vector, size, process, seed, options, "recording" if progress else None)
+    if not isinstance(env, VectorEnv):
+        single = env
+        env = SyncVectorEnv([lambda: CheckedObservation(single)])
+    label = "recording" if progress else None
+    batch, note = _record(env, size, process, seed, options, label)
+    if note:
+        warnings.warn(note, stacklevel=2)
+    return batch
 
 
 def collect(
@@ -128,6 +140,7 @@ def collect(
 
     Raises:
         ConfigError: ``num_envs`` is less than 1, or ``seed`` less than 0.
+        ShapeError: An observation breaks its declared space; the message names the stream.
         SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
             environment cannot be recorded (see ``record``).
         MissingExtraError: The wrapping needs a package that is not installed.
@@ -141,16 +154,20 @@ def collect(
     plain_options = _plain("options", options)
     env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
     try:
-        batches = {
+        spaces = (
+            observed(env.single_observation_space),
+            ActionSpace.from_space(env.single_action_space),
+        )
+        recorded = {
             name: _record(
                 env, size, process, _split_seed(seed, name), options, name if progress else None
             )
             for name, size in splits.items()
         }
-        observation_spec = ObservationSpec.from_space(env.single_observation_space)
-        action_spec = ActionSpec.from_space(env.single_action_space)
     finally:
         env.close()
+    batches = {name: batch for name, (batch, _) in recorded.items()}
+    notes = {note for _, note in recorded.values() if note}
     provenance = Provenance(
         env_id=env_id,
         env_kwargs=kwargs,
@@ -161,9 +178,10 @@ def collect(
         num_envs=num_envs,
         versions=installed_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        fingerprint=fingerprint(batches, observation_spec, action_spec),
+        fingerprint=fingerprint(batches, *spaces),
+        notes=sorted(notes),
     )
-    return Dataset(batches, observation_spec, action_spec, provenance)
+    return Dataset(batches, *spaces, provenance)
 
 
 def _record(
@@ -173,89 +191,22 @@ def _record(
     seed: int,
     options: dict[str, Any] | None,
     label: str | None,
-) -> Batch:
-    """See ``record``; the progress bar is shown under ``label``."""
-    _autoreset_mode(env)
-    observation_spec = ObservationSpec.from_space(env.single_observation_space)
-    action_spec = ActionSpec.from_space(env.single_action_space)
+) -> tuple[Batch, str | None]:
+    """See ``record``; the progress bar is shown under ``label``. And a note on the ground truth."""
+    autoreset_mode(env)  # refused before anything is drawn
+    seen = observed(env.single_observation_space)
+    acted = ActionSpace.from_space(env.single_action_space)
     action_seeds, env_seeds = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(action_seeds)
-    actions = process.sample(env.single_action_space, size.episodes, size.steps, rng)
+    actions = process.sample(acted, size.episodes, size.steps, rng)
     seeds = env_seeds.generate_state(size.episodes).tolist()
-    tape = Tape(observation_spec, action_spec.encode(actions))
+    buffer = EpisodeBuffer(seen, acted.encode(actions, (size.episodes, size.steps)))
+    truth = Truth()
     with _progress_bar(label, size.episodes * size.steps) as advance:
+        player = Player(env, buffer, truth, actions, size.steps, seeds, options, advance)
         for first in range(0, size.episodes, env.num_envs):
-            _play(env, tape, first, actions, seeds, options, advance)
-    return tape.batch()
-
-
-def _autoreset_mode(env: VectorEnv) -> AutoresetMode:
-    mode = env.metadata.get("autoreset_mode")
-    if not isinstance(mode, AutoresetMode):
-        raise SpecError(
-            f"{env} declares the autoreset mode {mode!r}; expected a gymnasium.vector."
-            "AutoresetMode in metadata['autoreset_mode']"
-        )
-    return mode
-
-
-def _play(
-    env: VectorEnv,
-    tape: Tape,
-    first: int,
-    actions: np.ndarray,
-    seeds: list[int],
-    options: dict[str, Any] | None,
-    advance: Callable[[int], None],
-) -> None:
-    """Play the episodes from ``first`` on, one per environment, until all have ended."""
-    mode = _autoreset_mode(env)
-    # Environments beyond the last episode play it again; nothing of that is kept.
-    episode = np.minimum(np.arange(first, first + env.num_envs), len(actions) - 1)
-    alive = np.arange(first, first + env.num_envs) < len(actions)
-    recorded = int(alive.sum())
-    observation, infos = env.reset(seed=_reset_seed(env, seeds, episode), options=_copy(options))
-    rows = np.flatnonzero(alive)
-    tape.arrive(episode[rows], 0, observation[rows], truth(infos, rows))
-    for t in range(actions.shape[1]):
-        observation, reward, terminated, truncated, infos = env.step(actions[episode, t])
-        ended = terminated | truncated
-        tape.pay(episode[alive], t, reward[alive], terminated[alive])
-        replaced = ended if mode is AutoresetMode.SAME_STEP else np.zeros_like(ended)
-        rows = np.flatnonzero(alive & ~replaced)
-        tape.arrive(episode[rows], t + 1, observation[rows], truth(infos, rows))
-        rows = np.flatnonzero(alive & replaced)
-        if len(rows):
-            final, final_infos = _final(env, infos, rows)
-            tape.arrive(episode[rows], t + 1, final, truth(final_infos, rows))
-        advance(recorded)
-        alive &= ~ended
-        if not alive.any():
-            advance(recorded * (actions.shape[1] - t - 1))
-            break
-        if mode is AutoresetMode.DISABLED and ended.any():
-            env.reset(options={**(options or {}), "reset_mask": ended})
-
-
-def _reset_seed(env: VectorEnv, seeds: list[int], episode: np.ndarray) -> Any:
-    """One seed per environment where each has its own generator, else one for all."""
-    if isinstance(env.unwrapped, SyncVectorEnv | AsyncVectorEnv):
-        return [seeds[i] for i in episode]
-    return seeds[episode[0]]
-
-
-def _copy(options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Environments may take their options out of the dictionary; the next round needs them."""
-    return None if options is None else dict(options)
-
-
-def _final(
-    env: VectorEnv, infos: dict[str, Any], rows: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Observations and infos of the environments that ended and were reset in one step."""
-    if "final_obs" not in infos:
-        raise SpecError(f"{env} resets in the same step, but gave no infos['final_obs']")
-    return np.stack([infos["final_obs"][i] for i in rows]), infos.get("final_info", {})
+            player.play(first)
+    return buffer.batch(), truth.note
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Datasets on disk: one compressed ``.npz``, written whole or not at all.
 
 Besides one ``<split>/<array>.npy`` per array, the archive holds ``header.json``: format name and
-version, specs, provenance, and the dtype and shape of every array.
+version, specs, provenance, and the dtype and shape of every array. Observations are one array, or
+one ``<split>/observations/<stream>.npy`` per stream where there are several. Files of version 2,
+which had one stream, are read as well.
 """
 
 from __future__ import annotations
@@ -11,21 +13,22 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import gymnasium as gym
 import numpy as np
 import torch
 
-from worldmodel.data.dataset import Dataset, Provenance, fingerprint
+from worldmodel.data.dataset import Dataset, Provenance, fingerprint, named_arrays
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.files import whole
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch, from_streams
 
 FORMAT = "worldmodel-dataset"
-VERSION = 2
+VERSION = 3
 HEADER = "header.json"
 
 # Rendered frames shrink nearly as far at level 1 as at 6, in a fraction of the time.
@@ -100,22 +103,18 @@ def load(path: str | Path) -> Dataset:
             ) from error
 
 
-def _arrays(dataset: Dataset) -> Iterator[tuple[str, str, np.ndarray]]:
-    for split, batch in dataset.splits.items():
-        for name, tensor in batch.items():
-            yield split, name, np.ascontiguousarray(tensor.cpu().numpy())
-
-
 def _header(dataset: Dataset) -> dict[str, Any]:
     splits: dict[str, dict[str, Any]] = {}
-    for split, name, array in _arrays(dataset):
-        entry = {"dtype": array.dtype.name, "shape": list(array.shape)}
-        splits.setdefault(split, {})[name] = entry
+    for split, batch in dataset.splits.items():
+        splits[split] = {
+            name: {"dtype": array.dtype.name, "shape": list(array.shape)}
+            for name, array in named_arrays(batch)
+        }
     return {
         "format": FORMAT,
         "version": VERSION,
-        "observation_spec": asdict(dataset.observation_spec),
-        "action_spec": asdict(dataset.action_spec),
+        "observation_spec": dataset.observation_spec.to_json(),
+        "action_spec": dataset.action_spec.to_json(),
         "provenance": asdict(dataset.provenance),
         "splits": splits,
     }
@@ -125,9 +124,12 @@ def _write(file: BinaryIO, dataset: Dataset) -> None:
     deflated = zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(file, "w", deflated, compresslevel=_COMPRESSION_LEVEL) as archive:
         archive.writestr(HEADER, json.dumps(_header(dataset), indent=1))
-        for split, name, array in _arrays(dataset):
-            with archive.open(f"{split}/{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
+        for split, batch in dataset.splits.items():
+            for name, array in named_arrays(batch):
+                with archive.open(f"{split}/{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(
+                        entry, np.ascontiguousarray(array), allow_pickle=False
+                    )
 
 
 def _read(file: BinaryIO) -> Dataset:
@@ -137,13 +139,8 @@ def _read(file: BinaryIO) -> Dataset:
             split: _read_batch(archive, split, entries)
             for split, entries in header["splits"].items()
         }
-    observation, action = header["observation_spec"], header["action_spec"]
-    dataset = Dataset(
-        splits,
-        ObservationSpec(tuple(observation["shape"]), observation["pixels"]),
-        ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"])),
-        Provenance(**header["provenance"]),
-    )
+    read = _spaces_of_version_2 if header["version"] == 2 else _spaces
+    dataset = Dataset(splits, *read(header), Provenance(**header["provenance"]))
     found = fingerprint(splits, dataset.observation_spec, dataset.action_spec)
     if found != dataset.provenance.fingerprint:
         raise FileFormatError(
@@ -153,6 +150,35 @@ def _read(file: BinaryIO) -> Dataset:
     return dataset
 
 
+def _spaces(header: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:
+    return (
+        ObservationSpace.from_json(header["observation_spec"]),
+        ActionSpace.from_json(header["action_spec"]),
+    )
+
+
+def _spaces_of_version_2(header: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:
+    """The spaces as far as they were written down: bounds of observations were not."""
+    observation, action = header["observation_spec"], header["action_spec"]
+    shape = tuple(observation["shape"])
+    if observation["pixels"]:
+        seen = ObservationSpace.from_space(gym.spaces.Box(0, 255, shape, np.uint8))
+        if seen.streams[0].shape != shape:
+            raise FileFormatError(
+                f"pictures {shape} were recorded as (height, width, channel), which they are not; "
+                "record them again"
+            )
+    else:
+        seen = ObservationSpace.from_space(gym.spaces.Box(-np.inf, np.inf, shape, np.float32))
+    if action["kind"] == "discrete":
+        return seen, ActionSpace.from_space(gym.spaces.Discrete(len(action["low"])))
+    low, high = np.array(action["low"]), np.array(action["high"])
+    single = all((bound.astype(np.float32) == bound).all() for bound in (low, high))
+    dtype: Any = np.float32 if single else np.float64
+    box = gym.spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype)
+    return seen, ActionSpace.from_space(box)
+
+
 def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
     if HEADER not in archive.namelist():
         raise FileFormatError(f"no entry {HEADER!r}; expected a file of format {FORMAT}")
@@ -160,13 +186,13 @@ def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
     form = header.get("format")
     if form != FORMAT:
         raise FileFormatError(f"format {form!r}; expected {FORMAT!r}")
-    if header.get("version") != VERSION:
-        raise FileFormatError(f"format version {header.get('version')!r}; expected {VERSION}")
+    if header.get("version") not in (2, VERSION):
+        raise FileFormatError(f"format version {header.get('version')!r}; expected 2 or {VERSION}")
     return header
 
 
 def _read_batch(archive: zipfile.ZipFile, split: str, entries: dict[str, Any]) -> Batch:
-    tensors = {}
+    tensors, streams = {}, {}
     for name, entry in entries.items():
         # Read in full before parsing: the archive's checksum is verified at the end of an entry.
         content = io.BytesIO(archive.read(f"{split}/{name}.npy"))
@@ -176,5 +202,8 @@ def _read_batch(archive: zipfile.ZipFile, split: str, entries: dict[str, Any]) -
                 f"{split}/{name} is {array.dtype.name} {list(array.shape)}; expected "
                 f"{entry['dtype']} {entry['shape']}"
             )
-        tensors[name] = torch.from_numpy(array)
+        field, _, stream = name.partition("/")
+        (streams if stream else tensors)[stream or field] = torch.from_numpy(array)
+    if streams:
+        tensors["observations"] = from_streams(streams, 2)
     return Batch(**tensors)

@@ -1,0 +1,142 @@
+"""Episodes in the making."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, Shaped
+
+from worldmodel.errors import ShapeError, SpecError
+from worldmodel.spaces import ObservationSpace
+from worldmodel.types import Batch, to_tensors
+
+
+class EpisodeBuffer:
+    """Arrays that episodes are written to, under the index convention of ``worldmodel.types``.
+
+    Args:
+        space: What one observation looks like.
+        controls: (B, T, act), encoded actions; padding is zeroed when the episodes are handed out.
+    """
+
+    def __init__(
+        self, space: ObservationSpace, controls: Float32[np.ndarray, "episodes steps act"]
+    ) -> None:
+        size, steps = controls.shape[:2]
+        self._space = space
+        self._observations = {
+            stream.name: np.zeros((size, steps + 1, *stream.shape), stream.dtype)
+            for stream in space.streams
+        }
+        self._controls = controls
+        self._rewards = np.zeros((size, steps), np.float32)
+        self._terminated = np.zeros((size, steps), np.bool_)
+        self._mask = np.zeros((size, steps), np.bool_)
+        self._states: np.ndarray | None = None
+        self._first = True
+
+    def observe(
+        self,
+        episodes: Int[np.ndarray, " k"],
+        t: int,
+        observations: Any,
+        states: Shaped[np.ndarray, "k n"] | None,
+    ) -> None:
+        """Write the observations that some episodes have at time ``t``.
+
+        Args:
+            episodes: Indices of the episodes.
+            t: 0 for the reset, then 1 to T.
+            observations: Of the space, k of them, in Gymnasium's layout of a batch.
+            states: Ground truth, or None. Whether the source has any is decided by the first call.
+
+        Raises:
+            ShapeError: An observation breaks its space; the message names the stream.
+            SpecError: The source has ground truth at one time and not at another, or of another
+                size.
+        """
+        try:
+            read = self._space.read(observations, (len(episodes),))
+        except ShapeError as error:
+            raise ShapeError(
+                f"what the environment observes at step {t} breaks its declared space: {error}"
+            ) from error
+        for name, values in read.items():
+            self._observations[name][episodes, t] = values
+        self._tell(episodes, t, states)
+
+    def _tell(self, episodes: np.ndarray, t: int, states: np.ndarray | None) -> None:
+        """Write ground truth."""
+        if self._first and states is not None:
+            size, steps = self._mask.shape
+            self._states = np.zeros((size, steps + 1, states.shape[1]), np.float32)
+        self._first = False
+        if self._states is None:
+            return
+        expected = (len(episodes), self._states.shape[2])
+        if states is None or states.shape != expected:
+            raise SpecError(
+                f"info['state'] of {expected[1]} numbers was given at first; at step {t} of "
+                f"episodes {episodes.tolist()} got {None if states is None else states.shape}"
+            )
+        self._states[episodes, t] = states
+
+    def reward(
+        self,
+        episodes: Int[np.ndarray, " k"],
+        t: int,
+        rewards: Shaped[np.ndarray, " k"],
+        terminated: Bool[np.ndarray, " k"],
+    ) -> None:
+        """Write what step ``t`` gave some episodes; from then on the step counts as recorded."""
+        self._rewards[episodes, t] = rewards
+        self._terminated[episodes, t] = terminated
+        self._mask[episodes, t] = True
+
+    def batch(self) -> Batch:
+        """Hand the episodes out, with what ended early padded.
+
+        Raises:
+            SpecError: A recorded value is not finite; the message says which, and when.
+        """
+        length = self._mask.sum(1)
+        arrays = {
+            "actions": np.where(self._mask[..., None], self._controls, np.float32(0)),
+            "rewards": self._rewards,
+            "terminated": self._terminated,
+            "mask": self._mask,
+        }
+        if self._states is not None:
+            arrays["states"] = _repeat_last(self._states, length)
+        for name, array in arrays.items():
+            require_finite_values(name, array)
+        observations = {
+            name: _repeat_last(frames, length) for name, frames in self._observations.items()
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Batch(to_tensors(observations, 2), **tensors)
+
+
+def _repeat_last(frames: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Frames (B, T + 1, ...) with frame ``length[b]`` repeated to the end of episode b."""
+    last = frames.shape[1] - 1
+    if (length == last).all():
+        return frames
+    index = np.minimum(np.arange(last + 1), length[:, None])
+    return frames[np.arange(len(frames))[:, None], index]
+
+
+def require_finite_values(name: str, array: np.ndarray) -> None:
+    """Raise unless all numbers of an array (B, T, ...) are finite.
+
+    Raises:
+        SpecError: One is not; the message begins with ``name``, and says which and when.
+    """
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    episode, time = np.argwhere(~np.isfinite(array))[0][:2]
+    raise SpecError(
+        f"{name} must be finite, got {array[episode, time]} in episode {episode} at time {time}"
+    )
