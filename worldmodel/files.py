@@ -62,7 +62,7 @@ def write_json(path: str | Path, tree: dict[str, Any]) -> Path:
 
 
 def from_plain(kind: Any, plain: dict[str, Any]) -> Any:
-    """A dataclass from what ``dataclasses.asdict`` and JSON made of it, dataclasses within included.
+    """A dataclass from what ``dataclasses.asdict`` and JSON made of it, nested ones included.
 
     Raises:
         TypeError: ``plain`` is no dictionary, or has a field that the dataclass has not.

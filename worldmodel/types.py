@@ -22,7 +22,6 @@ from torch import Tensor
 from worldmodel import html
 from worldmodel.errors import ShapeError
 
-
 Observations = Any  # a Tensor, or a TensorDict of several streams
 
 

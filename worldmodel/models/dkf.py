@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
     mlp,

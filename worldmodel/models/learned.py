@@ -106,7 +106,7 @@ class LearnedModel(StateSpaceModel):
 
     @torch.no_grad()
     def calibrate(self, batch: Batch) -> None:
-        """Take the scaling of observations, rewards and actions without bounds from training data."""
+        """Take the scaling of observations, rewards and unbounded actions from training data."""
         self.reward_head.calibrate(batch.rewards[batch.mask])
         self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
         frames = batch.observations[batch.frame_mask]

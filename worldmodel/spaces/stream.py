@@ -250,7 +250,7 @@ class Stream:
         return picture.bars(np.asarray(values), low, high)
 
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Ends of the bars that show recorded values (*lead, n); None where there is a choice of none."""
+        """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
         if self.kind != "vector" or not len(values):
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
@@ -299,7 +299,7 @@ class Stream:
     @cached_property
     def _last(self) -> np.ndarray:
         """Greatest index of each component, (*sample's shape)."""
-        return np.array(self.sizes, np.int64).reshape(self.leaf.shape) - 1
+        return np.asarray(np.array(self.sizes, np.int64).reshape(self.leaf.shape) - 1)
 
     @cached_property
     def _firsts(self) -> Int64[np.ndarray, " k"]:

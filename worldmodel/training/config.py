@@ -26,10 +26,10 @@ class TrainConfig:
         dropout_fraction: Fraction of sequences in which observation dropout cuts.
         dropout_scale: Standard deviation of the process noise after a cut, in (0, 1]: 1 is its
             prior, less keeps sharp what dynamics such as bounces depend on, at a constant rate.
-        single_frame_fraction: Fraction of updates in which the initial network sees one frame only, as
-            a filter does that starts on a live system.
-        all_frames_fraction: Fraction of updates in which it sees the whole window; in the others it sees
-            any number of frames.
+        single_frame_fraction: Fraction of updates in which the initial network sees one frame only,
+            as a filter does that starts on a live system.
+        all_frames_fraction: Fraction of updates in which it sees the whole window; in the others it
+            sees any number of frames.
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
@@ -71,6 +71,6 @@ class TrainConfig:
         fractions = (self.dropout_fraction, self.single_frame_fraction, self.all_frames_fraction)
         if min(fractions) < 0 or max(fractions) > 1 or sum(fractions[1:]) > 1:
             raise ConfigError(
-                "dropout_fraction, and single_frame_fraction and all_frames_fraction together, must lie "
-                f"in [0, 1], got {fractions}"
+                "dropout_fraction, and single_frame_fraction and all_frames_fraction together, must "
+                f"lie in [0, 1], got {fractions}"
             )

@@ -167,7 +167,8 @@ class Trainer:
         """One gradient update."""
         c = self.config
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
-        observed = observation_dropout(c.batch_size, c.window + 1, c.dropout_fraction, self.generator)
+        size = (c.batch_size, c.window + 1)
+        observed = observation_dropout(*size, c.dropout_fraction, self.generator)
         terms = self.model.terms(
             batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
         )
@@ -185,7 +186,7 @@ class Trainer:
         return terms
 
     def _clip(self) -> Tensor:
-        """Scale the gradient down to ``max_grad_norm`` if its norm, which is returned, is above it."""
+        """Scale the gradient down to ``max_grad_norm``; the norm that it had."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if norm > self.config.max_grad_norm:
@@ -201,16 +202,15 @@ class Trainer:
             return 1
         if draw >= 1 - c.all_frames_fraction:
             return c.window + 1
-        share = (draw - c.single_frame_fraction) / (1 - c.single_frame_fraction - c.all_frames_fraction)
+        between = 1 - c.single_frame_fraction - c.all_frames_fraction
+        share = (draw - c.single_frame_fraction) / between
         return 1 + int(share * (c.window + 1))
 
     def _learning_rate(self) -> float:
         c = self.config
         decay = 0.5 * (1 + math.cos(math.pi * self._progress))
         rise = min(1.0, (self.update + 1) / max(c.warmup_steps, 1))
-        return (
-            c.learning_rate * rise * (c.lr_final_fraction + (1 - c.lr_final_fraction) * decay)
-        )
+        return c.learning_rate * rise * (c.lr_final_fraction + (1 - c.lr_final_fraction) * decay)
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
         names = [*(f.name for f in fields(terms)), "unevenness"]

@@ -24,7 +24,7 @@ def check_render_mode(mode: str | None, modes: list[str]) -> None:
 
 
 def draw(artist: Artist, world: World, states: Tensor) -> np.ndarray:
-    """Pictures of decoded states (batch, height, width, 3) ``uint8``, enlarged to some 256 pixels."""
+    """Decoded states as pictures (batch, height, width, 3), enlarged to some 256 pixels."""
     frames = artist(world.decode(states.cpu().numpy()))
     factor = max(1, round(_SIDE / max(frames.shape[1:3])))
     return frames.repeat(factor, 1).repeat(factor, 2)

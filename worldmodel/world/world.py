@@ -144,7 +144,7 @@ class World:
     def decode(self, latents: np.ndarray) -> Any:
         """Mean observations (..., *obs) of latents (..., latent), as they are recorded.
 
-        An array where there is one stream, a dictionary of arrays by stream where there are several.
+        An array where there is one stream, a dictionary of arrays by stream where there are more.
 
         Raises:
             ShapeError: The last axis is not the latent state's.

@@ -211,7 +211,7 @@ class CategoricalEmission(Emission):
         groups = zip(
             self._logits(state).split(self.sizes, -1), observed.split(self.sizes, -1), strict=True
         )
-        likelihood = torch.stack([(l.log_softmax(-1) * x).sum(-1) for l, x in groups]).sum(0)
+        likelihood = torch.stack([(g.log_softmax(-1) * x).sum(-1) for g, x in groups]).sum(0)
         return Comparison(-self.per_nat * likelihood, likelihood, likelihood.detach())
 
     @torch.no_grad()

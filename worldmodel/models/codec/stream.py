@@ -50,7 +50,7 @@ class StreamCodec(nn.Module, ABC):
 
     @abstractmethod
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
-        """The inverse of ``scale``, in the recorded dtype; always a value that could be recorded."""
+        """The inverse of ``scale``, in the recorded dtype: a value that could be recorded."""
 
     @abstractmethod
     def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
@@ -58,7 +58,7 @@ class StreamCodec(nn.Module, ABC):
 
     @abstractmethod
     def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        """Scaled values in units with a meaning: brightness in [0, 1], chances, else as they are."""
+        """Scaled values in units with a meaning: brightness in [0, 1], chances; else unchanged."""
 
     @abstractmethod
     def encoder(self) -> tuple[nn.Module, int]:

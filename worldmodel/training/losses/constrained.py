@@ -29,15 +29,15 @@ class ConstrainedConfig:
     """Schedule of the constraint.
 
     Attributes:
-        loose: First allowed distortion, as a fraction of the mean observation's (of the variance, if
-            the emission is Gaussian; see ``Emission``).
+        loose: First allowed distortion, as a fraction of the mean observation's (of the variance,
+            if the emission is Gaussian; see ``Emission``).
         tight: Last allowed distortion.
         tighten_from: Fraction of training after which the constraint tightens, geometrically.
         tighten_to: Fraction of training at which it is tight.
         step: Largest change of log lambda per update.
         decay: Of the moving average of the distortion.
-        min_multiplier: Least lambda, in nats per standard unit of distortion, of which a picture has 12
-            and a vector one for each component; see ``StreamCodec``.
+        min_multiplier: Least lambda, in nats per standard unit of distortion, of which a picture
+            has 12 and a vector one for each component; see ``StreamCodec``.
         max_multiplier: Greatest lambda.
         flatness: Weight of the emission's unevenness beside a sequence's distortion; lambda weighs
             both. It is no part of the bound; see ``Emission.unevenness``.
@@ -65,7 +65,8 @@ class ConstrainedConfig:
             )
         if not 0 < self.min_multiplier <= self.max_multiplier:
             raise ConfigError(
-                f"min_multiplier must be above 0 and at most max_multiplier {self.max_multiplier}, got {self.min_multiplier}"
+                "min_multiplier must be above 0 and at most max_multiplier "
+                f"{self.max_multiplier}, got {self.min_multiplier}"
             )
         if not 0 <= self.decay < 1:
             raise ConfigError(f"decay must lie in [0, 1), got {self.decay}")
