@@ -52,42 +52,11 @@ def compare(
         options: Of the real reset.
     """
     frames, _ = real.reset(seed=seed, options=options)
-    none = np.zeros((len(frames), 0, world.model.action_spec.size))
-    start = world.filter(frames[:, None], none)[:, 0]
-    dream = LatentVectorEnv(world, num_envs=len(frames), truncate_outside=False)
+    space = world.model.observation_spec
+    seen = {name: values[:, None] for name, values in space.read(frames, (real.num_envs,)).items()}
+    none = np.zeros((real.num_envs, 0, world.model.action_spec.size), np.float32)
+    start = world.filter(seen, none)[:, 0]
+    dream = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
     imagined = rollout(agent, dream, steps, seed, {"state": start})
     acted = rollout(agent, VectorFilterObservation(real, world), steps, seed, options)
     return Comparison(imagined, acted)
-
-
-def upright_fraction(states: np.ndarray, last: int = 20, cosine: float = 0.95) -> float:
-    """Share of episodes in which a pendulum stays upright to the end.
-
-    Args:
-        states: (n, T + 1, 2), angle in rad (0 is upright) and velocity.
-        last: Final frames that all must be upright; 20 are 2 s of the shipped pendulum.
-        cosine: Upright means cos(angle) above this.
-    """
-    return float((np.cos(states[:, -last:, 0]) > cosine).all(1).mean())
-
-
-def at_target_fraction(rewards: np.ndarray, last: int = 20, within: float = 0.2) -> float:
-    """Share of episodes in which a ball stays at its target to the end.
-
-    Args:
-        rewards: (n, T), minus the ball's true distance to the target in half-widths of the box.
-        last: Final steps that must all end there; 20 are 2 s of the shipped ball.
-        within: Distance in half-widths; 0.2 is a tenth of the box, which is two half-widths wide.
-    """
-    return float((rewards[:, -last:] > -within).all(1).mean())
-
-
-def in_middle_fraction(states: np.ndarray, last: int = 20, within: float = 0.5) -> float:
-    """Share of episodes in which a ball stays in the middle half of its box to the end.
-
-    Args:
-        states: (n, T + 1, 4), position in half-widths of the box and velocity.
-        last: Final frames that all must be there; 20 are 2 s of the shipped ball.
-        within: Half-widths from the middle along each axis.
-    """
-    return float((np.abs(states[:, -last:, :2]) < within).all((1, 2)).mean())

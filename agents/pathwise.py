@@ -13,10 +13,11 @@ discounts what comes after it by its probability, so that the return is differen
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.files import write_whole
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.spaces import ActionSpace, Stream
 from worldmodel.world.world import World
 
 
@@ -65,15 +67,18 @@ class PathwiseConfig:
 
 
 class Policy(nn.Module):
-    """Deterministic policy on the latent state: bounded by tanh to a Box, or one-hot.
+    """Deterministic policy on the latent state, for actions of any space.
+
+    Numbers are bounded by tanh, an index is the likeliest of a softmax, a switch is on where its
+    chance is above one half.
 
     Args:
         shift: (latent,), subtracted from the state.
         spread: (latent,), which it is then divided by.
-        low: (act,), least action in the environment's units; zeros if discrete.
-        high: (act,), greatest action; ones if discrete.
+        actions: The environment's.
+        low: (act,), least control; finite also where the action has no bound.
+        high: (act,), greatest control.
         hidden: Units of each hidden layer.
-        kind: "box" or "discrete".
     """
 
     shift: Tensor
@@ -85,13 +90,13 @@ class Policy(nn.Module):
         self,
         shift: Tensor,
         spread: Tensor,
+        actions: ActionSpace,
         low: Tensor,
         high: Tensor,
         hidden: int,
-        kind: Literal["box", "discrete"] = "box",
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self.actions = actions
         for name, value in (("shift", shift), ("spread", spread), ("low", low), ("high", high)):
             self.register_buffer(name, value.clone())
         self.network = nn.Sequential(
@@ -99,32 +104,52 @@ class Policy(nn.Module):
             nn.Tanh(),
             nn.Linear(hidden, hidden),
             nn.Tanh(),
-            nn.Linear(hidden, len(low)),
+            nn.Linear(hidden, actions.size),
         )
+        # Sizes of what is chosen together: one-hot groups, switches one by one, runs of numbers.
+        self._groups = tuple(group for part in actions.parts for group in _groups(part))
+
+    @property
+    def draws(self) -> bool:
+        """Whether some actions are chosen rather than set, so that noise can choose among them."""
+        return any(kind != "number" for kind, _ in self._groups)
 
     def forward(
         self,
         state: Float[Tensor, "batch latent"],
         noise: Float[Tensor, "batch act"] | None = None,
     ) -> Float[Tensor, "batch act"]:
-        """Model actions, in the environment's units or one-hot.
+        """Controls, in the environment's units, one-hot, or 0 and 1.
 
         Args:
             state: Latent states.
-            noise: Gumbel draws that choose among discrete actions; None takes the likeliest. A Box
-                has no use for them.
+            noise: Gumbel draws that choose among indices, and by their signs' logits switches; None
+                takes the likeliest. Numbers have no use for them.
         """
         out = self.network((state - self.shift) / self.spread)
-        if self.kind == "box":
-            return self.low + (out.tanh() + 1) * (self.high - self.low) / 2
-        chances = (out if noise is None else out + noise).softmax(1)
-        chosen = nn.functional.one_hot(chances.argmax(1), out.shape[1])
-        return chosen + (chances - chances.detach())
+        if len(self._groups) == 1 and self._groups[0][0] == "number":
+            return self._bounded(out, self.low, self.high)
+        chosen, at = [], 0
+        for kind, size in self._groups:
+            here = slice(at, at + size)
+            part, draw = out[:, here], None if noise is None else noise[:, here]
+            if kind == "number":
+                chosen.append(self._bounded(part, self.low[here], self.high[here]))
+            elif kind == "switch":
+                chosen.append(_switched(part, draw))
+            else:
+                chosen.append(_indexed(part, draw))
+            at += size
+        return torch.cat(chosen, 1)
+
+    @staticmethod
+    def _bounded(out: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return low + (out.tanh() + 1) * (high - low) / 2
 
     @torch.no_grad()
     def predict(
         self, observation: Float[np.ndarray, "*batch latent"], deterministic: bool = True
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[Any, None]:
         """Act on latent observations; the signature is that of Stable-Baselines3's policies.
 
         Args:
@@ -132,18 +157,19 @@ class Policy(nn.Module):
             deterministic: Ignored: this policy always is.
 
         Returns:
-            Actions (*batch, act), or indices (*batch,) if discrete; and None.
+            Actions in the environment's space, in Gymnasium's layout if they are a batch; and None.
         """
         states = torch.as_tensor(np.atleast_2d(observation), dtype=self.low.dtype)
-        actions = self(states).numpy()
-        if self.kind == "discrete":
-            actions = actions.argmax(1)
-        return (np.asarray(actions[0]) if np.ndim(observation) == 1 else actions), None
+        controls = self(states).numpy()
+        return self.actions.decode(controls[0] if np.ndim(observation) == 1 else controls), None
 
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to one safetensors file, whole or not at all."""
-        hidden = str(self.network[0].out_features)
-        metadata = {"format": "worldmodel-policy", "hidden": hidden, "kind": self.kind}
+        metadata = {
+            "format": "worldmodel-policy-2",
+            "hidden": str(self.network[0].out_features),
+            "actions": json.dumps(self.actions.to_json()),
+        }
         write_whole(path, serialize(self.state_dict(), metadata))
 
     @classmethod
@@ -151,22 +177,42 @@ class Policy(nn.Module):
         """Read what ``save`` wrote.
 
         Raises:
-            FileFormatError: The file is truncated, corrupt or foreign.
+            FileFormatError: The file is truncated, corrupt, foreign or of another version.
         """
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 weights = {name: file.get_tensor(name) for name in file.keys()}
-            if metadata.get("format") != "worldmodel-policy":
+            if metadata.get("format") != "worldmodel-policy-2":
                 raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
-            boxes = (weights[name] for name in ("shift", "spread", "low", "high"))
-            policy = cls(*boxes, hidden=int(metadata["hidden"]), kind=metadata["kind"])
+            actions = ActionSpace.from_json(json.loads(metadata["actions"]))
+            shift, spread, low, high = (weights[n] for n in ("shift", "spread", "low", "high"))
+            policy = cls(shift, spread, actions, low, high, int(metadata["hidden"]))
             policy.load_state_dict(weights)
         except FileFormatError:
             raise
-        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        except (SafetensorError, SpecError, KeyError, RuntimeError, ValueError) as error:
             raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
         return policy.eval()
+
+
+def _groups(part: Stream) -> list[tuple[str, int]]:
+    if part.kind == "discrete":
+        return [("index", size) for size in part.sizes]
+    return [("switch" if part.binary else "number", part.size)]
+
+
+def _indexed(logits: Tensor, noise: Tensor | None) -> Tensor:
+    """One-hot, with the gradient of the chances."""
+    chances = (logits if noise is None else logits + noise).softmax(1)
+    chosen = nn.functional.one_hot(chances.argmax(1), logits.shape[1])
+    return chosen + (chances - chances.detach())
+
+
+def _switched(logits: Tensor, noise: Tensor | None) -> Tensor:
+    """0 or 1, with the gradient of the chances."""
+    chances = (logits if noise is None else logits + noise).sigmoid()
+    return (chances > 0.5).to(chances) + (chances - chances.detach())
 
 
 @dataclass(frozen=True)
@@ -245,7 +291,6 @@ def imagined_rewards(
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
     model, size = world.model, config.batch_size
-    discrete = model.action_spec.kind == "discrete"
     known, device = world.support.states, model.device
     state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
     lost = torch.zeros(size, dtype=torch.bool, device=device)
@@ -254,7 +299,7 @@ def imagined_rewards(
     for _ in range(config.horizon):
         noise = torch.randn(size, model.noise_size, generator=generator, device=device)
         noise = config.noise_scale * noise
-        action = policy(state, _gumbel(size, model, generator) if discrete else None)
+        action = policy(state, _gumbel(size, model, generator) if policy.draws else None)
         arrived = world.transition(state, action, noise)
         distance = world.support.distance(arrived)
         lost = lost | ~(distance < config.ood_radius)
@@ -276,10 +321,10 @@ def _gumbel(size: int, model: StateSpaceModel, generator: torch.Generator) -> Te
 
 
 def _build(world: World, config: PathwiseConfig) -> Policy:
-    known = world.support.states
-    spec = world.model.action_spec
-    low, high = (torch.tensor(v, device=world.model.device) for v in (spec.low, spec.high))
+    known, model = world.support.states, world.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = Policy(known.mean(0), known.std(0), low, high, config.hidden, spec.kind)
-    return policy.to(world.model.device)
+        policy = Policy(
+            known.mean(0), known.std(0), model.action_spec, *model.control_range, config.hidden
+        )
+    return policy.to(model.device)

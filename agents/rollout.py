@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float, Int
 
 from worldmodel import html
+from worldmodel.spaces import stack
 
 
 @runtime_checkable
@@ -29,7 +30,7 @@ class Rollout:
 
     Attributes:
         observations: (n, T + 1, *obs), what the agent saw.
-        actions: (n, T, [act]), in the environment's units.
+        actions: (n, T, ...) in the environment's space, in Gymnasium's layout.
         rewards: (n, T); zero past an episode's end.
         mask: (n, T), True on steps that were taken.
         terminated: (n,), True where the episode ended by itself, not by a limit.
@@ -37,7 +38,7 @@ class Rollout:
     """
 
     observations: Float[np.ndarray, "n frames ..."]
-    actions: np.ndarray
+    actions: Any
     rewards: Float[np.ndarray, "n steps"]
     mask: Bool[np.ndarray, "n steps"]
     terminated: Bool[np.ndarray, " n"]
@@ -97,7 +98,7 @@ def rollout(
     truth = np.stack(known, 1) if len(known) == len(states) else None
     return Rollout(
         np.stack(observations, 1),
-        np.stack(actions, 1),
+        stack(actions, 1),
         np.stack(rewards, 1),
         np.stack(mask, 1),
         ended,

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from rich.progress import Progress
 
-from worldmodel.errors import SpecError, require_extra
+from worldmodel.errors import SpecError, require_at_least, require_extra
+from worldmodel.spaces import ActionSpace, Flattening
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
 
@@ -35,6 +37,7 @@ class LatentVecEnv(VecEnv):
         num_envs: How many.
         max_episode_steps: After which an episode is truncated.
         noise: Whether the dreams have the model's process noise.
+        box: Whether discrete parts of a mixed action space become numbers of one Box.
     """
 
     def __init__(
@@ -43,9 +46,9 @@ class LatentVecEnv(VecEnv):
         num_envs: int,
         max_episode_steps: int = 200,
         noise: bool = True,
+        box: bool = False,
     ) -> None:
-        spec = world.model.observation_spec
-        self.render_mode = "rgb_array" if spec.pixels and spec.shape[2] in (1, 3) else None
+        self.render_mode = "rgb_array"
         self.env = LatentVectorEnv(
             world,
             num_envs=num_envs,
@@ -54,15 +57,20 @@ class LatentVecEnv(VecEnv):
             noise=noise,
             render_mode=self.render_mode,
         )
+        self.metadata = self.env.metadata
         self._actions = np.zeros(())
-        super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
+        self._flat = (
+            None if suits(world.model.action_spec) else Flattening(world.model.action_spec, box)
+        )
+        space = self._flat.space if self._flat else self.env.single_action_space
+        super().__init__(num_envs, self.env.single_observation_space, space)
 
     def reset(self) -> np.ndarray:
         """Start all episodes, with what ``seed`` and ``set_options`` left, if anything."""
         seed, options = self._seeds[0], self._options
         self._reset_seeds()
         self._reset_options()
-        stacked = {key: np.stack([o[key] for o in options]) for key in options[0]}
+        stacked = _stacked(options)
         observations, infos = self.env.reset(seed=seed, options=stacked)
         self.reset_infos = [
             {"outside_support": bool(outside)} for outside in infos["outside_support"]
@@ -71,7 +79,7 @@ class LatentVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for ``step_wait``."""
-        self._actions = actions
+        self._actions = actions if self._flat is None else self._flat(actions)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """One tensor step for all; ended episodes have begun anew in what is returned."""
@@ -126,6 +134,54 @@ class LatentVecEnv(VecEnv):
         return super()._get_indices(indices)
 
 
+class FlatAgent:
+    """An algorithm that acts in a flat space, in the real one.
+
+    Args:
+        agent: Of Stable-Baselines3.
+        flattening: Between the two.
+    """
+
+    def __init__(self, agent: BaseAlgorithm, flattening: Flattening) -> None:
+        self.agent, self._flattening = agent, flattening
+
+    def predict(self, observation: np.ndarray, **kwargs: Any) -> tuple[Any, Any]:
+        """As the algorithm's, its actions in the real space."""
+        actions, state = self.agent.predict(observation, **kwargs)
+        return self._flattening(actions), state
+
+    def save(self, path: Any) -> None:
+        """As the algorithm's."""
+        self.agent.save(path)
+
+
+def suits(actions: ActionSpace) -> bool:
+    """Whether algorithms take the space as it is: a bounded float32 vector, or indices from 0."""
+    space = actions.space()
+    if isinstance(space, gym.spaces.Discrete):
+        return space.start == 0
+    vector = isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and space.ndim == 1
+    return vector and all(actions.bounded)
+
+
+def acting(agent: BaseAlgorithm, actions: ActionSpace) -> BaseAlgorithm | FlatAgent:
+    """An algorithm that was trained in the dream, whose actions are the real environment's."""
+    if suits(actions):
+        return agent
+    return FlatAgent(agent, Flattening(actions, isinstance(agent.action_space, gym.spaces.Box)))
+
+
+def _stacked(options: list[dict[str, Any]]) -> dict[str, Any]:
+    """One dictionary of arrays from one per dream.
+
+    Raises:
+        SpecError: Not all have the same options.
+    """
+    if any(o.keys() != options[0].keys() for o in options):
+        raise SpecError(f"every dream needs the same options, got {[sorted(o) for o in options]}")
+    return {key: np.stack([o[key] for o in options]) for key in options[0]}
+
+
 def train_sb3(
     world: World,
     algorithm: str = "PPO",
@@ -134,18 +190,21 @@ def train_sb3(
     max_episode_steps: int = 100,
     seed: int = 0,
     progress: bool = True,
+    device: str = "cpu",
     **hyperparameters: Any,
-) -> BaseAlgorithm:
+) -> BaseAlgorithm | FlatAgent:
     """Train a Stable-Baselines3 algorithm in the dream alone.
 
     Args:
         world: With a fitted support.
-        algorithm: One of ``ALGORITHMS``; its action space must be the model's.
+        algorithm: One of ``ALGORITHMS``. Action spaces that it does not take are flattened for it;
+            DQN takes a single index, and SAC, TD3 and DDPG take no index alone.
         timesteps: Imagined steps over all dreams.
         num_envs: Dreams that run at once.
         max_episode_steps: After which a dream is truncated.
         seed: Of the algorithm and of the dreams.
         progress: Whether to show a progress bar.
+        device: Of the algorithm's networks.
         hyperparameters: Passed on to the algorithm, over its own defaults.
 
     Returns:
@@ -157,14 +216,15 @@ def train_sb3(
     """
     if algorithm not in ALGORITHMS:
         raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
-    only = {"DQN": "discrete", "SAC": "box", "TD3": "box", "DDPG": "box"}.get(algorithm)
-    if only not in (None, world.model.action_spec.kind):
-        raise SpecError(
-            f"{algorithm} needs {only} actions, the model has {world.model.action_spec.space()}"
-        )
-    env = LatentVecEnv(world, num_envs, max_episode_steps)
+    require_at_least(1, timesteps=timesteps)
+    actions = world.model.action_spec
+    box = algorithm in ("SAC", "TD3", "DDPG")
+    if (box and actions.kind == "discrete") or (algorithm == "DQN" and actions.kind != "discrete"):
+        needed = "numbers to act with" if box else "a single index to choose"
+        raise SpecError(f"{algorithm} needs {needed}, the actions are {actions.space()}")
+    env = LatentVecEnv(world, num_envs, max_episode_steps, box=box)
     learner = getattr(stable_baselines3, algorithm)(
-        "MlpPolicy", env, seed=seed, device="cpu", **hyperparameters
+        "MlpPolicy", env, seed=seed, device=device, **hyperparameters
     )
     # Not SB3's own bar, which needs a package that the extra does not bring.
     with Progress(disable=not progress) as bar:
@@ -174,4 +234,4 @@ def train_sb3(
             bar.update(task, completed=learner.num_timesteps)
             return True
 
-        return learner.learn(timesteps, callback=advance)
+        return acting(learner.learn(timesteps, callback=advance), actions)

@@ -26,6 +26,7 @@ from agents.empowerment.sampled import SampledEmpowerment
 from agents.pathwise import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
+from worldmodel.spaces import ActionSpace
 from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
 from worldmodel.world.world import World
 
@@ -125,7 +126,7 @@ def train_empowered(
     grid = _grid(dynamics, config.actions)
     rewarded = Lookahead(step, world.support.inside, grid, states, nats, config.samples)
     teacher = iterate_values(rewarded, config.discount)
-    policy = _distill(teacher, dynamics, config, generator, progress)
+    policy = _distill(teacher, world.model.action_spec, dynamics, config, generator, progress)
     return Empowered(policy, teacher, nats, dynamics)
 
 
@@ -140,6 +141,7 @@ def _grid(dynamics: Dynamics, values: int) -> Float[Tensor, "m act"]:
 
 def _distill(
     teacher: Lookahead,
+    space: ActionSpace,
     dynamics: Dynamics,
     config: EmpoweredConfig,
     generator: torch.Generator,
@@ -153,7 +155,7 @@ def _distill(
     low, high, states = dynamics.low, dynamics.high, teacher.states
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        policy = Policy(states.mean(0), states.std(0), low, high, config.hidden)
+        policy = Policy(states.mean(0), states.std(0), space, low, high, config.hidden)
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.rounds * config.updates)
     actions = teacher(states)

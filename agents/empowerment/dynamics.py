@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,14 +50,10 @@ def dynamics_of(world: World) -> Dynamics:
     """
     model, spec = world.model, world.model.action_spec
     if spec.kind != "box":
-        raise SpecError(f"empowerment of a model needs Box actions, got {spec}")
-    low, high = (
-        torch.tensor(v, device=model.device, dtype=model.dtype) for v in (spec.low, spec.high)
-    )
+        raise SpecError(f"empowerment of a model needs Box actions, got {spec.space()}")
     return Dynamics(
         world.transition,
         lambda z: model.codec.natural(model.emit(z).mean),
-        low,
-        high,
+        *model.control_range,
         model.noise_size,
     )

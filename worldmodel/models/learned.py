@@ -174,6 +174,18 @@ class LearnedModel(StateSpaceModel):
         return self.termination_head(next_state)
 
     @property
+    def control_range(self) -> tuple[Tensor, Tensor]:
+        """Bounds; of controls without, two standard deviations around the data's mean."""
+        spec, scale = self.action_spec, self.action_scale
+        bounds = (
+            torch.tensor(b, device=self.device, dtype=self.dtype) for b in (spec.low, spec.high)
+        )
+        known = torch.tensor(spec.bounded, device=self.device)
+        ends = ((end - self.action_offset) / scale for end in (-1.0, 1.0))
+        low, high = (torch.where(known, b, e) for b, e in zip(bounds, ends, strict=True))
+        return low, high
+
+    @property
     def can_terminate(self) -> bool:
         """Whether any recorded episode terminated."""
         return bool(self.termination_head.seen)

@@ -43,6 +43,7 @@ class StateSpaceModel(nn.Module, ABC):
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
         codec: Between recorded observations and flat, scaled ones.
+        control_range: Least and greatest control, (act,) each: bounds, or what data reached.
         reward_range: Least and greatest recorded reward.
         can_terminate: Whether any recorded episode terminated.
         latent_size: Dimensions of the latent state.
@@ -58,6 +59,7 @@ class StateSpaceModel(nn.Module, ABC):
     codec: Codec
     latent_size: int
     noise_size: int
+    control_range: tuple[Tensor, Tensor]
     reward_range: tuple[float, float]
     can_terminate: bool
 

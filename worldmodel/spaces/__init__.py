@@ -4,7 +4,7 @@ from worldmodel.spaces.actions import ActionSpace
 from worldmodel.spaces.flat import FlatActions, Flattening, VectorFlatActions
 from worldmodel.spaces.observations import ObservationSpace
 from worldmodel.spaces.stream import Scaling, Stream, scaling
-from worldmodel.spaces.tree import map_arrays, put_row
+from worldmodel.spaces.tree import map_arrays, put_row, stack
 
 __all__ = [
     "ActionSpace",
@@ -17,4 +17,5 @@ __all__ = [
     "map_arrays",
     "put_row",
     "scaling",
+    "stack",
 ]

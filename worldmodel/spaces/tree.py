@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,16 @@ def map_arrays(function: Callable[[Any], Any], sample: Any) -> Any:
     if isinstance(sample, tuple):
         return tuple(map_arrays(function, value) for value in sample)
     return function(sample)
+
+
+def stack(samples: Sequence[Any], axis: int) -> Any:
+    """Samples, or batches of them, along a new axis of their arrays."""
+    first = samples[0]
+    if isinstance(first, dict):
+        return {key: stack([sample[key] for sample in samples], axis) for key in first}
+    if isinstance(first, tuple):
+        return tuple(stack(part, axis) for part in zip(*samples, strict=True))
+    return np.stack(samples, axis)
 
 
 def put_row(batch: Any, row: int, sample: Any) -> None:

@@ -27,7 +27,8 @@ def states_from_options(
         options: ``{"state": z}`` with z (latent,) or (n, latent); or ``{"observations": frames,
             "actions": actions}`` with K observations of the environment, stacked as Gymnasium does
             it, (K, *obs) or (n, K, *obs), and the K - 1 actions between them: the dream starts at
-            the *last* frame, by filtering. ``actions`` may be left out if K is 1. Empty or None asks for nothing.
+            the *last* frame, by filtering. ``actions`` may be left out if K is 1. Empty or None
+            asks for nothing.
         n: Number of environments; one start is shared by all.
 
     Returns:
