@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from small import box, discrete, pixels, vector
 
 from worldmodel.data import (
     Dataset,
@@ -18,7 +19,8 @@ from worldmodel.data import (
     fingerprint,
 )
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Batch
 
 SMALL = {"train": SplitConfig(3, 4), "test": SplitConfig(2, 6)}
 
@@ -104,8 +106,9 @@ def test_a_module_prefix_imports_the_module(tmp_path, monkeypatch):
     finally:
         gym.registry.pop("test/Late-v0", None)
     assert dataset.provenance.env_id == "test_late_envs:test/Late-v0"
-    assert dataset.observation_spec == ObservationSpec((3,), False)
-    assert dataset.action_spec == ActionSpec("box", (-2.0,), (2.0,))
+    env = gym.make("Pendulum-v1")
+    assert dataset.observation_spec == ObservationSpace.from_space(env.observation_space)
+    assert dataset.action_spec == ActionSpace.from_space(env.action_space) == box(-2.0, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -155,23 +158,32 @@ def test_splits_must_fit_the_specs(dataset):
         dataset.action_spec,
         dataset.provenance,
     )
-    wide = ActionSpec("box", (-1.0, -1.0), (1.0, 1.0))
+    wide = box((-1.0, -1.0), (1.0, 1.0))
     with pytest.raises(SpecError, match=r"actions of split 'train'.*\(5, 6, 1\).*\(2,\)"):
         Dataset(dataset.splits, observation, wide, origin)
-    pixels = ObservationSpec((3,), True)
     with pytest.raises(SpecError, match=r"observations of split 'train'.*float32.*uint8"):
-        Dataset(dataset.splits, pixels, action, origin)
+        Dataset(dataset.splits, pixels(3, 3), action, origin)
+    two = gym.spaces.Dict({"a": gym.spaces.Discrete(2), "b": gym.spaces.Discrete(2)})
+    with pytest.raises(SpecError, match=r"split 'train'.*observations, .*expected observations/a"):
+        Dataset(dataset.splits, ObservationSpace.from_space(two), action, origin)
     double = replace(dataset.test, rewards=dataset.test.rewards.double())
     with pytest.raises(SpecError, match=r"rewards of split 'test'.*float64"):
         Dataset({"test": double}, observation, action, origin)
+    for name in ("observations", "actions", "rewards", "states"):
+        broken = getattr(dataset.test, name).clone()
+        broken[1, 2] = np.inf
+        told = f"{name} of split 'test' must be finite, got .*inf.* in episode 1 at time 2"
+        with pytest.raises(SpecError, match=told):
+            Dataset({"test": replace(dataset.test, **{name: broken})}, observation, action, origin)
 
 
 def test_a_model_must_fit_the_data(dataset):
-    dataset.check_fits(ObservationSpec((3,), False), ActionSpec("box", (-2.0,), (2.0,)))
+    dataset.check_fits(dataset.observation_spec, dataset.action_spec)
+    dataset.check_fits(vector(3), box(-2.0, 2.0))  # whose bounds are others
     with pytest.raises(SpecError, match=r"observations.*\(3,\).*\(16, 16, 1\)"):
-        dataset.check_fits(ObservationSpec((16, 16, 1), True), dataset.action_spec)
-    with pytest.raises(SpecError, match=r"actions.*-2\.0.*discrete"):
-        dataset.check_fits(dataset.observation_spec, ActionSpec("discrete", (0.0,), (1.0,)))
+        dataset.check_fits(pixels(16, 16), dataset.action_spec)
+    with pytest.raises(SpecError, match=r"actions.*-2\.0.*Discrete"):
+        dataset.check_fits(dataset.observation_spec, discrete(1))
 
 
 def change(batch: Batch, name: str, make) -> Batch:
@@ -195,7 +207,7 @@ def test_the_fingerprint_sees_every_change_but_the_order_of_splits(dataset):
     changed.append({**dataset.splits, "train": dataset.validation, "validation": dataset.train})
     changed.append({**dataset.splits, "more": dataset.test})
     prints = [fingerprint(splits, *specs) for splits in changed]
-    prints.append(fingerprint(dataset.splits, specs[0], ActionSpec("box", (-3.0,), (2.0,))))
+    prints.append(fingerprint(dataset.splits, specs[0], box(-3.0, 2.0)))
     assert len({original, *prints}) == len(prints) + 1
 
 
@@ -209,8 +221,8 @@ def test_the_real_pendulum(process):
         options={"start": "babbling"},
         num_envs=4,
     )
-    assert dataset.observation_spec == ObservationSpec((16, 16, 1), True)
-    assert dataset.action_spec == ActionSpec("box", (-5.0,), (5.0,))
+    assert dataset.observation_spec == pixels(16, 16)
+    assert dataset.action_spec == box(-5.0, 5.0)
     assert dataset.frames("train") == 7 * 15 and dataset.frames("test") == 7 * 115
     angle, velocity = dataset.test.states.unbind(-1)
     assert angle.abs().max() <= np.pi + 1e-6 and angle.std() > 0.5

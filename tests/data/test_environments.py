@@ -5,12 +5,13 @@ from dataclasses import asdict
 import gymnasium as gym
 import numpy as np
 import pytest
+import zoo
+from small import pixels
 
 from worldmodel import data
 from worldmodel.cli import main
 from worldmodel.data import Source, SplitConfig, Wrapping, collect
 from worldmodel.errors import ConfigError, MissingExtraError, SpecError
-from worldmodel.types import ObservationSpec
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_dataset_knows_how_to_make_its_environment_again(tmp_path):
     source = data.load(tmp_path / "d.npz").provenance.source
     assert source == Source("CartPole-v1", {}, wrapping)
     assert json.loads(json.dumps(asdict(source))) == asdict(source)
-    assert recorded.observation_spec == ObservationSpec((12, 12, 1), True)
+    assert recorded.observation_spec == pixels(12, 12)
     assert recorded.train.states is not None and recorded.train.states.shape[2] == 4
 
 

@@ -149,14 +149,14 @@ class Screen(gym.Wrapper):
 
     def __init__(self, env: gym.Env, state: Any = None) -> None:
         super().__init__(env)
-        self.observation_space = gym.spaces.Box(0, 255, (2, 3, 1), np.uint8)
+        self.observation_space = gym.spaces.Box(0, 255, (3, 3, 1), np.uint8)
         self.state = state
 
     def _see(self, info):
         time = info.pop("state")[0]
         if self.state is not None and (given := self.state(int(time))) is not None:
             info["state"] = given
-        return np.full((2, 3, 1), 10 * time, np.uint8), info
+        return np.full((3, 3, 1), 10 * time, np.uint8), info
 
     def reset(self, **kwargs):
         return self._see(self.env.reset(**kwargs)[1])

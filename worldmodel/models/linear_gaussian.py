@@ -134,7 +134,7 @@ class LinearGaussian(LearnedModel):
 
     def _build(self, generator: torch.Generator) -> None:
         spec, latent = self.observation_spec, self.latent_size
-        if spec.content != "vectors":
+        if not spec.only_vectors:
             raise SpecError(
                 f"a linear model takes vectors, got {spec.describe()}: pictures of what moves are "
                 "not linear in where it is"

@@ -76,7 +76,9 @@ class App:
         rows = [(command.label, command.does) for command in COMMANDS] + HANDS
         self.screen = Screen(session, name, interval, rows)
         self.recorder = Recorder(out, 1 / interval)
-        self.controls = Controls(session.model.action_spec)
+        self.controls = Controls(
+            session.model.action_spec, *(b.cpu().numpy() for b in session.model.control_range)
+        )
         self.paused = self.help = False
         self.running, self.steps, self.message = True, 0, message
         self._due = self._since = 0.0

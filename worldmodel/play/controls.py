@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing import Any
+
 import numpy as np
 
-from worldmodel.types import ActionSpec
+from worldmodel.spaces import ActionSpace
 
 Direction = Literal["left", "right", "up", "down"]
 # Which component of a pair a direction moves, and which way.
@@ -27,14 +29,22 @@ class Controls:
     they go back to the middle of their range. Where there is one component only, up is right and
     down is left. Where there are more than two, ``next_pair`` moves on to others.
 
+    Of mixed actions every control is moved so, one-hot numbers and switches too.
+
     Discrete actions: ``choose`` picks one, which stays; left and right hold the first and the last.
 
     Args:
         spec: The actions.
+        low: (act,), least controls, finite; by default the actions' bounds.
+        high: (act,), greatest.
     """
 
-    def __init__(self, spec: ActionSpec) -> None:
+    def __init__(
+        self, spec: ActionSpace, low: np.ndarray | None = None, high: np.ndarray | None = None
+    ) -> None:
         self._spec = spec
+        self._low = np.array(spec.low if low is None else low, np.float32)
+        self._high = np.array(spec.high if high is None else high, np.float32)
         self._held: set[Direction] = set()
         self._stick = [0.0, 0.0]
         self.gentle = False
@@ -64,13 +74,14 @@ class Controls:
         self._stick = [0.0, 0.0]
         self.gentle = False
 
-    def action(self) -> np.ndarray:
-        """The action as the environment takes it: (act,) ``float32``, or an index."""
+    def action(self) -> Any:
+        """The action as the environment takes it."""
         across, up = self._push()
         if self._spec.kind == "discrete":
             held = 0 if across < 0 else self._spec.size - 1 if across > 0 else self.chosen
-            return np.asarray(held)
-        low, high = (np.array(bound, np.float32) for bound in (self._spec.low, self._spec.high))
+            one_hot = np.zeros(self._spec.size, np.float32)
+            one_hot[held] = 1
+            return self._spec.decode(one_hot)
         share = np.zeros(self._spec.size, np.float32)
         if self._spec.size == 1:
             share[0] = np.clip(across + up, -1, 1)
@@ -78,7 +89,7 @@ class Controls:
             moved = share[2 * self.pair : 2 * self.pair + 2]
             moved[:] = (across, up)[: len(moved)]
         share *= GENTLE if self.gentle else 1.0
-        return (low + high) / 2 + share * (high - low) / 2
+        return self._spec.decode(self._low / 2 * (1 - share) + self._high / 2 * (1 + share))
 
     def _push(self) -> tuple[float, float]:
         push = list(self._stick)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from worldmodel.evaluation.identification import Targets, state_targets
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.plots.latent_plots import colourings
-from worldmodel.types import Batch, Belief
+from worldmodel.types import Batch, Belief, to_numpy
 from worldmodel.world.world import World
 
 # Frames after which a filter that started from one picture knows velocities too.
@@ -26,14 +26,15 @@ class DataStates:
     Attributes:
         latents: What the filter believed, its mean.
         scales: Standard deviation of that belief; zero where it is not known.
-        frames: The recorded observations, in the order of the recording; None if there are none.
+        frames: The recorded observations by stream, in the order of the recording; None if there are
+            none.
         truths: Ground truth at each of them; None if there is none.
         variables: What they can be told apart by, (n,) each, by name.
     """
 
     latents: Float[np.ndarray, "n latent"]
     scales: Float[np.ndarray, "n latent"]
-    frames: Shaped[np.ndarray, "n ..."] | None = None
+    frames: Mapping[str, Shaped[np.ndarray, "n ..."]] | None = None
     truths: Float[np.ndarray, "n truth"] | None = None
     variables: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
@@ -75,8 +76,10 @@ class DataStates:
         beliefs = model.filter_beliefs(batch.observations, batch.actions)
         kept = batch.frame_mask.clone()
         kept[:, :first] = False
-        rows = [beliefs.mean, beliefs.scale, batch.observations]
-        latents, scales, frames = (row[kept][:most].cpu().numpy() for row in rows)
+        rows = [beliefs.mean, beliefs.scale]
+        latents, scales = (row[kept][:most].cpu().numpy() for row in rows)
+        seen = to_numpy(batch.observations[kept][:most])
+        frames = seen if isinstance(seen, dict) else {model.observation_spec.names[0]: seen}
         variables, truths = {}, None
         if batch.states is not None:
             truths = batch.states[kept][:most].cpu().numpy()

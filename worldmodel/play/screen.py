@@ -28,7 +28,7 @@ from worldmodel.play.pen import (
 )
 from worldmodel.play.session import MODES, Session
 from worldmodel.play.traces import TRACES
-from worldmodel.plots.artist import Artist
+from worldmodel.world.artist import Artist
 
 _WIDE = 620  # pixels, from which on there is room for how fast it runs
 _HELP = (760, 560)  # pixels at most

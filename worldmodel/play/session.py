@@ -16,7 +16,8 @@ from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import Dynamics, latent_box
-from worldmodel.world.filter import Filter
+from worldmodel.world.filter import Filter, alone
+from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]
@@ -107,7 +108,8 @@ class Session:
         self.history: deque[Moment] = deque(maxlen=SPAN)
         self.blind, self.ended, self.revision = 0, "", 0
         self.chosen: int | None = None
-        self.real_frame: np.ndarray | None = None
+        self.real_frame: dict[str, np.ndarray] | None = None
+        self._artist = Artist(world, known.latents)
         self._looking = 0
         self._dynamics, self._box = Dynamics(world), latent_box(world)
         self._read = ActionReader(self.model.action_spec, (), self.model.device, self.model.dtype)
@@ -135,8 +137,8 @@ class Session:
         real, belief = self._reality()
         frame, _ = real.reset(seed=self._seed)
         self._seed, self._looking = None, LOOKING
-        self.real_frame = np.array(frame)
-        belief.begin(self.real_frame[np.newaxis])
+        self.real_frame = self._seen(frame)
+        belief.begin(alone(frame))
         return self._begin(self._believed(), "a new episode")
 
     def reset_to(self, index: int) -> str:
@@ -270,10 +272,10 @@ class Session:
 
     def _step_reality(self, control: Tensor) -> float:
         real, belief = self._reality()
-        action = self.model.action_spec.decode(control.cpu().numpy())[0]
+        action = self.model.action_spec.decode(control.cpu().numpy()[0])
         frame, paid, terminated, truncated, _ = real.step(action)
-        self.real_frame = np.array(frame)
-        belief.advance(action, self.real_frame[np.newaxis])
+        self.real_frame = self._seen(frame)
+        belief.advance(action, alone(frame))
         if terminated or truncated:
             self.ended = "the real episode has ended"
         return float(paid)
@@ -283,18 +285,20 @@ class Session:
 
         Environments may ignore reset options that they do not know: only the frame tells.
         """
-        if self.known.truths is None or self.known.frames is None:
+        frames = self.known.frames
+        if self.known.truths is None or frames is None:
             return False
         real, _ = self._reality()
         try:
             frame, _ = real.reset(options={"state": self.known.truths[index].astype(np.float64)})
         except (ValueError, TypeError, KeyError):
             return False
-        self.real_frame = np.array(frame)
+        self.real_frame = self._seen(frame)
         # The truth was recorded in single precision, which may move a pixel by a grey level.
-        slack = 2.0 if self.model.observation_spec.pixels else 1e-3
-        seen, recorded = (np.asarray(a, np.float64) for a in (frame, self.known.frames[index]))
-        return bool((np.abs(seen - recorded) <= slack).all())
+        return all(
+            (np.abs(self.real_frame[s.name] - frames[s.name][index].astype(float)) <= s.slack).all()
+            for s in self.model.observation_spec.streams
+        )
 
     def _begin(self, state: Tensor, said: str) -> str:
         self._state, self.blind, self.ended = state, 0, ""
@@ -304,8 +308,12 @@ class Session:
 
     def _changed(self) -> None:
         self.revision += 1
-        self.frame = self.world.decode(self._state.cpu().numpy())[0]
+        self.frame = self._artist.named(self.world.decode(self._state.cpu().numpy()[0]))
         self.distance = self._away(self._state)
+
+    def _seen(self, frame: Any) -> dict[str, np.ndarray]:
+        """An observation of reality as it would be recorded, by stream."""
+        return self.model.observation_spec.read(frame)
 
     def _away(self, state: Tensor) -> float:
         return float(self.world.support.distance(state)[0])

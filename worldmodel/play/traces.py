@@ -27,7 +27,8 @@ def actions(session: Session, interval: float) -> Trace:
         index = taken.argmax(1).astype(np.float64) if len(taken) else np.zeros(0)
         lines, low, high = [Line("", index, SERIES[0], stairs=True)], 0.0, float(spec.size - 1)
     else:
-        low, high = min(spec.low), max(spec.high)
+        least, greatest = session.model.control_range
+        low, high = float(least.min()), float(greatest.max())
         names = "xy" if spec.size == 2 else [str(i + 1) for i in range(spec.size)]
         lines = [
             Line(names[i] if spec.size > 1 else "", taken[:, i], SERIES[i], stairs=True)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import ShapeError, SpecError
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.style import (
     BLUE,
@@ -118,30 +118,43 @@ def imagination_curves(imagination: Imagination, path: str | Path) -> Path:
     """Real, filtered and imagined numbers over time, with the spread of the noisy dreams.
 
     Args:
-        imagination: Of a model of vectors; of its first three episodes the first six numbers.
+        imagination: Of a model that observes numbers or indices; of its first three episodes the
+            first six of them.
         path: PNG to write.
+
+    Raises:
+        SpecError: Only pictures are observed.
     """
-    episodes, size = min(3, len(imagination.real)), min(6, imagination.real.shape[-1])
+    names = [s.name for s in imagination.space.numbers]
+    if not names:
+        raise SpecError(f"curves need numbers; observed: {imagination.space.describe()}")
+
+    def numbers(streams: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([streams[name] for name in names], -1)[..., :6].astype(np.float64)
+
+    dreams = numbers(imagination.dreams)
+    lines = {"real": imagination.real, "filtered": imagination.filtered}
+    ended = ~imagination.recorded[..., None]
+    lines |= {"imagined": imagination.imagined}
+    shown = {name: np.where(ended, np.nan, numbers(line)) for name, line in lines.items()}
+    labels = [f"{name} {i}" for name in names for i in range(imagination.real[name].shape[-1])]
+    episodes, size = min(3, len(imagination.recorded)), shown["real"].shape[-1]
     fig = figure(1.0 + 2.9 * episodes, 0.9 + 1.35 * size)
     grid = fig.subplots(size, episodes, sharex=True, sharey="row", squeeze=False)
-    ended = ~imagination.recorded[..., None]
-    lines = {"real": imagination.real, "filtered": imagination.filtered}
-    lines |= {"imagined": imagination.imagined}
-    shown = {name: np.where(ended, np.nan, line) for name, line in lines.items()}
-    steps = np.arange(imagination.real.shape[1])
+    steps = np.arange(imagination.recorded.shape[1])
     for (i, e), axes in np.ndenumerate(grid):
-        if len(imagination.dreams):
-            middle = np.where(ended, np.nan, imagination.dreams.mean(0))[e, :, i]
-            reach = 2 * imagination.spread[e, :, i]
+        if len(dreams):
+            middle = np.where(ended, np.nan, dreams.mean(0))[e, :, i]
+            reach = 2 * dreams.std(0)[e, :, i]
             band = dict(color=ORANGE, alpha=0.35, lw=0, label="dreams, ± 2 standard deviations")
             axes.fill_between(steps, middle - reach, middle + reach, **band)
         for (name, line), style in zip(shown.items(), _IMAGINED, strict=True):
             axes.plot(steps, line[e, :, i], label=name, **style)
         axes.axvline(imagination.looked - 1, color=GREY, lw=1, ls=":")
         title = f"episode {e + 1}" if i == 0 else ""
-        dress(axes, "step" if i == size - 1 else "", f"observation {i}" if e == 0 else "", title)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=SMALL, frameon=False)
+        dress(axes, "step" if i == size - 1 else "", labels[i] if e == 0 else "", title)
+    handles, texts = grid[0, 0].get_legend_handles_labels()
+    fig.legend(handles, texts, loc="outside upper center", ncols=4, fontsize=SMALL, frameon=False)
     return save(fig, path)
 
 

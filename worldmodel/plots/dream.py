@@ -18,11 +18,8 @@ def dream_film(
     """One panel per kind of frame; in each the episodes at the same places of a grid.
 
     Args:
-        shown: Of a model of pixels.
+        shown: Of any model.
         fps: Frames per second of the film, and of the environment if time is to be real.
-
-    Raises:
-        SpecError: The model does not observe grey or RGB pixels.
     """
     imagined = f"imagined from {shown.looked / fps:.1f} s"
     panels = {
@@ -33,7 +30,7 @@ def dream_film(
     scale = max(1, min(_SCALE, _WIDTH // (width * len(panels)), _HEIGHT // height))
     captions = [
         "imagined: still filtering" if t < shown.looked else "imagined: open loop"
-        for t in range(shown.real.shape[1])
+        for t in range(shown.recorded.shape[1])
     ]
     return side_by_side(panels, scale, captions, fps)
 

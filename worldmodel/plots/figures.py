@@ -51,13 +51,12 @@ def write_all(
         prediction_error(evaluation.metrics, folder / "prediction_error.png"),
         filter_convergence(evaluation.metrics, folder / "filter_convergence.png"),
     ]
-    drawable, spec = world.model.latent_size >= 2, world.model.observation_spec
+    drawable = world.model.latent_size >= 2
     if drawable:
         written.append(latent_space(evaluation, folder / "latent_space.png"))
         if evaluation.truth.keys() == set(VARIABLES):
             written.append(checkerboard(evaluation, folder / "checkerboard.png"))
-    if spec.pixels and spec.shape[2] in (1, 3):
-        written.append(strips(world, test[:3], folder / "strips.png", evaluation.filtered))
+    written.append(strips(world, test[:3], folder / "strips.png", evaluation.filtered))
     if unactuated is not None and drawable:
         walks = folder / "latent_walks.png"
         written.append(

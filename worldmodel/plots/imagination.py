@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from worldmodel import html
-from worldmodel.errors import ShapeError, SpecError
+from worldmodel.errors import ShapeError
 from worldmodel.plots.style import SEQUENTIAL
-from worldmodel.types import Batch
+from worldmodel.spaces import ObservationSpace
+from worldmodel.types import Batch, to_numpy
+from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
 # Up to the greatest standard deviation that a brightness in [0, 1] can have.
@@ -25,10 +28,10 @@ _SHOWN_DREAMS = 2  # of the noisy ones; the spread tells of all
 
 @dataclass(frozen=True, repr=False)
 class Imagination:
-    """Episodes as they were and as the model has them; frames as the environment gives them.
+    """Episodes as they were and as the model has them; observations as they are recorded.
 
     Attributes:
-        real: What was recorded.
+        real: What was recorded, by stream.
         filtered: What the filter makes of each frame, having seen it.
         imagined: Filtered for the first ``looked`` frames, from then on open loop without noise,
             under the actions that were recorded.
@@ -36,29 +39,33 @@ class Imagination:
             its own; there may be none.
         looked: Leading frames after which nobody looked any more.
         recorded: False past the end of an episode.
+        artist: Makes pictures of observations.
     """
 
-    real: Shaped[np.ndarray, "episodes frames *obs"]
-    filtered: Shaped[np.ndarray, "episodes frames *obs"]
-    imagined: Shaped[np.ndarray, "episodes frames *obs"]
-    dreams: Shaped[np.ndarray, "dreams episodes frames *obs"]
+    real: Mapping[str, Shaped[np.ndarray, "episodes frames ..."]]
+    filtered: Mapping[str, Shaped[np.ndarray, "episodes frames ..."]]
+    imagined: Mapping[str, Shaped[np.ndarray, "episodes frames ..."]]
+    dreams: Mapping[str, Shaped[np.ndarray, "dreams episodes frames ..."]]
     looked: int
     recorded: Bool[np.ndarray, "episodes frames"]
+    artist: Artist
 
     @property
-    def spread(self) -> Float[np.ndarray, "episodes frames *obs"]:
-        """Standard deviation over the dreams; of pixels as a share of full brightness."""
-        scale = 255.0 if self.dreams.dtype == np.uint8 else 1.0
-        return self.dreams.std(0, dtype=np.float32) / np.float32(scale)
+    def space(self) -> ObservationSpace:
+        """What is observed."""
+        return self.artist.space
+
+    @property
+    def noisy(self) -> int:
+        """Number of dreams with noise."""
+        return len(next(iter(self.dreams.values())))
 
     def __repr__(self) -> str:
         episodes, frames = self.recorded.shape
         shown = f"{episodes} episodes of {frames} frames, {self.looked} of them looked at"
-        return f"Imagination({shown}, {len(self.dreams)} noisy dreams)"
+        return f"Imagination({shown}, {self.noisy} noisy dreams)"
 
     def _repr_html_(self) -> str:
-        if self.real.dtype != np.uint8:
-            return html.table((), [(repr(self),)])
         films = {title: film[:_SHOWN_EPISODES] for title, film in pictures(self).items()}
         frames = np.stack(list(films.values()), 1)
         film = np.stack([html.tiles(frames[:, :, t]) for t in range(frames.shape[2])])
@@ -103,41 +110,36 @@ def imagine(
         (start + scale * noise).flatten(0, 1), controls.repeat(dreams, 1, 1), generator
     )[:, 1:].unflatten(0, (dreams, len(batch)))
     noisy = torch.cat([past.expand(dreams, *past.shape), noisy], 2)
-    return Imagination(
-        batch.observations.cpu().numpy(),
-        world.decode(beliefs.mean.cpu().numpy()),
-        world.decode(alone.cpu().numpy()),
-        world.decode(noisy.cpu().numpy()),
-        looked,
-        batch.frame_mask.cpu().numpy(),
+    artist = Artist(world, beliefs.mean[batch.frame_mask].cpu().numpy())
+    shown = (
+        to_numpy(batch.observations),
+        *(world.decode(z.cpu().numpy()) for z in (beliefs.mean, alone, noisy)),
     )
+    named = (artist.named(values) for values in shown)
+    return Imagination(*named, looked, batch.frame_mask.cpu().numpy(), artist)
 
 
 def pictures(shown: Imagination) -> dict[str, UInt8[np.ndarray, "episodes frames h w 3"]]:
     """RGB frames to show beside each other, by title; black past the end of an episode.
 
     Besides what was, was filtered and was imagined these are, if there are noisy dreams, two of
-    them and the spread of all: dark where all agree, bright where their standard deviation is half
-    of full brightness, the greatest there can be.
-
-    Raises:
-        SpecError: The model does not observe grey or RGB pixels.
+    them and the spread of all: dark where all agree, bright where the standard deviation of what
+    they look like is half of full brightness, the greatest there can be.
     """
-    if shown.real.dtype != np.uint8 or shown.real.ndim != 5 or shown.real.shape[-1] not in (1, 3):
-        raise SpecError(
-            "films and strips need a model of grey or RGB pixels; this one observes "
-            f"{shown.real.dtype} {shown.real.shape[2:]}"
-        )
-    films = {"real": shown.real, "filtered": shown.filtered, "imagined": shown.imagined}
-    if number := len(shown.dreams):
-        for i, film in enumerate(shown.dreams[:_SHOWN_DREAMS]):
+    draw = shown.artist
+    films = {"real": draw(shown.real), "filtered": draw(shown.filtered)}
+    films["imagined"] = draw(shown.imagined)
+    if shown.noisy:
+        dreams = draw(shown.dreams)
+        for i, film in enumerate(dreams[:_SHOWN_DREAMS]):
             films[f"dream {i + 1}"] = film
-        steps = np.round(_SPREAD_STEPS * shown.spread.mean(-1)) / _SPREAD_STEPS
+        spread = dreams.mean(-1, dtype=np.float32).std(0) / np.float32(255)
+        steps = np.round(_SPREAD_STEPS * spread) / _SPREAD_STEPS
         rgba = np.asarray(SPREAD_COLOURS.to_rgba(steps.ravel(), bytes=True))
-        films[f"spread of {number}"] = rgba[:, :3].reshape(*steps.shape, 3)
+        films[f"spread of {shown.noisy}"] = rgba[:, :3].reshape(*steps.shape, 3)
     ended = ~shown.recorded
     for title, film in films.items():
-        colour = film.repeat(3 // film.shape[-1], -1)
+        colour = film.copy()
         colour[ended] = 0
         films[title] = colour
     return films

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from worldmodel.errors import SpecError
 from worldmodel.plots.imagination import SPREAD_COLOURS, Imagination, pictures
 from worldmodel.plots.style import (
     GREY,
@@ -24,7 +23,8 @@ from worldmodel.plots.style import (
     figure,
     save,
 )
-from worldmodel.types import Batch
+from worldmodel.types import Batch, to_numpy
+from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
 _EPISODES = 4  # in one picture of an imagination
@@ -46,27 +46,24 @@ def strips(
     bar marks where training sequences end.
 
     Args:
-        world: Of a model of pixels.
+        world: Of any model.
         batch: Episodes to show, three rows of frames each.
         path: PNG to write.
         filtered: Frames of a training sequence.
         shown: Numbers of the frames to show, from 1; those beyond the episodes are left out.
 
-    Raises:
-        SpecError: The model does not observe pixels.
     """
     model = world.model
-    if not model.observation_spec.pixels:
-        raise SpecError(f"strips need a model of pixels, this one has {model.observation_spec}")
     batch = batch.to(model.device)
     beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=filtered).mean
     dream = world.rollout(beliefs[:, 0], batch.actions)
     numbers = [n for n in shown if n <= batch.steps + 1]
     index = np.array(numbers) - 1
+    draw = Artist(world, beliefs.flatten(0, 1).cpu().numpy())
     rows = {
-        "truth": batch.observations[:, index].cpu().numpy(),
-        "reconstructed": world.decode(beliefs[:, index].cpu().numpy()),
-        "generated": world.decode(dream[:, index].cpu().numpy()),
+        "truth": draw(to_numpy(batch.observations[:, index])),
+        "reconstructed": draw(world.decode(beliefs[:, index].cpu().numpy())),
+        "generated": draw(world.decode(dream[:, index].cpu().numpy())),
     }
     cut = (filtered, f"training sequences end at frame {filtered}")
     return save(_mosaic(rows, numbers, *cut), path)
@@ -78,20 +75,17 @@ def imagination_strips(imagination: Imagination, path: str | Path, columns: int 
     A bar marks where nobody looks any more.
 
     Args:
-        imagination: Of a model of pixels; its first four episodes are shown.
+        imagination: Its first four episodes are shown.
         path: PNG to write.
         columns: How many frames to show, at even distances.
-
-    Raises:
-        SpecError: The model does not observe grey or RGB pixels.
     """
     films = pictures(imagination)
-    index = np.linspace(0, imagination.real.shape[1] - 1, columns).round().astype(int)
+    index = np.linspace(0, imagination.recorded.shape[1] - 1, columns).round().astype(int)
     index = np.unique(index)
     rows = {title: film[:_EPISODES, index] for title, film in films.items()}
     cut = (imagination.looked, f"nobody looks after frame {imagination.looked}")
     fig = _mosaic(rows, (index + 1).tolist(), *cut, foot=1.4)
-    if len(imagination.dreams):
+    if imagination.noisy:
         _spread_key(fig)
     return save(fig, path)
 
@@ -124,7 +118,7 @@ def _mosaic(
 
     ``foot`` is the room below them, in heights of a frame.
     """
-    frames = np.stack([film.repeat(3 // film.shape[-1], -1) for film in rows.values()], 1)
+    frames = np.stack(list(rows.values()), 1)
     episodes, kinds, columns, height, width, _ = frames.shape
     step_x, step_y = 1.08 * width, 1.08 * height
     group = kinds * step_y + 0.3 * height

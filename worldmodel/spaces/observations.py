@@ -46,6 +46,21 @@ class ObservationSpace:
         return tuple(stream for stream in tree.leaves(self.root) if stream.size)
 
     @property
+    def pictures(self) -> tuple[Stream, ...]:
+        """Those that are pictures."""
+        return tuple(stream for stream in self.streams if stream.kind == "pixels")
+
+    @property
+    def numbers(self) -> tuple[Stream, ...]:
+        """Those that are numbers or indices."""
+        return tuple(stream for stream in self.streams if stream.kind != "pixels")
+
+    @property
+    def only_vectors(self) -> bool:
+        """Whether nothing but vectors is observed."""
+        return all(stream.kind == "vector" for stream in self.streams)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the streams."""
         return tuple(stream.name for stream in self.streams)
@@ -57,9 +72,8 @@ class ObservationSpace:
 
     @property
     def content(self) -> Literal["pictures", "vectors"]:
-        """What defaults are chosen by: "vectors" if nothing else is observed."""
-        only = all(stream.kind == "vector" for stream in self.streams)
-        return "vectors" if only else "pictures"
+        """What defaults are chosen by: whether there are pictures."""
+        return "pictures" if self.pictures else "vectors"
 
     def __getitem__(self, name: str) -> Stream:
         return {stream.name: stream for stream in self.streams}[name]

@@ -194,7 +194,7 @@ class Stream:
             raise ShapeError(f"{self.name} must be integers, got {values}")
         if self.kind == "discrete":
             index = np.minimum(np.maximum(values, 0), self._last)
-            values = self._starts + index.astype(self._starts.dtype)
+            values = np.asarray(self._starts + index.astype(self._starts.dtype))
         if self.axes and self.leaf.dtype == self.dtype == "uint8" == values.dtype:
             array = values.copy() if self.limits.hold(values) else self.limits.fit(values)
         else:
@@ -255,6 +255,11 @@ class Stream:
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
         return rows.min(0), rows.max(0)
+
+    @property
+    def slack(self) -> float:
+        """How far a value may be moved by a state that was kept in single precision."""
+        return 2.0 * self.white / 255 if self.kind == "pixels" else 1e-3
 
     def scaling(self) -> Scaling:
         """Of the encoded form (size,), from its bounds to [-1, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,28 +24,32 @@ class Artist:
         world: Whose observations.
         latents: (n, latent), of data; they decide how long the bar of a component is. By default
             those that the world's support keeps.
+
+    Attributes:
+        space: What is observed.
     """
 
     def __init__(self, world: World, latents: np.ndarray | None = None) -> None:
-        self._space = world.model.observation_spec
+        self.space = world.model.observation_spec
         known = world.support.states.cpu().numpy() if latents is None else latents
-        seen = self._named(world.decode(known))
+        seen = self.named(world.decode(known))
         self._ranges = {
-            stream.name: stream.ranges(seen[stream.name]) for stream in self._space.streams
+            stream.name: stream.ranges(seen[stream.name]) for stream in self.space.streams
         }
 
     def __call__(self, observations: Any) -> UInt8[np.ndarray, "*lead height width 3"]:
         """Pictures of observations (*lead, *obs), as ``World.decode`` gives them."""
-        streams = self._named(observations)
+        streams = self.named(observations)
         return picture.beside(
             [
                 stream.picture(np.asarray(streams[stream.name]), *self._ranges[stream.name])
-                for stream in self._space.streams
+                for stream in self.space.streams
             ],
             _GAP,
         )
 
-    def _named(self, observations: Any) -> dict[str, np.ndarray]:
-        if isinstance(observations, dict):
+    def named(self, observations: Any) -> Mapping[str, np.ndarray]:
+        """The same by stream."""
+        if isinstance(observations, Mapping):
             return observations
-        return {self._space.streams[0].name: observations}
+        return {self.space.streams[0].name: observations}

@@ -51,13 +51,13 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and begin a belief from its first frame."""
         frame, info = self.env.reset(seed=seed, options=options)
-        self._filter.begin(_alone(frame))
+        self._filter.begin(alone(frame))
         return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and correct the belief with the frame it gave."""
         frame, reward, terminated, truncated, info = self.env.step(action)
-        self._filter.advance(action, _alone(frame))
+        self._filter.advance(action, alone(frame))
         info = {**info, "belief_scale": self._filter.scales()[0]}
         return self._filter.means()[0], reward, terminated, truncated, info
 
@@ -222,7 +222,7 @@ class Filter:
         return to_tensors(streams, 1, self._model.device)
 
 
-def _alone(observation: Any) -> Any:
+def alone(observation: Any) -> Any:
     """A batch of one."""
     return map_arrays(lambda array: np.asarray(array)[np.newaxis], observation)
 
