@@ -89,4 +89,3 @@ def r_squared(
 def state_targets(states: Float[np.ndarray, "*n states"]) -> dict[str, Float[np.ndarray, "*n"]]:
     """Every component of the state as it is: ``state_0``, ``state_1`` and so on."""
     return {f"state_{i}": states[..., i] for i in range(states.shape[-1])}
-

@@ -11,6 +11,7 @@ import numpy as np
 
 from worldmodel.data import Source
 from worldmodel.plots.film import side_by_side, write_gif
+from worldmodel.world.artist import Artist
 from worldmodel.world.filter import FilterObservation
 from worldmodel.world.world import World
 
@@ -46,23 +47,15 @@ def film_acting(
             break
     env.close()
     panels = {"real": np.stack(scene)}
-    believed = _pictures(world, np.stack(latents))
-    for name, frames in believed.items():
-        title = "what the filter believes" + (f", {name}" if len(believed) > 1 else "")
-        panels[title] = _enlarged(frames, *scene[0].shape[:2])
+    if world.model.observation_spec.content == "pictures":
+        believed = Artist(world)(world.decode(np.stack(latents)))
+        panels["what the filter believes"] = _enlarged(believed, scene[0].shape[0])
     return write_gif(side_by_side(panels, fps=fps), path, fps)
 
 
-def _pictures(world: World, latents: np.ndarray) -> dict[str, np.ndarray]:
-    """What the picture streams show of latent states, (T, height, width, 3) by stream."""
-    streams = world.model.observation_spec.streams
-    decoded = world.decode(latents)
-    frames = decoded if isinstance(decoded, dict) else {streams[0].name: decoded}
-    return {s.name: s.picture(frames[s.name]) for s in streams if s.kind == "pixels"}
-
-
-def _enlarged(film: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames (T, h, w, 3) with every pixel a rectangle."""
+def _enlarged(film: np.ndarray, height: int) -> np.ndarray:
+    """Frames (T, h, w, 3) of another height, with every pixel a rectangle."""
+    width = round(film.shape[2] * height / film.shape[1])
     rows = np.arange(height) * film.shape[1] // height
     columns = np.arange(width) * film.shape[2] // width
     return film[:, rows][:, :, columns]

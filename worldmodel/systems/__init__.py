@@ -49,7 +49,9 @@ def gathered(systems: Iterable[System]) -> dict[str, System]:
 _MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
 # By the id of their environments.
 SYSTEMS: dict[str, System] = {
-    module.SYSTEM.env_id: module.SYSTEM for module in _MODULES if hasattr(module, "SYSTEM")
+    module.SYSTEM.env_id.rpartition(":")[2]: module.SYSTEM
+    for module in _MODULES
+    if hasattr(module, "SYSTEM")
 }
 # What there can be a demo of: presets that bring an environment with them.
 DEMOS: dict[str, System] = gathered(SYSTEMS.values())
