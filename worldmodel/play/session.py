@@ -15,9 +15,9 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.filter import Filter, alone
+from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]
