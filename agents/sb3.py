@@ -160,7 +160,9 @@ def suits(actions: ActionSpace) -> bool:
     space = actions.space()
     if isinstance(space, gym.spaces.Discrete):
         return space.start == 0
-    vector = isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and space.ndim == 1
+    vector = (
+        isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and len(space.shape) == 1
+    )
     return vector and all(actions.bounded)
 
 

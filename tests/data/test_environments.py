@@ -9,9 +9,9 @@ import zoo
 from small import pixels
 
 from worldmodel import data
-from worldmodel.cli import main
-from worldmodel.data import Source, SplitConfig, Wrapping, collect
-from worldmodel.errors import ConfigError, MissingExtraError, SpecError
+from worldmodel.data import Source, SplitConfig, Uniform, Wrapping, collect, record
+from worldmodel.data.environments import ObservationAsTruth
+from worldmodel.errors import ConfigError, MissingExtraError, ShapeError, SpecError
 
 
 @pytest.mark.parametrize(
@@ -113,26 +113,21 @@ def test_mujoco_renders_without_a_display_unless_told_otherwise(monkeypatch):
 
 
 class Odd(gym.Env):
-    """Observes what no model can."""
+    """Observes what no model can, or pretends to."""
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
     action_space = gym.spaces.Discrete(2)
-    spaces = {  # noqa: RUF012 - a constant of the test, never written to
-        "dict": gym.spaces.Dict({"arm": gym.spaces.Box(0, 1, (2,), np.float32)}),
-        "text": gym.spaces.Text(5),
-        "grid": gym.spaces.MultiDiscrete([3, 3]),
-    }
+    observation_space = gym.spaces.Text(5)
 
-    def __init__(self, kind: str, render_mode: str | None = None) -> None:
-        self.observation_space, self.render_mode = self.spaces[kind], render_mode
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.observation_space.seed(0)
-        return self.observation_space.sample(), {}
+        return "abc", {}
 
     def step(self, action):
-        return self.observation_space.sample(), 0.0, False, False, {}
+        return "abc", 0.0, False, False, {}
 
     def render(self):
         return np.full((40, 60, 3), 9, np.uint8)
@@ -145,14 +140,100 @@ def odd_id():
     del gym.registry["test/Odd-v0"]
 
 
-@pytest.mark.parametrize("kind", Odd.spaces)
-def test_what_cannot_be_modelled_is_refused_with_what_can(odd_id, kind, tmp_path, capsys):
+def test_what_cannot_be_modelled_is_refused_with_what_can(odd_id):
+    splits = {"train": SplitConfig(2, 3)}
+    for refused in (
+        lambda: collect(odd_id, splits=splits),
+        lambda: record(Odd(), 2, 3, Uniform(), seed=0),
+    ):
+        with pytest.raises(SpecError, match=r"observation: Text cannot.*pixels=True.*--pixels"):
+            refused()
+    seen = collect(odd_id, splits=splits, wrapping=Wrapping(pixels=True))
+    assert seen.observation_spec == pixels(32, 32, 3)
+
+
+def test_collect_prints_what_it_found(odd_id, tmp_path, capsys):
+    from worldmodel.cli import main  # slow to import
+
     line = ["collect", "--out", str(tmp_path / "d.npz"), "--env-id", odd_id, "--num-envs", "2"]
-    line += ["--env-kwargs", json.dumps({"kind": kind}), "--episodes", "2", "--test-steps", "14"]
-    with pytest.raises(SystemExit):
-        main(line)
-    said = capsys.readouterr().err
-    assert type(Odd.spaces[kind]).__name__ in said
-    assert all(part in said for part in ("(height, width, channel)", "(n,)", "pixels", "Flatten"))
-    main([*line, "--pixels"])
-    assert data.load(tmp_path / "d.npz").observation_spec.shape == (32, 32, 3)
+    main([*line, "--episodes", "2", "--test-steps", "14", "--pixels"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: stream 'observation' never changes in train, validation and test:" in said
+    assert "note: every reward is 0 in train, validation and test:" in said
+    still = data.load(tmp_path / "d.npz")
+    assert still.observation_spec == pixels(32, 32, 3) and len(data.findings(still)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("see-matrix", 6), ("see-integers", 4), ("see-multi-binary", 4), ("see-goal", 8)],
+)
+def test_numbers_of_any_shape_become_the_truth_of_a_picture(name, size):
+    """Unless the environment tells its state: here it does not."""
+    gym.register("test/Mute-v0", entry_point=lambda **k: Mute(**k), disable_env_checker=True)
+    try:
+        source = Source("test/Mute-v0", {"name": name}, Wrapping(pixels=True))
+        env, plain = source.make(), gym.make(zoo.env_id(name))
+        _, info = env.reset(seed=3)
+        seen, _ = plain.reset(seed=3)
+    finally:
+        del gym.registry["test/Mute-v0"]
+    assert info["state"].shape == (size,)
+    np.testing.assert_array_equal(info["state"], gym.spaces.flatten(plain.observation_space, seen))
+
+
+class Mute(gym.Wrapper):
+    """Tells no state."""
+
+    def __init__(self, name: str, render_mode: str | None = None) -> None:
+        super().__init__(gym.make(zoo.env_id(name), render_mode=render_mode).unwrapped)
+
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)[0], {}
+
+
+@pytest.mark.parametrize("name", ["see-discrete", "see-cameras", "see-nested", "see-colour"])
+def test_what_is_not_all_numbers_is_no_truth(name):
+    env = ObservationAsTruth(Mute(name))
+    assert env.reset(seed=0)[1] == {}
+
+
+class Lies(gym.ObservationWrapper):
+    """Shows something else than its space says."""
+
+    def __init__(self, env: gym.Env, lie) -> None:
+        super().__init__(env)
+        self._lie = lie
+
+    def observation(self, observation):
+        return self._lie(observation)
+
+
+@pytest.mark.parametrize(
+    ("name", "lie", "told"),
+    [
+        ("see-vector", lambda x: x.astype(float), "observation must be float32, got float64"),
+        ("see-vector", lambda x: x[:3], r"observation must be of shape \(4,\), got \(3,\)"),
+        ("see-vector", lambda x: x * np.float32(np.nan), "observation must be finite, got nan"),
+        ("see-bounded", lambda x: x + np.float32(99), r"observation must lie in \[-10.0, 10.0\]"),
+        ("see-colour", lambda x: x / 255, "observation must be uint8, got float64"),
+        ("see-cameras", lambda x: {**x, "wrist": x["front"]}, "wrist must be of shape"),
+        ("see-cameras", lambda x: {"front": x["front"]}, "must be a dict of .*'wrist'"),
+        ("see-nested", lambda x: {**x, "poses": (x["poses"][0], 3)}, "poses.1 must be"),
+        ("see-tuple", lambda x: (x[0], np.int64(0)), r"1 must lie in \[1, 4\], got 0"),
+    ],
+)
+def test_what_breaks_its_declared_space_is_refused_by_name(name, lie, told):
+    """A vector environment alone would convert a dtype, and complain of shapes in its own way."""
+
+    def make() -> gym.Env:
+        return Lies(gym.make(zoo.env_id(name)), lie)
+
+    with pytest.raises(ShapeError, match=told):
+        record(make(), 2, 3, Uniform(), seed=0)
+    gym.register("test/Lies-v0", entry_point=make, disable_env_checker=True)
+    try:
+        with pytest.raises(ShapeError, match=told):
+            collect("test/Lies-v0", splits={"train": SplitConfig(2, 3)}, num_envs=2)
+    finally:
+        del gym.registry["test/Lies-v0"]

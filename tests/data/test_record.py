@@ -7,7 +7,17 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from worldmodel.data import Held, OrnsteinUhlenbeck, Uniform, record
+from worldmodel.data import (
+    Held,
+    OrnsteinUhlenbeck,
+    SplitConfig,
+    Uniform,
+    collect,
+    findings,
+    load,
+    record,
+    save,
+)
 from worldmodel.errors import ConfigError, SpecError
 
 MODES = list(AutoresetMode)
@@ -189,8 +199,7 @@ def test_ground_truth_may_be_a_number(clock):
     ("state", "named"),
     [
         (lambda t: np.zeros(2) if t < 2 else None, "step 2.*None"),
-        (lambda t: {"angle": 1.0}, "array of numbers.*angle"),
-        (lambda t: ["a", "b"], "array of numbers"),
+        (lambda t: [0.0, 1.0] if t < 2 else ["a", "b"], "step 2.*None"),
         (lambda t: (0,) * (t + 1), r"1 numbers.*step 1.*\(1, 2\)"),
         (lambda t: np.array([np.nan if t == 2 else 0.0]), "states.*finite.*time 2"),
     ],
@@ -198,6 +207,44 @@ def test_ground_truth_may_be_a_number(clock):
 def test_a_broken_ground_truth_is_told(clock, state, named):
     with pytest.raises(SpecError, match=named):
         record(Screen(clock(), state), 1, 3, Uniform(), seed=0, options={"length": 9})
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        lambda t: {"angle": 1.0},
+        lambda t: ["a", "b"],
+        lambda t: "upright",
+        lambda t: object(),
+        lambda t: [[1.0], [2.0, 3.0]],
+        lambda t: np.array(["a"]),
+        lambda t: np.array([1j]),
+    ],
+    ids=["dict", "texts", "text", "object", "ragged", "array of text", "complex"],
+)
+def test_a_state_that_is_no_numbers_is_left_out_and_said(clock, state):
+    def play():
+        return record(Screen(clock(), state), 2, 3, Uniform(), seed=0, options={"length": 9})
+
+    with pytest.warns(UserWarning, match=r'info\["state"\] is ignored.*no array of numbers'):
+        batch = play()
+    assert batch.states is None and batch.mask.all()
+
+
+def test_a_dataset_notes_that_the_state_was_left_out(clock, tmp_path):
+    gym.register(
+        "test/Told-v0",
+        entry_point=lambda: Screen(clock(), lambda t: "upright"),
+        disable_env_checker=True,
+    )
+    try:
+        dataset = collect("test/Told-v0", splits={"train": SplitConfig(2, 3)}, num_envs=2)
+    finally:
+        del gym.registry["test/Told-v0"]
+    assert len(dataset.provenance.notes) == 1
+    assert load(save(dataset, tmp_path / "d.npz")).provenance == dataset.provenance
+    assert findings(dataset)[0] == dataset.provenance.notes[0]
+    assert "upright" in findings(dataset)[0]
 
 
 def test_a_reward_that_is_not_finite_is_told(clock):
@@ -244,8 +291,12 @@ def test_spaces_that_cannot_be_modelled_are_refused(clock):
     with pytest.raises(SpecError, match="OrnsteinUhlenbeck"):
         record(gym.make("CartPole-v1"), 1, 1, OrnsteinUhlenbeck(), seed=0)
     env = clock()
-    env.observation_space = gym.spaces.Box(0, 1, (2, 2), np.float32)
-    with pytest.raises(SpecError, match="observations"):
+    env.observation_space = gym.spaces.Box(0, 255, (2, 3, 4, 5, 6), np.uint8)
+    with pytest.raises(SpecError, match=r"observation: uint8 \(2, 3, 4, 5, 6\) is no picture"):
+        record(env, 1, 1, Uniform(), seed=0)
+    env = clock()
+    env.action_space = gym.spaces.Text(3)
+    with pytest.raises(SpecError, match="action: Text"):
         record(env, 1, 1, Uniform(), seed=0)
 
 

@@ -1,15 +1,20 @@
+import hashlib
 import io
 import json
 import os
 import zipfile
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import zoo
+from small import box, discrete, pixels, random_dataset, vector
 
 from worldmodel.data import load, save
 from worldmodel.data.storage import HEADER
 from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.spaces import ActionSpace, ObservationSpace
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def test_a_folder_is_refused(tmp_path):
 
 def test_another_version_is_refused(path):
     edit_header(path, version=1)
-    with pytest.raises(FileFormatError, match=r"clock\.npz: format version 1; expected 2"):
+    with pytest.raises(FileFormatError, match=r"clock\.npz: format version 1; expected 2 or 3"):
         load(path)
 
 
@@ -164,8 +169,80 @@ def test_tampered_arrays_are_refused(path, array, named):
 
 
 def test_tampered_specs_are_refused(path):
-    edit_header(path, action_spec={"kind": "box", "low": [-9.0], "high": [2.0]})
+    edit_header(path, action_spec=box(-9.0, 2.0).to_json())
     with pytest.raises(FileFormatError, match="fingerprint"):
+        load(path)
+
+
+VERSION_2 = {
+    "vector": (vector(3), {"shape": [3], "pixels": False}),
+    "pixels": (pixels(8, 8), {"shape": [8, 8, 1], "pixels": True}),
+    "box": (box((-2.0, 0.0), (2.0, 1.0)), {"kind": "box", "low": [-2.0, 0.0], "high": [2.0, 1.0]}),
+    "double": (
+        ActionSpace.from_space(gym.spaces.Box(-0.1, 0.1, (1,), np.float64)),
+        {"kind": "box", "low": [-0.1], "high": [0.1]},
+    ),
+    "discrete": (discrete(3), {"kind": "discrete", "low": [0.0] * 3, "high": [1.0] * 3}),
+}
+
+
+def old_fingerprint(dataset, *specs) -> str:
+    """As version 2 took it."""
+    digest = hashlib.sha256(json.dumps(list(specs), sort_keys=True).encode())
+    for split, batch in sorted(dataset.splits.items()):
+        for name, tensor in batch.items():
+            array = tensor.numpy()
+            about = [split, name, array.dtype.name, array.shape]
+            digest.update(json.dumps(about, sort_keys=True).encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("observed", ["vector", "pixels"])
+@pytest.mark.parametrize("acted", ["box", "double", "discrete"])
+def test_files_of_version_2_are_read(tmp_path, observed, acted):
+    (seen, seen_before), (acts, acts_before) = VERSION_2[observed], VERSION_2[acted]
+    dataset = random_dataset(seen, acts)
+    assert dataset.provenance.fingerprint == old_fingerprint(dataset, seen_before, acts_before)
+    path = save(dataset, tmp_path / "old.npz")
+    provenance = json.loads(entries(path)[HEADER])["provenance"]
+    del provenance["notes"]
+    old = {"version": 2, "observation_spec": seen_before, "action_spec": acts_before}
+    edit_header(path, **old, provenance=provenance)
+    assert_same(load(path), dataset)
+    assert_same(load(save(load(path), tmp_path / "new.npz")), dataset)
+    edit_header(path, observation_spec={"shape": [4], "pixels": False})
+    with pytest.raises(FileFormatError, match=r"old\.npz"):
+        load(path)
+
+
+def test_pictures_that_version_2_misread_are_refused(path):
+    edit_header(path, version=2, observation_spec={"shape": [3, 40, 60], "pixels": True})
+    with pytest.raises(FileFormatError, match=r"\(3, 40, 60\).*record them again"):
+        load(path)
+
+
+def test_every_stream_has_an_array_of_its_own(tmp_path):
+    seen = ObservationSpace.from_space(zoo.OBSERVATIONS["nested"][0])
+    dataset = random_dataset(seen, ActionSpace.from_space(zoo.ACTIONS["nested"]))
+    path = save(dataset, tmp_path / "nested.npz")
+    names = {name for name in entries(path) if name.startswith("train/observations")}
+    assert names == {f"train/observations/{stream}.npy" for stream in seen.names}
+    with np.load(path, allow_pickle=False) as archive:
+        picture = archive["train/observations/picture"]
+    assert np.array_equal(picture, dataset.train.observations["picture"].numpy())
+    loaded = load(path)
+    assert (loaded.observation_spec, loaded.action_spec) == (seen, dataset.action_spec)
+    assert list(loaded.train.observations.keys()) == list(seen.names)
+    assert (loaded.train.observations == dataset.train.observations).all()
+    contents = entries(path)
+    changed = np.load(io.BytesIO(contents["train/observations/arm.gripper.npy"]))
+    contents["train/observations/arm.gripper.npy"] = npy(1 - changed)
+    rewrite(path, contents)
+    with pytest.raises(FileFormatError, match="fingerprint"):
+        load(path)
+    del contents["train/observations/arm.gripper.npy"]
+    rewrite(path, contents)
+    with pytest.raises(FileFormatError, match=r"train/observations/arm\.gripper"):
         load(path)
 
 

@@ -111,7 +111,7 @@ class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
         observation, info = self.env.reset(seed=seed, options=options)
         return observation, self._with_truth(observation, info)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Any:
         """Step the environment."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated, self._with_truth(observation, info)
@@ -150,14 +150,14 @@ class CheckedObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         observation, info = self.env.reset(seed=seed, options=options)
         return self._checked(observation), info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Any:
         """Step the environment.
 
         Raises:
             ShapeError: See the class; the message names the stream.
         """
-        observation, *rest = self.env.step(action)
-        return self._checked(observation), *rest
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._checked(observation), float(reward), terminated, truncated, info
 
     def _checked(self, observation: Any) -> Any:
         try:

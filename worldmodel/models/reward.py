@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import mlp
+from worldmodel.models.networks import compiled, mlp
+from worldmodel.models.program import Builder, Rows
 
 
 class RewardHead(nn.Module):
@@ -57,6 +58,11 @@ class RewardHead(nn.Module):
         inputs = torch.cat([state, action, next_state], -1)
         return torch.addcmul(self.shift, self.mean(inputs).squeeze(-1), self.spread)
 
+    def compiled(self, builder: Builder, state: Rows, action: Rows, next_state: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        inputs = builder.join(state, action, next_state)
+        return compiled(self.mean, builder, inputs, self.spread, self.shift.item())
+
     def log_prob(
         self, predicted: Float[Tensor, "*batch"], recorded: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch"]:
@@ -84,6 +90,10 @@ class TerminationHead(nn.Module):
         """Logit; large and negative if no recorded episode ever ended."""
         logit = self.logit(next_state).squeeze(-1)
         return torch.where(self.seen, logit, logit.new_tensor(-30.0))
+
+    def compiled(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``forward``, for a head that has seen an episode end."""
+        return compiled(self.logit, builder, next_state)
 
     def log_prob(
         self, next_state: Float[Tensor, "*batch latent"], ended: Bool[Tensor, "*batch"]

@@ -9,6 +9,7 @@ takes device and dtype from its parameters.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,8 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.codec import Codec
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, Belief, Observations
 
@@ -43,9 +45,6 @@ class StateSpaceModel(nn.Module, ABC):
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
         codec: Between recorded observations and flat, scaled ones.
-        control_range: Least and greatest control, (act,) each: bounds, or what data reached.
-        reward_range: Least and greatest recorded reward.
-        can_terminate: Whether any recorded episode terminated.
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
     """
@@ -59,9 +58,6 @@ class StateSpaceModel(nn.Module, ABC):
     codec: Codec
     latent_size: int
     noise_size: int
-    control_range: tuple[Tensor, Tensor]
-    reward_range: tuple[float, float]
-    can_terminate: bool
 
     @abstractmethod
     def initial(
@@ -136,6 +132,24 @@ class StateSpaceModel(nn.Module, ABC):
                 1 is its prior; less costs a constant rate, and blurs less what follows.
         """
 
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and greatest recorded reward; infinite if nobody recorded any."""
+        return -math.inf, math.inf
+
+    @property
+    def can_terminate(self) -> bool:
+        """Whether any recorded episode terminated."""
+        return False
+
+    @property
+    def control_range(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest control to act with, (act,) each: bounds, or what data reached."""
+        low, high = (
+            torch.tensor(b, dtype=self.dtype) for b in (self.action_spec.low, self.action_spec.high)
+        )
+        return low.to(self.device), high.to(self.device)
+
     def scale_observations(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""
         return self.codec.scale(observations).to(self.dtype)
@@ -143,6 +157,24 @@ class StateSpaceModel(nn.Module, ABC):
     def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Observations:
         """Inverse of ``scale_observations``: always what could have been recorded."""
         return self.codec.unscale(flat)
+
+    def compiled_transition(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``transition``, with the weights as they are now.
+
+        Raises:
+            NotCompiled: The model, or a part of it, offers none; so of the others below.
+        """
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form")
+
+    def compiled_reward(
+        self, builder: Builder, state: Rows, action: Rows, next_state: Rows
+    ) -> Rows:
+        """Instructions of ``reward``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its reward")
+
+    def compiled_termination(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``termination``; asked for only if any recorded episode terminated."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its termination")
 
     @property
     def device(self) -> torch.device:

@@ -15,9 +15,9 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.filter import Filter, alone
-from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]
@@ -235,7 +235,7 @@ class Session:
             paid = self._step_reality(control)
         if self.looking:
             arrived = self._believed()
-            reward = float(self._dynamics.frozen.reward(before, control, arrived))
+            reward = float(self._dynamics.model.reward(before, control, arrived))
             self._looking, self.blind = max(self._looking - 1, 0), 0
         else:
             arrived, reward = self._dream(control)

@@ -111,12 +111,11 @@ def imagine(
     )[:, 1:].unflatten(0, (dreams, len(batch)))
     noisy = torch.cat([past.expand(dreams, *past.shape), noisy], 2)
     artist = Artist(world, beliefs.mean[batch.frame_mask].cpu().numpy())
-    shown = (
-        to_numpy(batch.observations),
-        *(world.decode(z.cpu().numpy()) for z in (beliefs.mean, alone, noisy)),
+    filtered, imagined, drawn = (
+        artist.named(world.decode(z.cpu().numpy())) for z in (beliefs.mean, alone, noisy)
     )
-    named = (artist.named(values) for values in shown)
-    return Imagination(*named, looked, batch.frame_mask.cpu().numpy(), artist)
+    real, recorded = artist.named(to_numpy(batch.observations)), batch.frame_mask.cpu().numpy()
+    return Imagination(real, filtered, imagined, drawn, looked, recorded, artist)
 
 
 def pictures(shown: Imagination) -> dict[str, UInt8[np.ndarray, "episodes frames h w 3"]]:

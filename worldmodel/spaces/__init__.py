@@ -3,7 +3,8 @@
 from worldmodel.spaces.actions import ActionSpace
 from worldmodel.spaces.flat import FlatActions, Flattening, VectorFlatActions
 from worldmodel.spaces.observations import ObservationSpace
-from worldmodel.spaces.stream import Scaling, Stream, scaling
+from worldmodel.spaces.scaling import Scaling, scaling
+from worldmodel.spaces.stream import Stream
 from worldmodel.spaces.tree import map_arrays, put_row, stack
 
 __all__ = [

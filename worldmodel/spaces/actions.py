@@ -9,12 +9,13 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import InvalidAction
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from worldmodel.errors import ShapeError
 from worldmodel.spaces import sampling, tree
 from worldmodel.spaces.controls import Control
-from worldmodel.spaces.stream import Scaling, Stream, scaling
+from worldmodel.spaces.scaling import Scaling, scaling
+from worldmodel.spaces.stream import Stream
 
 ROOT = "action"
 
@@ -127,14 +128,14 @@ class ActionSpace:
         encoded = [c.encode(part, lead) for c, part in zip(self._controls, parts, strict=True)]
         return np.concatenate(encoded, -1)
 
-    def decode(self, controls: Float[np.ndarray, "*_ size"]) -> Any:
+    def decode(self, controls: np.ndarray) -> Any:
         """Actions in the space, whatever finite controls are given.
 
         A Box is clipped, and rounded if it holds integers; a one-hot vector gives the index of
         its largest, a binary number 1 above 0.5.
 
         Args:
-            controls: (*lead, size).
+            controls: (*lead, size), of any float type.
 
         Returns:
             An action, or a batch in Gymnasium's layout.
@@ -176,7 +177,7 @@ class ActionSpace:
         return tree.to_json(self.root)
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> ActionSpace:
+    def from_json(cls, plain: Any) -> ActionSpace:
         """What ``to_json`` gave.
 
         Raises:

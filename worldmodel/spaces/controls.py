@@ -36,6 +36,7 @@ class Control:
         self._flat = part.leaf.shape == (part.size,)
         self._kinds = "fiu" if part.leaf.floating else "biu"
         self._clips = part.kind == "vector" and not part.binary
+        self._start = int(part.leaf.low[0]) if part.leaf.kind == "Discrete" else 0
         if self._clips:
             most = float(np.finfo(np.float32).max)
             low, high = (
@@ -66,6 +67,10 @@ class Control:
             few = array.size <= _FEW and array.size == len(self._pairs)
             clipped = self._one(array) if few else self._many(array)
             return clipped if self._flat else clipped.reshape(*lead, self._part.size)
+        if array.ndim == 0 and 0 <= (index := array.item() - self._start) < self._part.size:
+            one_hot = np.zeros(self._part.size, np.float32)
+            one_hot[index] = 1
+            return one_hot
         recorded = self._indices(array, lead)
         return self._part.encode(recorded).astype(np.float32, copy=False)
 

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from worldmodel.errors import SpecError
+from worldmodel.spaces.leaf import Leaf
 
 _FEW = 4  # grey, grey with alpha, RGB, RGBA
 _FLATTEN = "gymnasium.wrappers.FlattenObservation(env) makes numbers of it"
+
+
+def axes_of(leaf: Leaf, path: str) -> tuple[int, ...] | None:
+    """Order of the axes of a space's pictures (see ``picture_axes``); None if it has none.
+
+    Raises:
+        SpecError: Its dtype says that it is one, but its shape does not say how.
+    """
+    if leaf.kind != "Box" or leaf.size == 0 or len(leaf.shape) < 2:
+        return None
+    if leaf.dtype == "uint8":
+        axes = picture_axes(leaf.shape)
+        if axes is None:
+            raise _refusal(leaf.shape, path)
+        return axes
+    bright = leaf.floating and leaf.low == (0.0,) and leaf.high in ((1.0,), (255.0,))
+    return picture_axes(leaf.shape) if bright and len(leaf.shape) > 2 else None
 
 
 def picture_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -34,7 +52,7 @@ def picture_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
-def refusal(shape: tuple[int, ...], path: str) -> SpecError:
+def _refusal(shape: tuple[int, ...], path: str) -> SpecError:
     """What to say of pixels whose axes cannot be told, with the wrappers that mend it."""
     frame = shape[-3:]
     if len(shape) not in (3, 4) or not (

@@ -52,6 +52,8 @@ class Leaf:
         """
         spaces = gym.spaces
         if isinstance(space, spaces.Box):
+            if space.dtype.kind == "f" and space.dtype.itemsize > 8:
+                raise SpecError(f"{path}: {space.dtype} is more than float64 resolves")
             leaf = cls("Box", space.shape, _name(space.dtype), *_box_bounds(space))
         elif isinstance(space, spaces.Discrete):
             start, n = int(space.start), int(space.n)
@@ -66,12 +68,10 @@ class Leaf:
             leaf = cls("MultiBinary", space.shape, _name(space.dtype), (0,), (1,), counted)
         else:
             raise SpecError(f"{path}: {type(space).__name__} cannot be learned from")
-        leaf._require_resolved(path)
+        leaf._require_few_values(path)
         return leaf
 
-    def _require_resolved(self, path: str) -> None:
-        if self.floating and np.dtype(self.dtype).itemsize > 8:
-            raise SpecError(f"{path}: {self.dtype} is more than float64 resolves")
+    def _require_few_values(self, path: str) -> None:
         if self.categorical and max(self.sizes, default=0) > MOST_VALUES:
             raise SpecError(
                 f"{path}: {self.kind} of {max(self.sizes)} values is more than the {MOST_VALUES} "

@@ -30,8 +30,8 @@ class Limits:
         lows, highs = (array.ravel().tolist() for array in self._arrays)
         self._pairs = [*zip(lows, highs, strict=True)] if leaf.size <= _FEW else []
         self._wide = np.dtype("uint64" if dtype.kind == "u" else "int64")
-        integers = () if leaf.floating else leaf.bounds
-        self._integers = tuple(bound.astype(self._wide) for bound in integers)
+        ends = () if leaf.floating else leaf.bounds
+        self._integers = tuple(bound.astype(self._wide) for bound in ends)
 
     def hold(self, array: np.ndarray) -> bool:
         """Whether all values of samples (*lead, *shape) lie within; NaN does not."""

@@ -158,7 +158,7 @@ class ObservationSpace:
         return tree.to_json(self.root)
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> ObservationSpace:
+    def from_json(cls, plain: Any) -> ObservationSpace:
         """What ``to_json`` gave.
 
         Raises:

@@ -4,44 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 from worldmodel.errors import ShapeError
 from worldmodel.spaces import picture
-from worldmodel.spaces.layout import picture_axes, refusal
+from worldmodel.spaces.layout import axes_of
 from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.limits import Limits
+from worldmodel.spaces.scaling import Scaling, scaling
 
 Kind = Literal["pixels", "vector", "discrete"]
-
-
-class Scaling(NamedTuple):
-    """From values to [-1, 1], per component, ``float64``; NaN where there are not two bounds.
-
-    Attributes:
-        offset: Middle of the range.
-        scale: Half the range; 0 where there is a single value.
-        gain: One over the scale; 0 where that is so small that float32 holds no inverse.
-    """
-
-    offset: np.ndarray
-    scale: np.ndarray
-    gain: np.ndarray
-
-
-def scaling(low: tuple[float, ...], high: tuple[float, ...]) -> Scaling:
-    """The scaling between bounds, which may be infinite, or as large as floats can be."""
-    least, most = np.array(low, np.float64), np.array(high, np.float64)
-    bounded = np.isfinite(least) & np.isfinite(most)
-    least, most = np.where(bounded, least, 0) / 2, np.where(bounded, most, 0) / 2
-    scale = most - least
-    gain = np.zeros_like(scale)
-    np.divide(1, scale, out=gain, where=scale > float(np.finfo(np.float32).tiny))
-    offset, scale, gain = (np.where(bounded, x, np.nan) for x in (least + most, scale, gain))
-    return Scaling(offset, scale, gain)
 
 
 @dataclass(frozen=True)
@@ -85,7 +60,7 @@ class Stream:
         """
         if leaf.categorical:
             return cls(name, "discrete", (leaf.size,), "int64", leaf)
-        if pictures and (axes := _picture(leaf, path)):
+        if pictures and (axes := axes_of(leaf, path)):
             sides = [leaf.shape[axis] for axis in axes]
             shape = (sides[0], sides[1], int(np.prod(sides[2:])))
             return cls(name, "pixels", shape, "float32" if leaf.floating else "uint8", leaf, axes)
@@ -133,10 +108,10 @@ class Stream:
         if self.kind == "vector":
             what = "switch" if self.binary else "number"
             return f"{self.size} {what}" + ("" if self.size == 1 else "es" if self.binary else "s")
-        if len(set(self.sizes)) > 1:
-            return "one each of " + ", ".join(map(str, self.sizes))
-        count = f"{len(self.sizes)} times " if len(self.sizes) > 1 else ""
-        return f"{count}one of {self.sizes[0]}"
+        counts = [f"one of {count}" for count in self.sizes]
+        if len(counts) > 1 and len(set(counts)) == 1:
+            return f"{len(counts)} times {counts[0]}"
+        return ", ".join(counts)
 
     def read(self, sample: Any, lead: tuple[int, ...] = (), missing: bool = False) -> np.ndarray:
         """What is recorded of a sample: (*lead, *shape), never the sample's own memory.
@@ -162,7 +137,7 @@ class Stream:
                 raise ShapeError(f"{self.name} {complaint}")
         if self.kind == "discrete":
             return self._indices(array).reshape(lead + self.shape)
-        if self.axes != tuple(range(len(self.axes))):
+        if not self._in_order:
             outer = tuple(range(len(lead)))
             array = array.transpose(*outer, *(len(lead) + axis for axis in self.axes))
         return np.array(array, self.dtype, order="C").reshape(lead + self.shape)
@@ -184,17 +159,17 @@ class Stream:
         if values.shape != lead + self.shape:
             raise ShapeError(f"{self.name} must end in {self.shape}, got {values.shape}")
         if self.kind == "pixels":
-            sides = tuple(self.leaf.shape[axis] for axis in self.axes)
-            order = np.argsort(self.axes) + len(lead)
-            values = values.reshape(lead + sides).transpose(*range(len(lead)), *order)
-            values = np.ascontiguousarray(values)
+            values = values.reshape(lead + tuple(self.leaf.shape[axis] for axis in self.axes))
+            if not self._in_order:
+                order = [len(lead) + self.axes.index(axis) for axis in range(len(self.axes))]
+                values = np.ascontiguousarray(values.transpose(*range(len(lead)), *order))
         else:
             values = values.reshape(lead + self.leaf.shape)
         if values.dtype.kind == "f" and not self.leaf.floating and np.isnan(values).any():
             raise ShapeError(f"{self.name} must be integers, got {values}")
         if self.kind == "discrete":
             index = np.minimum(np.maximum(values, 0), self._last)
-            values = np.asarray(self._starts + index.astype(self._starts.dtype))
+            values = np.asarray(self._starts + np.asarray(index).astype(self._starts.dtype))
         if self.axes and self.leaf.dtype == self.dtype == "uint8" == values.dtype:
             array = values.copy() if self.limits.hold(values) else self.limits.fit(values)
         else:
@@ -209,7 +184,10 @@ class Stream:
         if self._eye is not None:
             return self._eye.take(values[..., 0], 0)
         flat = np.zeros((*lead, self.size), np.float32)
-        np.put_along_axis(flat, values + self._firsts, np.float32(1), -1)
+        if not lead:
+            flat[values + self._firsts] = 1
+        else:
+            np.put_along_axis(flat, values + self._firsts, np.float32(1), -1)
         return flat
 
     def decode(self, flat: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
@@ -221,8 +199,8 @@ class Stream:
             return flat.argmax(-1)[..., None]
         if len(set(self.sizes)) == 1:
             return flat.reshape(*lead, len(self.sizes), self.sizes[0]).argmax(-1)
-        groups = np.split(flat, self._firsts[1:], -1)
-        return np.stack([group.argmax(-1) for group in groups], -1)
+        edges = zip(self._firsts, (*self._firsts[1:], self.size), strict=True)
+        return np.stack([flat[..., first:end].argmax(-1) for first, end in edges], -1)
 
     def picture(
         self, values: np.ndarray, low: Any = None, high: Any = None
@@ -297,6 +275,10 @@ class Stream:
         return np.dtype(self.leaf.dtype)
 
     @cached_property
+    def _in_order(self) -> bool:
+        return self.axes == tuple(range(len(self.axes)))
+
+    @cached_property
     def _starts(self) -> np.ndarray:
         """First value of each index (*sample's shape), in 64 bits."""
         return self.leaf.bounds[0].astype("uint64" if self._dtype.kind == "u" else "int64")
@@ -304,7 +286,7 @@ class Stream:
     @cached_property
     def _last(self) -> np.ndarray:
         """Greatest index of each component, (*sample's shape)."""
-        return np.asarray(np.array(self.sizes, np.int64).reshape(self.leaf.shape) - 1)
+        return np.array([count - 1 for count in self.sizes], np.int64).reshape(self.leaf.shape)
 
     @cached_property
     def _firsts(self) -> Int64[np.ndarray, " k"]:
@@ -352,20 +334,3 @@ class Stream:
         if self.kind == "pixels":
             return (0.0,) * self.size, (self.white,) * self.size
         return self.leaf.usable_bounds()
-
-
-def _picture(leaf: Leaf, path: str) -> tuple[int, ...] | None:
-    """Order of a picture's axes; None if it is none.
-
-    Raises:
-        SpecError: Its dtype says that it is one, but its shape does not say how.
-    """
-    if leaf.kind != "Box" or leaf.size == 0 or len(leaf.shape) < 2:
-        return None
-    if leaf.dtype == "uint8":
-        axes = picture_axes(leaf.shape)
-        if axes is None:
-            raise refusal(leaf.shape, path)
-        return axes
-    bright = leaf.floating and leaf.low == (0.0,) and leaf.high in ((1.0,), (255.0,))
-    return picture_axes(leaf.shape) if bright and len(leaf.shape) > 2 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -43,7 +44,7 @@ class Branch:
                     f"{self.path} must be a tuple of {len(self.members)}, got {sample!r}"
                 )
             return list(sample)
-        if not isinstance(sample, dict) or sample.keys() != set(self.keys):
+        if not isinstance(sample, dict) or sample.keys() != self._known:
             got = list(sample) if isinstance(sample, dict) else repr(sample)
             raise ShapeError(f"{self.path} must be a dict of {list(self.keys)}, got {got}")
         return [sample[key] for key in self.keys]
@@ -53,6 +54,10 @@ class Branch:
         if self.keys is None:
             return tuple(samples)
         return dict(zip(self.keys, samples, strict=True))
+
+    @cached_property
+    def _known(self) -> frozenset[str | int]:
+        return frozenset(self.keys or ())
 
 
 Node = Stream | Branch

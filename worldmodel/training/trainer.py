@@ -30,7 +30,7 @@ from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
-from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
@@ -68,7 +68,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: StateSpaceModel,
+        model: LearnedModel,
         dataset: Dataset,
         config: TrainConfig,
         folder: str | Path,

@@ -23,6 +23,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, DivergenceError, require_at_least
+from worldmodel.models.networks import compiled, numbers
+from worldmodel.models.program import Builder, Rows
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ class Denoiser(nn.Module):
     def forward(self, states: Float[Tensor, "n state"]) -> Float[Tensor, "n state"]:
         """What the states were before noise was added, as far as can be told."""
         return states + self.config.share * self.spread * self._move(states)
+
+    def compiled(self, builder: Builder, states: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        shift, spread = numbers(self.shift), numbers(self.spread)
+        standard = builder.affine(states, 1 / spread, -shift / spread)
+        move = compiled(self.network, builder, standard, scale=self.config.share * self.spread)
+        return builder.add(states, move)
 
     def _move(self, states: Tensor) -> Tensor:
         return self.network((states - self.shift) / self.spread)

@@ -116,7 +116,7 @@ class VectorFilterObservation(VectorWrapper):
         if self._mode is AutoresetMode.SAME_STEP and done.any():
             arrived = map_arrays(np.array, frames)
             for row in np.flatnonzero(done):
-                put_row(arrived, row, infos["final_obs"][row])
+                put_row(arrived, int(row), infos["final_obs"][row])
             began = done
         self._filter.advance(actions, arrived)
         if self._mode is AutoresetMode.SAME_STEP:

@@ -23,11 +23,21 @@ def check_render_mode(mode: str | None, modes: list[str]) -> None:
         raise SpecError(f"render_mode must be one of {modes} or None, got {mode!r}")
 
 
-def draw(artist: Artist, world: World, states: Tensor) -> np.ndarray:
-    """Decoded states as pictures (batch, height, width, 3), enlarged to some 256 pixels."""
-    frames = artist(world.decode(states.cpu().numpy()))
-    factor = max(1, round(_SIDE / max(frames.shape[1:3])))
-    return frames.repeat(factor, 1).repeat(factor, 2)
+class Camera:
+    """Draws states of a world as what they would look like.
+
+    Args:
+        world: Which.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world, self._artist = world, Artist(world)
+
+    def __call__(self, states: Tensor) -> np.ndarray:
+        """Pictures (batch, height, width, 3) ``uint8``, enlarged to some 256 pixels."""
+        frames = self._artist(self._world.decode(states.cpu().numpy()))
+        factor = max(1, round(_SIDE / max(frames.shape[1:3])))
+        return frames.repeat(factor, 1).repeat(factor, 2)
 
 
 class Window:

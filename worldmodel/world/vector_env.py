@@ -14,16 +14,18 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.artist import Artist
+from worldmodel.world.compiled import REFUSED
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.rendering import check_render_mode, draw
+from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import states_from_options
-from worldmodel.world.tick import make_tick
+from worldmodel.world.stepping import steps_of
 from worldmodel.world.world import World, resolve
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
 _RESERVE = 4096
+# Numbers of the process noise that are drawn at a time, for the same reason.
+_DRAWN = 8192
 
 
 class LatentVectorEnv(VectorEnv):
@@ -38,8 +40,11 @@ class LatentVectorEnv(VectorEnv):
     one draw for all of them. So environment i under seed s is not the single environment under
     seed s + i; without noise and from given states the two agree.
 
+    Attributes:
+        compiled: True if steps are compiled, else the reason why not.
+
     Args:
-        checkpoint: Checkpoint folder, the name of a bundled one, or a world.
+        checkpoint: A world, or a checkpoint folder, or the name of a bundled one.
         num_envs: How many.
         max_episode_steps: Truncate after so many steps; None never does.
         autoreset_mode: A member of ``AutoresetMode`` or its value.
@@ -78,7 +83,7 @@ class LatentVectorEnv(VectorEnv):
             "autoreset_mode": self._mode,
         }
         check_render_mode(render_mode, self.metadata["render_modes"])
-        self._artist = Artist(world) if render_mode else None
+        self._camera = Camera(world) if render_mode else None
         self._box = latent_box(world)
         self.single_observation_space = self._box
         self.single_action_space = model.action_spec.space()
@@ -86,11 +91,13 @@ class LatentVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._limit = max_episode_steps
         self._dynamics = Dynamics(world)
-        self._tick = make_tick(self._dynamics, self._box, num_envs)
-        self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
+        self._steps, self.compiled = steps_of(self._dynamics, self._box)
+        self._reader = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
+        self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
         self._device, self._dtype = model.device, model.dtype
-        self._noise_shape = (model.noise_size, num_envs)
+        self._ahead = 1 + _DRAWN // (1 + model.noise_size * num_envs)
+        self._drawn: list[Tensor] = []
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
         self._reserve = np.empty((0, model.latent_size), np.float32)
@@ -134,7 +141,7 @@ class LatentVectorEnv(VectorEnv):
         super().reset(seed=seed)
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
-            self._reserve = self._reserve[:0]
+            self._reserve, self._drawn = self._reserve[:0], []
         states = states_from_options(self.model, options, self.num_envs)
         if states is None:
             first = self._first_states(int(mask.sum()))
@@ -167,14 +174,16 @@ class LatentVectorEnv(VectorEnv):
                 f"environments {over.tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
-        step = self._tick(states, self._read.array(actions), self._draw_noise())
+        step = self._steps(states, self._read(actions), self._draw_noise())
+        if step.status & REFUSED:
+            self._reader.array(actions)
         self._states, observations, outside = step.states, step.observations, step.outside
         rewards, terminations = step.rewards, step.terminated
         self._elapsed += 1
         if over.size:
             rewards[over], terminations[over], outside[over] = 0, False, False
             observations[over] = self._restart(over)
-        if not step.finite:
+        if step.status:
             self._check_finite(rewards)
         truncations = self._truncate(outside)
         self._done = terminations | truncations
@@ -189,11 +198,9 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are no states yet.
         """
-        if self._artist is None:
+        if self._camera is None:
             return None
-        return tuple(
-            draw(self._artist, self.world, torch.from_numpy(self._current().T).to(self._device))
-        )
+        return tuple(self._camera(torch.from_numpy(self._current().T).to(self._device)))
 
     def _current(self) -> np.ndarray:
         if self._states is None:
@@ -214,9 +221,15 @@ class LatentVectorEnv(VectorEnv):
     def _draw_noise(self) -> Tensor | None:
         if not self._noise:
             return None
-        return torch.randn(
-            self._noise_shape, generator=self._generator, device=self._device, dtype=self._dtype
-        )
+        if not self._drawn:
+            self._drawn = list(self._draw_ahead(self._generator))[::-1]
+        return self._drawn.pop()
+
+    def _draw_ahead(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Process noise (noise, num_envs) of one step and of those to come."""
+        shape = (self._ahead, self.model.noise_size, self.num_envs)
+        drawn = torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
+        return drawn.unbind()
 
     def _first_states(self, n: int) -> np.ndarray:
         if len(self._reserve) < n:

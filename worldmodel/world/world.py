@@ -19,6 +19,7 @@ from torch import Tensor
 from worldmodel import html
 from worldmodel.data import Source
 from worldmodel.errors import ShapeError, SpecError
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
 from worldmodel.types import to_numpy, to_tensors
@@ -77,6 +78,30 @@ class World:
         drawn = None if noise is None else self.dream_noise * noise
         arrived = self.model.transition(state, action, drawn)
         return arrived if self.denoiser is None else self.denoiser(arrived)
+
+    def arrive(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        """The next dreamt state, and its distance from the data in radii of the support."""
+        arrived = self.transition(state, action, noise)
+        return arrived, self.support.distance(arrived)
+
+    def compiled_arrival(
+        self, builder: Builder, state: Rows, action: Rows, noise: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``arrive``.
+
+        Raises:
+            NotCompiled: A part offers none.
+        """
+        drawn = noise if self.dream_noise == 1 else builder.affine(noise, self.dream_noise)
+        arrived = self.model.compiled_transition(builder, state, action, drawn)
+        if self.denoiser is not None:
+            arrived = self.denoiser.compiled(builder, arrived)
+        return arrived, self.support.compiled(builder, arrived)
 
     @torch.no_grad()
     def rollout(

@@ -6,7 +6,7 @@ streams.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -51,12 +51,12 @@ class Codec(nn.Module):
     @property
     def weight(self) -> float:
         """Distortion of the mean observation, in standard units."""
-        return sum(part.weight for part in self.parts)
+        return sum(part.weight for part in self._codecs)
 
     @property
     def log_volume(self) -> float:
         """What ln densities of scaled observations exceed those of natural units by."""
-        return sum(part.log_volume for part in self.parts)
+        return sum(part.log_volume for part in self._codecs)
 
     def scale(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations in standard units, flat."""
@@ -78,7 +78,7 @@ class Codec(nn.Module):
 
     def encoder(self) -> tuple[nn.Module, int]:
         """A network from flat, scaled observations to features, and the number of these."""
-        parts = [part.encoder() for part in self.parts]
+        parts = [part.encoder() for part in self._codecs]
         if len(parts) == 1:
             return parts[0]
         networks, features = zip(*parts, strict=True)
@@ -86,16 +86,20 @@ class Codec(nn.Module):
 
     def emission(self, latent_size: int) -> Emission:
         """A distribution over flat, scaled observations given a latent state."""
-        parts = [part.emission(latent_size) for part in self.parts]
+        parts = [part.emission(latent_size) for part in self._codecs]
         return parts[0] if len(parts) == 1 else StreamEmission(parts, self.sizes)
 
-    def _pairs(self, observations: Observations) -> list[tuple[Any, Tensor]]:
-        if isinstance(observations, Tensor):
-            return [(self.parts[0], observations)]
-        return [(part, observations[part.stream.name]) for part in self.parts]
+    @property
+    def _codecs(self) -> list[StreamCodec]:
+        return cast(list[StreamCodec], list(self.parts))
 
-    def _split(self, flat: Tensor) -> list[tuple[Any, Tensor]]:
-        return list(zip(self.parts, flat.split(self.sizes, -1), strict=True))
+    def _pairs(self, observations: Observations) -> list[tuple[StreamCodec, Tensor]]:
+        if isinstance(observations, Tensor):
+            return [(self._codecs[0], observations)]
+        return [(part, observations[part.stream.name]) for part in self._codecs]
+
+    def _split(self, flat: Tensor) -> list[tuple[StreamCodec, Tensor]]:
+        return list(zip(self._codecs, flat.split(self.sizes, -1), strict=True))
 
 
 class StreamEncoder(nn.Module):

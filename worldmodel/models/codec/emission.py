@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -257,7 +257,7 @@ class StreamEmission(Emission):
 
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
         """Distribution over the flat, scaled observation of all streams."""
-        return Joint([part(state) for part in self.parts], self.sizes)
+        return Joint([part(state) for part in self._emissions], self.sizes)
 
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
@@ -265,13 +265,17 @@ class StreamEmission(Emission):
         """Sums over the streams."""
         compared = [
             part.compare(state, values)
-            for part, values in zip(self.parts, observed.split(self.sizes, -1), strict=True)
+            for part, values in zip(self._emissions, observed.split(self.sizes, -1), strict=True)
         ]
         return Comparison(*(torch.stack(terms).sum(0) for terms in zip(*compared, strict=True)))
 
+    @property
+    def _emissions(self) -> list[Emission]:
+        return cast(list[Emission], list(self.parts))
+
     def calibrate(self, observed: Float[Tensor, "n size"]) -> None:
         """Each by itself."""
-        for part, values in zip(self.parts, observed.split(self.sizes, -1), strict=True):
+        for part, values in zip(self._emissions, observed.split(self.sizes, -1), strict=True):
             part.calibrate(values)
 
 

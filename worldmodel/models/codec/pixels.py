@@ -29,6 +29,7 @@ class PixelCodec(StreamCodec):
 
     mean: Tensor
     unit: Tensor
+    varies: Tensor
 
     def __init__(self, stream: Stream, config: CodecConfig) -> None:
         super().__init__(stream, config)
