@@ -1,7 +1,7 @@
 """Defaults that depend on the file or run that a command is given, so that its help shows them.
 
-Two passes: the first finds DATA or RUN, ``--preset`` and ``--model`` among the words and chooses the
-preset; in the second the command is parsed with that preset's settings for defaults.
+Two passes: the first finds DATA or RUN, ``--preset`` and ``--model`` among the words and chooses
+the preset; in the second the command is parsed with that preset's settings for defaults.
 """
 
 from __future__ import annotations

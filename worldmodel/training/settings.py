@@ -1,4 +1,4 @@
-"""``settings.json`` of a run folder: all that its model was trained with, by whatever way chosen."""
+"""``settings.json`` of a run folder: all that its model was trained with, however chosen."""
 
 from __future__ import annotations
 
