@@ -161,7 +161,7 @@ def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(m
     metrics = strict(run / "metrics.json")
     assert "r2" not in metrics and "loglik" not in metrics
     assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
-    drawn = {"latent_space", "prediction_error", "filter_convergence"}
+    drawn = {"latent_space", "prediction_error", "filter_convergence", "strips"}
     assert {path.stem for path in run.glob("*.png")} == drawn
 
 
@@ -173,6 +173,7 @@ def test_a_flat_latent_space_is_left_undrawn(made, tmp_path):
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         "prediction_error",
         "filter_convergence",
+        "strips",
     }
 
 
@@ -231,7 +232,7 @@ REFUSED = {
     "no data of its own": ("evaluate pendulum", "pendulum", "--dataset"),
     "no checkpoint": ("agent <new> --out <new>", "no checkpoint", "<new>"),
     "no such reality": ("agent <run> --out <new> --env-id Foo-v9", "'Foo-v9'"),
-    "other reality": ("agent <run> --out <new> --env-id Pendulum-v1", "(3,)", "(16, 16, 1)"),
+    "other reality": ("agent <run> --out <new> --env-id Pendulum-v1", "(3,)", "16"),
     "no steps": ("agent <run> --out <new> --steps 0", "steps", "at least 1", "0"),
     "nothing to bench": ("bench <new>", "no checkpoint", "<new>"),
     "no rounds": ("bench <run> --rounds 0", "rounds", "at least 1", "0"),

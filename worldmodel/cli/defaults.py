@@ -13,10 +13,12 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel import data, load
+from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.runs import preset_of
 from worldmodel.errors import ConfigError
 from worldmodel.models.registry import MODELS
@@ -52,6 +54,20 @@ class Found:
         if self.held is None or os.path.expanduser(self.subject) != str(subject):
             raise ConfigError(f"{subject} must be named first, directly behind the command")
         return self.held
+
+
+@REGISTRY.primitive_rule
+def _found(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Found] | None:
+    """Nobody types it: it is handed through as it is, not taken apart into flags."""
+    if info.type is not Found:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=0,
+        metavar="",
+        instance_from_str=lambda words: Found(),
+        is_instance=lambda value: isinstance(value, Found),
+        str_from_instance=lambda found: [],
+    )
 
 
 def with_defaults(
