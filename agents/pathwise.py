@@ -73,23 +73,23 @@ class Policy(nn.Module):
     chance is above one half.
 
     Args:
-        shift: (latent,), subtracted from the state.
-        spread: (latent,), which it is then divided by.
+        mean: (latent,), subtracted from the state.
+        std: (latent,), which it is then divided by.
         actions: The environment's.
         low: (act,), least control; finite also where the action has no bound.
         high: (act,), greatest control.
         hidden: Units of each hidden layer.
     """
 
-    shift: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
     low: Tensor
     high: Tensor
 
     def __init__(
         self,
-        shift: Tensor,
-        spread: Tensor,
+        mean: Tensor,
+        std: Tensor,
         actions: ActionSpace,
         low: Tensor,
         high: Tensor,
@@ -97,10 +97,10 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.actions = actions
-        for name, value in (("shift", shift), ("spread", spread), ("low", low), ("high", high)):
+        for name, value in (("mean", mean), ("std", std), ("low", low), ("high", high)):
             self.register_buffer(name, value.clone())
         self.network = nn.Sequential(
-            nn.Linear(len(shift), hidden),
+            nn.Linear(len(mean), hidden),
             nn.Tanh(),
             nn.Linear(hidden, hidden),
             nn.Tanh(),
@@ -126,7 +126,7 @@ class Policy(nn.Module):
             noise: Gumbel draws that choose among indices, and by their signs' logits switches; None
                 takes the likeliest. Numbers have no use for them.
         """
-        out = self.network((state - self.shift) / self.spread)
+        out = self.network((state - self.mean) / self.std)
         if len(self._groups) == 1 and self._groups[0][0] == "number":
             return self._bounded(out, self.low, self.high)
         chosen, at = [], 0
@@ -186,8 +186,8 @@ class Policy(nn.Module):
             if metadata.get("format") != "worldmodel-policy-2":
                 raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
             actions = ActionSpace.from_json(json.loads(metadata["actions"]))
-            shift, spread, low, high = (weights[n] for n in ("shift", "spread", "low", "high"))
-            policy = cls(shift, spread, actions, low, high, int(metadata["hidden"]))
+            mean, std, low, high = (weights[n] for n in ("mean", "std", "low", "high"))
+            policy = cls(mean, std, actions, low, high, int(metadata["hidden"]))
             policy.load_state_dict(weights)
         except FileFormatError:
             raise

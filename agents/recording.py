@@ -70,11 +70,13 @@ class FrameRecorder(VectorWrapper):
         self._progress = progress
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        """Reset, and begin anew."""
         observation, info = self.env.reset(seed=seed, options=options)
         self.frames = [map_arrays(np.array, observation)]
         return observation, info
 
     def step(self, actions: Any) -> Any:
+        """Step, and keep what is shown."""
         observation, *rest = self.env.step(actions)
         self.frames.append(map_arrays(np.array, observation))
         self._progress()

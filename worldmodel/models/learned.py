@@ -218,7 +218,7 @@ class LearnedModel(StateSpaceModel):
     @property
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
-        return self.reward_head.least.item(), self.reward_head.greatest.item()
+        return self.reward_head.min.item(), self.reward_head.max.item()
 
     def _prepare(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
@@ -92,7 +92,7 @@ def _step(dynamics: Dynamics) -> tuple[Program, bool]:
     following, distance = dynamics.world.compiled_arrival(builder, state, action, noise)
     paid = model.compiled_reward(builder, state, action, following)
     # As ``SupportRule`` has it, without a penalty.
-    near = builder.clamp(paid, goal.least, goal.greatest)
+    near = builder.clamp(paid, goal.minimum, goal.maximum)
     far = builder.clamp(near, -math.inf, goal.outside)
     outputs = [following, builder.select(distance, near, far), distance]
     if model.can_terminate:
@@ -139,7 +139,7 @@ class CompiledStep:
             The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
             it was where the step diverged, or an action that is not finite was refused.
         """
-        return self._run(*self._args, draw)
+        return cast(tuple[float, int], self._run(*self._args, draw))
 
 
 class Arrays(NamedTuple):
@@ -151,8 +151,8 @@ class Arrays(NamedTuple):
         rewards: (n,) float32, in the environment's units.
         terminated: (n,) bool.
         outside: (n,) bool: whether the state has left the data's support.
-        status: 0, or a sum of DIVERGED (not all states and rewards are finite) and REFUSED (not all
-            actions are).
+        status: What holds for any of them, a sum of TERMINATED, OUTSIDE, DIVERGED (its state or
+            reward is not finite) and REFUSED (nor is its action, and nothing here means anything).
     """
 
     states: np.ndarray

@@ -32,14 +32,14 @@ class Goal:
 
     Attributes:
         reward: (state, action, next state) to (batch,).
-        least: Below it no reward is believed; who leaves the support earns it, or nothing if it is
+        minimum: Below it no reward is believed; who leaves the support earns it, or nothing if it is
             positive.
-        greatest: Above it no reward is believed.
+        maximum: Above it no reward is believed.
     """
 
     reward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    least: float
-    greatest: float
+    minimum: float
+    maximum: float
 
     @property
     def outside(self) -> float:
@@ -48,7 +48,7 @@ class Goal:
         Zero alone would be a bonus where rewards are negative, the minimum alone where every step
         alive pays.
         """
-        return min(self.least, 0.0) if math.isfinite(self.least) else 0.0
+        return min(self.minimum, 0.0) if math.isfinite(self.minimum) else 0.0
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class SupportRule:
         self, reward: Float[Tensor, " batch"], distance: Float[Tensor, " batch"], goal: Goal
     ) -> Float[Tensor, " batch"]:
         """What is paid on arrival."""
-        near = reward.clamp(goal.least, goal.greatest)
+        near = reward.clamp(goal.minimum, goal.maximum)
         far = near.clamp_max(goal.outside)
-        if math.isfinite(goal.least):
+        if math.isfinite(goal.minimum):
             far = torch.full_like(near, goal.outside)
         if self.penalty:
             near = near - self.penalty * (distance - 1).clamp_min(0)

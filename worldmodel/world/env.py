@@ -130,6 +130,7 @@ class LatentEnv(gym.Env):
         self._started, self._over = True, False
         self._show()
         box = self.observation_space
+        assert isinstance(box, gym.spaces.Box)
         observation = np.minimum(np.maximum(state, box.low), box.high)
         return observation.astype(np.float32, copy=False), {"outside_support": outside}
 

@@ -27,6 +27,7 @@ from worldmodel.world.lanes import (
     div,
     floor,
     fma,
+    get,
     greater,
     greatest,
     head,
@@ -34,6 +35,7 @@ from worldmodel.world.lanes import (
     load,
     mul,
     power_of_two,
+    put,
     spread,
     sqrt,
     store,
@@ -42,7 +44,9 @@ from worldmodel.world.lanes import (
 )
 
 # Environments per block, and what their number is rounded up to: two vectors.
-BLOCK, PAIR = 128, 2 * LANES
+BLOCK, PAIR = 64, 2 * LANES
+# Panels of points that all environments are compared with at once.
+_FEW = 4
 # All that may be assumed of numbers, but not that they are finite: divergence must show.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 _ZERO, _ONE, _TWO, _INF = np.float32(0), np.float32(1), np.float32(2), np.float32(np.inf)
@@ -262,27 +266,34 @@ def _contract(space, matrix, x, start, out, rows, columns, stride):
 
 @_jit
 @no_type_check
-def _nearest_one(weights, w, panels, space, x, size, out):
+def _search(weights, w, panels, space, x, size, stride):
+    """Squared distance of one environment's registers to the nearest point, or to a near one."""
     square = _ZERO
-    for k in range(size):
+    for k in range(0, size * stride, stride):
         square += space[x + k] ** 2
     best, enough = spread(-_INF), spread(_HALF * (square - _ONE))
     for _ in range(panels):
         a = load(weights, w)
-        for k in range(size):
+        for k in range(0, size * stride, stride):
             w += PANEL
             a = fma(spread(space[x + k]), load(weights, w), a)
         w += PANEL
         best = greater(a, best)
         if any_reaches(best, enough):
             break
-    space[out] = square - _TWO * greatest(best)
+    return square - _TWO * greatest(best)
 
 
 @_jit
 @no_type_check
 def _nearest(weights, w, panels, space, x, size, out, stride):
-    """For a pair of vectors of environments at a time, four points at a time."""
+    """For a pair of vectors of environments at a time, four points at a time.
+
+    The first few panels decide nearly all; who is left searches the others alone.
+    """
+    if stride == 1:
+        space[out] = _search(weights, w, panels, space, x, size, 1)
+        return
     for i in range(0, stride, PAIR):
         square, squares = spread(_ZERO), spread(_ZERO)
         for k in range(size):
@@ -291,7 +302,7 @@ def _nearest(weights, w, panels, space, x, size, out, stride):
         enough = mul(spread(_HALF), sub(square, spread(_ONE)))
         enoughs = mul(spread(_HALF), sub(squares, spread(_ONE)))
         best, bests, u = spread(-_INF), spread(-_INF), w
-        for _ in range(panels):
+        for _ in range(min(panels, _FEW)):
             for j in range(u, u + PANEL, 4):
                 a0, b0 = spread(weights[j]), spread(weights[j + 1])
                 c0, d0 = spread(weights[j + 2]), spread(weights[j + 3])
@@ -312,6 +323,11 @@ def _nearest(weights, w, panels, space, x, size, out, stride):
             u += PANEL * (size + 1)
         store(space, out + i, sub(square, add(best, best)))
         store(space, out + i + LANES, sub(squares, add(bests, bests)))
+        if panels > _FEW and not (all_reach(best, enough) and all_reach(bests, enoughs)):
+            for j in range(i, i + PAIR):
+                if not space[out + j] <= _ONE:
+                    other = _search(weights, u, panels - _FEW, space, x + j, size, stride)
+                    space[out + j] = other if other < space[out + j] else space[out + j]
 
 
 @_jit
@@ -431,10 +447,7 @@ def execute(code, weights, space, stride):
         elif op == Op.CONTRACT:
             _contract(space, a, b, c, out, rows, code[i, 7], stride)
         elif op == Op.NEAREST:
-            if stride == 1:
-                _nearest_one(weights, w, code[i, 7], space, a, size, out)
-            else:
-                _nearest(weights, w, code[i, 7], space, a, size, out, stride)
+            _nearest(weights, w, code[i, 7], space, a, size, out, stride)
         elif op == Op.NORMALISE:
             _normalise(weights, w, space, a, out, rows, stride)
         else:
@@ -505,41 +518,55 @@ def step_many(
         flags: (2, n) bool: terminated, outside.
 
     Returns:
-        0, or what is wrong: actions that are not finite, or dreams.
+        What is to be said of any of them.
     """
     latent, act, draws, state, action, noise_at, following, reward, distance, logit = ports[:10]
     bounds, box = ports[10], ports[11]
-    total = states.shape[1]
-    finite, given = _ZERO, _ZERO
-    for begin in range(0, total, BLOCK):
-        n = min(BLOCK, total - begin)
+    count = states.shape[1]
+    finite, given, ended, left = _ZERO, _ZERO, False, False
+    for begin in range(0, count, BLOCK):
+        n = min(BLOCK, count - begin)
         stride = n + -n % PAIR
         for k in range(latent):
+            x, y = (state + k) * stride, k * count + begin
             for i in range(n):
-                space[(state + k) * stride + i] = states[k, begin + i]
+                put(space, x + i, get(states, y + i))
         for k in range(act):
             low, high = weights[bounds + k], weights[bounds + act + k]
+            x, y = (action + k) * stride, begin * act + k
             for i in range(n):
-                value = actions[begin + i, k]
+                value = get(actions, y + i * act)
                 given += value * _ZERO
                 value = low if value < low else value
-                space[(action + k) * stride + i] = high if value > high else value
+                put(space, x + i, high if value > high else value)
         for k in range(draws):
+            x, y = (noise_at + k) * stride, k * count + begin
             for i in range(n):
-                space[(noise_at + k) * stride + i] = noise[k, begin + i] if noise.size else _ZERO
+                put(space, x + i, get(noise, y + i) if noise.size else _ZERO)
         execute(code, weights, space, stride)
+        x, y, z = reward * stride, distance * stride, logit * stride
         for i in range(n):
-            pay = space[reward * stride + i]
+            pay = get(space, x + i)
             finite += pay * _ZERO
-            rewards[begin + i] = pay
-            flags[0, begin + i] = logit >= 0 and space[logit * stride + i] > _ZERO
-            flags[1, begin + i] = not space[distance * stride + i] <= _ONE
+            put(rewards, begin + i, pay)
+        for i in range(n):
+            ends = logit >= 0 and get(space, z + i) > _ZERO
+            ended |= ends
+            put(flags, begin + i, ends)
+        for i in range(n):
+            is_out = not get(space, y + i) <= _ONE
+            left |= is_out
+            put(flags, count + begin + i, is_out)
         for k in range(latent):
             low, high = weights[box + k], weights[box + latent + k]
+            x, y, z = (following + k) * stride, k * count + begin, begin * latent + k
             for i in range(n):
-                value = space[(following + k) * stride + i]
+                value = get(space, x + i)
                 finite += value * _ZERO
-                out[k, begin + i] = value
+                put(out, y + i, value)
+            for i in range(n):
+                value = get(space, x + i)
                 value = low if value < low else value
-                observations[begin + i, k] = high if value > high else value
-    return (REFUSED if given != _ZERO else 0) | (DIVERGED if finite != _ZERO else 0)
+                put(observations, z + i * latent, high if value > high else value)
+    wrong = (REFUSED if given != _ZERO else 0) | (DIVERGED if finite != _ZERO else 0)
+    return wrong | (TERMINATED if ended else 0) | (OUTSIDE if left else 0)

@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import load_item, store_item
 
 LANES = 16
 _INT = ir.IntType(32)
@@ -79,6 +80,31 @@ def store(typing, array, index, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
+
+
+@intrinsic
+@no_type_check
+def get(typing, array, index):
+    """One number of an array as if it were flat, never counted from its end."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return load_item(context, builder, signature.args[0], builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+@no_type_check
+def put(typing, array, index, value):
+    """Write one number; see ``get``."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        store_item(context, builder, signature.args[0], args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
 
 
 @intrinsic

@@ -63,14 +63,16 @@ class TensorSteps:
         action = torch.from_numpy(actions).to(self._device, self._dtype)
         step = self._dynamics.step(state, action, None if noise is None else noise.T)
         reached, rewards = step.next_state.T.cpu().numpy(), step.reward.cpu().numpy()
+        ended, outside = step.terminated.cpu().numpy(), ~step.inside.cpu().numpy()
         finite = np.isfinite(reached).all() and np.isfinite(rewards).all()
+        status = TERMINATED * ended.any() + OUTSIDE * outside.any() + DIVERGED * (not finite)
         return Arrays(
             states=reached,
             observations=np.clip(reached.T, self._box.low, self._box.high, dtype=np.float32),
             rewards=rewards.astype(np.float32, copy=False),
-            terminated=step.terminated.cpu().numpy(),
-            outside=~step.inside.cpu().numpy(),
-            status=0 if finite else DIVERGED,
+            terminated=ended,
+            outside=outside,
+            status=int(status),
         )
 
 
@@ -93,8 +95,6 @@ class TensorStep:
             noise = torch.from_numpy(self.noise[draw, :, np.newaxis]).to(self._model.device)
         arrived = self._steps(self.state[:, np.newaxis], self.action[np.newaxis], noise)
         self.following[:] = arrived.states[:, 0]
-        if arrived.status:
-            return float(arrived.rewards[0]), arrived.status
-        self.state[:], self.observation[:] = self.following, arrived.observations[0]
-        ended = TERMINATED * arrived.terminated[0] + OUTSIDE * arrived.outside[0]
-        return float(arrived.rewards[0]), int(ended)
+        if not arrived.status & DIVERGED:
+            self.state[:], self.observation[:] = self.following, arrived.observations[0]
+        return float(arrived.rewards[0]), arrived.status

@@ -14,7 +14,7 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.compiled import REFUSED
+from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import Camera, check_render_mode
@@ -24,6 +24,9 @@ from worldmodel.world.world import World, resolve
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
 _RESERVE = 4096
+# Indices of nobody.
+_NONE = np.zeros(0, np.intp)
+_ENDS = TERMINATED | OUTSIDE
 # Numbers of the process noise that are drawn at a time, for the same reason.
 _DRAWN = 8192
 
@@ -101,8 +104,12 @@ class LatentVectorEnv(VectorEnv):
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
         self._reserve = np.empty((0, model.latent_size), np.float32)
-        self._elapsed = np.zeros(num_envs, np.int32)
-        self._done = np.zeros(num_envs, np.bool_)
+        # Steps so far, those at which episodes began, and that at which the first of them is late.
+        self._clock, self._began = 0, np.zeros(num_envs, np.int64)
+        self._due = max_episode_steps or np.inf
+        self._everyone, self._nobody = np.ones(num_envs, np.bool_), np.zeros(num_envs, np.bool_)
+        # Episodes that are over, and whether there are any.
+        self._done, self._some_done = np.zeros(num_envs, np.bool_), False
 
     @property
     def world(self) -> World:
@@ -153,8 +160,9 @@ class LatentVectorEnv(VectorEnv):
             self._current()[:, mask] = first.T
         current = torch.from_numpy(self._current().T).to(self._device)
         inside = self._dynamics.inside(current).cpu().numpy()
-        self._elapsed[mask] = 0
+        self._begin(mask)
         self._done = self._done & ~mask
+        self._some_done = bool(self._done.any())
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
         return self._observe(self._current()), infos
 
@@ -168,7 +176,7 @@ class LatentVectorEnv(VectorEnv):
             InvalidAction: The actions have another shape or dtype, or are not finite.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
-        states, over = self._current(), self._done.nonzero()[0]
+        states, over = self._current(), self._done.nonzero()[0] if self._some_done else _NONE
         if over.size and self._mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
                 f"environments {over.tolist()} are over; reset them with "
@@ -179,16 +187,21 @@ class LatentVectorEnv(VectorEnv):
             self._reader.array(actions)
         self._states, observations, outside = step.states, step.observations, step.outside
         rewards, terminations = step.rewards, step.terminated
-        self._elapsed += 1
+        self._clock += 1
         if over.size:
             rewards[over], terminations[over], outside[over] = 0, False, False
             observations[over] = self._restart(over)
-        if step.status:
+        if step.status & DIVERGED:
             self._check_finite(rewards)
-        truncations = self._truncate(outside)
-        self._done = terminations | truncations
-        infos = {"outside_support": outside, "_outside_support": np.ones(self.num_envs, np.bool_)}
-        if self._mode is AutoresetMode.SAME_STEP and self._done.any():
+        if step.status & _ENDS or self._clock >= self._due:
+            truncations = self._truncate(outside)
+            self._done = terminations | truncations
+            self._some_done = bool(self._done.any())
+        else:
+            truncations = self._nobody.copy()
+            self._done, self._some_done = self._nobody, False
+        infos = {"outside_support": outside, "_outside_support": self._everyone.copy()}
+        if self._mode is AutoresetMode.SAME_STEP and self._some_done:
             observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
@@ -242,8 +255,13 @@ class LatentVectorEnv(VectorEnv):
         """Begin new episodes; their first observations."""
         first = self._first_states(len(index)).T
         self._current()[:, index] = first
-        self._elapsed[index] = 0
+        self._begin(index)
         return self._observe(first)
+
+    def _begin(self, index: np.ndarray) -> None:
+        self._began[index] = self._clock
+        if self._limit is not None:
+            self._due = int(np.minimum.reduce(self._began)) + self._limit
 
     def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
@@ -263,7 +281,7 @@ class LatentVectorEnv(VectorEnv):
             "outside_support": outside & ~done,
             "_outside_support": np.ones_like(outside),
         }
-        self._done = np.zeros_like(done)
+        self._done, self._some_done = np.zeros_like(done), False
         return observations, infos
 
     def _observe(self, states: np.ndarray) -> np.ndarray:
@@ -274,7 +292,7 @@ class LatentVectorEnv(VectorEnv):
     def _truncate(self, outside: np.ndarray) -> np.ndarray:
         if self._limit is None:
             return outside & self._truncate_outside
-        late = self._elapsed >= self._limit
+        late = self._clock - self._began >= self._limit
         return late | outside if self._truncate_outside else late
 
     def _check_finite(self, rewards: np.ndarray) -> None:
