@@ -31,7 +31,7 @@ def load_agent(file: str | Path, world: World) -> Agent:
         agent, latent, act = _algorithm(file, world)
     else:
         agent = Policy.load(file)
-        latent, act = len(agent.shift), agent.actions.size
+        latent, act = len(agent.mean), agent.actions.size
     if (latent, act) != (world.model.latent_size, actions.size):
         raise SpecError(
             f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "

@@ -46,9 +46,27 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def tiny_config(**changes) -> DVBFConfig:
-    sizes = {"base_matrices": 3, "mixing_hidden": 6, "transition_init": 0.2}
+    """Small; changes name a setting wherever it nests, and a part's kind by the part."""
+    sizes = {"base_matrices": 3, "mixing_hidden": 6, "init_scale": 0.2}
     sizes |= {"latent_size": 3, "hidden": 10, "recurrent": 6, "head_hidden": 5}
-    return DVBFConfig(**(sizes | changes))
+    return nested(DVBFConfig(), sizes | changes)
+
+
+def nested(config, changes):
+    """A configuration with settings changed in all of its parts that have them."""
+    made, known = {}, set()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names = {f.name for f in dataclasses.fields(value)}
+            own = {name: change for name, change in changes.items() if name in names}
+            if isinstance(changes.get(field.name), str):
+                own["kind"] = changes[field.name]
+            made[field.name], known = dataclasses.replace(value, **own), known | {*own, field.name}
+        elif field.name in changes:
+            made[field.name] = changes[field.name]
+    assert changes.keys() <= known | made.keys(), changes.keys()
+    return dataclasses.replace(config, **made)
 
 
 def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DVBF:
@@ -58,9 +76,19 @@ def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DV
 def small_model(name: str, observations=VECTOR, actions=BOX, seed: int = 0, **changes):
     """A registered model at its defaults, but for sizes above eight, which become eight."""
     kind = MODELS[name]
-    config = kind.config_type(**changes)
-    sizes = {k: min(v, 8) for k, v in dataclasses.asdict(config).items() if type(v) is int}
-    return kind(dataclasses.replace(config, **sizes), observations, actions, seed)
+    return kind(nested(shrunk(kind.config_type()), changes), observations, actions, seed)
+
+
+def shrunk(config):
+    """A configuration whose sizes are eight at most, those of its parts too."""
+    made = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            made[field.name] = shrunk(value)
+        elif type(value) is int:
+            made[field.name] = min(value, 8)
+    return dataclasses.replace(config, **made)
 
 
 def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> Batch:

@@ -115,36 +115,4 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
             f"there is no trained policy at {file}; 'worldmodel agent {run} --out FOLDER' "
             "trains one, and --policy FOLDER names it"
         )
-<<<<<<< HEAD
     return load_agent(file, world)
-=======
-    agent, latent, act = _read_zip(file) if file.suffix == ".zip" else _read(file)
-    expected = world.model.latent_size, world.model.action_spec.size
-    if (latent, act) != expected:
-        raise SpecError(
-            f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "
-            f"{expected[1]} and {expected[0]}"
-        )
-    return agent
-
-
-def _read(file: Path) -> tuple[Agent, int, int]:
-    policy = Policy.load(file)
-    return policy, len(policy.mean), len(policy.low)
-
-
-def _read_zip(file: Path) -> tuple[Agent, int, int]:
-    require_extra("stable_baselines3", "agents")
-    import stable_baselines3
-
-    kind = getattr(stable_baselines3, file.stem.upper(), None)
-    if kind is None:
-        raise SpecError(f"{file} is not named after an algorithm of Stable-Baselines3")
-    try:
-        agent = kind.load(file, device="cpu")
-    except (ValueError, KeyError, BadZipFile) as error:
-        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
-    space = agent.action_space
-    size = int(space.n) if hasattr(space, "n") else space.shape[0]
-    return agent, agent.observation_space.shape[0], size
->>>>>>> codec
