@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from small import tiny_config
 
 import envs  # noqa: F401 - registers the environment
 from worldmodel.data import Dataset, SplitConfig, collect
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
-from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.systems import pendulum
+from worldmodel.models.dvbf import DVBF
 from worldmodel.world.world import World
 
-SMALL = DVBFConfig(base_matrices=4, mixing_hidden=8, hidden=16, recurrent=8, head_hidden=8)
+SMALL = tiny_config(codec={"hidden": 16}, recurrent=8, head_hidden=8)
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,17 @@ from typing import ClassVar
 import gymnasium as gym
 import numpy as np
 import torch
+from small import box, pixels
 from torch.distributions import Normal
 
+from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.types import ActionSpec, Belief, ObservationSpec
+from worldmodel.types import Belief
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
-PIXELS = ObservationSpec((4, 4, 1), True)
-BOX = ActionSpec("box", (-1.0,), (1.0,))
+PIXELS = pixels(4, 4)
+BOX = box(-1.0, 1.0)
 
 
 class LinearModel(StateSpaceModel):
@@ -29,6 +31,8 @@ class LinearModel(StateSpaceModel):
         super().__init__()
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.config, self.prior_scale = None, prior_scale
+        # Not calibrated: pixels are scaled to [0, 1], vectors are left as they are.
+        self.codec = Codec(observation_spec, CodecConfig())
         angle = torch.tensor(0.3)
         rotation = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.F = torch.nn.Parameter(drift * rotation)
@@ -66,22 +70,6 @@ class LinearModel(StateSpaceModel):
     def terms(self, batch, generator, observed=None, prefix=None, unobserved_scale=1.0):
         raise AssertionError("the simulator never trains")
 
-    def calibrate(self, batch):
-        raise AssertionError("the simulator never trains")
-
-    def deviance(self, observations):
-        return self.scale_observations(observations).var(0).mean().item()
-
-    def scale_observations(self, observations):
-        flat = observations.flatten(-len(self.observation_spec.shape)).to(self.dtype)
-        return flat / 255 if self.observation_spec.pixels else flat
-
-    def unscale_observations(self, flat):
-        raw = flat.unflatten(-1, self.observation_spec.shape)
-        if not self.observation_spec.pixels:
-            return raw
-        return (255 * raw).round().clamp(0, 255).to(torch.uint8)
-
     def _read(self, observations):
         return (self.scale_observations(observations) - 0.5) @ self.C.T * 32 / self.C.shape[1]
 
@@ -103,7 +91,7 @@ class RealEnv(gym.Env):
 
     def __init__(self, world: World):
         self.world, model = world, world.model
-        self.observation_space = gym.spaces.Box(0, 255, model.observation_spec.shape, np.uint8)
+        self.observation_space = model.observation_spec.space()
         self.action_space = model.action_spec.space()
 
     def reset(self, *, seed=None, options=None):

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from worldmodel.data import Dataset, Provenance, fingerprint
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.registry import MODELS
 from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.types import Batch, from_streams
@@ -45,28 +46,16 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def tiny_config(**changes) -> DVBFConfig:
-    """Small; changes name a setting wherever it nests, and a part's kind by the part."""
-    sizes = {"base_matrices": 3, "mixing_hidden": 6, "init_scale": 0.2}
-    sizes |= {"latent_size": 3, "hidden": 10, "recurrent": 6, "head_hidden": 5}
-    return nested(DVBFConfig(), sizes | changes)
-
-
-def nested(config, changes):
-    """A configuration with settings changed in all of its parts that have them."""
-    made, known = {}, set()
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            names = {f.name for f in dataclasses.fields(value)}
-            own = {name: change for name, change in changes.items() if name in names}
-            if isinstance(changes.get(field.name), str):
-                own["kind"] = changes[field.name]
-            made[field.name], known = dataclasses.replace(value, **own), known | {*own, field.name}
-        elif field.name in changes:
-            made[field.name] = changes[field.name]
-    assert changes.keys() <= known | made.keys(), changes.keys()
-    return dataclasses.replace(config, **made)
+def tiny_config(codec=None, recognition=None, transition=None, **changes) -> DVBFConfig:
+    """Settings of a DVBF; those of its parts as dictionaries."""
+    sizes = {"latent_size": 3, "recurrent": 6, "head_hidden": 5}
+    mixing = {"base_matrices": 3, "mixing_hidden": 6, "mlp_hidden": 10, "init_scale": 0.2}
+    return DVBFConfig(
+        codec=CodecConfig(**({"hidden": 10} | (codec or {}))),
+        recognition=RecognitionConfig(**({"hidden": 10} | (recognition or {}))),
+        transition=TransitionConfig(**(mixing | (transition or {}))),
+        **(sizes | changes),
+    )
 
 
 def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DVBF:
@@ -76,19 +65,17 @@ def tiny_model(observations=VECTOR, actions=BOX, seed: int = 0, **changes) -> DV
 def small_model(name: str, observations=VECTOR, actions=BOX, seed: int = 0, **changes):
     """A registered model at its defaults, but for sizes above eight, which become eight."""
     kind = MODELS[name]
-    return kind(nested(shrunk(kind.config_type()), changes), observations, actions, seed)
+    return kind(_small(kind.config_type(**changes)), observations, actions, seed)
 
 
-def shrunk(config):
-    """A configuration whose sizes are eight at most, those of its parts too."""
-    made = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+def _small(config):
+    def smaller(value):
         if dataclasses.is_dataclass(value):
-            made[field.name] = shrunk(value)
-        elif type(value) is int:
-            made[field.name] = min(value, 8)
-    return dataclasses.replace(config, **made)
+            return _small(value)
+        return min(value, 8) if type(value) is int else value
+
+    fields = {f.name: smaller(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return dataclasses.replace(config, **fields)
 
 
 def random_batch(observations=VECTOR, actions=BOX, size=5, steps=6, seed=0) -> Batch:

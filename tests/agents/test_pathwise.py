@@ -11,6 +11,7 @@ from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, task_of, t
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.types import ActionSpec
 from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.world import World
 
 LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
 SHORT = PathwiseConfig(
@@ -151,12 +152,12 @@ def test_leaving_the_support_earns_no_more_than_the_worst(world):
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
 
 
-def discrete_model() -> LinearModel:
+def discrete_world() -> World:
     """Two buttons that push the state either way."""
-    world = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
+    model = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
     with torch.no_grad():
-        world.model.B.copy_(torch.stack([-world.model.B[0], world.model.B[0]]) / 2)
-    return fit_support(world, 0.7)
+        model.B.copy_(torch.stack([-model.B[0], model.B[0]]) / 2)
+    return fit_support(model, 0.7)
 
 
 def test_discrete_actions_are_one_hot_with_the_gradient_of_their_chances():
@@ -182,7 +183,7 @@ def test_gumbel_noise_draws_actions_by_their_chances():
 
 
 def test_buttons_are_learned_and_remembered(tmp_path):
-    world = discrete_model()
+    world = discrete_world()
     agent, history = train_policy(world, SHORT, progress=False)
     assert np.mean(history[-5:]) > np.mean(history[:5])
     agent.save(tmp_path / "agent.safetensors")
@@ -193,4 +194,4 @@ def test_buttons_are_learned_and_remembered(tmp_path):
 
 def test_an_unfitted_support_is_refused():
     with pytest.raises(SpecError, match="support is not fitted"):
-        train_policy(LinearModel(), SHORT, progress=False)
+        train_policy(World(LinearModel()), SHORT, progress=False)

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from agents.sb3 import LatentVecEnv, train_sb3
 from worldmodel.errors import MissingExtraError, SpecError
 from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.world.world import World
 
 TINY = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
 
@@ -172,7 +173,7 @@ def test_an_unknown_algorithm_is_refused(world):
 
 def test_an_unfitted_support_is_refused():
     with pytest.raises(SpecError, match="support is not fitted"):
-        train_sb3(LinearModel(), "PPO", progress=False)
+        train_sb3(World(LinearModel()), "PPO", progress=False)
 
 
 def test_a_missing_sb3_names_its_extra(monkeypatch):

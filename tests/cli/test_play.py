@@ -110,7 +110,7 @@ def test_a_dataset_gives_its_test_frames(tmp_path):
     world = worldmodel.load("pendulum")
     known = states_of(world, world.source, tmp_path / "data.npz", False, 0)
     assert len(known) == 5 * (13 - 5)
-    np.testing.assert_array_equal(known.frames[0], recorded.test.observations[0, 5])
+    np.testing.assert_array_equal(known.frames["observation"][0], recorded.test.observations[0, 5])
     assert list(known.variables) == ["angle", "velocity", "reward"]
     turns = (known.variables["angle"] - known.truths[:, 0]) / (2 * np.pi)
     np.testing.assert_allclose(turns, np.round(turns), atol=1e-5)

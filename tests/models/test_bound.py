@@ -10,14 +10,15 @@ import math
 import oscillator
 import pytest
 import torch
-from small import as_dataset, generator, with_fields
+from small import as_dataset, box, generator, vector, with_fields
 from torch.distributions import MultivariateNormal
 
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dkf import DKF, DKFConfig
 from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.learned import seeded
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch
 from worldmodel.world.world import World
 
 A, B, C, D, H = 0.9, 0.5, 0.6, 0.2, 1.5
@@ -35,9 +36,14 @@ def make_linear(network, slope):
 
 def linear_model(s):
     config = DVBFConfig(
-        1, base_matrices=2, leak=0.25, mixing_hidden=4, hidden=8, recurrent=8, head_hidden=2
+        1,
+        codec=CodecConfig(hidden=8),
+        recognition=RecognitionConfig(hidden=8),
+        transition=TransitionConfig(base_matrices=2, leak=0.25, mixing_hidden=4),
+        recurrent=8,
+        head_hidden=2,
     )
-    model = DVBF(config, ObservationSpec((1,), False), ActionSpec("box", (-1.0,), (1.0,)))
+    model = DVBF(config, vector(1), box(-1.0, 1.0))
     make_linear(model.emission.mean, H)
     with torch.no_grad():
         model.emission.log_scale.fill_(math.log(s))
@@ -48,8 +54,8 @@ def linear_model(s):
 
 def linear_dkf(s):
     """The same system; near zero tanh is linear, and nearly nothing is far from it."""
-    config = DKFConfig(1, leak=0.25, hidden=8, recurrent=8, head_hidden=2)
-    model = DKF(config, ObservationSpec((1,), False), ActionSpec("box", (-1.0,), (1.0,)))
+    config = DKFConfig(1, CodecConfig(hidden=8), leak=0.25, hidden=8, recurrent=8, head_hidden=2)
+    model = DKF(config, vector(1), box(-1.0, 1.0))
     make_linear(model.emission.mean, H)
     first, _, last = model.transition_model.network
     with torch.no_grad():
@@ -189,16 +195,17 @@ def test_training_reaches_the_true_systems_likelihood(tmp_path, monkeypatch):
     """Recognition looks at one frame at a time, which sixteen sharp sensors make enough."""
     angles = torch.arange(16, dtype=torch.float64) * math.pi / 16
     monkeypatch.setattr(oscillator, "H", torch.stack([angles.cos(), angles.sin()], 1))
-    specs = ObservationSpec((16,), False), oscillator.SPECS[1]
+    specs = vector(16), oscillator.SPECS[1]
     train, validation, test = (
         oscillator.episodes(size, 10, seed) for size, seed in ((1000, 0), (50, 1), (1000, 2))
     )
-    model = DVBF(DVBFConfig(2, base_matrices=1, leak=0.0, transition_init=0.05), *specs)
+    linear = TransitionConfig(base_matrices=1, leak=0.0, init_scale=0.05)
+    model = DVBF(DVBFConfig(2, transition=linear), *specs)
     with seeded(0):
         model.emission.mean = torch.nn.Linear(2, 16)
     dataset = as_dataset(*specs, train=train, validation=validation)
-    budget = {"updates": 1800, "batch_size": 64, "window": 10, "learning_rate": 0.01, "warmup": 10}
-    oscillator.maximise_bound(model, dataset, tmp_path, **budget)
+    budget = {"updates": 1800, "batch_size": 64, "window": 10, "learning_rate": 0.01}
+    oscillator.maximise_bound(model, dataset, tmp_path, warmup_steps=10, **budget)
     reached, _ = bound(model, test, 2)
     likelihood = oscillator.log_likelihood(test)
     gap = likelihood - oscillator.in_units_of(model, reached, -11)

@@ -32,7 +32,7 @@ def test_weights_and_gain_are_the_inner_ones(inner):
 
 
 def test_a_state_that_is_stretched_is_held_in_training_filter_and_dream():
-    model = tiny_model(PIXELS, BOX, bound=3.0)
+    model = tiny_model(PIXELS, BOX, transition={"bound": 3.0})
     with torch.no_grad():
         model.transition_model.inner.mean.mul_(1e4)
     batch = random_batch(PIXELS, BOX)
@@ -49,4 +49,4 @@ def test_a_state_that_is_stretched_is_held_in_training_filter_and_dream():
 @pytest.mark.parametrize("bound", [-1.0, float("inf"), float("nan")])
 def test_a_senseless_bound_is_refused(bound):
     with pytest.raises(ConfigError, match="bound must be finite and >= 0, got"):
-        tiny_config(bound=bound)
+        tiny_config(transition={"bound": bound})

@@ -1,35 +1,35 @@
 import pytest
 import torch
-from small import BOX, PIXELS, VECTOR, generator, random_batch, tiny_model
+from small import BOX, PIXELS, VECTOR, generator, pixels, random_batch, tiny_model
 from torch.nn import functional
 
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.convolution import FrameDecoder, FrameEncoder, build_encoder
-from worldmodel.types import ObservationSpec
+from worldmodel.models.codec import Codec, CodecConfig
+from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder
+from worldmodel.spaces import Stream
 from worldmodel.world.world import World
 
 SHAPES = [(16, 16, 1), (25, 40, 3), (31, 17, 1), (64, 64, 3), (96, 96, 1)]
 
 
-def spec_of(shape) -> ObservationSpec:
-    return ObservationSpec(tuple(shape), True)
+def stream_of(shape) -> Stream:
+    return pixels(*shape).streams[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_frames_of_any_size_go_in_and_come_out(shape):
-    spec, g = spec_of(shape), generator()
-    encoder, decoder = FrameEncoder(spec, 4, 7), FrameDecoder(3, spec, 4, 5)
-    flat = torch.rand(2, 3, spec.size, generator=g)
+    stream, g = stream_of(shape), generator()
+    encoder, decoder = FrameEncoder(stream, 4, 7), FrameDecoder(3, stream, 4, 5)
+    flat = torch.rand(2, 3, stream.size, generator=g)
     features = encoder(flat)
     assert features.shape == (2, 3, 7)
     torch.testing.assert_close(features[1, 2], encoder(flat[1, 2].unsqueeze(0))[0])
-    assert decoder(torch.randn(2, 3, 3, generator=g)).shape == (2, 3, spec.size)
+    assert decoder(torch.randn(2, 3, 3, generator=g)).shape == (2, 3, stream.size)
 
 
 def test_the_convolution_sees_pixels_where_they_are():
     """The first stage equals torch's convolution of the image as the environment gave it."""
-    spec = spec_of((9, 12, 3))
-    encoder = FrameEncoder(spec, 4, 7)
+    encoder = FrameEncoder(stream_of((9, 12, 3)), 4, 7)
     image = torch.rand(9, 12, 3, generator=generator())
     first = encoder.network[0]
     expected = functional.conv2d(image.permute(2, 0, 1), first.weight, first.bias, 2, 1)
@@ -42,9 +42,8 @@ def test_the_convolution_sees_pixels_where_they_are():
 
 def test_a_decoder_can_draw_where_it_should():
     """A few steps of gradient descent put one bright pixel into its corner and channel."""
-    spec = spec_of((17, 12, 3))
     torch.manual_seed(0)
-    decoder = FrameDecoder(2, spec, 8, 16)
+    decoder = FrameDecoder(2, stream_of((17, 12, 3)), 8, 16)
     target = torch.zeros(17, 12, 3)
     target[2, 9, 1] = 1
     optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
@@ -59,21 +58,25 @@ def test_a_decoder_can_draw_where_it_should():
 
 @pytest.mark.parametrize(("side", "convolved"), [(16, False), (24, False), (25, True), (64, True)])
 def test_the_image_decides(side, convolved):
-    spec = spec_of((side, 64, 1))
-    encoder, features = build_encoder("auto", spec, 4, 7)
+    space = pixels(side, 64, 1)
+    encoder, features = Codec(space, CodecConfig(channels=4, hidden=7)).encoder()
     assert isinstance(encoder, FrameEncoder) == convolved
-    assert features == (7 if convolved else spec.size)
-    assert build_encoder("auto", VECTOR, 4, 7)[1] == 3
+    assert features == (7 if convolved else space.size)
 
 
-@pytest.mark.parametrize("spec", [VECTOR, spec_of((7, 64, 1))])
-def test_what_cannot_be_convolved_is_refused(spec):
-    with pytest.raises(SpecError, match=r"at least 8, got ObservationSpec"):
-        tiny_model(spec, BOX, encoder="conv")
+@pytest.mark.parametrize("choice", ["auto", "conv"])
+def test_vectors_are_never_convolved(choice):
+    codec = Codec(VECTOR, CodecConfig(encoder=choice, channels=4, hidden=7))
+    assert codec.encoder()[1] == 3
+
+
+def test_what_cannot_be_convolved_is_refused():
+    with pytest.raises(SpecError, match="at least 8, got 7 × 64 × 1 pixels"):
+        tiny_model(pixels(7, 64, 1), BOX, codec={"encoder": "conv"})
 
 
 def test_a_convolved_model_filters_and_learns_from_every_part():
-    spec = spec_of((26, 30, 3))
+    spec = pixels(26, 30, 3)
     model, batch = tiny_model(spec, BOX), random_batch(spec, BOX, size=3, steps=4)
     terms = model.terms(batch, generator())
     (terms.rate.sum() + terms.distortion.sum() + terms.calibration.sum()).backward()
@@ -85,21 +88,21 @@ def test_a_convolved_model_filters_and_learns_from_every_part():
 
 
 def test_small_frames_may_be_convolved_if_asked():
-    assert isinstance(tiny_model(PIXELS, BOX, encoder="conv").encoder, FrameEncoder)
+    assert isinstance(tiny_model(PIXELS, BOX, codec={"encoder": "conv"}).encoder, FrameEncoder)
 
 
 def test_depth_counts_the_hidden_layers_of_frames_and_emission():
-    spec = spec_of((16, 16, 1))
-    encoder, features = build_encoder("dense", spec, 4, 7, depth=3)
+    space = pixels(16, 16, 1)
+    encoder, features = Codec(space, CodecConfig("dense", hidden=7, depth=3)).encoder()
     assert features == 7 and [type(m).__name__ for m in encoder] == 2 * [
         "Linear",
         "LayerNorm",
         "SiLU",
     ]
-    model = tiny_model(PIXELS, BOX, depth=2, hidden=9)
+    model = tiny_model(PIXELS, BOX, codec={"depth": 2, "hidden": 9})
     assert sum(isinstance(m, torch.nn.Linear) for m in model.emission.modules()) == 3
     assert model.encoder(torch.zeros(2, PIXELS.size)).shape == (2, 9)
     with pytest.raises(SpecError, match="convolutions take depth 1, got 2"):
-        build_encoder("conv", spec, 4, 7, depth=2)
+        Codec(space, CodecConfig("conv", depth=2)).encoder()
     with pytest.raises(ConfigError, match="depth must be at least 1, got 0"):
-        tiny_model(PIXELS, BOX, depth=0)
+        CodecConfig(depth=0)

@@ -5,15 +5,25 @@ import math
 import oscillator
 import pytest
 import torch
-from small import BOX, PIXELS, as_dataset, generator, random_batch, small_model, with_fields
+from small import (
+    BOX,
+    PIXELS,
+    as_dataset,
+    box,
+    generator,
+    random_batch,
+    small_model,
+    vector,
+    with_fields,
+)
 from torch.distributions import MultivariateNormal, Normal
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.ekvae import EKVAE, EKVAEConfig
 from worldmodel.models.learned import seeded
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch
 
-ONE = ObservationSpec((1,), False), ActionSpec("box", (-1.0,), (1.0,))
+ONE = vector(1), box(-1.0, 1.0)
 FRAMES = 6
 R = 0.3
 
@@ -184,8 +194,8 @@ def test_training_reaches_the_true_systems_likelihood(tmp_path):
     with seeded(0):
         model.reader, model.emission.mean = torch.nn.Linear(1, 2), torch.nn.Linear(1, 1)
     dataset = as_dataset(*ONE, train=train, validation=validation)
-    budget = {"updates": 200, "batch_size": 64, "window": 10, "learning_rate": 0.05, "warmup": 10}
-    oscillator.maximise_bound(model, dataset, tmp_path, **budget)
+    budget = {"updates": 200, "batch_size": 64, "window": 10, "learning_rate": 0.05}
+    oscillator.maximise_bound(model, dataset, tmp_path, warmup_steps=10, **budget)
     reached, _ = bound(model, test, 2)
     gap = likelihood(test, 0.52) - oscillator.in_units_of(model, reached, -11)
     # The true system is the best there is on average, and on average only.

@@ -3,8 +3,8 @@ import torch
 from small import BOX, PIXELS, VECTOR, as_dataset, generator, random_batch, tiny_config, tiny_model
 from torch.distributions import Bernoulli
 
-from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.emission import BernoulliEmission, GaussianEmission
+from worldmodel.errors import ConfigError
+from worldmodel.models.codec.emission import BernoulliEmission, GaussianEmission
 from worldmodel.models.networks import mlp
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
@@ -12,7 +12,7 @@ from worldmodel.training.trainer import Trainer
 
 def test_a_bernoulli_scores_black_and_white_as_torch_does():
     g = generator()
-    emission = BernoulliEmission(mlp(3, 5, 7))
+    emission = BernoulliEmission(mlp(3, 5, 7), 12.0)
     state = torch.randn(4, 6, 3, generator=g)
     seen = (torch.rand(4, 6, 7, generator=g) < 0.5).float()
     chance = emission.mean(state)
@@ -26,26 +26,28 @@ def test_a_bernoulli_scores_black_and_white_as_torch_does():
 
 
 def test_grey_is_scored_by_the_expected_likelihood_of_its_draws():
-    emission = BernoulliEmission(torch.nn.Identity())
+    emission = BernoulliEmission(torch.nn.Identity(), 12.0)
     logit, grey = torch.tensor([[0.7]]), torch.tensor([[0.3]])
     on, off = (emission.compare(logit, torch.full((1, 1), v)).reconstruction for v in (1.0, 0.0))
     compared = emission.compare(logit, grey).reconstruction
     torch.testing.assert_close(compared, 0.3 * on + 0.7 * off)
 
 
-def test_distortion_is_nothing_for_the_chances_themselves_and_deviance_that_of_the_mean():
+def test_distortion_is_nothing_for_the_chances_themselves_and_for_their_mean_what_they_weigh():
     grey = torch.rand(50, 3, generator=generator()).clamp(0.05, 0.95)
-    emission = BernoulliEmission(torch.nn.Identity())
+    emission = BernoulliEmission(torch.nn.Identity(), 12.0)
     exact = emission.compare(grey.logit(), grey).distortion
     torch.testing.assert_close(exact, torch.zeros(50), atol=1e-5, rtol=0)
-    mean = emission.compare(grey.mean(0).logit().expand(50, 3), grey).distortion.mean() / 3
-    assert emission.deviance(grey) == pytest.approx(mean.item(), rel=1e-5)
-    gaussian = GaussianEmission(torch.nn.Identity(), 3)
-    assert gaussian.deviance(grey) == pytest.approx(grey.var(0).mean().item())
+    mean = grey.mean(0).logit().expand(50, 3)
+    assert emission.compare(mean, grey).distortion.mean() != pytest.approx(12, rel=0.1)
+    emission.calibrate(grey)
+    assert emission.compare(mean, grey).distortion.mean() == pytest.approx(12, rel=1e-4)
+    exact = emission.compare(grey.logit(), grey).distortion
+    torch.testing.assert_close(exact, torch.zeros(50), atol=1e-3, rtol=0)
 
 
 def test_extreme_logits_stay_finite():
-    emission = BernoulliEmission(torch.nn.Identity())
+    emission = BernoulliEmission(torch.nn.Identity(), 12.0)
     logits = torch.tensor([[-200.0, 200.0]], requires_grad=True)
     compared = emission.compare(logits, torch.tensor([[1.0, 0.0]]))
     compared.reconstruction.sum().backward()
@@ -67,7 +69,7 @@ def test_the_squared_error_has_the_gradient_of_its_definition():
 
 @pytest.mark.parametrize("encoder", ["dense", "conv"])
 def test_a_bernoulli_model_gives_pixels_and_finite_terms(encoder):
-    model = tiny_model(PIXELS, BOX, emission="bernoulli", encoder=encoder)
+    model = tiny_model(PIXELS, BOX, codec={"emission": "bernoulli", "encoder": encoder})
     batch = random_batch(PIXELS, BOX)
     terms = model.terms(batch, generator())
     frames = model.scale_observations(batch.observations)
@@ -94,13 +96,13 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
         updates=100,
         batch_size=16,
         window=6,
-        warmup=1,
+        warmup_steps=1,
         learning_rate=1e-2,
         validate_every=50,
         objective=objective,
         tensorboard=False,
     )
-    model = tiny_model(PIXELS, BOX, emission="bernoulli", hidden=32)
+    model = tiny_model(PIXELS, BOX, codec={"emission": "bernoulli", "hidden": 32})
     world = Trainer(model, data, config, tmp_path).fit(progress=False)
     seen = data.validation.observations.numpy()
     drawn = world.decode(world.filter(seen, data.validation.actions.numpy()))
@@ -108,14 +110,23 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
     assert abs(drawn.astype(int) - seen).mean() < 60
 
 
-def test_what_is_not_between_black_and_white_is_refused():
-    with pytest.raises(SpecError, match=r"Bernoulli emission needs pixels.*\(3,\)"):
-        tiny_model(VECTOR, BOX, emission="bernoulli")
+def test_what_is_not_between_black_and_white_stays_gaussian():
+    model = tiny_model(VECTOR, BOX, codec={"emission": "bernoulli"})
+    assert isinstance(model.emission, GaussianEmission)
 
 
-@pytest.mark.parametrize("name", ["emission", "encoder", "recognition", "transition"])
-def test_a_choice_that_there_is_not_is_refused(name):
-    config = tiny_config()
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("codec", "emission"),
+        ("codec", "encoder"),
+        ("recognition", "kind"),
+        ("transition", "kind"),
+        ("transition", "gate"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused(part, name):
+    config = getattr(tiny_config(), part)
     object.__setattr__(config, name, "poisson")  # past the tests' own type checker
     with pytest.raises(ConfigError, match=rf"{name} must be one of .*got 'poisson'"):
         config.__post_init__()

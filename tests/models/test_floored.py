@@ -37,7 +37,8 @@ def test_the_mean_keeps_its_weights(floored):
 
 @pytest.mark.parametrize("transition", ["locally-linear", "mlp"])
 def test_a_model_with_a_floor_learns_from_every_part(transition):
-    model = tiny_model(VECTOR, BOX, transition=transition, recognition="fusion", noise_floor=0.02)
+    floored = {"kind": transition, "noise_floor": 0.02}
+    model = tiny_model(VECTOR, BOX, transition=floored, recognition={"kind": "fusion"})
     batch = random_batch(VECTOR, BOX)
     terms = model.terms(batch, generator())
     (terms.rate.sum() + terms.distortion.sum() + terms.calibration.sum()).backward()
@@ -48,4 +49,4 @@ def test_a_model_with_a_floor_learns_from_every_part(transition):
 @pytest.mark.parametrize("floor", [-0.1, 1.0, float("nan")])
 def test_a_senseless_floor_is_refused(floor):
     with pytest.raises(ConfigError, match=r"noise_floor must lie in \[0, 1\), got"):
-        tiny_config(noise_floor=floor)
+        tiny_config(transition={"noise_floor": floor})

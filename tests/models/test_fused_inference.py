@@ -19,7 +19,7 @@ KINDS = [
 
 def case(changes):
     """Parts in 64 bits, and what they are given; some frames are not looked at."""
-    model = tiny_model(VECTOR, BOX, **changes).double()
+    model = tiny_model(VECTOR, BOX, transition=changes).double()
     g = generator(1)
 
     def draw(*shape):
@@ -74,7 +74,13 @@ def test_its_gradient_is_that_of_finite_differences(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"recognition": "fusion"}, {"transition": "mlp"}, {"noise_floor": 0.02}], ids=str
+    "changes",
+    [
+        {"recognition": {"kind": "fusion"}},
+        {"transition": {"kind": "mlp"}},
+        {"transition": {"noise_floor": 0.02}},
+    ],
+    ids=str,
 )
 def test_other_parts_take_the_plain_loop(changes):
     model, batch = tiny_model(VECTOR, BOX, **changes), random_batch()

@@ -74,7 +74,8 @@ def test_the_gain_is_how_noise_moves_the_next_state(kind):
 
 def test_a_filter_that_strayed_comes_back():
     """With a sharp reading one frame is enough, wherever the belief was."""
-    model = tiny_model(VECTOR, BOX, recognition="fusion", transition_init=1.0)
+    parts = {"recognition": {"kind": "fusion"}, "transition": {"init_scale": 1.0}}
+    model = tiny_model(VECTOR, BOX, **parts)
     model.recognition.reading = Sharp(mlp(3, 4, 3))
     batch = random_batch(VECTOR, BOX)
     action, frame = batch.actions[:, 0], batch.observations[:, 1]

@@ -2,8 +2,8 @@ import torch
 from small import generator
 from torch.distributions import Independent, Normal, kl_divergence
 
+from worldmodel.models.codec.emission import GaussianEmission
 from worldmodel.models.dvbf import _push_forward
-from worldmodel.models.emission import GaussianEmission
 from worldmodel.models.networks import mlp, normal_entropy, positive, standard_normal_kl
 from worldmodel.models.reward import RewardHead, TerminationHead
 

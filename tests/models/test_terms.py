@@ -50,13 +50,13 @@ def test_terms_are_those_of_the_distributions(case):
     terms = model.terms(batch, generator())
     frames = model.scale_observations(batch.observations)
     emission = model.emit(terms.states)
-    torch.testing.assert_close(
-        terms.reconstruction, emission.log_prob(frames).sum(-1), atol=1e-3, rtol=1e-4
-    )
-    torch.testing.assert_close(terms.calibration, terms.reconstruction)
+    natural = emission.log_prob(frames).sum(-1) - model.codec.log_volume
+    torch.testing.assert_close(terms.reconstruction, natural, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(terms.calibration, terms.reconstruction + model.codec.log_volume)
     squared = (frames - emission.mean).square().sum(-1)
     torch.testing.assert_close(terms.distortion, squared, atol=1e-4, rtol=1e-4)
-    assert terms.observation_size == frames.shape[-1]
+    of_the_mean = (frames - frames.flatten(0, 1).mean(0)).square().sum(-1).mean()
+    assert terms.weight == pytest.approx(of_the_mean.item(), rel=1e-4)
     assert (terms.rate > 0).all()
 
 
@@ -225,7 +225,7 @@ def test_vectors_are_standardised_over_recorded_frames_only():
     model.calibrate(padded)
     scaled = model.scale_observations(batch.observations)[:, :4].flatten(0, 1)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(scaled.std(0), torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(3), atol=1e-4, rtol=0)
 
 
 def garbage_after_all(batch):

@@ -158,14 +158,14 @@ def test_the_sharpness_of_a_switching_gate_is_learned():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("transition_init", 0.0),
-        ("transition_init", torch.inf),
+        ("init_scale", 0.0),
+        ("init_scale", torch.inf),
         ("coupling", -0.1),
     ],
 )
 def test_scales_that_cannot_be_are_refused(name, value):
     with pytest.raises(ConfigError, match=rf"{name} must be finite.*got {value}"):
-        tiny_config(**{name: value})
+        tiny_config(transition={name: value})
 
 
 def test_a_factorial_gate_adds_matrices_to_one_that_always_counts():

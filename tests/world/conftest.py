@@ -7,9 +7,8 @@ import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
 from linear_model import BOX, PIXELS, LinearModel, RealEnv, fit_support
+from small import tiny_model
 
-from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.world.world import World
 
 
@@ -43,8 +42,7 @@ def real_vector(real):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> str:
     """An untrained DVBF whose support covers its own first states."""
-    config = DVBFConfig(base_matrices=4, mixing_hidden=8, hidden=16, recurrent=8, head_hidden=8)
-    dvbf = DVBF(config, PIXELS, BOX)
+    dvbf = tiny_model(PIXELS, BOX)
     with torch.no_grad():
         states = dvbf.initial_prior(4000, torch.Generator().manual_seed(0))
     world = World(dvbf)

@@ -22,14 +22,14 @@ def test_reality_has_the_dreams_spaces(world, real, real_vector):
 
 
 def test_single_is_the_models_filter_from_one_frame_on(world, real):
-    world, twin = FilterObservation(real(), world), real()
+    env, twin = FilterObservation(real(), world), real()
     actions = np.float32([[0.3], [-0.6], [2.0]])
     means, scales = [], []
-    observation, info = world.reset(seed=2)
+    observation, info = env.reset(seed=2)
     frames = [twin.reset(seed=2)[0]]
     means.append(observation), scales.append(info["belief_scale"])
     for action in actions:
-        observation, _, terminated, _, info = world.step(action)
+        observation, _, terminated, _, info = env.step(action)
         frames.append(twin.step(action)[0])
         means.append(observation), scales.append(info["belief_scale"])
         assert not terminated and "state" in info
@@ -42,10 +42,10 @@ def test_single_is_the_models_filter_from_one_frame_on(world, real):
 
 def test_beliefs_outside_are_clipped_into_the_box(linear, real):
     narrow = linear(support=0.02)
-    world = FilterObservation(real(), narrow)
-    observation, _ = world.reset(seed=0)
-    assert observation in world.observation_space
-    assert np.abs(world.unwrapped.state).max() > np.abs(world.observation_space.high).max()
+    env = FilterObservation(real(), narrow)
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space
+    assert np.abs(env.unwrapped.state).max() > np.abs(env.observation_space.high).max()
 
 
 class Reference:
@@ -167,8 +167,8 @@ def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(world, real_v
 
 
 def test_an_agent_made_in_the_dream_runs_in_reality(world, real):
-    dream, world = LatentEnv(world), FilterObservation(real(), world)
-    for env in (dream, world):
+    dream, filtered = LatentEnv(world), FilterObservation(real(), world)
+    for env in (dream, filtered):
         observation, _ = env.reset(seed=0)
         action = np.clip(-observation[:1], -1, 1)
         assert env.step(action)[0].shape == observation.shape
@@ -178,7 +178,7 @@ def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world)
     gym.register(id="test/Real-v0", entry_point=lambda: real().unwrapped)
     try:
         env = FilterObservation(gym.make("test/Real-v0"), checkpoint)
-        assert env.spec.additional_wrappers[-1].kwargs == {"model": checkpoint}
+        assert env.spec.additional_wrappers[-1].kwargs == {"world": checkpoint}
         assert env.reset(seed=0)[0] in env.observation_space
     finally:
         del gym.registry["test/Real-v0"]
@@ -215,12 +215,12 @@ def test_refused_actions_leave_the_belief_alone(linear):
     world = linear(observation_spec=spec, action_spec=actions)
     results = []
     for disturbed in (True, False):
-        world = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), world)
-        world.reset(seed=0)
+        env = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), world)
+        env.reset(seed=0)
         for action in (np.float32([np.nan]), np.zeros((3, 3), np.float32)) if disturbed else ():
             with pytest.raises(gym.error.InvalidAction):
-                world.unwrapped.step(action)
+                env.unwrapped.step(action)
             with pytest.raises((gym.error.InvalidAction, AssertionError)):
-                world.step(action)
-        results.append(world.step(np.float32([1.0]))[0])
+                env.step(action)
+        results.append(env.step(np.float32([1.0]))[0])
     np.testing.assert_array_equal(*results)

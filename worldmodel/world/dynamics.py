@@ -24,6 +24,8 @@ from worldmodel.world.world import World
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
+# How often a first state is moved towards the data, half the way each time.
+_MOVES = 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Step(NamedTuple):
         next_state: (batch, latent).
         reward: (batch,), in the environment's units.
         logit: (batch,), of the episode's end on arrival; negative infinity if none ever ended.
-        distance: (batch,), of ``next_state`` from the data, in radii: at most 1 inside the support.
+        distance: (batch,), from the data of what was predicted, in radii: at most 1 inside the
+            support. How far a denoiser moved it counts.
     """
 
     next_state: Tensor
@@ -148,24 +151,32 @@ class Dynamics:
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the support; False where not finite."""
-        return self.world.support.inside(state)
+        return self.world.distance(state) <= 1
 
     @torch.no_grad()
     def reset(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """First states from the model's prior, all of them inside the support.
 
         A state outside is redrawn up to ten times; one that is still outside is replaced by the
-        nearest recorded state.
+        nearest recorded state. A denoiser first moves all of them onto the data: the prior of a
+        first state fills the space that the data are a sheet in.
         """
-        states = self.model.initial_prior(n, generator)
+        states = self._draw(n, generator)
         left = self._outside(states)
         for _ in range(_REDRAWS):
             if not len(left):
                 return states
-            drawn = self.model.initial_prior(len(left), generator)
+            drawn = self._draw(len(left), generator)
             states[left] = drawn
             left = left[self._outside(drawn)]
         states[left] = self._nearest(states[left])
+        return states
+
+    def _draw(self, n: int, generator: torch.Generator) -> Tensor:
+        states = self.model.initial_prior(n, generator)
+        if self.world.denoiser is not None:
+            for _ in range(_MOVES):
+                states = self.world.denoiser(states)
         return states
 
     def _outside(self, states: Tensor) -> Tensor:

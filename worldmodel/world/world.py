@@ -85,23 +85,41 @@ class World:
         action: Float[Tensor, "batch act"],
         noise: Float[Tensor, "batch noise"] | None = None,
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
-        """The next dreamt state, and its distance from the data in radii of the support."""
-        arrived = self.transition(state, action, noise)
-        return arrived, self.support.distance(arrived)
+        """The next dreamt state, and how far from the data it was predicted: inside up to 1.
+
+        The greater of the support's distance of the prediction, and of how far a denoiser moved it.
+        """
+        drawn = None if noise is None else self.dream_noise * noise
+        predicted = self.model.transition(state, action, drawn)
+        distance = self.support.distance(predicted)
+        if self.denoiser is None:
+            return predicted, distance
+        arrived, away = self.denoiser.lead(predicted)
+        return arrived, torch.maximum(distance, away)
+
+    def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
+        """How far states are from the data, in the same units."""
+        distance = self.support.distance(state)
+        if self.denoiser is None:
+            return distance
+        return torch.maximum(distance, self.denoiser.lead(state)[1])
 
     def compiled_arrival(
         self, builder: Builder, state: Rows, action: Rows, noise: Rows
     ) -> tuple[Rows, Rows]:
-        """Instructions of ``arrive``.
+        """Instructions of ``arrive``; its distance is squared.
 
         Raises:
             NotCompiled: A part offers none.
         """
         drawn = noise if self.dream_noise == 1 else builder.affine(noise, self.dream_noise)
-        arrived = self.model.compiled_transition(builder, state, action, drawn)
-        if self.denoiser is not None:
-            arrived = self.denoiser.compiled(builder, arrived)
-        return arrived, self.support.compiled(builder, arrived)
+        predicted = self.model.compiled_transition(builder, state, action, drawn)
+        distance = self.support.compiled(builder, predicted)
+        if self.denoiser is None:
+            return predicted, distance
+        arrived, away = self.denoiser.compiled(builder, predicted)
+        beyond = builder.relu(builder.add(away, builder.affine(distance, -1.0)))
+        return arrived, builder.add(distance, beyond)
 
     @torch.no_grad()
     def rollout(

@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from agents.empowerment import EmpoweredConfig, Noise, train_empowered
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.world.denoiser import DenoiserConfig
+from worldmodel.world.world import World
 
 SMALL = EmpoweredConfig(
     steps=2,
@@ -75,8 +76,8 @@ def test_the_same_seed_gives_the_same_agent(world):
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(SpecError, match="support"):
-        train_empowered(LinearModel(action_spec=BOX), SMALL, progress=False)
-    discrete = tiny_model(actions=DISCRETE)
+        train_empowered(World(LinearModel(action_spec=BOX)), SMALL, progress=False)
+    discrete = World(tiny_model(actions=DISCRETE))
     discrete.support.fit(torch.randn(300, 3), torch.randn(50, 3))
     with pytest.raises(SpecError, match="Box"):
         train_empowered(discrete, SMALL, progress=False)

@@ -9,6 +9,7 @@ from small import DISCRETE, generator, tiny_model
 
 from agents.empowerment import Dynamics, GaussianEmpowerment, Noise, dynamics_of, water_filling
 from worldmodel.errors import ConfigError, SpecError
+from worldmodel.world.world import World
 
 F = torch.tensor([[0.9, 0.3], [-0.2, 1.1]])
 B = torch.tensor([[0.5, 0.0], [0.2, 1.0]])
@@ -130,7 +131,7 @@ def test_it_is_differentiable_in_the_state():
 
 
 def test_a_model_is_a_system_too():
-    world = tiny_model().requires_grad_(False)
+    world = World(tiny_model().requires_grad_(False))
     states = torch.randn(4, 3, generator=generator())
     nats = GaussianEmpowerment(dynamics_of(world), 4, Noise(0.1, process=1.0))(states)
     assert nats.shape == (4,) and (nats > 0).all()
@@ -139,7 +140,7 @@ def test_a_model_is_a_system_too():
 
 
 def test_pixels_count_as_shares_of_full_brightness():
-    world = LinearModel(PIXELS).requires_grad_(False)
+    world = World(LinearModel(PIXELS).requires_grad_(False))
     estimator = GaussianEmpowerment(dynamics_of(world), 3, Noise(0.1))
     with torch.no_grad():
         nats = estimator(torch.zeros(1, 2))
@@ -154,4 +155,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="steps must be at least 2"):
         GaussianEmpowerment(linear(), 1, Noise(frames=2))
     with pytest.raises(SpecError, match="Box"):
-        dynamics_of(tiny_model(actions=DISCRETE))
+        dynamics_of(World(tiny_model(actions=DISCRETE)))
