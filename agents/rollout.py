@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +23,11 @@ class Agent(Protocol):
     ) -> tuple[np.ndarray, Any]:
         """Actions for a batch of observations, and something that is ignored."""
         ...
+
+
+def chosen_by(agent: Agent) -> Callable[[np.ndarray], Any]:
+    """The action that an agent takes for a latent state."""
+    return lambda state: agent.predict(state, deterministic=True)[0]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ ROWS = (
     ),
     Row("greatest of the true map, nats", "empowerment.true_nats.greatest", True),
     Row("greatest of the learned map, nats", "empowerment.learned_nats.greatest", True),
-    Row("upright from hanging, no reward, 100 real starts", "agent.upright_fraction", True, "≥ 0.9"),
+    Row(
+        "upright from hanging, no reward, 100 real starts", "agent.upright_fraction", True, "≥ 0.9"
+    ),
     Row("batch of 4,096 states, times as fast as a loop", "batch_over_loop", True, "≥ 20"),
 )
 BALL = (

@@ -7,7 +7,7 @@ from small import tiny_config
 import envs  # noqa: F401 - registers the environment
 from worldmodel.data import Dataset, SplitConfig, collect
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
-from worldmodel.evaluation.identification import pendulum_targets
+from worldmodel.systems import pendulum
 from worldmodel.models.dvbf import DVBF
 from worldmodel.world.world import World
 
@@ -32,4 +32,4 @@ def untrained(dataset: Dataset) -> World:
 
 @pytest.fixture(scope="session")
 def evaluation(untrained: World, dataset: Dataset) -> Evaluation:
-    return evaluate(untrained, dataset, train_steps=6, horizon=10, targets=pendulum_targets)
+    return evaluate(untrained, dataset, train_steps=6, horizon=10, targets=pendulum.targets)

@@ -17,7 +17,7 @@ from worldmodel.evaluation.evaluate import evaluate
 
 COUNTS = ["--episodes", "6", "--held-out", "3", "--num-envs", "3", "--test-steps", "20"]
 TRAIN = ["--updates", "24", "--batch-size", "4", "--validate-every", "24", "--no-tensorboard"]
-SIZES = ["--model.hidden", "16", "--model.recurrent", "8", "--model.channels", "4"]
+SIZES = ["--model.codec.hidden", "16", "--model.recurrent", "8", "--model.codec.channels", "4"]
 AGENT = ["--pathwise.updates", "3", "--pathwise.batch-size", "8", "--pathwise.horizon", "5"]
 CASES = {
     "pendulum-state": ("Pendulum-v1", [], (3,)),
@@ -48,12 +48,13 @@ def test_an_id_is_enough(env_id, wrapping, shape, tmp_path):
     if "Reacher" in env_id and (why := missing(env_id, Wrapping(pixels="--pixels" in wrapping))):
         pytest.skip(why)
     recorded, run, acted = tmp_path / "data.npz", tmp_path / "run", tmp_path / "agent"
-    main(["collect", "--out", str(recorded), "--env-id", env_id, *COUNTS, *wrapping])
-    main(["train", "--dataset", str(recorded), "--run", str(run), *TRAIN, *SIZES])
+    main(["collect", env_id, "--out", str(recorded), *COUNTS, *wrapping])
+    main(["train", str(recorded), "--run", str(run), *TRAIN, *SIZES])
     brief = ["--episodes", "2", "--steps", "20", *AGENT]
-    main(["agent", "--run", str(run), "--out", str(acted), *brief])
+    main(["agent", str(run), "--out", str(acted), *brief])
     dataset, world = data.load(recorded), worldmodel.load(run)
-    assert dataset.observation_spec.shape == world.model.observation_spec.shape == shape
+    assert dataset.observation_spec.streams[0].shape == shape
+    assert dataset.observation_spec.agrees(world.model.observation_spec)
     assert world.source == dataset.provenance.source and world.source.env_id == env_id
     judged = json.loads((acted / "metrics.json").read_text())
     assert judged["episodes"] == 2 and np.isfinite(judged["return_real"])

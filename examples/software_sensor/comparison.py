@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from physics_filters import extended_kalman_filter, particle_filter
 
-from worldmodel.evaluation.identification import pendulum_targets, regress
+from worldmodel.evaluation.identification import regress
+from worldmodel.systems import pendulum
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
@@ -30,7 +31,7 @@ Features = Callable[[Batch], np.ndarray]
 def truth(batch: Batch) -> np.ndarray:
     """sin, cos and velocity (rad/s) of the recorded states, (B, T + 1, 3)."""
     assert batch.states is not None
-    return np.stack(list(pendulum_targets(batch.states.numpy()).values()), -1)
+    return np.stack(list(pendulum.targets(batch.states.numpy()).values()), -1)
 
 
 def estimates(

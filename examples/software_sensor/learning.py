@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cheap_sensor import NOISE
+from worldmodel.training.recipe import recipe
 
 from worldmodel.data import Dataset
 from worldmodel.models.dvbf import DVBF
-from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import World
 

@@ -4,7 +4,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from linear_model import RealEnv
 
-from agents.evaluation import at_target_fraction, compare, in_middle_fraction, upright_fraction
+from agents.evaluation import compare
 from agents.rollout import rollout
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -107,46 +107,3 @@ def test_an_agent_acts_alike_on_dreams_and_filters(world):
     assert dream.single_observation_space == real.single_observation_space
     for env in (dream, real):
         assert rollout(Still(), env, steps=2, seed=0).observations.shape == (3, 3, 2)
-
-
-def swing(angles):
-    return np.stack([angles, np.zeros_like(angles)], -1)
-
-
-def test_upright_means_upright_in_every_one_of_the_last_frames():
-    up, down, turns = 0.0, np.pi, 4 * np.pi
-    angles = np.full((5, 30), down)
-    angles[0] = up
-    angles[1, 10:] = up  # swung up in time
-    angles[2] = up
-    angles[2, -3] = 0.4  # cos 0.4 = 0.92: fell once
-    angles[3, :-20] = up  # fell at the end
-    angles[4] = turns + 0.3  # cos 0.3 = 0.955, after two turns
-    assert upright_fraction(swing(angles)) == pytest.approx(3 / 5)
-    assert upright_fraction(swing(angles), last=2) == pytest.approx(4 / 5)
-    assert upright_fraction(swing(angles), cosine=0.9) == pytest.approx(4 / 5)
-    assert upright_fraction(swing(angles), cosine=0.96) == pytest.approx(2 / 5)
-
-
-def test_at_the_target_means_there_after_every_one_of_the_last_steps():
-    rewards = np.full((4, 30), -1.5)
-    rewards[0] = -0.1
-    rewards[1, 10:] = -0.1  # there in time
-    rewards[2] = -0.1
-    rewards[2, -3] = -0.25  # left once
-    rewards[3, :-20] = -0.1  # left for good
-    assert at_target_fraction(rewards) == pytest.approx(2 / 4)
-    assert at_target_fraction(rewards, last=2) == pytest.approx(3 / 4)
-    assert at_target_fraction(rewards, within=0.3) == pytest.approx(3 / 4)
-    assert at_target_fraction(rewards, within=0.05) == 0
-
-
-def test_in_the_middle_means_along_both_axes_in_every_last_frame():
-    states = np.zeros((4, 30, 4))
-    states[1, -1, 0] = 0.6
-    states[2, :5, 1] = 0.9
-    states[3, -10, 1] = -0.55
-    states[:, :, 2] = 7.0
-    assert in_middle_fraction(states) == pytest.approx(2 / 4)
-    assert in_middle_fraction(states, last=5) == pytest.approx(3 / 4)
-    assert in_middle_fraction(states, within=0.7) == 1

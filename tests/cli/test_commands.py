@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
@@ -12,35 +14,37 @@ import worldmodel
 from agents.pathwise import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
-from worldmodel.cli.systems import RECIPES
 from worldmodel.models.registry import MODELS
+from worldmodel.systems import DEMOS, PRESETS
+from worldmodel.training.config import TrainConfig
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
-    "collect": ["--out", "--env-id", "--env-kwargs", "--process", "--episodes", "--test-steps"],
-    "train": ["--dataset", "--run", "--model.latent-size", "--updates", "--objective", "--seed"],
-    "evaluate": ["--run", "--dataset", "--seed"],
-    "compare": ["--dataset", "--out", "--models", "--objectives", "--seeds", "--updates"],
-    "agent": ["--run", "--env-id", "--method", "--out", "--pathwise.updates", "--timesteps"],
-    "empowerment": ["--run", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
-    "imagine": ["--out", "--actions", "--policy", "--episodes", "--looked", "--dreams", "--mp4"],
-    "report": ["--out", "--dataset", "--seed"],
-    "play": [
-        "--mode",
-        "--policy",
-        "--dataset",
-        "--env-id",
-        "--out",
-        "--noise",
-        "--interval",
-        "--fps",
+    "collect": ["ENV", "--out", "--env-kwargs", "--process", "--episodes", "--test-steps"],
+    "train": [
+        "DATA",
+        "--run",
+        "--preset",
+        "--model",
+        "--model.transition.leak",
+        "--updates",
+        "--objective",
+        "--seed",
     ],
-    "bench": ["--checkpoint", "--env-id", "--num-envs", "--rounds", "--threads"],
+    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed"],
+    "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
+    "agent": ["RUN", "--preset", "--env-id", "--method", "--out", "--pathwise.updates"],
+    "empowerment": ["RUN", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
+    "imagine": ["RUN", "--out", "--actions", "--policy", "--episodes", "--dreams", "--mp4"],
+    "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
+    "play": ["[RUN]", "--mode", "--policy", "--dataset", "--env-id", "--out", "--noise", "--fps"],
+    "presets": ["NAME"],
+    "bench": ["RUN", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
 SMALL_DATA = ["--episodes", "12", "--num-envs", "6", "--test-steps", "40"]
-TINY_MODEL = ["--model.hidden", "8", "--model.recurrent", "4", "--model.head-hidden", "4"]
-TINY_MODEL += ["--model.base-matrices", "2", "--model.mixing-hidden", "4"]
+TINY_MODEL = ["--model.codec.hidden", "8", "--model.recurrent", "4", "--model.head-hidden", "4"]
+TINY_MODEL += ["--model.transition.base-matrices", "2", "--model.transition.mixing-hidden", "4"]
 SHORT = ["--updates", "4", "--batch-size", "4", "--validate-every", "2"]
 QUICK = ["--pathwise.updates", "2", "--pathwise.batch-size", "4", "--pathwise.horizon", "3"]
 
@@ -60,11 +64,11 @@ def made(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("made")
     for name, env_id in ENVIRONMENTS.items():
         recorded, run, agent = (str(root / name / part) for part in ("data.npz", "run", "agent"))
-        main(["collect", "--out", recorded, "--env-id", env_id, *SMALL_DATA])
-        main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT])
-        main(["evaluate", "--run", run, "--dataset", recorded])
+        main(["collect", env_id, "--out", recorded, *SMALL_DATA])
+        main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT])
+        main(["evaluate", run])
         judged = ["--env-id", env_id, "--episodes", "3", "--steps", "25"]
-        main(["agent", "--run", run, "--out", agent, *judged, *QUICK])
+        main(["agent", run, "--out", agent, *judged, *QUICK])
     (root / "corrupt.npz").write_bytes((root / "pixels" / "data.npz").read_bytes()[:2000])
     return root
 
@@ -89,17 +93,17 @@ def test_each_command_explains_its_flags(command, capsys):
 @pytest.mark.parametrize(("name", "observed"), [("pixels", (16, 16, 1)), ("vector", (3,))])
 def test_a_dataset_is_recorded(made, name, observed):
     dataset = data.load(made / name / "data.npz")
-    assert dataset.observation_spec.shape == observed
+    assert dataset.observation_spec.streams[0].shape == observed
     assert dataset.provenance.env_id == ENVIRONMENTS[name]
     assert (len(dataset.train), dataset.train.steps, dataset.test.steps) == (12, 14, 40)
     assert dataset.frames("train") == 12 * 15
 
 
 def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
-    arguments = ["collect", "--out", str(tmp_path / "data.npz"), "--episodes", "2"]
-    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "200"])
+    arguments = ["collect", "Pendulum-v1", "--out", str(tmp_path / "data.npz"), "--episodes", "2"]
+    main([*arguments, "--test-steps", "200"])
     assert "no test episode" not in capsys.readouterr().out
-    main([*arguments, "--env-id", "Pendulum-v1", "--test-steps", "201"])
+    main([*arguments, "--test-steps", "201"])
     said = " ".join(capsys.readouterr().out.split())
     assert "no test episode lasted 201 steps, the longest 200" in said
 
@@ -108,7 +112,7 @@ def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
 def test_training_leaves_a_model_that_loads(made, name):
     run = made / name / "run"
     world = worldmodel.load(run)
-    assert world.model.config.hidden == 8 and world.support.fitted
+    assert world.model.config.codec.hidden == 8 and world.support.fitted
     assert strict(run / "checkpoint" / "metrics.json")["updates"] in (2, 4)
     assert list((run / "tensorboard").iterdir())
 
@@ -116,14 +120,14 @@ def test_training_leaves_a_model_that_loads(made, name):
 @pytest.mark.parametrize("model", MODELS)
 def test_one_flag_chooses_the_model(made, tmp_path, model):
     recorded = str(made / "vector" / "data.npz")
-    main(["train", "--dataset", recorded, "--run", str(tmp_path), "--model", model, *SHORT])
+    main(["train", recorded, "--run", str(tmp_path), "--model", model, *SHORT])
     assert type(worldmodel.load(tmp_path).model) is MODELS[model]
 
 
 def test_training_again_goes_on_where_it_was(made, capsys):
     recorded, run = (str(made / "pixels" / part) for part in ("data.npz", "run"))
     before = worldmodel.load(run).model.state_dict()
-    main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT])
+    main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT])
     assert "going on at update 4 of 4" in capsys.readouterr().out
     after = worldmodel.load(run).model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -142,10 +146,10 @@ def test_pixels_are_measured_and_drawn_in_full(made):
 def test_what_is_known_of_a_system_is_compared_with(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
-    main(["collect", "--out", recorded, "--env-id", "worldmodel/BouncingBall-v0", *SMALL_DATA])
-    main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["collect", "worldmodel/BouncingBall-v0", "--out", recorded, *SMALL_DATA])
+    main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
     capsys.readouterr()
-    main(["evaluate", "--run", run, "--dataset", recorded])
+    main(["evaluate", run])
     assert "constant velocity" in capsys.readouterr().out
     baselines = strict(tmp_path / "run" / "metrics.json")["prediction_mse_baseline"]
     assert set(baselines) == {"last_frame", "mean_frame", "constant_velocity"}
@@ -157,18 +161,19 @@ def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(m
     metrics = strict(run / "metrics.json")
     assert "r2" not in metrics and "loglik" not in metrics
     assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
-    drawn = {"latent_space", "prediction_error", "filter_convergence"}
+    drawn = {"latent_space", "prediction_error", "filter_convergence", "strips"}
     assert {path.stem for path in run.glob("*.png")} == drawn
 
 
 def test_a_flat_latent_space_is_left_undrawn(made, tmp_path):
     recorded = str(made / "vector" / "data.npz")
     line = ["--model.latent-size", "1", "--no-tensorboard"]
-    main(["train", "--dataset", recorded, "--run", str(tmp_path), *TINY_MODEL, *SHORT, *line])
-    main(["evaluate", "--run", str(tmp_path), "--dataset", recorded])
+    main(["train", recorded, "--run", str(tmp_path), *TINY_MODEL, *SHORT, *line])
+    main(["evaluate", str(tmp_path)])
     assert {path.stem for path in tmp_path.glob("*.png")} == {
         "prediction_error",
         "filter_convergence",
+        "strips",
     }
 
 
@@ -183,7 +188,7 @@ def test_an_agent_is_judged_in_the_dream_and_in_reality(made, name):
 
 
 def test_stable_baselines_can_be_the_agent(made, tmp_path):
-    arguments = ["--run", str(made / "vector" / "run"), "--out", str(tmp_path), "--method", "A2C"]
+    arguments = [str(made / "vector" / "run"), "--out", str(tmp_path), "--method", "A2C"]
     arguments += ["--env-id", "Pendulum-v1", "--timesteps", "320", "--episodes", "2"]
     main(["agent", *arguments, "--steps", "5"])
     assert strict(tmp_path / "metrics.json")["episodes"] == 2
@@ -191,8 +196,7 @@ def test_stable_baselines_can_be_the_agent(made, tmp_path):
 
 
 def test_bench_reports_speeds_and_ratios(made, capsys):
-    arguments = ["--checkpoint", str(made / "vector" / "run"), "--env-id", "Pendulum-v1"]
-    main(["bench", *arguments, "--num-envs", "4", "--rounds", "1"])
+    main(["bench", str(made / "vector" / "run"), "--num-envs", "4", "--rounds", "1"])
     measured = json.loads(capsys.readouterr().out)
     speeds = measured["steps_per_second"]
     assert set(speeds) == {"dream", "bare", "real"} and min(speeds.values()) > 0
@@ -201,29 +205,37 @@ def test_bench_reports_speeds_and_ratios(made, capsys):
         assert measured[f"dream_over_{other}"] == pytest.approx(ratio)
 
 
+PENDULUM = "worldmodel/Pendulum-v0"
 REFUSED = {
-    "unknown id": ("collect --out <new> --env-id Pendulun-v1", "'Pendulun-v1'", "Pendulum-v1"),
-    "unknown module": ("collect --out <new> --env-id nowhere:A-v0", "'nowhere'"),
-    "no JSON": ("collect --out <new> --env-kwargs {bad", "JSON object", "'{bad'"),
-    "no JSON object": ("collect --out <new> --env-kwargs [1]", "JSON object", "'[1]'"),
-    "argument": ('collect --out <new> --env-kwargs {"a":1}', "Pendulum-v0", "{'a': 1}"),
-    "value": ('collect --out <new> --env-kwargs {"size":0}', "size", "got 0"),
-    "no episodes": ("collect --out <new> --episodes 0", "episodes", "at least 1", "0"),
-    "a file for a folder": ("collect --episodes 1 --out <corrupt>/data.npz", "<corrupt>"),
-    "missing dataset": ("train --dataset <new> --run <new>", "no dataset at <new>"),
-    "bracketed name": ("train --dataset [agents].npz --run <new>", "[agents].npz"),
-    "corrupt dataset": ("train --dataset <corrupt> --run <new>", "<corrupt>", "corrupt"),
-    "long window": ("train --dataset <vector> --run <new> --window 99", "window", "14", "99"),
-    "another's run": ("train --dataset <vector> --run <run>", "<run>", "other settings"),
-    "other shape": ("evaluate --dataset <vector> --run <run>", "(3,)", "(16, 16, 1)"),
-    "nothing to evaluate": ("evaluate --dataset <vector> --run <new>", "no checkpoint", "<new>"),
-    "evaluate nothing": ("evaluate --dataset <new> --run <run>", "no dataset at <new>"),
-    "no checkpoint": ("agent --run <new> --out <new>", "no checkpoint", "<new>"),
-    "no such reality": ("agent --run <run> --out <new> --env-id Foo-v9", "'Foo-v9'"),
-    "other reality": ("agent --run <run> --out <new> --env-id Pendulum-v1", "(3,)", "(16, 16, 1)"),
-    "no steps": ("agent --run <run> --out <new> --steps 0", "steps", "at least 1", "0"),
-    "nothing to bench": ("bench --checkpoint <new>", "no checkpoint", "<new>"),
-    "no rounds": ("bench --checkpoint <run> --rounds 0", "rounds", "at least 1", "0"),
+    "unknown id": ("collect Pendulun-v1 --out <new>", "'Pendulun-v1'", "Pendulum-v1"),
+    "unknown module": ("collect nowhere:A-v0 --out <new>", "'nowhere'"),
+    "no JSON": (f"collect {PENDULUM} --out <new> --env-kwargs {{bad", "JSON object", "'{bad'"),
+    "no JSON object": (f"collect {PENDULUM} --out <new> --env-kwargs [1]", "JSON object", "'[1]'"),
+    "argument": (f'collect {PENDULUM} --out <new> --env-kwargs {{"a":1}}', PENDULUM, "{'a': 1}"),
+    "value": (f'collect {PENDULUM} --out <new> --env-kwargs {{"size":0}}', "size", "got 0"),
+    "no episodes": (f"collect {PENDULUM} --out <new> --episodes 0", "episodes", "at least 1", "0"),
+    "a file for a folder": (
+        f"collect {PENDULUM} --episodes 1 --out <corrupt>/data.npz",
+        "<corrupt>",
+    ),
+    "missing dataset": ("train <new> --run <new>", "no dataset at <new>"),
+    "bracketed name": ("train [agents].npz --run <new>", "[agents].npz"),
+    "closing brackets": ("train [/agents].npz --run <new>", "[/agents].npz"),
+    "bracketed run": ("evaluate [/red]run", "[/red]run"),
+    "corrupt dataset": ("train <corrupt> --run <new>", "<corrupt>", "corrupt"),
+    "long window": ("train <vector> --run <new> --window 99", "window", "14", "99"),
+    "another's run": ("train <vector> --run <run>", "<run>", "other settings"),
+    "other system": ("evaluate <run> --dataset <vector>", PENDULUM, "Pendulum-v1", "--force"),
+    "other shape": ("evaluate <run> --dataset <vector> --force", "(3,)", "(16, 16, 1)"),
+    "nothing to evaluate": ("evaluate <new> --dataset <vector>", "no checkpoint", "<new>"),
+    "evaluate nothing": ("evaluate <run> --dataset <new>", "no dataset at <new>"),
+    "no data of its own": ("evaluate pendulum", "pendulum", "--dataset"),
+    "no checkpoint": ("agent <new> --out <new>", "no checkpoint", "<new>"),
+    "no such reality": ("agent <run> --out <new> --env-id Foo-v9", "'Foo-v9'"),
+    "other reality": ("agent <run> --out <new> --env-id Pendulum-v1", "(3,)", "16"),
+    "no steps": ("agent <run> --out <new> --steps 0", "steps", "at least 1", "0"),
+    "nothing to bench": ("bench <new>", "no checkpoint", "<new>"),
+    "no rounds": ("bench <run> --rounds 0", "rounds", "at least 1", "0"),
 }
 
 
@@ -251,41 +263,181 @@ def test_bad_input_gets_one_clear_line(case, made, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_missing_flag_is_refused_by_name(capsys):
+def test_a_missing_argument_is_refused_by_name(capsys):
     with pytest.raises(SystemExit) as exit:
         main(["train", "--run", "somewhere"])
     assert exit.value.code == 2
-    assert "--dataset" in capsys.readouterr().err
+    assert "DATA" in capsys.readouterr().err
+
+
+def default(capsys, flag: str, *line: str) -> str:
+    """What the help of a command says a flag is unless it is given."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*line, "--help"])
+    words = capsys.readouterr().out.replace("│", " ").split()
+    return words[words.index("(default:", words.index(flag)) + 1].rstrip(")")
 
 
 def test_defaults_are_those_that_suit_the_file(made, tmp_path, capsys):
-    """Of vectors, of a demo's own system, and before anything is named those of any pixels."""
-
-    def default(flag: str, *line: str) -> str:
-        with pytest.raises(SystemExit):
-            main([*line, "--help"])
-        words = capsys.readouterr().out.replace("│", " ").split()
-        return words[words.index("(default:", words.index(flag)) + 1].rstrip(")")
-
-    files = {name: made / name for name in ENVIRONMENTS}
+    """Of vectors, of a demo's own system, and before anything is named those of any pictures."""
+    kind = "--model.recognition.kind"
     for name, recognition in (("pixels", "network"), ("vector", "fusion")):
-        named = ["--dataset", str(files[name] / "data.npz")]
-        assert default("--model.recognition", "train", *named) == recognition
-    assert default("--model.recognition", "train") == "network"
+        assert default(capsys, kind, "train", str(made / name / "data.npz")) == recognition
+    assert default(capsys, kind, "train") == "network"
     ball = str(tmp_path / "ball.npz")
-    env_id = "worldmodel/BouncingBall-v0"
-    main(["collect", "--out", ball, "--env-id", env_id, *SMALL_DATA, "--steps", "9"])
-    capsys.readouterr()
-    sizes = RECIPES["ball"].model
-    for flag, size in (("--model.latent-size", sizes.latent_size), ("--window", 9)):
-        assert default(flag, "train", "--dataset", ball) == str(size)
+    main(["collect", "worldmodel/BouncingBall-v0", "--out", ball, *SMALL_DATA, "--steps", "9"])
+    size = PRESETS["ball"].models["dvbf"].latent_size
+    for flag, value in (("--model.latent-size", size), ("--window", 9), ("--preset", "ball")):
+        assert default(capsys, flag, "train", ball) == str(value)
     for name, horizon in (("pixels", "25"), ("vector", "40")):
-        assert default("--pathwise.horizon", "agent", "--run", str(files[name] / "run")) == horizon
-    assert default("--pathwise.horizon", "agent") == "25"
+        run = str(made / name / "run")
+        assert default(capsys, "--pathwise.horizon", "agent", run) == horizon
+    assert default(capsys, "--pathwise.horizon", "agent") == "25"
+
+
+def test_the_file_is_found_wherever_it_stands(made, tmp_path, capsys):
+    recorded, kind = str(made / "vector" / "data.npz"), "--model.recognition.kind"
+    for words in (
+        ["--run", "here", "--no-tensorboard", recorded],
+        ["--run=here", recorded],
+        ["--tensorboard", recorded, "--run", "here"],
+    ):
+        assert default(capsys, kind, "train", *words) == "fusion"
+
+
+def test_a_preset_that_is_named_is_taken(made, tmp_path, capsys):
+    recorded = str(made / "pixels" / "data.npz")
+    ball = PRESETS["ball"]
+    for words in (["--preset", "ball", recorded], [recorded, "--preset=ball"]):
+        assert default(capsys, "--updates", "train", *words) == str(ball.train.updates)
+        assert default(capsys, "--model.latent-size", "train", *words) == "4"
+    assert default(capsys, "--updates", "train", recorded) == "4500"
+
+
+def test_a_run_remembers_its_settings(made, tmp_path):
+    recorded = made / "vector" / "data.npz"
+    run = tmp_path / "run"
+    words = ["--preset", "pictures", "--model", "dkf", "--batch-size", "3", "--updates", "2"]
+    main(["train", str(recorded), "--run", str(run), *words])
+    settings = strict(run / "settings.json")
+    assert settings["preset"] == "pictures" and settings["model"]["name"] == "dkf"
+    assert settings["model"]["latent_size"] == worldmodel.load(run).model.latent_size
+    assert settings["train"]["batch_size"] == 3 and settings["train"]["updates"] == 2
+    assert settings["train"]["constrained"]["tight"] == PRESETS["pictures"].train.constrained.tight
+    assert settings["dataset"] == {
+        "path": str(recorded.resolve()),
+        "env_id": "Pendulum-v1",
+        "fingerprint": data.load(recorded).provenance.fingerprint,
+    }
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_the_agent_begins_with_what_the_run_began_with(made, tmp_path, capsys):
+    recorded, run = str(made / "vector" / "data.npz"), str(tmp_path / "run")
+    main(["train", recorded, "--run", run, "--preset", "pictures", *TINY_MODEL, *SHORT])
+    assert default(capsys, "--pathwise.horizon", "agent", run) == "25"
+    assert default(capsys, "--pathwise.horizon", "agent", run, "--preset", "vectors") == "40"
+
+
+def test_a_tilde_is_the_home_folder(made, tmp_path, monkeypatch):
+    """Even where no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main(["collect", "Pendulum-v1", "--out=~/data.npz", *SMALL_DATA])
+    main(["train", "~/data.npz", "--run=~/run", *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["evaluate", "~/run"])
+    assert {path.name for path in tmp_path.iterdir()} == {"data.npz", "run"}
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["collect", "Pendulum-v1", "--out", "[/red]/[bold].npz", *SMALL_DATA])
+    assert "[/red]/[bold].npz: 180 training frames" in capsys.readouterr().out
+    words = ["train", "[/red]/[bold].npz", "--run", "[/run]", *TINY_MODEL, *SHORT]
+    main([*words, "--no-tensorboard"])
+    main(["evaluate", "[/run]"])
+    assert "[/run]/metrics.json and figures" in capsys.readouterr().out
+
+
+def test_measuring_on_another_system_leaves_the_runs_own_numbers(made, tmp_path, capsys):
+    """Same shapes, another pendulum: refused; with --force measured, in a folder of its own."""
+    run, other = made / "pixels" / "run", str(tmp_path / "other.npz")
+    dataset = data.load(made / "pixels" / "data.npz")
+    provenance = dataclasses.replace(dataset.provenance, env_id="other/Pendulum-v0")
+    data.save(dataclasses.replace(dataset, provenance=provenance), other)
+    before = (run / "metrics.json").read_bytes()
+    for command in ("evaluate", "report", "play"):
+        with pytest.raises(SystemExit) as exit:
+            main([command, str(run), "--dataset", other])
+        assert exit.value.code == 1
+        said = capsys.readouterr().err
+        assert "other/Pendulum-v0" in said and PENDULUM in said and "--force" in said
+    main(["evaluate", str(run), "--dataset", other, "--force"])
+    assert (run / "metrics.json").read_bytes() == before
+    assert (run / "other_Pendulum_v0" / "metrics.json").is_file()
+
+
+def test_data_that_changed_since_training_are_remarked_on(made, tmp_path, capsys):
+    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA])
+    main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA, "--seed", "1"])
+    capsys.readouterr()
+    main(["evaluate", run])
+    assert "is not what it was" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"worldmodel {worldmodel.__version__}\n"
+
+
+def test_presets_are_listed_and_printed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["presets"])
+    listed = capsys.readouterr().out
+    for name, chosen in PRESETS.items():
+        assert f" {name} " in listed and chosen.about in listed
+    assert all(system.env_id in listed for system in DEMOS.values())
+    main(["presets", "ball"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "train.learning_rate = 0.004" in lines
+    assert "models.dvbf.transition.gate = 'switching'" in lines
+    assert "splits.train.episodes = 2000" in lines
+    main(["presets", "vectors"])
+    assert "models.dvbf = by the data" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldmodel.data.collect", interrupted)
+    with pytest.raises(SystemExit) as exit:
+        main(["collect", "Pendulum-v1", "--out", str(tmp_path / "data.npz")])
+    assert exit.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_plain_install_trains_and_says_which_extra_an_asked_for_curve_needs(
+    made, tmp_path, capsys, monkeypatch
+):
+    def find_spec(name):
+        return None if name == "tensorboard" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr("worldmodel.training.config.find_spec", find_spec)
+    recorded = str(made / "vector" / "data.npz")
+    assert TrainConfig().tensorboard is False
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main(["train", recorded, "--run", str(tmp_path), *TINY_MODEL, *SHORT, "--tensorboard"])
+    assert "worldmodel[tensorboard]" in capsys.readouterr().err
 
 
 def test_the_agent_acts_in_the_models_own_environment_unless_told(made, tmp_path, capsys):
-    run = ["agent", "--run", str(made / "vector" / "run"), "--episodes", "2", *QUICK]
+    run = ["agent", str(made / "vector" / "run"), "--episodes", "2", *QUICK]
     main([*run, "--out", str(tmp_path / "own"), "--steps", "3"])
     assert strict(tmp_path / "own" / "metrics.json")["length_real"] == 3
     main([*run, "--out", str(tmp_path / "whole")])

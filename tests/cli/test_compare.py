@@ -7,12 +7,18 @@ from small import BOX, VECTOR, as_dataset, random_batch
 
 from worldmodel import data
 from worldmodel.cli import main
-from worldmodel.cli.compare import OBJECTIVES, plan
+from worldmodel.cli.compare import candidate
+from worldmodel.evaluation.identification import state_targets
 from worldmodel.models.registry import MODELS
+from worldmodel.systems import preset
+from worldmodel.training.comparison import OBJECTIVES, Run, plan
 from worldmodel.training.trainer import Trainer
 
-SIZES = "hidden=8,recurrent=4,head_hidden=4"
-MODELS_GIVEN = [f"dvbf:{SIZES},base_matrices=2,mixing_hidden=4", f"dkf:{SIZES},leak=0.1"]
+SIZES = "codec.hidden=8,recurrent=4,head_hidden=4"  # and what each model has beside
+MODELS_GIVEN = [
+    f"dvbf:{SIZES},transition.base_matrices=2,transition.mixing_hidden=4",
+    f"dkf:{SIZES},hidden=8,leak=0.1",
+]
 SPLITS = ("train", "validation", "test")
 ARMS = ["elbo", "constrained+dropout"]
 BUDGET = {"updates": 4, "batch_size": 4}
@@ -28,13 +34,16 @@ def recorded(tmp_path_factory):
 
 
 def compare(recorded, out, *more, models=MODELS_GIVEN):
-    line = ["compare", "--dataset", str(recorded), "--out", str(out), "--models", *models]
+    line = ["compare", str(recorded), "--out", str(out), "--models", *models]
     line += ["--updates", "4", "--batch-size", "4", "--seeds", "1", *more]
     main([*line, "--objectives", *ARMS])
 
 
-def planned(recorded, out):
-    return plan(data.load(recorded), recorded, out, MODELS_GIVEN, ARMS, 1, BUDGET)
+def planned(recorded, out, given=MODELS_GIVEN, arms=ARMS, seeds=1) -> list[Run]:
+    dataset = data.load(recorded)
+    candidates = [candidate(label, preset("vectors"), dataset) for label in given]
+    mark = dataset.provenance.fingerprint
+    return plan(candidates, arms, seeds, BUDGET, recorded, mark, out, state_targets)
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +59,23 @@ def made(recorded, tmp_path_factory):
 
 
 def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp_path):
-    runs = plan(data.load(recorded), recorded, tmp_path, MODELS_GIVEN, list(OBJECTIVES), 3, BUDGET)
+    runs = planned(recorded, tmp_path, arms=list(OBJECTIVES), seeds=3)
     assert len(runs) == 2 * 4 * 3 == len({run.folder for run in runs})
     assert {(run.train.updates, run.train.batch_size) for run in runs} == {(4, 4)}
     assert [run.train.seed for run in runs] == sorted(run.train.seed for run in runs)
     for run in runs:
         assert run.train.objective == run.objective.split("+")[0]
         assert (run.train.dropout_fraction > 0) == run.objective.endswith("+dropout")
-        assert run.config.hidden == 8
-    assert {run.config.leak for run in runs} == {0.2, 0.1}
+        assert run.config.codec.hidden == 8
+    first, second = (run.config for run in runs if run.objective == "elbo" and not run.train.seed)
+    assert first.transition.leak == 0.2 and second.leak == 0.1
 
 
 def test_a_models_words_may_say_how_it_is_to_dream(recorded, tmp_path):
-    given = [*MODELS_GIVEN, "ekvae:denoise=0.03", "dvbf:leak=0.1,denoise=0.1"]
-    runs = plan(data.load(recorded), recorded, tmp_path, given, ["elbo"], 1, BUDGET)
+    given = [*MODELS_GIVEN, "ekvae:denoise=0.03", "dvbf:transition.leak=0.1,denoise=0.1"]
+    runs = planned(recorded, tmp_path, given, ["elbo"])
     assert [run.train.dreaming.denoise for run in runs] == [0.0, 0.0, 0.03, 0.1]
-    assert runs[-1].config.leak == 0.1 and len({run.folder for run in runs}) == 4
+    assert runs[-1].config.transition.leak == 0.1 and len({run.folder for run in runs}) == 4
 
 
 def test_it_leaves_numbers_of_every_run_a_table_and_figures(made):

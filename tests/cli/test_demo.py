@@ -19,11 +19,11 @@ from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.cli import main
 from worldmodel.cli.demo import DemoConfig, demo, settings
-from worldmodel.cli.systems import RECIPES
-from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.plots import film, style
+from worldmodel.plots.table import identification_rows, lookup
+from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.denoiser import DenoiserConfig
@@ -81,15 +81,16 @@ REWARDLESS = ("empowerment", "ball-empowerment")
 def small():
     encode = film._encode
     with pytest.MonkeyPatch.context() as patch:
-        for name, recipe in RECIPES.items():
-            patch.setitem(RECIPES, name, replace(recipe, splits=SPLITS))
+        for system in {id(s): s for s in DEMOS.values()}.values():
+            for name, chosen in system.presets.items():
+                patch.setitem(system.presets, name, replace(chosen, splits=SPLITS))
         # Painting and compressing would take half of the time.
         patch.setattr(style, "DPI", 40)
         patch.setattr(film, "_encode", lambda frames, fps, colours: encode(frames, fps, 16))
         yield
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=list(DEMOS))
 def config(request, tmp_path_factory) -> DemoConfig:
     name = request.param
     return settings(
@@ -124,13 +125,13 @@ def metrics(config, printed) -> dict:
 def test_metrics_have_every_promised_name(config, metrics):
     assert all(np.size(lookup(metrics, name)) > 0 for name in PROMISED)
     for kind in ("r2", "loglik", "filter_r2_by_frames"):
-        assert set(metrics[kind]) == set(VARIABLES[config.system])
+        assert set(metrics[kind]) == set(VARIABLES[config.preset])
 
 
 def test_metrics_say_what_was_done(config, metrics):
     assert len(metrics["prediction_mse"]) == 100
     assert all(len(v) == 100 for v in metrics["prediction_mse_baseline"].values())
-    assert ("constant_velocity" in metrics["prediction_mse_baseline"]) == (config.system in BALLS)
+    assert ("constant_velocity" in metrics["prediction_mse_baseline"]) == (config.preset in BALLS)
     assert metrics["real_frames_used"] == 300
     assert metrics["seed"] == 3
     assert metrics["updates"] in (2, 4)
@@ -139,19 +140,19 @@ def test_metrics_say_what_was_done(config, metrics):
 
 
 def test_an_agent_is_judged_where_there_is_something_to_control(config, metrics):
-    if config.system not in TASK:
+    if config.preset not in TASK:
         assert "agent" not in metrics and "agent" not in metrics["seconds"]
         assert not (config.out / "policy.safetensors").exists()
         return
-    assert {"return_dream", "return_real", TASK[config.system]} <= set(metrics["agent"])
+    assert {"return_dream", "return_real", TASK[config.preset]} <= set(metrics["agent"])
     assert metrics["agent"]["episodes"] == 100
-    assert 0 <= metrics["agent"][TASK[config.system]] <= 1
+    assert 0 <= metrics["agent"][TASK[config.preset]] <= 1
     assert (config.out / "policy.safetensors").exists()
 
 
 def test_empowerment_is_mapped_where_the_agent_lives_by_it(config, metrics):
-    assert ("empowerment" in metrics) == (config.system in REWARDLESS)
-    if config.system in REWARDLESS:
+    assert ("empowerment" in metrics) == (config.preset in REWARDLESS)
+    if config.preset in REWARDLESS:
         assert metrics["empowerment"]["states"] == 400
         assert -1 <= metrics["empowerment"]["spearman"] <= 1
 
@@ -164,7 +165,7 @@ def test_the_checkpoint_is_the_model_that_was_measured(config, metrics):
 
 
 def test_all_figures_are_drawn(config, printed):
-    own = {"checkerboard": config.system in BALLS, "empowerment": config.system in REWARDLESS}
+    own = {"checkerboard": config.preset in BALLS, "empowerment": config.preset in REWARDLESS}
     expected = {*FIGURES, *(name for name, drawn in own.items() if drawn)}
     assert {path.stem for path in config.out.glob("*.png")} == expected
     for path in config.out.glob("*.png"):
@@ -173,7 +174,7 @@ def test_all_figures_are_drawn(config, printed):
 
 
 def test_films_last_as_long_as_what_they_show(config, printed):
-    films = {"dream": 75, **({"agent": 101} if config.system in TASK else {})}
+    films = {"dream": 75, **({"agent": 101} if config.preset in TASK else {})}
     assert {path.stem for path in config.out.glob("*.gif")} == set(films)
     for name, frames in films.items():
         path = config.out / f"{name}.gif"
@@ -189,16 +190,16 @@ def test_films_last_as_long_as_what_they_show(config, printed):
 def test_the_closing_table_has_the_papers_numbers_beside_ours_where_there_are_any(
     config, printed, metrics
 ):
-    paper = RECIPES[config.system].paper
-    assert ("Karl et al." in printed) == bool(paper) == ("sin" in VARIABLES[config.system])
+    paper = PRESETS[config.preset].paper
+    assert ("Karl et al." in printed) == bool(paper) == ("sin" in VARIABLES[config.preset])
     for name, (text, digits) in identification_rows(metrics).items():
         (row,) = (line for line in printed.splitlines() if f" {text} " in line)
         cells = [cell.strip() for cell in row.split("│")]
         assert format(lookup(metrics, name), digits) in cells
         if paper:
             assert format(paper[name], digits) in cells
-    assert ("agent.gif" in printed) == (config.system in TASK)
-    assert ("constant velocity" in printed) == (config.system in BALLS)
+    assert ("agent.gif" in printed) == (config.preset in TASK)
+    assert ("constant velocity" in printed) == (config.preset in BALLS)
 
 
 def test_a_second_call_trains_no_further(config, metrics, monkeypatch):
@@ -211,7 +212,7 @@ def test_a_second_call_trains_no_further(config, metrics, monkeypatch):
     again = demo(replace(config, films=False))
     after = worldmodel.load(config.out).model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    for name in ("r2", "bound", "prediction_mse", *(["agent"] if config.system in TASK else [])):
+    for name in ("r2", "bound", "prediction_mse", *(["agent"] if config.preset in TASK else [])):
         assert again[name] == metrics[name]
     assert {path: path.stat().st_mtime_ns for path in films} == films
 
@@ -241,7 +242,7 @@ def asked_for(monkeypatch, *words: str) -> DemoConfig:
     return stopped.value.args[0]
 
 
-@pytest.mark.parametrize("system", [None, *RECIPES])
+@pytest.mark.parametrize("system", [None, *DEMOS])
 def test_the_command_line_starts_the_demo_that_is_named(system, monkeypatch):
     """Plain flags follow the name, or stand alone for the pendulum."""
     words = [] if system is None else [system]
@@ -264,7 +265,7 @@ def test_the_agent_has_flags_where_there_is_one(monkeypatch, capsys):
 
 
 def test_an_unknown_system_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="two-balls, empowerment, ball-empowerment, got 'cart'"):
+    with pytest.raises(ConfigError, match="pendulum, empowerment, two-balls, got 'cart'"):
         settings("cart")
     with pytest.raises(ConfigError, match="'cart'"):
         DemoConfig("cart", tmp_path, tiny_config(), TRAIN, None)

@@ -7,20 +7,21 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
+from agents.empowerment.maps import rank_correlation
 from agents.pathwise import Policy
+from agents.rollout import chosen_by
 from worldmodel.cli import main
-from worldmodel.cli.acting import film_agent
-from worldmodel.cli.empowerment import rank_correlation
 from worldmodel.cli.runs import policy_of
 from worldmodel.data import Source
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.plots.acting import film_acting
+from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.world import World, load
 
 
 def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):
-    words = ["empowerment", "--run", "pendulum", "--out", str(tmp_path), "--states", "60"]
+    words = ["empowerment", "pendulum", "--out", str(tmp_path), "--states", "60"]
     main([*words, "--episodes", "0"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["empowerment"]["spearman"] > 0.8
@@ -34,7 +35,7 @@ def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):
 
 
 def test_a_ball_is_mapped_as_its_demo_maps_it_and_the_agent_acts_and_is_filmed(tmp_path, capsys):
-    words = ["empowerment", "--run", "ball", "--out", str(tmp_path), "--states", "40"]
+    words = ["empowerment", "ball", "--out", str(tmp_path), "--states", "40"]
     words += ["--episodes", "6", "--agent.rounds", "1", "--agent.updates", "50"]
     main([*words, "--agent.states", "128", "--seed", "3"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -51,13 +52,14 @@ def test_a_ball_is_mapped_as_its_demo_maps_it_and_the_agent_acts_and_is_filmed(t
 
 
 def test_an_environment_without_images_is_filmed_as_its_scene(tmp_path):
-    env_id, actions = "Pendulum-v1", ActionSpec.from_space(gym.spaces.Box(-2, 2, (1,)))
-    spec = ObservationSpec.from_space(gym.spaces.Box(-8, 8, (3,)))
-    model = DVBF(DVBFConfig(latent_size=3, hidden=8, recurrent=4), spec, actions)
+    env_id, actions = "Pendulum-v1", ActionSpace.from_space(gym.spaces.Box(-2, 2, (1,)))
+    spec = ObservationSpace.from_space(gym.spaces.Box(-8, 8, (3,)))
+    model = DVBF(DVBFConfig(latent_size=3, recurrent=4), spec, actions)
     world = World(model)
     world.support.fit(*torch.randn(2, 100, 3))
-    policy = Policy(torch.zeros(3), torch.ones(3), torch.tensor([-2.0]), torch.tensor([2.0]), 4)
-    path = film_agent(policy, world, Source(env_id), tmp_path / "film.gif")
+    low, high = torch.tensor([-2.0]), torch.tensor([2.0])
+    policy = Policy(torch.zeros(3), torch.ones(3), actions, low, high, 4)
+    path = film_acting(chosen_by(policy), world, Source(env_id), tmp_path / "film.gif")
     with Image.open(path) as film:
         assert film.width > 500 and film.height > 500
 
@@ -69,4 +71,4 @@ def test_rank_correlation_is_spearmans():
 
 def test_too_few_states_are_refused(tmp_path):
     with pytest.raises(SystemExit):
-        main(["empowerment", "--run", "pendulum", "--out", str(tmp_path), "--states", "1"])
+        main(["empowerment", "pendulum", "--out", str(tmp_path), "--states", "1"])

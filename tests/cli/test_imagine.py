@@ -75,9 +75,9 @@ def test_the_runs_own_agent_can_act(out, tmp_path):
 
 def test_a_model_of_vectors_has_curves(out, tmp_path):
     recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
-    main(["collect", "--out", recorded, "--env-id", "Pendulum-v1", "--episodes", "4"])
-    tiny = ["--updates", "1", "--batch-size", "2", "--no-tensorboard", "--model.hidden", "8"]
-    main(["train", "--dataset", recorded, "--run", run, *tiny])
+    main(["collect", "Pendulum-v1", "--out", recorded, "--episodes", "4"])
+    tiny = ["--updates", "1", "--batch-size", "2", "--no-tensorboard", "--model.codec.hidden", "8"]
+    main(["train", recorded, "--run", run, *tiny])
     main(["imagine", run, "--out", str(out), *SHORT])
     assert [p.name for p in out.iterdir()] == ["imagine.png"]
 
@@ -93,7 +93,7 @@ REFUSED = {
         "no trained policy",
         "worldmodel agent",
     ),
-    "no such file": (lambda f: ["--actions", "randm"], "'randm'", "'random'"),
+    "no such file": (lambda f: ["--actions", "randm"], "'randm'", ".npy"),
     "shape": (
         lambda f: ["--actions", saved(f, "a.npy", np.zeros((9, 3)))],
         "(T, 1)",

@@ -13,8 +13,7 @@ from agents.sb3 import train_sb3
 from worldmodel import data
 from worldmodel.cli import main
 from worldmodel.cli.play import agent_of, states_of
-from worldmodel.cli.runs import frames_per_second
-from worldmodel.data import Wrapping
+from worldmodel.data import Source, Wrapping
 from worldmodel.play.app import App
 from worldmodel.world.checkpoint import BUNDLED
 
@@ -97,10 +96,11 @@ def test_a_missing_viewer_names_its_extra(monkeypatch, capsys):
 
 def test_the_interval_is_the_environments_times_the_frames_skipped():
     cartpole = gym.make("CartPole-v1")
-    assert frames_per_second(cartpole, Wrapping()) == pytest.approx(50)
-    assert frames_per_second(cartpole, Wrapping(frame_skip=2)) == pytest.approx(25)
+    plain, skipping = (Source("CartPole-v1", {}, Wrapping(frame_skip=k)) for k in (1, 2))
+    assert plain.frames_per_second(cartpole) == pytest.approx(50)
+    assert skipping.frames_per_second(cartpole) == pytest.approx(25)
     cartpole.metadata = {}
-    assert frames_per_second(cartpole, Wrapping()) == 10
+    assert plain.frames_per_second(cartpole) == 10
 
 
 def test_a_dataset_gives_its_test_frames(tmp_path):
@@ -108,9 +108,9 @@ def test_a_dataset_gives_its_test_frames(tmp_path):
     recorded = data.collect("worldmodel/Pendulum-v0", splits=splits, num_envs=5)
     data.save(recorded, tmp_path / "data.npz")
     world = worldmodel.load("pendulum")
-    known = states_of(world, world.source, tmp_path / "data.npz", 0)
+    known = states_of(world, world.source, tmp_path / "data.npz", False, 0)
     assert len(known) == 5 * (13 - 5)
-    np.testing.assert_array_equal(known.frames[0], recorded.test.observations[0, 5])
+    np.testing.assert_array_equal(known.frames["observation"][0], recorded.test.observations[0, 5])
     assert list(known.variables) == ["angle", "velocity", "reward"]
     turns = (known.variables["angle"] - known.truths[:, 0]) / (2 * np.pi)
     np.testing.assert_allclose(turns, np.round(turns), atol=1e-5)

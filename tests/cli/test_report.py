@@ -225,11 +225,9 @@ def test_figures_that_an_evaluation_left_are_kept(pages):
 def test_whatever_there_is_of_other_runs(env_id, tmp_path):
     """Vectors have curves and no film; discrete actions no empowerment; nobody has measured."""
     recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
-    main(
-        ["collect", "--out", recorded, "--env-id", env_id, "--episodes", "20", "--test-steps", "30"]
-    )
-    tiny = ["--updates", "2", "--batch-size", "2", "--no-tensorboard", "--model.hidden", "8"]
-    main(["train", "--dataset", recorded, "--run", run, *tiny])
+    main(["collect", env_id, "--out", recorded, "--episodes", "20", "--test-steps", "30"])
+    tiny = ["--updates", "2", "--batch-size", "2", "--no-tensorboard", "--model.codec.hidden", "8"]
+    main(["train", recorded, "--run", run, *tiny])
     main(["report", run, "--dataset", recorded])
     page = Page(Path(run) / "report.html")
     assert "Not measured yet" in page.text

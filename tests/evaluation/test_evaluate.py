@@ -8,7 +8,8 @@ import torch
 from worldmodel.data import Dataset
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate
-from worldmodel.evaluation.identification import pendulum_targets, regress
+from worldmodel.evaluation.identification import regress
+from worldmodel.systems import pendulum
 from worldmodel.types import ActionSpec
 
 
@@ -56,7 +57,7 @@ def test_the_same_seed_gives_the_same_metrics_and_the_mode_is_restored(
 ):
     untrained.model.train()
     again = evaluate(
-        untrained, dataset, train_steps=6, horizon=10, targets=pendulum_targets, progress=False
+        untrained, dataset, train_steps=6, horizon=10, targets=pendulum.targets, progress=False
     )
     assert untrained.model.training
     untrained.model.eval()

@@ -4,9 +4,6 @@ from scipy import stats
 
 from worldmodel.errors import DivergenceError, ShapeError
 from worldmodel.evaluation.identification import (
-    ball_targets,
-    balls_targets,
-    pendulum_targets,
     r_squared,
     regress,
     state_targets,
@@ -93,38 +90,8 @@ def test_a_filter_that_diverged_is_named():
         regress(latents, np.ones((20, 1)))
 
 
-def test_targets_name_the_states():
+def test_states_are_named_by_their_place():
     states = np.array([[[np.pi / 2, 3.0]]])
-    named = pendulum_targets(states)
-    assert {k: v.item() for k, v in named.items()} == pytest.approx(
-        {"sin": 1.0, "cos": 0.0, "velocity": 3.0}, abs=1e-12
-    )
     assert {k: v.item() for k, v in state_targets(states).items()} == pytest.approx(
         {"state_0": np.pi / 2, "state_1": 3.0}
     )
-
-
-def test_a_balls_targets_are_its_state():
-    states = np.random.default_rng(0).normal(size=(5, 7, 4))
-    targets = ball_targets(states)
-    assert list(targets) == ["x", "y", "vx", "vy"]
-    np.testing.assert_array_equal(np.stack(list(targets.values()), -1), states)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_balls_are_numbered_from_left_to_right_whatever_the_recorder_calls_them(count):
-    rng = np.random.default_rng(0)
-    balls = rng.uniform(0, 10, (5, 7, count, 4))
-    targets = balls_targets(balls.reshape(5, 7, -1))
-    exchanged = balls_targets(balls[:, :, rng.permutation(count)].reshape(5, 7, -1))
-    assert len(targets) == 4 * count
-    for name, values in targets.items():
-        np.testing.assert_array_equal(values, exchanged[name])
-    for i in range(1, count):
-        assert (targets[f"x_{i}"] <= targets[f"x_{i + 1}"]).all()
-    # Positions and velocities stay with their ball.
-    for ball in balls[2, 3]:
-        found = [
-            [targets[f"{v}_{i + 1}"][2, 3] for v in ("x", "y", "vx", "vy")] for i in range(count)
-        ]
-        assert ball.tolist() in found

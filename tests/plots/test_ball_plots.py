@@ -7,8 +7,8 @@ from PIL import Image
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
-from worldmodel.evaluation.identification import BALL, regress
-from worldmodel.plots.ball_plots import FIELDS, checkerboard, fields, palette
+from worldmodel.evaluation.identification import regress
+from worldmodel.plots.ball_plots import FIELDS, VARIABLES, checkerboard, fields, palette
 
 
 def made(mix: np.ndarray) -> Evaluation:
@@ -18,11 +18,11 @@ def made(mix: np.ndarray) -> Evaluation:
     latents = states @ mix + 0.05 * rng.normal(size=(600, 4)) @ mix
     fit = regress(latents, states)
     return Evaluation(
-        {"r2": dict(zip(BALL, fit.r2.tolist(), strict=True))},
+        {"r2": dict(zip(VARIABLES, fit.r2.tolist(), strict=True))},
         15,
         latents,
-        dict(zip(BALL, states.T, strict=True)),
-        dict(zip(BALL, fit.prediction.T, strict=True)),
+        dict(zip(VARIABLES, states.T, strict=True)),
+        dict(zip(VARIABLES, fit.prediction.T, strict=True)),
     )
 
 

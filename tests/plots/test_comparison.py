@@ -5,9 +5,9 @@ import pytest
 import torch
 from small import random_dataset, tiny_model
 
-from worldmodel.evaluation.identification import pendulum_targets
 from worldmodel.plots.comparison import comparison, comparison_table
 from worldmodel.plots.course import SHARES, Snapshot, Snapshots, course
+from worldmodel.systems import pendulum
 
 
 def result(model, seed, r2, mse, **changes):
@@ -64,7 +64,7 @@ def taken(tmp_path):
     dataset.splits["test"] = dataset.validation
     model = tiny_model()
     model.calibrate(dataset.train)
-    snapshots = Snapshots(tmp_path / "snapshots", dataset, 100, pendulum_targets)
+    snapshots = Snapshots(tmp_path / "snapshots", dataset, 100, pendulum.targets)
     model.train()
     for update in range(101):
         snapshots.take(model, update)

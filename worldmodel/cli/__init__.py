@@ -1,4 +1,4 @@
-"""The command line: the composition root, the only module that knows everybody."""
+"""The command line: the composition root, the only room that knows everybody."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import sys
 from collections.abc import Sequence
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 
-from worldmodel.cli.commands import agent, bench, collect, evaluate, train
+import envs  # noqa: F401 (registers the environments that ship)
+from worldmodel import __version__
+from worldmodel.cli.agent import agent
+from worldmodel.cli.arguments import REGISTRY
+from worldmodel.cli.bench import bench
+from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
+from worldmodel.cli.console import complain, errors, say
+from worldmodel.cli.defaults import with_defaults
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
+from worldmodel.cli.evaluate import evaluate
 from worldmodel.cli.imagine import imagine
 from worldmodel.cli.play import play
+from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
-from worldmodel.cli.suited import suited
+from worldmodel.cli.train import train
 from worldmodel.errors import WorldModelError
 
 COMMANDS = {
@@ -30,6 +37,7 @@ COMMANDS = {
     "imagine": imagine,
     "report": report,
     "play": play,
+    "presets": presets,
     "bench": bench,
 }
 
@@ -41,20 +49,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: In place of the process's.
 
     Raises:
-        SystemExit: With status 1 after such an error, 2 if the arguments make no sense.
+        SystemExit: With status 1 after such an error, 2 if the arguments make no sense, and 130
+            after an interrupt from the keyboard.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        say(f"worldmodel {__version__}")
+        return
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS | suited(words),
+            with_defaults(words, COMMANDS),
             prog="worldmodel",
-            description="Learn a simulator from frames and actions, and train agents in it.",
+            description="Learn a simulator from frames and actions, and train agents in it. "
+            "--version tells the version.",
             args=_name_demo(words),
+            registry=REGISTRY,
         )
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
     except (WorldModelError, OSError) as error:
-        # Escaped, since messages may hold brackets: shapes, extras such as worldmodel[agents].
-        text = f"[red]error:[/red] {escape(str(error))}"
-        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(1)
 
 

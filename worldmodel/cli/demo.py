@@ -11,26 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import tyro
-from rich.console import Console
+from rich.text import Text
 
-import envs  # noqa: F401 (registers the environments that ship)
 from agents.empowerment import Empowered, EmpoweredConfig, train_empowered
+from agents.empowerment.maps import babbled, map_states
 from agents.pathwise import PathwiseConfig, Policy, train_policy
+from agents.rollout import chosen_by
 from worldmodel import data
-from worldmodel.cli.acting import act, film_agent
-from worldmodel.cli.empowerment import babbled, draw_map, map_states, visited
-from worldmodel.cli.runs import POLICY, source_of
-from worldmodel.cli.systems import RECIPES, Recipe
-from worldmodel.cli.table import print_results
+from worldmodel.cli.console import console, say
+from worldmodel.cli.runs import POLICY
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.plots.acting import film_acting
 from worldmodel.plots.dream import dream_film
+from worldmodel.plots.empowerment import empowerment_map
 from worldmodel.plots.figures import write_all
 from worldmodel.plots.film import write_gif
 from worldmodel.plots.imagination import imagine
+from worldmodel.plots.table import results_table
+from worldmodel.systems import DEMOS, Preset, System
+from worldmodel.systems.task import Acted, act
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import World
@@ -42,11 +45,10 @@ SHOWN = ("dream.gif", "agent.gif", "empowerment.png", "latent_space.png", "metri
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """One demo; ``settings`` fills in what its system is best learned with.
+    """One demo; ``settings`` fills in what its preset says.
 
     Attributes:
-        system: "pendulum", "ball" or "two-balls"; or "empowerment" and "ball-empowerment", where
-            the agent is given no reward.
+        preset: Name of one that a system brings.
         out: Run folder. Killed and started again, training goes on where it was.
         model: Sizes.
         train: How the model is trained; its seed is ``seed``.
@@ -56,10 +58,10 @@ class DemoConfig:
         films: Whether to draw figures and films.
 
     Raises:
-        ConfigError: There is no such system; the message names those that there are.
+        ConfigError: There is no such demo; the message names those that there are.
     """
 
-    system: tyro.conf.Suppress[str]
+    preset: tyro.conf.Suppress[str]
     out: Path
     model: DVBFConfig
     train: TrainConfig
@@ -69,37 +71,40 @@ class DemoConfig:
     films: bool = True
 
     def __post_init__(self) -> None:
-        recipe_of(self.system)
+        demo_of(self.preset)
 
 
-def recipe_of(system: str) -> Recipe:
-    """How a system is learned.
-
-    Raises:
-        ConfigError: There is no such system; the message names those that there are.
-    """
-    if system not in RECIPES:
-        raise ConfigError(f"system must be one of {', '.join(RECIPES)}, got {system!r}")
-    return RECIPES[system]
-
-
-def settings(system: str, **changes: Any) -> DemoConfig:
-    """The demo of a system as its recipe has it, but for the fields that are given.
+def demo_of(name: str) -> tuple[Preset, System]:
+    """A preset and the system that it is for.
 
     Raises:
-        ConfigError: There is no such system; the message names those that there are.
+        ConfigError: No system brings such a preset; the message names those that there are.
     """
-    recipe = recipe_of(system)
-    run = Path("runs") / system
-    return replace(DemoConfig(system, run, recipe.model, recipe.train, recipe.agent), **changes)
+    if name not in DEMOS:
+        raise ConfigError(f"demo must be one of {', '.join(DEMOS)}, got {name!r}")
+    return DEMOS[name].presets[name], DEMOS[name]
+
+
+def settings(name: str, **changes: Any) -> DemoConfig:
+    """The demo of a preset, but for the fields that are given.
+
+    Raises:
+        ConfigError: There is no such demo; the message names those that there are.
+    """
+    chosen, system = demo_of(name)
+    model, agent = chosen.models.get("dvbf"), chosen.agent
+    if model is None or callable(model) or callable(agent):
+        observations, actions = system.spaces(chosen.env_kwargs)
+        model, agent = chosen.model("dvbf", observations), chosen.acting(actions)
+    return replace(DemoConfig(name, Path("runs") / name, model, chosen.train, agent), **changes)
 
 
 if TYPE_CHECKING:
     AnyDemo = DemoConfig
 else:
     AnyDemo = tyro.extras.subcommand_type_from_defaults(
-        {name: settings(name) for name in RECIPES},
-        {name: f"{recipe.title}." for name, recipe in RECIPES.items()},
+        {name: settings(name) for name in DEMOS},
+        {name: f"{system.presets[name].about}." for name, system in DEMOS.items()},
         prefix_names=False,
     )
 
@@ -107,14 +112,13 @@ else:
 class Stopwatch:
     """Announces stages by number and keeps the seconds each took."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str, text: str) -> Iterator[None]:
         """Time one stage."""
-        self.console.rule(f"[bold]{len(self.seconds) + 1}  {text}", align="left")
+        console.rule(Text(f"{len(self.seconds) + 1}  {text}", "bold"), align="left")
         begin = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - begin
@@ -131,32 +135,30 @@ def demo(
     Returns:
         What is also written to ``metrics.json``.
     """
-    console, recipe = Console(), recipe_of(config.system)
+    chosen, system = demo_of(config.preset)
     torch.set_num_threads(config.threads)
-    watch = Stopwatch(console)
+    watch, policy = Stopwatch(), None
     with watch("collect", "babble: record the real system under random actions"):
         dataset = babble(config)
         frames = dataset.frames("train")
-        console.print(f"{frames:,} frames to learn from, {frames / 10 / 60:.0f} minutes")
+        say(f"{frames:,} frames to learn from, {frames / 10 / 60:.0f} minutes")
     with watch("train", "learn: fit the Deep Variational Bayes Filter"):
         world, trainer = learn(dataset, config)
     with watch("evaluate", "measure: identification, prediction, filter"):
-        evaluation = measure(world, dataset, config)
+        baselines = system.baselines(dataset.provenance)
+        evaluation = evaluate(
+            world, dataset, config.seed, progress=True, targets=system.targets, baselines=baselines
+        )
     metrics = dict(evaluation.metrics)
-    source, system, policy = source_of(world), recipe.system, None
     if config.agent is not None:
         with watch("agent", "dream: train the agent inside the model, then act in reality"):
             policy, empowered = control(world, config, config.agent)
-            acted = act(policy, world, source, system, recipe.task_start, seed=config.seed)
+            start = chosen.task_start
+            acted = act(policy, world, world.require_source(), system, start, seed=config.seed)
             metrics["agent"] = acted.metrics
-        if empowered is not None and isinstance(config.agent, EmpoweredConfig):
+        if empowered is not None:
             with watch("map", "map: empowerment, of the real system and of the model"):
-                places = babbled(world, MAPPED, config.seed)
-                found = map_states(places, empowered.dynamics, source, config.agent)
-                metrics["empowerment"] = found.metrics()
-                if config.films:
-                    path = config.out / "empowerment.png"
-                    draw_map(found, system, path, visited(acted))
+                metrics["empowerment"] = chart(world, empowered, acted, config)
     metrics |= {
         "real_frames_used": frames,
         "seconds": watch.seconds,
@@ -166,24 +168,22 @@ def demo(
     }
     if config.films:
         with watch("films", "look: figures and films"):
-            draw(evaluation, world, trainer.history, dataset, config)
-            if policy is not None:
-                film_agent(policy, world, source, config.out / "agent.gif", recipe.film_start)
+            draw(evaluation, world, trainer.history, dataset, policy, config)
     write_json(config.out / "metrics.json", metrics)
     world.save(config.out / "checkpoint", metrics)
-    print_results(console, recipe.title, metrics, recipe.paper)
+    console.print(results_table(chosen.about, metrics, chosen.paper))
     seen = [path.name for name in SHOWN if (path := config.out / name).exists()]
-    console.print(f"Look at {', '.join(seen)} in {config.out}")
+    say(f"Look at {', '.join(seen)} in {config.out}")
     return metrics
 
 
 def babble(config: DemoConfig) -> data.Dataset:
-    """Record what the recipe asks for."""
-    recipe = recipe_of(config.system)
+    """Record what the preset asks for."""
+    chosen, system = demo_of(config.preset)
     return data.collect(
-        recipe.env_id,
-        recipe.env_kwargs,
-        splits=recipe.splits,
+        system.env_id,
+        chosen.env_kwargs,
+        splits=chosen.splits,
         num_envs=500,
         seed=config.seed,
         progress=True,
@@ -193,23 +193,11 @@ def babble(config: DemoConfig) -> data.Dataset:
 def learn(dataset: data.Dataset, config: DemoConfig) -> tuple[World, Trainer]:
     """Train to the end, in the run folder, which keeps the data too."""
     fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
-    trainer = Trainer(fresh, dataset, replace(config.train, seed=config.seed), config.out)
+    path, train = config.out / "data.npz", replace(config.train, seed=config.seed)
+    trainer = Trainer(fresh, dataset, train, config.out, config.preset, path)
     # Only now: the trainer refuses a folder that holds a run on other data.
-    data.save(dataset, config.out / "data.npz")
+    data.save(dataset, path)
     return trainer.fit(), trainer
-
-
-def measure(world: World, dataset: data.Dataset, config: DemoConfig) -> Evaluation:
-    """The evaluation with all that is known about the system."""
-    system = recipe_of(config.system).system
-    return evaluate(
-        world,
-        dataset,
-        config.seed,
-        progress=True,
-        targets=system.targets,
-        baselines=system.baselines(dataset.provenance),
-    )
 
 
 def control(
@@ -226,16 +214,31 @@ def control(
     return policy, empowered
 
 
+def chart(world: World, empowered: Empowered, acted: Acted, config: DemoConfig) -> dict[str, Any]:
+    """Map empowerment, and draw where the agent that lives by it came to."""
+    assert isinstance(config.agent, EmpoweredConfig), "else nobody would be empowered"
+    places, source = babbled(world, MAPPED, config.seed), world.require_source()
+    found = map_states(places, empowered.dynamics, source, config.agent)
+    if config.films:
+        maps, plane = (found.truth, found.measured, found.learned), DEMOS[config.preset].plane
+        empowerment_map(*maps, plane, config.out / "empowerment.png", acted.visited)
+    return found.metrics()
+
+
 def draw(
     evaluation: Evaluation,
     world: World,
     history: list[dict[str, float]],
     dataset: data.Dataset,
+    policy: Policy | None,
     config: DemoConfig,
 ) -> None:
-    """All figures, and the film real | filtered | imagined."""
-    recipe = recipe_of(config.system)
-    walk = recipe.system.unactuated(dataset.provenance)
+    """All figures, the film real | filtered | imagined, and that of the agent."""
+    chosen, system = demo_of(config.preset)
+    walk = system.unactuated(dataset.provenance)
     write_all(evaluation, world, dataset.test, config.out, walk, history)
-    shown = dataset.test[: recipe.film_rows].window(0, 74)
+    shown = dataset.test[: chosen.film_rows].window(0, 74)
     write_gif(dream_film(imagine(world, shown)), config.out / "dream.gif")
+    if policy is not None:
+        source, path = world.require_source(), config.out / "agent.gif"
+        film_acting(chosen_by(policy), world, source, path, chosen.film_start)

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import tyro
-from rich.console import Console
 
+from agents.rollout import chosen_by
 from worldmodel import data, load
-from worldmodel.cli.commands import reality
-from worldmodel.cli.runs import frames_per_second, policy_of
-from worldmodel.cli.systems import system_of
+from worldmodel.cli.arguments import Run
+from worldmodel.cli.console import say
+from worldmodel.cli.runs import policy_of, reality, require_same_system
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
-from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.systems import system_of
 from worldmodel.world.world import World
 
-_EPISODES, _STEPS = 64, 24  # recorded for the cloud of data states where no dataset is given
 _INTERVAL = 0.1  # seconds, where no environment says how many
 
 
 def play(
-    run: tyro.conf.Positional[str] = "pendulum",
+    run: Run = "pendulum",
     mode: Literal["dream", "compare", "filter"] = "compare",
     policy: Path | None = None,
     dataset: Path | None = None,
+    force: bool = False,
     env_id: str | None = None,
     env_kwargs: str | None = None,
     out: Path = Path("runs/play"),
@@ -53,6 +51,7 @@ def play(
         policy: The agent's file, or its folder, if it is not in the run folder or bundled.
         dataset: File from `worldmodel collect`, whose frames can be started from; by default the
             run's data.npz, else a few episodes recorded now.
+        force: Whether to start from data of another system than the one trained on.
         env_id: The real environment; by default the one that the model was trained on.
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
         out: Folder for films and screenshots.
@@ -71,7 +70,6 @@ def play(
     from worldmodel.play.app import App
 
     torch.set_num_threads(1)
-    console = Console()
     world = load(run)
     agent = agent_of(run, world, policy)
     source, real, message = world.source, None, "the arrows act"
@@ -79,65 +77,37 @@ def play(
         mode, message = "dream", "the model does not say which environment it was trained on"
     else:
         source = reality(world, env_id, env_kwargs)
-        real = endless(source).make()
-        interval = interval or 1 / frames_per_second(real, source.wrapping)
-    known = states_of(world, source, dataset or default_dataset(run), seed)
+        real = source.endless().make()
+        interval = interval or 1 / source.frames_per_second(real)
+    own = Path(run) / "data.npz"
+    known = states_of(world, source, dataset or (own if own.is_file() else None), force, seed)
     unit = system_of(source.env_id if source else "").action_unit
-    app = App(
-        Session(world, known, real, agent, mode, noise, seed, unit),
-        Path(run).name,
-        interval or _INTERVAL,
-        out,
-        (width, height),
-        fps,
-        message,
-    )
+    session = Session(world, known, real, agent, mode, noise, seed, unit)
+    app = App(session, Path(run).name, interval or _INTERVAL, out, (width, height), fps, message)
     if said := app.run():
-        console.print(said)
+        say(said)
 
 
-def agent_of(
-    run: str, world: World, path: Path | None
-) -> Callable[[np.ndarray], np.ndarray] | None:
+def agent_of(run: str, world: World, path: Path | None) -> Callable[[np.ndarray], Any] | None:
     """What acts on a latent state; None if nothing was trained, and nothing was asked for."""
     try:
-        agent = policy_of(run, world, path)
+        return chosen_by(policy_of(run, world, path))
     except SpecError:
         if path is not None:
             raise
         return None
-    return lambda state: agent.predict(state, deterministic=True)[0]
-
-
-def endless(source: data.Source) -> data.Source:
-    """The same environment without a limit of steps."""
-    return replace(source, env_kwargs=source.env_kwargs | {"max_episode_steps": -1})
-
-
-def default_dataset(run: str) -> Path | None:
-    """What a demo keeps beside its model."""
-    path = Path(run) / "data.npz"
-    return path if path.is_file() else None
 
 
 def states_of(
-    world: World, source: data.Source | None, dataset: Path | None, seed: int
+    world: World, source: data.Source | None, dataset: Path | None, force: bool, seed: int
 ) -> DataStates:
-    """Data states: of a dataset, of episodes recorded for the purpose, else of the checkpoint.
-
-    Raises:
-        ShapeError: The dataset is not of the model's observations and actions.
-        SpecError: Neither are those of the environment.
-    """
+    """Data states: of a dataset, of episodes recorded for the purpose, else of the checkpoint."""
     targets = system_of(source.env_id if source else "").targets
     if dataset is not None:
-        return DataStates.recorded(world.model, data.load(dataset).test, targets)
+        recorded = data.load(dataset)
+        if not force:
+            require_same_system(world, recorded)
+        return DataStates.recorded(world.model, recorded.test, targets)
     if source is None:
         return DataStates.of_support(world)
-    env = source.make_vec(_EPISODES)
-    try:
-        VectorFilterObservation(env, world)  # refuses what does not fit, before the long part
-        batch = data.record(env, _EPISODES, _STEPS, data.Uniform(), seed, progress=True)
-    finally:
-        env.close()
-    return DataStates.recorded(world.model, batch, targets)
+    return DataStates.babbled(world, source, targets, seed)

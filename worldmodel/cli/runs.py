@@ -1,34 +1,84 @@
-"""What belongs to a run beside its model: where its data came from, and who acts in it."""
+"""What belongs to a run beside its model: data, environment, settings, metrics, agent."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import gymnasium as gym
-from gymnasium.vector import VectorEnv
-
-from agents.pathwise import Policy
 from agents.rollout import Agent
-from worldmodel.data import Source, Wrapping
-from worldmodel.errors import FileFormatError, SpecError, require_extra
+from agents.saved import load_agent
+from worldmodel import data
+from worldmodel.cli.arguments import parse_kwargs
+from worldmodel.errors import SpecError
 from worldmodel.files import read_json
+from worldmodel.systems import PRESETS, preset_for
+from worldmodel.training.settings import read_settings
 from worldmodel.world.checkpoint import BUNDLED, resolve
 from worldmodel.world.world import World
 
 POLICY = "policy.safetensors"
 
 
-def source_of(world: World) -> Source:
-    """The environment that a model's data came from.
+def folder_of(run: str, purpose: str) -> Path:
+    """Where what is made of a run goes: its own folder, or one below ``runs`` if it is bundled."""
+    folder = Path(run)
+    return folder if folder.is_dir() else Path("runs") / purpose / run
+
+
+def preset_of(run: str, world: World) -> str:
+    """Name of the preset that a run began as; of one that does not say, what suits its data."""
+    name = read_settings(run).get("preset")
+    return name if name in PRESETS else preset_for(world.model.observation_spec, world.source)
+
+
+def dataset_of(run: str) -> Path | None:
+    """The file that a run was trained on: its own data.npz, or what its settings remember."""
+    own = Path(run) / "data.npz"
+    if own.is_file():
+        return own
+    path = read_settings(run).get("dataset", {}).get("path")
+    return Path(path) if path else None
+
+
+def same_system(world: World, dataset: data.Dataset) -> bool:
+    """Whether data come from the environment that a model was trained on, as far as is known."""
+    known, other = world.source, dataset.provenance.env_id
+    return known is None or not other or _bare(known.env_id) == _bare(other)
+
+
+def require_same_system(world: World, dataset: data.Dataset) -> None:
+    """Refuse data of another system: of the same shapes, they would be measured and mean nothing.
 
     Raises:
-        SpecError: The model does not say.
+        SpecError: They are; the message names both systems.
     """
-    if world.source is None:
-        raise SpecError("the model does not say which environment it was trained on")
-    return world.source
+    if not same_system(world, dataset):
+        assert world.source is not None, "else nothing would be known to differ"
+        raise SpecError(
+            f"the dataset is of {dataset.provenance.env_id}, the model was trained on "
+            f"{world.source.env_id}; --force takes it all the same"
+        )
+
+
+def _bare(env_id: str) -> str:
+    return env_id.rpartition(":")[2]
+
+
+def reality(world: World, env_id: str | None, env_kwargs: str | None) -> data.Source:
+    """The environment that a model was trained on, but for what is given.
+
+    Raises:
+        SpecError: The model does not know where its data came from, and no id is given; or the
+            arguments are no JSON object.
+    """
+    known = world.source
+    if env_id is None and known is None:
+        raise SpecError("the model does not say which environment it was trained on; give --env-id")
+    source = known or data.Source(env_id or "")
+    if env_id is not None and env_id != source.env_id:
+        source = data.Source(env_id, {}, source.wrapping)
+    return source if env_kwargs is None else replace(source, env_kwargs=parse_kwargs(env_kwargs))
 
 
 def metrics_of(run: str | Path) -> dict[str, Any]:
@@ -40,11 +90,6 @@ def metrics_of(run: str | Path) -> dict[str, Any]:
     """
     file = Path(run) / "metrics.json"
     return read_json(file if file.is_file() else resolve(run) / "metrics.json")
-
-
-def frames_per_second(env: gym.Env | VectorEnv, wrapping: Wrapping) -> float:
-    """Of an environment as it is wrapped, so that what is shown of it runs in real time."""
-    return (env.metadata.get("render_fps") or 10.0) / wrapping.frame_skip
 
 
 def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
@@ -67,35 +112,7 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
         file = BUNDLED / run / POLICY
     if not file.is_file():
         raise SpecError(
-            f"there is no trained policy at {file}; 'worldmodel agent --run {run} --out FOLDER' "
+            f"there is no trained policy at {file}; 'worldmodel agent {run} --out FOLDER' "
             "trains one, and --policy FOLDER names it"
         )
-    agent, latent, act = _read_zip(file) if file.suffix == ".zip" else _read(file)
-    expected = world.model.latent_size, world.model.action_spec.size
-    if (latent, act) != expected:
-        raise SpecError(
-            f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "
-            f"{expected[1]} and {expected[0]}"
-        )
-    return agent
-
-
-def _read(file: Path) -> tuple[Agent, int, int]:
-    policy = Policy.load(file)
-    return policy, len(policy.mean), len(policy.low)
-
-
-def _read_zip(file: Path) -> tuple[Agent, int, int]:
-    require_extra("stable_baselines3", "agents")
-    import stable_baselines3
-
-    kind = getattr(stable_baselines3, file.stem.upper(), None)
-    if kind is None:
-        raise SpecError(f"{file} is not named after an algorithm of Stable-Baselines3")
-    try:
-        agent = kind.load(file, device="cpu")
-    except (ValueError, KeyError, BadZipFile) as error:
-        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
-    space = agent.action_space
-    size = int(space.n) if hasattr(space, "n") else space.shape[0]
-    return agent, agent.observation_space.shape[0], size
+    return load_agent(file, world)

@@ -11,6 +11,7 @@ from worldmodel.data.babble import (
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
 from worldmodel.data.environments import Source, Wrapping, make_vec
 from worldmodel.data.findings import findings
+from worldmodel.data.given import Given
 from worldmodel.data.record import SplitConfig, collect, default_splits, record
 from worldmodel.data.storage import load, save
 
@@ -18,6 +19,7 @@ __all__ = [
     "PROCESSES",
     "ActionProcess",
     "Dataset",
+    "Given",
     "Held",
     "OrnsteinUhlenbeck",
     "Provenance",

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -226,6 +226,14 @@ class Source:
         return self._try(
             lambda: gym.make_vec(self.env_id, num_envs=num_envs, **one_by_one, **self._arguments)
         )
+
+    def endless(self) -> Source:
+        """The same environment without a limit of steps."""
+        return replace(self, env_kwargs=self.env_kwargs | {"max_episode_steps": -1})
+
+    def frames_per_second(self, env: gym.Env | VectorEnv) -> float:
+        """Of one that was made here, so that what is shown of it runs in real time."""
+        return (env.metadata.get("render_fps") or 10.0) / self.wrapping.frame_skip
 
     @property
     def _arguments(self) -> dict[str, Any]:

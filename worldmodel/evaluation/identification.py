@@ -13,8 +13,6 @@ from jaxtyping import Float
 
 from worldmodel.errors import DivergenceError, ShapeError
 
-BALL = ("x", "y", "vx", "vy")
-
 # From ground truth (*n, states) to named variables (*n) that a latent state ought to hold.
 Targets = Callable[[np.ndarray], dict[str, np.ndarray]]
 
@@ -91,40 +89,3 @@ def r_squared(
 def state_targets(states: Float[np.ndarray, "*n states"]) -> dict[str, Float[np.ndarray, "*n"]]:
     """Every component of the state as it is: ``state_0``, ``state_1`` and so on."""
     return {f"state_{i}": states[..., i] for i in range(states.shape[-1])}
-
-
-def pendulum_targets(states: Float[np.ndarray, "*n 2"]) -> dict[str, Float[np.ndarray, "*n"]]:
-    """sin, cos and velocity of pendulum states (angle in rad, velocity in rad/s)."""
-    angle, velocity = states[..., 0], states[..., 1]
-    return {"sin": np.sin(angle), "cos": np.cos(angle), "velocity": velocity}
-
-
-def ball_targets(states: Float[np.ndarray, "*n 4"]) -> dict[str, Float[np.ndarray, "*n"]]:
-    """Position and velocity of one ball, from states (x, y, vx, vy)."""
-    return dict(zip(BALL, np.moveaxis(states, -1, 0), strict=True))
-
-
-def balls_targets(states: Float[np.ndarray, "*n states"]) -> dict[str, Float[np.ndarray, "*n"]]:
-    """Positions and velocities of several balls, numbered from left to right in every frame.
-
-    Balls that look the same can be exchanged without changing a picture, so no model of pictures
-    can know which of them a recording calls the first: on the recorder's numbers even a perfect
-    model is left with the balls' mean. Their order in the picture is something that can be known.
-    Where two balls pass each other their numbers, and with them y and velocities, are exchanged,
-    which no linear map of a continuous state follows: a perfect model, too, stays below 1 (by how
-    much: docs/results.md).
-
-    Args:
-        states: (x, y, vx, vy) of one ball after the other.
-
-    Returns:
-        ``x_1``, ``y_1``, ``vx_1``, ``vy_1``, ``x_2`` and so on; 1 is the leftmost ball.
-    """
-    balls = states.reshape(*states.shape[:-1], -1, len(BALL))
-    order = np.argsort(balls[..., 0], -1, kind="stable")
-    ranked = np.take_along_axis(balls, order[..., None], -2)
-    return {
-        f"{name}_{i + 1}": ranked[..., i, k]
-        for i in range(ranked.shape[-2])
-        for k, name in enumerate(BALL)
-    }

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
+from worldmodel.data import Source, Uniform, record
 from worldmodel.evaluation.identification import Targets, state_targets
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.plots.latent_plots import colourings
 from worldmodel.types import Batch, Belief, to_numpy
+from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.world import World
 
 # Frames after which a filter that started from one picture knows velocities too.
@@ -86,3 +88,34 @@ class DataStates:
             variables = colourings(targets(truths))
         variables["reward"] = batch.rewards[kept[:, 1:]][:most].cpu().numpy()
         return cls(latents, scales, frames, truths, variables)
+
+    @classmethod
+    def babbled(
+        cls,
+        world: World,
+        source: Source,
+        targets: Targets = state_targets,
+        seed: int = 0,
+        episodes: int = 64,
+        steps: int = 24,
+    ) -> DataStates:
+        """Those of episodes that are recorded now, under random actions.
+
+        Args:
+            world: Of the source's observations and actions.
+            source: Makes the real environment.
+            targets: Names what the ground truth holds.
+            seed: Of the recording.
+            episodes: How many.
+            steps: Of each.
+
+        Raises:
+            SpecError: The environment does not fit the world.
+        """
+        env = source.make_vec(episodes)
+        try:
+            VectorFilterObservation(env, world)  # refuses what does not fit, before the long part
+            batch = record(env, episodes, steps, Uniform(), seed, progress=True)
+        finally:
+            env.close()
+        return cls.recorded(world.model, batch, targets)

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize, to_rgb
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
-from worldmodel.evaluation.identification import BALL, regress
+from worldmodel.evaluation.identification import regress
 from worldmodel.plots.style import (
     BLUE,
     INK,
@@ -28,6 +28,8 @@ from worldmodel.plots.style import (
     save,
 )
 
+# Ground truth that a checkerboard is drawn of: position and velocity in a plane.
+VARIABLES = ("x", "y", "vx", "vy")
 FIELDS = 3  # of the checkerboard, along each side of the box
 _SHOWN = 3500  # points; more only cover each other
 
@@ -53,13 +55,13 @@ def checkerboard(evaluation: Evaluation, path: str | Path) -> Path:
             fewer than two dimensions.
     """
     truth, latents = evaluation.truth, evaluation.latents
-    if truth.keys() != set(BALL) or latents.shape[1] < 2:
+    if truth.keys() != set(VARIABLES) or latents.shape[1] < 2:
         raise ShapeError(
-            f"a checkerboard needs the variables {BALL} and two latent dimensions, "
+            f"a checkerboard needs the variables {VARIABLES} and two latent dimensions, "
             f"got {tuple(truth)} and {latents.shape}"
         )
     shown = slice(None, None, max(1, -(-len(latents) // _SHOWN)))
-    x, y, vx, vy = (truth[name][shown] for name in BALL)
+    x, y, vx, vy = (truth[name][shown] for name in VARIABLES)
     fig = figure(11.0, 3.5)
     left, key, middle, right = fig.subplots(1, 4, width_ratios=(1, 0.18, 1.12, 1.12))
     place = _plane(latents, truth["x"], truth["y"])[shown]

@@ -24,6 +24,7 @@ from worldmodel.plots.style import (
     save,
 )
 
+_LABEL = 40  # characters
 HORIZONS = (1, 5, 10, 30, 100)
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _PLAIN = {"sin": "sin φ", "cos": "cos φ"}
@@ -134,7 +135,7 @@ def _identified(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Result]]) 
             values = [max(run["r2"][name], -0.05) for run in runs]
             axes.plot(values, [row + offset] * len(runs), "o", color=colour, ms=3.4, alpha=0.65)
             axes.plot(np.median(values), row + offset, "|", color=colour, ms=9, mew=2)
-    axes.set_yticks(range(len(groups)), [f"{model}\n{objective}" for model, objective in groups])
+    axes.set_yticks(range(len(groups)), [f"{_short(model)}\n{objective}" for model, objective in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlim(-0.06, 1.02)
     dress(axes, "$R^2$ of the true state on the latent state", "", "Does it hold the state?")
@@ -174,7 +175,7 @@ def _predicted(
     axes.minorticks_off()
     title = "Does it predict? (median of the seeds)"
     dress(axes, "steps without looking", "squared error / variance of the frames", title)
-    handles = [Line2D([], [], color=c, lw=2, label=model) for model, c in colours.items()]
+    handles = [Line2D([], [], color=c, lw=2, label=_short(model)) for model, c in colours.items()]
     handles += [Line2D([], [], color=INK, ls=d, lw=1.4, label=o) for o, d in dashes.items()]
     axes.legend(
         handles=handles,
@@ -183,6 +184,11 @@ def _predicted(
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
     )
+
+
+def _short(model: str) -> str:
+    """What fits beside a panel; the table has it in full."""
+    return model if len(model) <= _LABEL else model[: _LABEL - 1] + "…"
 
 
 def _cycle(values: Sequence[Any]) -> list[Any]:

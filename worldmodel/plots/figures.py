@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from worldmodel.evaluation.evaluate import Evaluation
-from worldmodel.evaluation.identification import BALL
-from worldmodel.plots.ball_plots import checkerboard
+from worldmodel.plots.ball_plots import VARIABLES, checkerboard
 from worldmodel.plots.curves import filter_convergence, prediction_error, training_curves
 from worldmodel.plots.latent_plots import latent_space, latent_walks
 from worldmodel.plots.strips import strips
@@ -55,7 +54,7 @@ def write_all(
     drawable = world.model.latent_size >= 2
     if drawable:
         written.append(latent_space(evaluation, folder / "latent_space.png"))
-        if evaluation.truth.keys() == set(BALL):
+        if evaluation.truth.keys() == set(VARIABLES):
             written.append(checkerboard(evaluation, folder / "checkerboard.png"))
     written.append(strips(world, test[:3], folder / "strips.png", evaluation.filtered))
     if unactuated is not None and drawable:

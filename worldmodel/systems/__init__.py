@@ -1,28 +1,63 @@
 """Known systems, one file each, and the presets that they bring.
 
-A module here that has a ``SYSTEM`` is one.
+A module here that has a ``SYSTEM`` is one: nothing else has to be told of it.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
+from agents.empowerment import EmpoweredConfig
 from worldmodel.data import Source, Wrapping
 from worldmodel.errors import ConfigError
 from worldmodel.spaces import ObservationSpace
-from worldmodel.systems.preset import PRESETS, Preset
+from worldmodel.systems.preset import GENERIC, Preset
 from worldmodel.systems.system import System
 
-_MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-SYSTEMS: dict[str, System] = {
-    module.SYSTEM.env_id: module.SYSTEM for module in _MODULES if hasattr(module, "SYSTEM")
-}
-PRESETS |= {name: preset for system in SYSTEMS.values() for name, preset in system.presets.items()}
-# What a demo can be run of: presets that bring an environment with them.
-DEMOS: dict[str, System] = {name: system for system in SYSTEMS.values() for name in system.presets}
+__all__ = [
+    "DEMOS",
+    "PRESETS",
+    "SYSTEMS",
+    "Preset",
+    "System",
+    "preset",
+    "preset_for",
+    "preset_without_reward",
+    "system_of",
+]
 
-__all__ = ["DEMOS", "PRESETS", "SYSTEMS", "Preset", "System", "preset", "preset_for", "system_of"]
+
+def gathered(systems: Iterable[System]) -> dict[str, System]:
+    """The system of every preset that one brings, by the preset's name.
+
+    Raises:
+        ConfigError: Two presets have the same name.
+    """
+    owners: dict[str, System] = {}
+    for system in systems:
+        for name in system.presets:
+            if name in owners or name in GENERIC:
+                raise ConfigError(
+                    f"preset names must be unique: {system.env_id} brings another {name!r}"
+                )
+            owners[name] = system
+    return owners
+
+
+_MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+# By the id of their environments.
+SYSTEMS: dict[str, System] = {
+    module.SYSTEM.env_id.rpartition(":")[2]: module.SYSTEM
+    for module in _MODULES
+    if hasattr(module, "SYSTEM")
+}
+# What there can be a demo of: presets that bring an environment with them.
+DEMOS: dict[str, System] = gathered(SYSTEMS.values())
+PRESETS: dict[str, Preset] = GENERIC | {
+    name: system.presets[name] for name, system in DEMOS.items()
+}
 
 
 def system_of(env_id: str) -> System:
@@ -54,3 +89,9 @@ def preset_for(observations: ObservationSpace, source: Source | None = None) -> 
         if known:
             return next(iter(known))
     return observations.content
+
+
+def preset_without_reward(system: System) -> Preset | None:
+    """The preset by which an agent lives by its empowerment in a system, if there is one."""
+    empowered = (p for p in system.presets.values() if isinstance(p.agent, EmpoweredConfig))
+    return next(empowered, None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
-from worldmodel.data import SplitConfig, default_splits
+from worldmodel.data import Dataset, SplitConfig, default_splits
 from worldmodel.models.dkf import DKFConfig
 from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.e2c import E2CConfig
@@ -33,8 +33,8 @@ class Preset:
     Attributes:
         about: What for, in a line.
         train: How a model is trained.
-        models: Settings of a model by its registered name, or how they follow from what is
-            observed. What is missing here is as in the preset of the same kind of data.
+        models: Settings of a model by its registered name, or a function of what is observed that
+            gives them. What is missing here is as in the generic preset of such observations.
         agent: How an agent is trained, or how that follows from how it acts; None if there is
             nothing to control.
         splits: What is recorded.
@@ -63,12 +63,13 @@ class Preset:
             ConfigError: There is no such model.
         """
         model_type(name)
-        same = PRESETS[observations.content].models
+        same = GENERIC[observations.content].models
         chosen = self.models[name] if name in self.models else same[name]
         return chosen(observations) if callable(chosen) else chosen
 
-    def windowed(self, longest: int) -> TrainConfig:
-        """How a model is trained on episodes of ``longest`` steps."""
+    def training(self, dataset: Dataset) -> TrainConfig:
+        """How a model is trained on data: its window is no longer than their longest episode."""
+        longest = int(dataset.train.mask.any(0).sum())
         return replace(self.train, window=min(self.train.window, longest))
 
     def acting(self, actions: ActionSpace) -> Agent:
@@ -83,6 +84,26 @@ def _vector_dvbf(observations: ObservationSpace) -> DVBFConfig:
         recognition=RecognitionConfig("fusion", reading_scale=0.7),
         transition=TransitionConfig(noise_floor=0.02),
     )
+
+
+def _vector_dkf(observations: ObservationSpace) -> DKFConfig:
+    """A state of the vector's size."""
+    return DKFConfig(latent_size=max(2, observations.size))
+
+
+def _vector_e2c(observations: ObservationSpace) -> E2CConfig:
+    """A state of the vector's size."""
+    return E2CConfig(latent_size=max(2, observations.size))
+
+
+def _vector_ekvae(observations: ObservationSpace) -> EKVAEConfig:
+    """Readings of the vector's size, and two dimensions for what they do not show."""
+    return EKVAEConfig(latent_size=observations.size + 2, auxiliary_size=observations.size)
+
+
+def _vector_kalman(observations: ObservationSpace) -> LinearGaussianConfig:
+    """As much again for what a vector does not show, such as velocities."""
+    return LinearGaussianConfig(latent_size=2 * observations.size)
 
 
 def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
@@ -105,9 +126,9 @@ def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
     )
 
 
-PRESETS: dict[str, Preset] = {
+GENERIC: dict[str, Preset] = {
     "pictures": Preset(
-        "pictures, alone or with other streams: they say little of velocities, and nothing exactly",
+        "Pictures, alone or with other streams: they say little of velocities, nothing exactly",
         models={
             "dvbf": DVBFConfig(),
             "dkf": DKFConfig(),
@@ -117,7 +138,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "vectors": Preset(
-        "vectors of a simulator: they say nearly all of the state, and exactly",
+        "Vectors of a simulator: they say nearly all of the state, and exactly",
         # So sharp a constraint makes gradients large; clipped, the heads would starve.
         train=TrainConfig(
             updates=1500,
@@ -134,10 +155,10 @@ PRESETS: dict[str, Preset] = {
         ),
         models={
             "dvbf": _vector_dvbf,
-            "dkf": lambda o: DKFConfig(latent_size=max(2, o.size)),
-            "e2c": lambda o: E2CConfig(latent_size=max(2, o.size)),
-            "ekvae": lambda o: EKVAEConfig(latent_size=o.size + 2, auxiliary_size=o.size),
-            "kalman": lambda o: LinearGaussianConfig(latent_size=2 * o.size),
+            "dkf": _vector_dkf,
+            "e2c": _vector_e2c,
+            "ekvae": _vector_ekvae,
+            "kalman": _vector_kalman,
         },
         agent=_vector_agent,
     ),

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.rollout import Rollout
-from worldmodel.data import Provenance, Zero, record
+from worldmodel.data import Provenance, Source, Zero, record
+from worldmodel.data.environments import observed
 from worldmodel.evaluation.identification import Targets, state_targets
 from worldmodel.evaluation.prediction import Predictor
+from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.systems.preset import Preset
 from worldmodel.types import Batch
 
@@ -19,7 +21,7 @@ class System:
     """One kind of real system.
 
     Attributes:
-        env_id: Of the environment.
+        env_id: Of the environment; "module:id" imports its module first.
         targets: Names the ground-truth variables to regress.
         unactuated: Records one episode without control for the latent walk, or gives None.
         baselines: What predictions are compared with beside the last frame and the mean frame.
@@ -39,6 +41,12 @@ class System:
     plane: tuple[str, str] = ("state_0", "state_1")
     action_unit: str = ""
     presets: Mapping[str, Preset] = field(default_factory=dict)
+
+    def spaces(self, env_kwargs: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:
+        """What the environment shows and what it takes."""
+        env = Source(self.env_id, env_kwargs).make()
+        env.close()
+        return observed(env.observation_space), ActionSpace.from_space(env.action_space)
 
 
 def free(options: dict[str, Any] | None = None) -> Callable[[Provenance], Batch]:

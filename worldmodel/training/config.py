@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
+
+
+def _has_tensorboard() -> bool:
+    return find_spec("tensorboard") is not None
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class TrainConfig:
         validate_every: Updates between validations, each of which also writes a checkpoint.
         patience: Validations without improvement after which training stops, counted from when
             the objective has settled; 0 never stops early.
-        tensorboard: Whether to write TensorBoard event files.
+        tensorboard: Whether to write TensorBoard event files; by default if it is installed.
         seed: Of everything random.
     """
 
@@ -64,7 +69,7 @@ class TrainConfig:
     dreaming: DreamConfig = field(default_factory=DreamConfig)
     validate_every: int = 250
     patience: int = 12
-    tensorboard: bool = True
+    tensorboard: bool = field(default_factory=_has_tensorboard)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
+from worldmodel.training.settings import write_settings
 from worldmodel.training.windows import draw_windows
 from worldmodel.world.world import World
 
@@ -53,7 +55,10 @@ class Trainer:
         dataset: With splits "train" and "validation".
         config: How to train.
         folder: Run folder. ``checkpoint/`` holds the best model so far, ``training/state.pt`` all
-            that exact resume needs, ``tensorboard/`` the curves.
+            that exact resume needs, ``settings.json`` what it is trained with, ``tensorboard/``
+            the curves.
+        preset: Name of what the settings began as, for ``settings.json``.
+        path: File of the dataset, likewise.
 
     Raises:
         SpecError: The dataset does not fit the model, its episodes are shorter than the window,
@@ -62,7 +67,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: LearnedModel, dataset: Dataset, config: TrainConfig, folder: str | Path
+        self,
+        model: LearnedModel,
+        dataset: Dataset,
+        config: TrainConfig,
+        folder: str | Path,
+        preset: str | None = None,
+        path: str | Path | None = None,
     ) -> None:
         dataset.check_fits(model.observation_spec, model.action_spec)
         if config.window > dataset.train.steps:
@@ -84,12 +95,13 @@ class Trainer:
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
         self._identity = {
-            "train": asdict(config),
+            "train": _lasting(config),
             "model": asdict(model.config),
             "data": dataset.provenance.fingerprint,
         }
         if self._state_path.exists():
             self._resume()
+        self._write_settings = partial(write_settings, folder, model, config, dataset, preset, path)
 
     @property
     def _state_path(self) -> Path:
@@ -120,6 +132,7 @@ class Trainer:
                 update. The last checkpoint stays as it was.
         """
         c, writer = self.config, self._writer()
+        self._write_settings()
         columns = (
             TextColumn("train"),
             BarColumn(),
@@ -314,6 +327,13 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(self.folder / "tensorboard", purge_step=self.update)
+
+
+def _lasting(config: TrainConfig) -> dict[str, Any]:
+    """What a run cannot change when it goes on."""
+    settings = asdict(config)
+    del settings["tensorboard"]  # no result depends on it, and another machine may not have it
+    return settings
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:

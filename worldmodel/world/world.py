@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodel import html
 from worldmodel.data import Source
-from worldmodel.errors import ShapeError
+from worldmodel.errors import ShapeError, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
@@ -202,6 +202,16 @@ class World:
         return World(
             self.model, self.support, denoiser, self.dream_noise, self.source, self.metrics
         )
+
+    def require_source(self) -> Source:
+        """The environment that the training data come from.
+
+        Raises:
+            SpecError: It is not known.
+        """
+        if self.source is None:
+            raise SpecError("the model does not say which environment it was trained on")
+        return self.source
 
     def env(self, **kwargs: Any) -> gym.Env:
         """One dream as an environment without wrappers; ``kwargs`` are those of ``LatentEnv``."""

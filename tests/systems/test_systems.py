@@ -4,10 +4,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from worldmodel.cli.systems import RECIPES, SYSTEMS, System, constant_velocity, system_of
 
 import envs  # noqa: F401 - registers the environments
 import worldmodel  # noqa: F401 - registers the dreams
-from worldmodel.cli.systems import RECIPES, SYSTEMS, System, constant_velocity, system_of
 from worldmodel.data import SplitConfig, Uniform, Zero, collect, default_splits
 from worldmodel.types import Batch
 

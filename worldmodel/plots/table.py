@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 _VARIABLES = {"sin": "sin φ", "cos": "cos φ"}
@@ -67,7 +66,7 @@ def result_rows(
     steps = ("1 step" if horizon == 1 else f"{horizon} steps" for horizon in horizons)
     groups.append(
         [
-            (f"prediction error, {text}", _shares(metrics, horizon), "")
+            (f"prediction error, {text}", _fractions(metrics, horizon), "")
             for text, horizon in zip(steps, horizons, strict=True)
         ]
     )
@@ -82,13 +81,10 @@ def result_rows(
     return [*groups, last]
 
 
-def print_results(
-    console: Console, title: str, metrics: dict[str, Any], paper: Mapping[str, float]
-) -> None:
-    """Print what was reached.
+def results_table(title: str, metrics: dict[str, Any], paper: Mapping[str, float]) -> Table:
+    """What was reached, for a terminal.
 
     Args:
-        console: Where to.
         title: Of the table.
         metrics: As for ``result_rows``.
         paper: Likewise; without any there is no column for them.
@@ -102,10 +98,10 @@ def print_results(
         for row in group:
             table.add_row(*row[: len(table.columns)])
         table.add_section()
-    console.print(table)
+    return table
 
 
-def _shares(metrics: dict[str, Any], horizon: int) -> str:
+def _fractions(metrics: dict[str, Any], horizon: int) -> str:
     """The model's error and that of the baselines; the mean frame's is the variance, nearly."""
     variance = metrics["prediction_variance"]
     others = ", ".join(

@@ -1,13 +1,15 @@
 """Steps per second of the dream, of the real environment, and of the bare tensor loop.
 
-All take turns in one process, so that whatever else the machine does hits all of them; each figure
-is the median over the rounds, and so is each ratio (taken within a round).
+The bare loop is the model's own transition and reward, as one would write it by hand. All take
+turns in one process, so that whatever else the machine does hits all of them; each figure is the
+median over the rounds, and so is each ratio (taken within a round).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -15,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from worldmodel.data import make_vec
+from worldmodel.data import Source
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
@@ -73,7 +75,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 def measure_speed(
     world: World,
-    env_id: str,
+    source: Source,
     num_envs: int = 1024,
     rounds: int = 7,
     steps: int = 200,
@@ -83,7 +85,7 @@ def measure_speed(
 
     Args:
         world: With a fitted support.
-        env_id: The real environment.
+        source: Makes the real environment.
         num_envs: Environments that step at once.
         rounds: How often each is timed, after one warm-up.
         steps: Steps of the dream and of the bare loops per round; a tenth of it for the real one.
@@ -92,8 +94,9 @@ def measure_speed(
     Returns:
         ``steps_per_second`` of each, and the ratios of the dream to the others.
     """
+    limited = source.env_kwargs | {"max_episode_steps": limit}
     dream = LatentVectorEnv(world, num_envs, max_episode_steps=limit)
-    real = make_vec(env_id, num_envs, {"max_episode_steps": limit})
+    real = replace(source, env_kwargs=limited).make_vec(num_envs)
     for env in (dream, real):
         _start_at_all_ages(env, limit)
     real_steps = max(steps // 10, 1)

@@ -1,0 +1,60 @@
+"""Agents from files: a policy of ours, or an algorithm of Stable-Baselines3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import gymnasium as gym
+
+from agents.pathwise import Policy
+from agents.rollout import Agent
+from worldmodel.errors import FileFormatError, SpecError, require_extra
+from worldmodel.world.world import World
+
+
+def load_agent(file: str | Path, world: World) -> Agent:
+    """An agent that was trained in a world's dream.
+
+    Args:
+        file: ``*.safetensors`` of a ``Policy``, or an algorithm's ``*.zip``, named after it, such
+            as ``sac.zip``.
+        world: Whose latent states it acts on.
+
+    Raises:
+        SpecError: It does not fit the world, or no algorithm has the file's name.
+        FileFormatError: The file is truncated, corrupt or foreign.
+        MissingExtraError: It needs Stable-Baselines3.
+    """
+    file, actions = Path(file), world.model.action_spec
+    if file.suffix == ".zip":
+        agent, latent, act = _algorithm(file, world)
+    else:
+        agent = Policy.load(file)
+        latent, act = len(agent.mean), agent.actions.size
+    if (latent, act) != (world.model.latent_size, actions.size):
+        raise SpecError(
+            f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "
+            f"{actions.size} and {world.model.latent_size}"
+        )
+    return agent
+
+
+def _algorithm(file: Path, world: World) -> tuple[Agent, int, int]:
+    require_extra("stable_baselines3", "agents")
+    import stable_baselines3
+
+    from agents.sb3 import acting
+
+    kind = getattr(stable_baselines3, file.stem.upper(), None)
+    if kind is None:
+        raise SpecError(f"{file} is not named after an algorithm of Stable-Baselines3")
+    try:
+        agent = kind.load(file, device="cpu")
+    except (ValueError, KeyError, BadZipFile) as error:
+        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
+    # Of every flat form of an action space this is the number of controls.
+    size = gym.spaces.flatdim(agent.action_space)
+    latent = agent.observation_space.shape[0]
+    fits = size == world.model.action_spec.size
+    return acting(agent, world.model.action_spec) if fits else agent, latent, size

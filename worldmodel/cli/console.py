@@ -1,0 +1,24 @@
+"""Where commands print. Nothing that a user named is read as markup: paths may hold brackets."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+console = Console(markup=False, highlight=False)
+errors = Console(markup=False, highlight=False, stderr=True)
+
+
+def say(text: str) -> None:
+    """Print one line, however long."""
+    console.print(text, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print one line that asks for attention."""
+    console.print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print one line of an error."""
+    errors.print(Text.assemble(("error: ", "red"), text), soft_wrap=True)

@@ -1,0 +1,62 @@
+"""``worldmodel evaluate``: measure a trained model on test data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worldmodel import data, load
+from worldmodel.cli.arguments import Run
+from worldmodel.cli.console import console, note, say
+from worldmodel.cli.runs import dataset_of, folder_of, require_same_system, same_system
+from worldmodel.errors import SpecError
+from worldmodel.evaluation.evaluate import evaluate as measure
+from worldmodel.files import write_json
+from worldmodel.plots.figures import write_all
+from worldmodel.plots.table import results_table
+from worldmodel.systems import system_of
+from worldmodel.training.settings import read_settings
+
+
+def evaluate(
+    run: Run,
+    dataset: Path | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    seed: int = 0,
+) -> None:
+    """Measure a trained model on the test split and draw the figures.
+
+    Args:
+        run: Run folder, checkpoint, or the name of a bundled one.
+        dataset: File from ``worldmodel collect``; by default the run's own.
+        out: Folder for metrics.json and figures; by default the run folder, or a folder within it
+            if the data are of another system.
+        force: Whether to measure on data of another system than the one trained on.
+        seed: Of the sampled latents.
+    """
+    world, path = load(run), dataset or dataset_of(run)
+    if path is None:
+        raise SpecError(f"{run} has no data of its own; name a file by --dataset")
+    recorded = data.load(path)
+    if not force:
+        require_same_system(world, recorded)
+    trained_on = read_settings(run).get("dataset", {}).get("fingerprint")
+    if dataset is None and trained_on not in (None, recorded.provenance.fingerprint):
+        note(f"{path} is not what it was when {run} was trained")
+    source = recorded.provenance
+    system, folder = system_of(source.env_id), folder_of(run, "evaluate")
+    if not same_system(world, recorded):
+        folder /= "".join(c if c.isalnum() else "_" for c in source.env_id)
+    folder = out or folder
+    evaluation = measure(
+        world,
+        recorded,
+        seed,
+        progress=True,
+        targets=system.targets,
+        baselines=system.baselines(source),
+    )
+    write_json(folder / "metrics.json", evaluation.metrics)
+    write_all(evaluation, world, recorded.test, folder, system.unactuated(source))
+    console.print(results_table(source.env_id, evaluation.metrics, {}))
+    say(f"{folder}/metrics.json and figures are written")

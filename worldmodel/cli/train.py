@@ -1,0 +1,51 @@
+"""``worldmodel train``: fit a model to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
+from worldmodel.cli.console import say
+from worldmodel.cli.defaults import Found, Hidden
+from worldmodel.models.registry import MODELS, model_type
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
+
+
+def train(
+    dataset: Data,
+    run: Path,
+    preset: PresetName = "pictures",
+    name: Annotated[ModelName, tyro.conf.arg(name="model")] = "dvbf",
+    model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
+    threads: int = 1,
+    found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
+) -> None:
+    """Train a model; killed and started again, it goes on.
+
+    Args:
+        dataset: File from ``worldmodel collect``. It decides on the preset, and so on the defaults
+            of all that follows: give it before ``--help`` to see them.
+        run: Run folder; the model goes to RUN/checkpoint, the settings to RUN/settings.json.
+        preset: Settings to begin with (``worldmodel presets``). Give it before ``--help`` to see
+            them.
+        name: Which model (docs/models.md). Give it before ``--help`` to see its settings.
+        model: The model's settings.
+        config: How to train.
+        threads: Of torch. The models are so small that more than one rarely helps, and another
+            number may change the last bits of the result.
+        found: What the defaults were chosen by.
+    """
+    torch.set_num_threads(threads)
+    recorded = found.checked(dataset)
+    fresh = model_type(name)(model, recorded.observation_spec, recorded.action_spec, config.seed)
+    trainer = Trainer(fresh, recorded, config, run, preset, dataset)
+    if trainer.update:
+        say(f"going on at update {trainer.update} of {config.updates}")
+    trainer.fit()
+    say(f"{run}/checkpoint: best at update {trainer.best['update']}")

@@ -1,0 +1,99 @@
+"""Parts of a report: HTML of what there is to see of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from worldmodel import html
+from worldmodel.plots import page
+from worldmodel.plots.curves import (
+    filter_convergence,
+    imagination_curves,
+    prediction_error,
+    training_curves,
+)
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.imagination import Imagination
+from worldmodel.plots.latent_plots import project
+from worldmodel.plots.space import latent_space_plot
+from worldmodel.plots.table import result_rows
+from worldmodel.training.trainer import read_history
+from worldmodel.world.world import World
+
+# What an evaluation has drawn from samples that it alone has.
+_KEPT = {
+    "strips.png": "What was, reconstructions, and what the model generates from the first state on",
+    "latent_space.png": "Sampled latents, and the true state read off them by linear regression",
+    "checkerboard.png": "Position and velocity where the latent state holds them",
+    "latent_walks.png": "A walk without control, dreamt and filtered, from the same state",
+}
+
+
+def summary(world: World) -> str:
+    """What kind of model it is."""
+    model = world.model
+    size = sum(parameter.numel() for parameter in model.parameters())
+    source = f", trained on {world.source.env_id}" if world.source else ""
+    return page.paragraph(
+        f"{type(model).__name__} with {model.latent_size} latent dimensions and {size:,} "
+        f"parameters{source}. It observes {model.observation_spec.describe()}; actions are "
+        f"{model.action_spec.describe()}."
+    )
+
+
+def measured(metrics: dict[str, Any], paper: Mapping[str, float]) -> str:
+    """The table that the command line prints, the paper's numbers in it if there are any."""
+    if "bound" not in metrics:
+        return page.paragraph("Not measured yet; 'worldmodel evaluate' does.")
+    head = ["test set", "here", *(["Karl et al. 2017"] if paper else [])]
+    rows = [row[: len(head)] for part in result_rows(metrics, paper) for row in part]
+    return html.table(head, rows)
+
+
+def space(latents: np.ndarray, variables: Mapping[str, np.ndarray]) -> str:
+    """Filtered states (n, latent), coloured by all that is known of them, (n,) by name."""
+    if latents.shape[1] < 2:
+        return page.paragraph("A latent state of one dimension is not drawn.")
+    points, names = project(latents, 3)
+    caption = (
+        "Filtered states under random actions. Drag to turn, scroll to come closer; the buttons "
+        "choose what the colour shows."
+    )
+    return latent_space_plot(points, names, dict(variables)) + page.paragraph(caption)
+
+
+def film(imagination: Imagination, title: str, fps: float) -> str:
+    """A film, or curves if no pictures are observed."""
+    caption = (
+        f"{title}: what was, what the filter makes of it, and what the model imagines after "
+        f"{imagination.looked} frames, without noise and with; the spread is the standard "
+        f"deviation of {imagination.noisy} noisy dreams."
+    )
+    if imagination.space.content == "vectors":
+        return _drawn(partial(imagination_curves, imagination), caption)
+    return page.film(dream_film(imagination, fps), fps, caption)
+
+
+def figures(folder: Path, metrics: dict[str, Any]) -> list[str]:
+    """Those that numbers suffice for, and those that an evaluation left in the run folder."""
+    parts = []
+    if "prediction_mse" in metrics:
+        parts += [
+            _drawn(partial(prediction_error, metrics), "Error of predictions by their horizon"),
+            _drawn(partial(filter_convergence, metrics), "How fast the filter finds the state"),
+        ]
+    if history := read_history(folder):
+        parts.append(_drawn(partial(training_curves, history), "The course of training"))
+    kept = {folder / name: caption for name, caption in _KEPT.items()}
+    return parts + [page.picture(p, caption) for p, caption in kept.items() if p.is_file()]
+
+
+def _drawn(draw: Callable[[Path], Any], caption: str) -> str:
+    with TemporaryDirectory() as folder:
+        return page.picture(draw(Path(folder) / "figure.png"), caption)

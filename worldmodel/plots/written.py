@@ -1,0 +1,45 @@
+"""An imagination as files: film, video and picture, whatever there can be of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.progress import Progress
+
+from worldmodel.plots.curves import imagination_curves
+from worldmodel.plots.dream import dream_film
+from worldmodel.plots.film import write_gif, write_mp4
+from worldmodel.plots.imagination import Imagination
+from worldmodel.plots.strips import imagination_strips
+
+_LIMIT = 6_000_000  # bytes of the GIF: more panels than a page's film, and none of its colours lost
+
+
+def write_imagination(imagination: Imagination, out: Path, fps: float, mp4: bool) -> list[Path]:
+    """Write ``imagine.gif``, ``imagine.mp4`` if asked for, and ``imagine.png``.
+
+    Args:
+        imagination: Where nothing is observed that is a picture there are curves and no film.
+        out: Folder.
+        fps: Frames per second.
+        mp4: Whether to write a video; needs the extra "mp4".
+
+    Returns:
+        The files written.
+    """
+    pictures = imagination.space.content == "pictures"
+    with Progress() as bar:
+        task = bar.add_task("draw", total=2 + mp4 if pictures else 1)
+        if not pictures:
+            written = [imagination_curves(imagination, out / "imagine.png")]
+            bar.advance(task)
+            return written
+        film = dream_film(imagination, fps)
+        written = [write_gif(film, out / "imagine.gif", fps, _LIMIT)]
+        bar.advance(task)
+        if mp4:
+            written.append(write_mp4(film, out / "imagine.mp4", fps))
+            bar.advance(task)
+        written.append(imagination_strips(imagination, out / "imagine.png"))
+        bar.advance(task)
+    return written

@@ -1,0 +1,251 @@
+"""Models by objectives by seeds, on one dataset and an equal budget, run by run.
+
+Each run is trained in a process of its own that can be killed and started again.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty
+from typing import Any, Literal, NamedTuple
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from worldmodel import data
+from worldmodel.errors import DivergenceError, SpecError
+from worldmodel.evaluation.evaluate import evaluate
+from worldmodel.evaluation.identification import Targets
+from worldmodel.evaluation.snapshots import Snapshots
+from worldmodel.files import read_json, write_json
+from worldmodel.models.registry import model_type
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import Trainer
+
+# What each of them changes in the settings that suit the data. Without dropout recognition looks at
+# every frame, as published.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "elbo": {"objective": "elbo", "dropout_fraction": 0.0},
+    "elbo+dropout": {"objective": "elbo"},
+    "constrained": {"objective": "constrained", "dropout_fraction": 0.0},
+    "constrained+dropout": {"objective": "constrained"},
+}
+ObjectiveName = Literal["elbo", "elbo+dropout", "constrained", "constrained+dropout"]
+
+
+class Candidate(NamedTuple):
+    """A model that is compared.
+
+    Attributes:
+        label: The model's registered name; what is changed in its settings follows a colon.
+        config: The model's settings.
+        train: How it is trained, but for what objective, budget and seed say.
+    """
+
+    label: str
+    config: Any
+    train: TrainConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model, trained once.
+
+    Attributes:
+        model: Label of the candidate.
+        objective: Name of an objective.
+        config: The model's settings.
+        train: The trainer's.
+        dataset: File.
+        data: The dataset's fingerprint.
+        folder: Where it goes.
+        targets: Names the ground-truth variables.
+    """
+
+    model: str
+    objective: str
+    config: Any
+    train: TrainConfig
+    dataset: Path
+    data: str
+    folder: Path
+    targets: Targets
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.model}, {self.objective}, seed {self.train.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a finished run must agree in to stand for this one, as JSON gives it back."""
+        return {
+            "model": self.model,
+            "objective": self.objective,
+            "seed": self.train.seed,
+            "updates": self.train.updates,
+            "batch_size": self.train.batch_size,
+            "learning_rate": self.train.learning_rate,
+            "data": self.data,
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's metrics are there.
+
+        Raises:
+            SpecError: The folder holds a finished run with another budget or on other data.
+        """
+        path = self.folder / "metrics.json"
+        if not path.exists():
+            return False
+        done = read_json(path)["identity"]
+        for key, value in self.identity.items():
+            if (before := done.get(key)) != value:
+                raise SpecError(
+                    f"{self.folder} holds a finished run with {key} {before!r}, not {value!r}; "
+                    "choose another folder or delete it"
+                )
+        return True
+
+    def result(self) -> dict[str, Any]:
+        """What a finished run reached."""
+        return read_json(self.folder / "metrics.json")
+
+
+def plan(
+    candidates: Sequence[Candidate],
+    objectives: Sequence[str],
+    seeds: int,
+    budget: dict[str, Any],
+    dataset: Path,
+    fingerprint: str,
+    out: Path,
+    targets: Targets,
+) -> list[Run]:
+    """All runs, seed by seed, so that what is finished early can be compared.
+
+    Args:
+        candidates: The models.
+        objectives: Names, of ``OBJECTIVES``.
+        seeds: How many, from 0.
+        budget: Fields of ``TrainConfig`` that are the same for all.
+        dataset: File.
+        fingerprint: Of the dataset.
+        out: Folder of the comparison.
+        targets: Names the ground-truth variables.
+    """
+    runs = []
+    for seed in range(seeds):
+        for label, config, train in candidates:
+            for objective in objectives:
+                changes = OBJECTIVES[objective] | budget | {"seed": seed, "tensorboard": False}
+                # A run that stops early has had another budget.
+                changed = replace(train, patience=0, **changes)
+                changed = replace(changed, validate_every=max(1, changed.updates // 16))
+                slug = "_".join([label, objective, f"seed_{seed}"])
+                folder = out / "runs" / "".join(c if c.isalnum() else "_" for c in slug)
+                runs.append(
+                    Run(label, objective, config, changed, dataset, fingerprint, folder, targets)
+                )
+    return runs
+
+
+def train_all(runs: Sequence[Run], parallel: int) -> None:
+    """Train all that are not finished, several at a time, and show how far they are."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    context = multiprocessing.get_context("spawn")
+    workers = min(parallel, max(1, len(runs)))
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool,
+        Progress(*columns) as bar,
+    ):
+        news, stop = manager.Queue(), manager.Event()
+        whole = bar.add_task("updates of all runs", total=sum(r.train.updates for r in runs))
+        futures = [pool.submit(train_one, run, news, stop, os.getpid()) for run in runs]
+        done: dict[str, int] = {}
+        try:
+            while not all(future.done() for future in futures) or not news.empty():
+                try:
+                    name, update = news.get(timeout=0.5)
+                except Empty:
+                    continue
+                done[name] = update
+                bar.update(whole, completed=sum(done.values()))
+        except KeyboardInterrupt:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+        for future in futures:
+            future.result()
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that asked decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def train_one(run: Run, news: Any, stop: Any, parent: int) -> None:
+    """Train, measure and write ``metrics.json``; a run that diverges says so there.
+
+    Args:
+        run: What to do.
+        news: Queue for pairs of the run's name and its updates so far.
+        stop: Event that ends the run before its time.
+        parent: Process that asked; without it nobody would know of this one.
+    """
+    torch.set_num_threads(1)
+    recorded = data.load(run.dataset)
+    kind: Any = model_type(run.model.partition(":")[0])
+    model = kind(run.config, recorded.observation_spec, recorded.action_spec, run.train.seed)
+    trainer = Trainer(model, recorded, run.train, run.folder, path=run.dataset)
+    snapshots = Snapshots(run.folder / "snapshots", recorded, run.train.updates, run.targets)
+    begin, first = time.perf_counter(), trainer.update
+
+    def watch(trainer: Trainer) -> None:
+        if trainer.update % 20 == 0:
+            if os.getppid() != parent:
+                sys.exit(f"{run.name}: the comparison that asked for it is gone")
+            if stop.is_set():
+                sys.exit(f"{run.name}: stopped")
+            news.put((run.name, trainer.update))
+        snapshots.take(trainer.model, trainer.update)
+
+    result: dict[str, Any] = {"identity": run.identity}
+    try:
+        world = trainer.fit(progress=False, watch=watch)
+        seconds = time.perf_counter() - begin
+        evaluation = evaluate(world, recorded, run.train.seed, targets=run.targets)
+        result |= evaluation.metrics | {
+            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            # Of a resumed run only the rest was timed.
+            "seconds": seconds * trainer.update / max(trainer.update - first, 1),
+            "resumed_at": first,
+            "best_update": trainer.best["update"],
+            "history": _finite(trainer.history),
+        }
+    except DivergenceError as error:
+        result["error"] = str(error)
+    write_json(run.folder / "metrics.json", result)
+    news.put((run.name, run.train.updates))
+
+
+def _finite(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """The trainer's history without what JSON has no word for."""
+    return [{k: v for k, v in logs.items() if math.isfinite(v)} for logs in history]
