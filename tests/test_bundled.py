@@ -17,8 +17,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs  # noqa: F401 (registers the real systems)
 import worldmodel
-from worldmodel.cli.systems import RECIPES
-from worldmodel.cli.table import lookup
+from worldmodel.plots.table import lookup
+from worldmodel.systems import PRESETS
 from worldmodel.world.checkpoint import BUNDLED
 
 # Gymnasium and SB3 advise actions in [-1, 1]; ours have units, and all else must be silent.
@@ -97,19 +97,17 @@ def test_its_spec_survives_json(dream):
 def test_the_vector_env_is_native(name, dream):
     dreams = gym.make_vec(dream, num_envs=7)
     assert isinstance(dreams.unwrapped, worldmodel.LatentVectorEnv)
-    assert dreams.reset(seed=0)[0].shape == (7, RECIPES[name].model.latent_size)
+    assert dreams.reset(seed=0)[0].shape == (7, PRESETS[name].models["dvbf"].latent_size)
 
 
 def test_dream_and_filtered_reality_share_their_space(name, dream, world):
-    recipe = RECIPES[name]
-    real = worldmodel.FilterObservation(gym.make(recipe.env_id, **recipe.env_kwargs), world)
+    real = worldmodel.FilterObservation(world.require_source().make(), world)
     assert real.observation_space == gym.make(dream).observation_space
     assert real.observation_space.contains(real.reset(seed=0)[0])
 
 
 def test_it_predicts_reality_better_than_standing_still(name, world):
-    recipe = RECIPES[name]
-    real = gym.make_vec(recipe.env_id, num_envs=64, **recipe.env_kwargs)
+    real = world.require_source().make_vec(64)
     box = real.single_action_space
     frames, actions = [real.reset(seed=11)[0]], []
     rng = np.random.default_rng(0)

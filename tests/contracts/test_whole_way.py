@@ -10,8 +10,8 @@ from small import BOX, VECTOR, generator, random_dataset, small_model
 
 from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel.models.registry import MODELS
+from worldmodel.systems import preset
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.filter import FilterObservation
@@ -103,8 +103,8 @@ def test_an_agent_learns_through_it(trained):
     assert world.model.action_spec.space().contains(action)
 
 
-def test_it_suits_pictures_and_vectors_by_its_own_choice(name):
-    config, training = recipe(random_dataset(), name)
-    model = MODELS[name](config, VECTOR, BOX)
+def test_it_learns_by_the_preset_for_vectors(name):
+    chosen = preset("vectors")
+    model = MODELS[name](chosen.model(name, VECTOR), VECTOR, BOX)
     assert torch.isfinite(model.terms(random_dataset().train, generator()).rate).all()
-    assert training.window == 6
+    assert chosen.training(random_dataset()).window == 6
