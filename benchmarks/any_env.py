@@ -18,6 +18,7 @@ import torch
 import tyro
 from rich.console import Console
 from seeds import Row, table, write_block
+from worldmodel.training.recipe import recipe
 
 from agents.evaluation import compare
 from agents.pathwise import suited_config, train_policy
@@ -25,7 +26,6 @@ from worldmodel import data
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
-from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
 
 BUDGET = 10_000

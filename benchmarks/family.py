@@ -15,11 +15,11 @@ from typing import Any
 
 import tyro
 from seeds import write_block
+from worldmodel.cli.commands import collect
+from worldmodel.cli.systems import system_of
 
 from worldmodel import data, load
-from worldmodel.cli.commands import collect
 from worldmodel.cli.compare import compare
-from worldmodel.cli.systems import system_of
 from worldmodel.data import installed_versions
 from worldmodel.errors import DivergenceError
 from worldmodel.evaluation.evaluate import evaluate

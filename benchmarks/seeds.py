@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from worldmodel.cli.table import lookup
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"

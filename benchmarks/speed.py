@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import tyro
 from seeds import write_block
+from worldmodel.cli.speed import measure_speed
 
 import envs  # noqa: F401 - imported to register the real pendulum
 from worldmodel import load
-from worldmodel.cli.speed import measure_speed
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.stepping import TensorSteps, steps_of

@@ -14,11 +14,11 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from worldmodel.cli.systems import RECIPES
+from worldmodel.cli.table import lookup
 
 import envs  # noqa: F401 (registers the real systems)
 import worldmodel
-from worldmodel.cli.systems import RECIPES
-from worldmodel.cli.table import lookup
 from worldmodel.world.checkpoint import BUNDLED
 
 # Gymnasium and SB3 advise actions in [-1, 1]; ours have units, and all else must be silent.

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from small import BOX, VECTOR, generator, random_dataset, small_model
+from worldmodel.training.recipe import recipe
 
 from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.filter import FilterObservation

@@ -2,12 +2,12 @@ import numpy as np
 import pygame
 import pytest
 from linear_model import LinearModel, fit_support
+from worldmodel.plots.artist import Artist
 
 from worldmodel.play.cloud import Cloud, Space
 from worldmodel.play.layout import lay_out
 from worldmodel.play.panels import Line, Trace, paint_frame, paint_help, paint_trace, paint_words
 from worldmodel.play.pen import DREAM, PANEL, REAL, Pen
-from worldmodel.plots.artist import Artist
 from worldmodel.plots.film import TEXT
 from worldmodel.types import ObservationSpec
 
