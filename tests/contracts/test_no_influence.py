@@ -23,7 +23,9 @@ PER_STEP = ("reward", "termination")
 CASES = [(name, spec) for spec in (PIXELS, VECTOR, SEVERAL) for name in fitting(spec)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{'-'.join(s.kind for s in case[1].streams)}")
+@pytest.fixture(
+    params=CASES, ids=lambda case: f"{case[0]}-{'-'.join(s.kind for s in case[1].streams)}"
+)
 def case(request):
     name, spec = request.param
     model, batch = small_model(name, spec, BOX), random_batch(spec, BOX)
@@ -89,7 +91,10 @@ def test_padding_changes_no_term(case, prefix, garbage):
     model, batch = case
     recorded = 4
     mask = torch.arange(batch.steps) < recorded
-    padded = with_fields(garbage_after(model.observation_spec, batch, recorded), mask=mask.expand_as(batch.mask).clone())
+    padded = with_fields(
+        garbage_after(model.observation_spec, batch, recorded),
+        mask=mask.expand_as(batch.mask).clone(),
+    )
     if garbage == "nan":
         padded.actions[:, recorded:] = padded.rewards[:, recorded:] = torch.nan
         for stream in model.observation_spec.streams:

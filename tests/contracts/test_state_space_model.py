@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from small import BOX, DISCRETE, PIXELS, SEVERAL, VECTOR, generator, random_batch, small_model
-
 from tensordict import TensorDict
 
 from worldmodel.errors import ShapeError

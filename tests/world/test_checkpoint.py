@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import BOX, DISCRETE, PIXELS, SEVERAL, VECTOR, generator, random_batch, tiny_model
+from small import (
+    BOX,
+    DISCRETE,
+    PIXELS,
+    SEVERAL,
+    VECTOR,
+    box,
+    generator,
+    random_batch,
+    tiny_model,
+)
 
 import worldmodel
 from worldmodel.errors import FileFormatError, SpecError
@@ -33,7 +43,9 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("transition", ["locally-linear", "mlp"])
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
-@pytest.mark.parametrize("observations", [PIXELS, VECTOR, SEVERAL], ids=["pixels", "vector", "several"])
+@pytest.mark.parametrize(
+    "observations", [PIXELS, VECTOR, SEVERAL], ids=["pixels", "vector", "several"]
+)
 def test_a_loaded_model_dreams_and_filters_identically(tmp_path, observations, actions, transition):
     world, batch = fitted(observations, actions, transition)
     copy = load(world.save(tmp_path / "model"))
@@ -185,15 +197,29 @@ def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c["config"].update(hidden=11),
+        lambda c: c["config"]["codec"].update(hidden=11),
         lambda c: c["config"].update(unheard_of=1),
         lambda c: c.pop("observation_spec"),
         lambda c: c.pop("config"),
-        lambda c: c["config"].update(leak=2.0),
+        lambda c: c["config"]["codec"].update(unheard_of=1),
+        lambda c: c["config"].update(transition=None),
+        lambda c: c["config"]["transition"].update(leak=2.0),
         lambda c: c.update(action_spec=None),
-        lambda c: c["action_spec"].update(low=[0.0], high=[1.0]),
+        lambda c: c.update(action_spec=box(0.0, 1.0).to_json()),
+        lambda c: c.update(observation_spec=SEVERAL.to_json()),
     ],
-    ids=["size", "unknown", "no-observations", "no-config", "leak", "no-actions", "actions"],
+    ids=[
+        "size",
+        "unknown",
+        "no-observations",
+        "no-config",
+        "unknown-in-part",
+        "no-part",
+        "leak",
+        "no-actions",
+        "actions",
+        "observations",
+    ],
 )
 def test_a_config_of_other_weights_is_said(saved, change):
     change_config(saved, change)

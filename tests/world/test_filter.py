@@ -201,8 +201,11 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="cannot model"):
+    with pytest.raises(SpecError, match="4 × 4 × 2 pixels.*4 × 4 × 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
+    spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
+    with pytest.raises(SpecError, match="Text"):
+        FilterObservation(spoken, world)
     env = real_vector(2, AutoresetMode.NEXT_STEP)
     env.metadata = {}
     with pytest.raises(SpecError, match="autoreset_mode"):

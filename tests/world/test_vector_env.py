@@ -302,7 +302,7 @@ def test_frames_start_dreams_one_for_all_or_one_for_each(world):
     np.testing.assert_allclose(observations, latents, atol=0.02)
     observations, _ = env.reset(options={"observations": frames[1]})
     np.testing.assert_allclose(observations, latents[[1, 1, 1]], atol=0.02)
-    with pytest.raises(ShapeError, match="observations must be"):
+    with pytest.raises(ShapeError, match="observations must have"):
         env.reset(options={"observations": frames[:2]})
 
 
