@@ -14,7 +14,6 @@ discounts what comes after it by its probability, so that the return is differen
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.files import write_whole
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, Stream
+from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, recorded_reward
 from worldmodel.world.world import World
 
 
@@ -73,23 +73,23 @@ class Policy(nn.Module):
     chance is above one half.
 
     Args:
-        shift: (latent,), subtracted from the state.
-        spread: (latent,), which it is then divided by.
+        mean: (latent,), subtracted from the state.
+        std: (latent,), which it is then divided by.
         actions: The environment's.
         low: (act,), least control; finite also where the action has no bound.
         high: (act,), greatest control.
         hidden: Units of each hidden layer.
     """
 
-    shift: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
     low: Tensor
     high: Tensor
 
     def __init__(
         self,
-        shift: Tensor,
-        spread: Tensor,
+        mean: Tensor,
+        std: Tensor,
         actions: ActionSpace,
         low: Tensor,
         high: Tensor,
@@ -97,10 +97,10 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.actions = actions
-        for name, value in (("shift", shift), ("spread", spread), ("low", low), ("high", high)):
+        for name, value in (("mean", mean), ("std", std), ("low", low), ("high", high)):
             self.register_buffer(name, value.clone())
         self.network = nn.Sequential(
-            nn.Linear(len(shift), hidden),
+            nn.Linear(len(mean), hidden),
             nn.Tanh(),
             nn.Linear(hidden, hidden),
             nn.Tanh(),
@@ -126,7 +126,7 @@ class Policy(nn.Module):
             noise: Gumbel draws that choose among indices, and by their signs' logits switches; None
                 takes the likeliest. Numbers have no use for them.
         """
-        out = self.network((state - self.shift) / self.spread)
+        out = self.network((state - self.mean) / self.std)
         if len(self._groups) == 1 and self._groups[0][0] == "number":
             return self._bounded(out, self.low, self.high)
         chosen, at = [], 0
@@ -186,8 +186,8 @@ class Policy(nn.Module):
             if metadata.get("format") != "worldmodel-policy-2":
                 raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
             actions = ActionSpace.from_json(json.loads(metadata["actions"]))
-            shift, spread, low, high = (weights[n] for n in ("shift", "spread", "low", "high"))
-            policy = cls(shift, spread, actions, low, high, int(metadata["hidden"]))
+            mean, std, low, high = (weights[n] for n in ("mean", "std", "low", "high"))
+            policy = cls(mean, std, actions, low, high, int(metadata["hidden"]))
             policy.load_state_dict(weights)
         except FileFormatError:
             raise
@@ -213,27 +213,6 @@ def _switched(logits: Tensor, noise: Tensor | None) -> Tensor:
     """0 or 1, with the gradient of the chances."""
     chances = (logits if noise is None else logits + noise).sigmoid()
     return (chances > 0.5).to(chances) + (chances - chances.detach())
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is to be collected along imagined trajectories, differentiable in all it depends on.
-
-    Attributes:
-        reward: (state, action, next state) to (batch,).
-        least: Below it no reward is believed; who leaves the data's support earns it, or nothing
-            if it is positive.
-        greatest: Above it no reward is believed.
-    """
-
-    reward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    least: float
-    greatest: float
-
-
-def task_of(world: World) -> Goal:
-    """The recorded reward, as the model has learned it."""
-    return Goal(world.model.reward, *world.model.reward_range)
 
 
 def train_policy(
@@ -265,7 +244,7 @@ def train_policy(
     if not world.support.fitted:
         raise SpecError("the support is not fitted; call world.support.fit first")
     generator = torch.Generator(world.model.device).manual_seed(config.seed)
-    policy, goal = _build(world, config), goal or task_of(world)
+    policy, goal = _build(world, config), goal or recorded_reward(world)
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.updates)
     history = []
@@ -291,6 +270,7 @@ def imagined_rewards(
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
     model, size = world.model, config.batch_size
+    dynamics = Dynamics(world, SupportRule(config.ood_penalty, config.ood_radius), goal)
     known, device = world.support.states, model.device
     state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
     lost = torch.zeros(size, dtype=torch.bool, device=device)
@@ -298,20 +278,15 @@ def imagined_rewards(
     rewards = []
     for _ in range(config.horizon):
         noise = torch.randn(size, model.noise_size, generator=generator, device=device)
-        noise = config.noise_scale * noise
         action = policy(state, _gumbel(size, model, generator) if policy.draws else None)
-        arrived = world.transition(state, action, noise)
-        distance = world.support.distance(arrived)
-        lost = lost | ~(distance < config.ood_radius)
-        reward = goal.reward(state, action, arrived).clamp(goal.least, goal.greatest)
-        reward = reward - config.ood_penalty * (distance - 1).clamp_min(0)
-        rewards.append(alive * torch.where(lost, min(goal.least, 0.0), reward))
+        step = dynamics.step(state, action, config.noise_scale * noise)
+        lost = lost | ~(step.distance <= config.ood_radius)
+        rewards.append(alive * torch.where(lost, goal.outside, step.reward))
         if model.can_terminate:
-            ended = model.termination(arrived).sigmoid()
-            alive = torch.where(lost, alive.detach(), alive * (1 - ended))
+            alive = torch.where(lost, alive.detach(), alive * (1 - step.logit.sigmoid()))
         # A state that is given up stands still, so that none runs off to infinity and back
         # through the gradient.
-        state = torch.where(lost.unsqueeze(1), state.detach(), arrived)
+        state = torch.where(lost.unsqueeze(1), state.detach(), step.next_state)
     return torch.stack(rewards, 1)
 
 

@@ -36,6 +36,10 @@ class ResetNeeded(WorldModelError, RuntimeError):
     """An environment was stepped before it was reset."""
 
 
+class NotCompiled(WorldModelError):
+    """A part of a model offers no compiled form; the message says which and why."""
+
+
 class MissingExtraError(WorldModelError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

@@ -114,7 +114,7 @@ def train_empowered(
     dynamics = dynamics_of(world.denoised_by(denoiser))
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
-    states = denoiser(known[rows] + config.denoiser.noise * denoiser.spread * noise)
+    states = denoiser(known[rows] + config.denoiser.noise * denoiser.std * noise)
     estimator = ESTIMATORS[config.estimator](dynamics, config.steps, config.noise)
     parts = track(states.split(256), "empowerment", disable=not progress)
     nats = torch.cat([estimator(part) for part in parts])

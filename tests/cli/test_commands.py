@@ -195,7 +195,7 @@ def test_bench_reports_speeds_and_ratios(made, capsys):
     main(["bench", *arguments, "--num-envs", "4", "--rounds", "1"])
     measured = json.loads(capsys.readouterr().out)
     speeds = measured["steps_per_second"]
-    assert set(speeds) == {"dream", "bare", "bare_unfrozen", "real"} and min(speeds.values()) > 0
+    assert set(speeds) == {"dream", "bare", "real"} and min(speeds.values()) > 0
     for other in set(speeds) - {"dream"}:
         ratio = speeds["dream"] / speeds[other]
         assert measured[f"dream_over_{other}"] == pytest.approx(ratio)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import zoo
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from small import random_dataset
 
 from worldmodel import data
 from worldmodel.data import Held, OrnsteinUhlenbeck, SplitConfig, Uniform, collect, record
@@ -110,3 +111,22 @@ def test_large_offsets_and_small_scales_keep_their_digits():
     np.testing.assert_allclose(far.observations - 5e6, far.states[..., :2], atol=1e-7)
     tiny = collect(zoo.env_id("see-tiny"), splits=SPLITS, seed=SEED, num_envs=4).train
     np.testing.assert_allclose(tiny.observations * 1e9, tiny.states, rtol=1e-5)
+
+
+def test_random_batches_are_in_every_space(name):
+    """What other tests are given in place of recordings."""
+    env = gym.make(zoo.env_id(name))
+    seen = ObservationSpace.from_space(env.observation_space)
+    acted = ActionSpace.from_space(env.action_space)
+    batch = random_dataset(seen, acted, size=3, steps=4).train
+    streams = by_stream(batch, seen)
+    for i, t in np.ndindex(3, 4):
+        values = {stream: array[i, t] for stream, array in streams.items()}
+        shown = seen.write(values)
+        assert shown in env.observation_space
+        for stream, array in seen.read(shown).items():
+            np.testing.assert_array_equal(array, values[stream])
+        controls = batch.actions[i, t].numpy()
+        action = acted.decode(controls)
+        assert action in env.action_space
+        np.testing.assert_array_equal(acted.encode(action), controls)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small import PIXELS, generator, random_batch, random_dataset, small_model
+from worldmodel.world.frozen import freeze
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.registry import fitting

@@ -82,7 +82,7 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
 
 def _read(file: Path) -> tuple[Agent, int, int]:
     policy = Policy.load(file)
-    return policy, len(policy.shift), len(policy.low)
+    return policy, len(policy.mean), len(policy.low)
 
 
 def _read_zip(file: Path) -> tuple[Agent, int, int]:

@@ -1,9 +1,7 @@
 """Steps per second of the dream, of the real environment, and of the bare tensor loop.
 
-The bare loop is timed twice: with the frozen transition and reward that the dream uses, and with
-the model's own, as one would write it by hand. All take turns in one process, so that whatever else
-the machine does hits all of them; each figure is the median over the rounds, and so is each ratio
-(taken within a round).
+All take turns in one process, so that whatever else the machine does hits all of them; each figure
+is the median over the rounds, and so is each ratio (taken within a round).
 """
 
 from __future__ import annotations
@@ -19,14 +17,11 @@ import torch
 
 from worldmodel.data import make_vec
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.world.frozen import Frozen, freeze
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
 
 
-def _bare_loop(
-    model: StateSpaceModel, parts: Frozen | StateSpaceModel, n: int, steps: int
-) -> Callable[[], None]:
+def _bare_loop(model: StateSpaceModel, n: int, steps: int) -> Callable[[], None]:
     """Noise, transition and reward: what the dream cannot do without, and no env around it."""
     generator = torch.Generator().manual_seed(0)
 
@@ -36,8 +31,8 @@ def _bare_loop(
             action = torch.zeros(n, model.action_spec.size)
             for _ in range(steps):
                 noise = torch.randn(model.noise_size, n, generator=generator).T
-                arrived = parts.transition(state, action, noise)
-                parts.reward(state, action, arrived)
+                arrived = model.transition(state, action, noise)
+                model.reward(state, action, arrived)
                 state = arrived
 
     return run
@@ -104,8 +99,7 @@ def measure_speed(
     real_steps = max(steps // 10, 1)
     loops = {
         "dream": (_env_loop(dream, steps), steps),
-        "bare": (_bare_loop(world.model, freeze(world), num_envs, steps), steps),
-        "bare_unfrozen": (_bare_loop(world.model, world.model, num_envs, steps), steps),
+        "bare": (_bare_loop(world.model, num_envs, steps), steps),
         "real": (_env_loop(real, real_steps), real_steps),
     }
     for run, _ in loops.values():
@@ -121,7 +115,6 @@ def measure_speed(
         "steps_per_second": {name: median(values) for name, values in speeds.items()},
         "dream_over_real": _ratio(speeds["dream"], speeds["real"]),
         "dream_over_bare": _ratio(speeds["dream"], speeds["bare"]),
-        "dream_over_bare_unfrozen": _ratio(speeds["dream"], speeds["bare_unfrozen"]),
     }
 
 

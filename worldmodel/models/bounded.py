@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.transition import Transition
 
 
@@ -36,6 +37,11 @@ class Bounded(Transition):
     ) -> Float[Tensor, "batch latent"]:
         """Next state; see the class."""
         return self.inner(state, action, noise, weights).clamp(-self.bound, self.bound)
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        free = self.inner.compiled(builder, state, action, noise)
+        return builder.clamp(free, -self.bound, self.bound)
 
     def gain(
         self,

@@ -28,12 +28,15 @@ from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
+    compiled,
+    compiled_positive,
     mlp,
     normal_entropy,
     normal_kl,
     positive,
     standard_normal_kl,
 )
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
 
@@ -89,6 +92,13 @@ class GaussianTransition(nn.Module):
         """Mean and scale of the next state; actions arrive scaled."""
         change, raw = self.network(torch.cat([state, action], -1)).chunk(2, -1)
         return (1 - self.leak) * state + change, positive(raw)
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows) -> tuple[Rows, Rows]:
+        """Instructions of ``forward``."""
+        out = compiled(self.network, builder, builder.join(state, action))
+        change, raw = out.split(state.count, state.count)
+        mean = builder.add(builder.affine(state, 1 - self.leak), change)
+        return mean, compiled_positive(builder, raw)
 
 
 class Smoother(nn.Module):
@@ -162,6 +172,10 @@ class DKF(DistilledModel):
     ) -> Float[Tensor, "batch latent"]:
         mean, scale = self.transition_model(state, control)
         return mean if noise is None else torch.addcmul(mean, scale, noise)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        mean, scale = self.transition_model.compiled(builder, state, control)
+        return builder.add(mean, builder.multiply(scale, noise))
 
     def terms(
         self,

@@ -18,6 +18,7 @@ from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_recognition, build_transition
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief, Observations
 
@@ -79,6 +80,9 @@ class DVBF(LearnedModel):
         """With the posterior mean of the transition's weights."""
         draw = torch.zeros_like(state) if noise is None else noise
         return self.transition_model(state, control, draw)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        return self.transition_model.compiled(builder, state, control, noise)
 
     def terms(
         self,

@@ -36,12 +36,15 @@ from worldmodel.models.codec import CodecConfig
 from worldmodel.models.codec.emission import Comparison, Emission
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
+    compiled,
     kl_to_diagonal,
     mlp,
     normal_entropy,
+    numbers,
     positive,
     standard_normal_kl,
 )
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
 
@@ -129,6 +132,16 @@ class RankOneTransition(nn.Module):
         pushed = (matrix @ state.unsqueeze(-1) + control @ action.unsqueeze(-1)).squeeze(-1)
         return Step(pushed + offset, matrix)
 
+    def compiled(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """Instructions of the mean of ``forward``."""
+        v, r, control, offset = compiled(self.network, builder, state).split(*self.sizes)
+        along = builder.contract(r, state)
+        mean = builder.contract(v, along, builder.add(state, offset))
+        # Their rows are those of B; a contraction takes it by columns.
+        rows = control.split(*[action.count] * state.count)
+        pushed = [builder.contract(row, action) for row in rows]
+        return builder.add(mean, builder.join(*pushed))
+
 
 class E2C(DistilledModel):
     """Embed to Control on stacks of two frames; see ``LearnedModel`` for its arguments."""
@@ -171,6 +184,10 @@ class E2C(DistilledModel):
     ) -> Float[Tensor, "batch latent"]:
         mean = self._predict(state, control)
         return mean if noise is None else torch.addcmul(mean, self.transition_model.scale, noise)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        mean = self.transition_model.compiled(builder, state, control)
+        return builder.add(mean, builder.affine(noise, numbers(self.transition_model.scale)))
 
     def terms(
         self,

@@ -46,7 +46,14 @@ from worldmodel.models.kalman import (
     smooth,
 )
 from worldmodel.models.learned import LearnedModel, Prepared
-from worldmodel.models.networks import mlp, normal_entropy, normal_kl, positive, standard_normal_kl
+from worldmodel.models.networks import (
+    mlp,
+    normal_entropy,
+    normal_kl,
+    positive,
+    standard_normal_kl,
+)
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.terms import Terms
 from worldmodel.models.transition import LocallyLinear
 from worldmodel.types import Batch, Belief, Observations
@@ -134,6 +141,17 @@ class MixedTransition(LocallyLinear):
             (inputs.unsqueeze(1) @ control).squeeze(1),
             torch.diag_embed((variance + _FLOOR**2).sqrt()),
         )
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of a draw of ``step``."""
+        variance = (2 * self.log_noise).exp().unsqueeze(1)
+        base = torch.cat([self.mean, variance], 1).detach()
+        mixed = self.compiled_mixture(builder, state, action, base)
+        latent = state.count
+        matrix, offset, variance = mixed.split(mixed.count - 2 * latent, latent, latent)
+        mean = builder.contract(matrix, builder.join(state, action), offset)
+        scale = builder.sqrt(builder.affine(variance, 1.0, _FLOOR**2))
+        return builder.add(mean, builder.multiply(scale, noise))
 
 
 class EKVAE(LearnedModel):
@@ -237,6 +255,9 @@ class EKVAE(LearnedModel):
         """With the posterior mean of the transition's weights."""
         step = self.transition_model.step(state, control)
         return step.mean(state) if noise is None else _drawn(step.given(state), noise)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        return self.transition_model.compiled(builder, state, control, noise)
 
     def terms(
         self,

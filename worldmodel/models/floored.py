@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodel.models.networks import numbers
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.transition import Transition
 
 
@@ -43,6 +45,12 @@ class FlooredNoise(Transition):
     ) -> Float[Tensor, "batch latent"]:
         """Next state; see the class."""
         return torch.addcmul(self.mean(state, action, noise[:, :0], weights), noise, self.scale)
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        none, _ = noise.split(0, noise.count)
+        mean = self.mean.compiled(builder, state, action, none)
+        return builder.add(mean, builder.affine(noise, numbers(self.scale)))
 
     def gain(
         self,

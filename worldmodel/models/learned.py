@@ -16,8 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from worldmodel.errors import NotCompiled
 from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.codec.emission import Comparison, Emission
+from worldmodel.models.networks import numbers
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
@@ -149,6 +152,17 @@ class LearnedModel(StateSpaceModel):
     ) -> Float[Tensor, "batch latent"]:
         """The transition as it was learned; actions arrive scaled."""
 
+    def compiled_transition(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``transition``."""
+        return self._compiled_step(builder, state, self._compiled_control(builder, action), noise)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        """Instructions of ``_step``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form")
+
+    def _compiled_control(self, builder: Builder, action: Rows) -> Rows:
+        return builder.affine(action, numbers(self.action_scale), numbers(self.action_offset))
+
     def initial_prior(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """z_1, standard normal."""
         return self._draw((n, self.latent_size), generator)
@@ -173,6 +187,17 @@ class LearnedModel(StateSpaceModel):
         """Logit of termination on arrival."""
         return self.termination_head(next_state)
 
+    def compiled_reward(
+        self, builder: Builder, state: Rows, action: Rows, next_state: Rows
+    ) -> Rows:
+        """Instructions of ``reward``."""
+        control = self._compiled_control(builder, action)
+        return self.reward_head.compiled(builder, state, control, next_state)
+
+    def compiled_termination(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``termination``."""
+        return self.termination_head.compiled(builder, next_state)
+
     @property
     def control_range(self) -> tuple[Tensor, Tensor]:
         """Bounds; of controls without, two standard deviations around the data's mean."""
@@ -193,7 +218,7 @@ class LearnedModel(StateSpaceModel):
     @property
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
-        return self.reward_head.least.item(), self.reward_head.greatest.item()
+        return self.reward_head.min.item(), self.reward_head.max.item()
 
     def _prepare(
         self,

@@ -42,7 +42,8 @@ from worldmodel.models.kalman import (
     smooth,
 )
 from worldmodel.models.learned import LearnedModel
-from worldmodel.models.networks import standard_normal_kl
+from worldmodel.models.networks import numbers, standard_normal_kl
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief, Observations
 
@@ -211,6 +212,11 @@ class LinearGaussian(LearnedModel):
     ) -> Float[Tensor, "batch latent"]:
         mean = state @ self.matrix.mT + control @ self.control.mT + self.offset
         return mean if noise is None else torch.addcmul(mean, self.noise_scale, noise)
+
+    def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
+        matrix = torch.cat([self.matrix, self.control], 1)
+        mean = builder.linear(builder.join(state, control), numbers(matrix), numbers(self.offset))
+        return builder.add(mean, builder.affine(noise, numbers(self.noise_scale)))
 
     def terms(
         self,

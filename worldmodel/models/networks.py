@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Of any posterior's standard deviation.
+from worldmodel.errors import NotCompiled
+from worldmodel.models.program import Builder, Rows
+
+# No posterior collapses to a point.
 LEAST_SCALE = 1e-4
 
 
@@ -34,8 +38,52 @@ def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
     return [part for layer in layers for part in layer]
 
 
+def numbers(tensor: Tensor) -> np.ndarray:
+    """A copy without gradient, on the CPU."""
+    return tensor.detach().cpu().numpy().copy()
+
+
+def compiled(
+    network: nn.Module, builder: Builder, x: Rows, scale: Tensor | float = 1.0, shift: float = 0.0
+) -> Rows:
+    """Instructions of a network of layers that follow each other.
+
+    Args:
+        network: An ``nn.Sequential``, perhaps nested, or a single layer.
+        builder: What they are appended to.
+        x: What the network is applied to.
+        scale: Of the result, one for each of its numbers or for all, folded into a last linear
+            layer.
+        shift: Added to the result thereafter.
+
+    Raises:
+        NotCompiled: A layer is of a kind that has no compiled form, such as a convolution.
+    """
+    layers = [m for m in network.modules() if not isinstance(m, nn.Sequential | nn.Identity)]
+    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        if isinstance(layer, nn.Linear):
+            matrix, bias = layer.weight, torch.zeros(1) if layer.bias is None else layer.bias
+            if following is None:
+                each = torch.as_tensor(scale)
+                matrix, bias = (each * matrix.T).T, each * bias + shift
+            relu = isinstance(following, nn.ReLU)
+            x = builder.linear(x, numbers(matrix), numbers(bias), relu)
+        elif isinstance(layer, nn.LayerNorm):
+            x = builder.normalise(x, numbers(layer.weight), numbers(layer.bias), layer.eps)
+        elif type(layer) in (nn.SiLU, nn.Tanh, nn.Sigmoid):
+            x = getattr(builder, type(layer).__name__.lower())(x)
+        elif not isinstance(layer, nn.ReLU):
+            raise NotCompiled(f"a layer {type(layer).__name__} has no compiled form")
+    return x
+
+
+def compiled_positive(builder: Builder, raw: Rows) -> Rows:
+    """Instructions of ``positive``."""
+    return builder.affine(builder.softplus(raw), 1.0, LEAST_SCALE)
+
+
 def positive(raw: Tensor) -> Tensor:
-    """Smooth map to scales: softplus, floored so that no posterior collapses to a point."""
+    """Smooth map to scales: softplus, floored at ``LEAST_SCALE``."""
     return nn.functional.softplus(raw) + LEAST_SCALE
 
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import mlp
+from worldmodel.models.networks import compiled, mlp
+from worldmodel.models.program import Builder, Rows
 
 
 class RewardHead(nn.Module):
@@ -24,28 +25,34 @@ class RewardHead(nn.Module):
         hidden: Hidden units.
     """
 
-    shift: Tensor
-    spread: Tensor
-    least: Tensor
-    greatest: Tensor
+    mean: Tensor
+    std: Tensor
+    min: Tensor
+    max: Tensor
 
     def __init__(self, latent_size: int, action_size: int, hidden: int) -> None:
         super().__init__()
-        self.mean = mlp(2 * latent_size + action_size, hidden, 1)
+        self.network = mlp(2 * latent_size + action_size, hidden, 1)
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.register_buffer("shift", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
-        self.register_buffer("least", torch.tensor(-torch.inf))
-        self.register_buffer("greatest", torch.tensor(torch.inf))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+        self.register_buffer("min", torch.tensor(-torch.inf))
+        self.register_buffer("max", torch.tensor(torch.inf))
 
     @torch.no_grad()
     def calibrate(self, rewards: Float[Tensor, "n"]) -> None:
-        """Take scaling and range from recorded rewards; a constant reward keeps unit spread."""
-        spread = rewards.std(correction=0)
-        self.shift.copy_(rewards.mean())
-        self.spread.copy_(spread if spread > 1e-6 else torch.ones(()))
-        self.least.copy_(rewards.min())
-        self.greatest.copy_(rewards.max())
+        """Take scaling and range from recorded rewards; a constant reward keeps unit deviation.
+
+        Constant is what varies by no more than rounding does.
+        """
+        recorded = rewards.double()
+        mean = recorded.mean()
+        std = (recorded - mean).square().mean().sqrt()
+        rounding = 8 * torch.finfo(rewards.dtype).eps * recorded.abs().max()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > rounding, std, 1.0))
+        self.min.copy_(rewards.min())
+        self.max.copy_(rewards.max())
 
     def forward(
         self,
@@ -55,13 +62,18 @@ class RewardHead(nn.Module):
     ) -> Float[Tensor, "*batch"]:
         """Mean reward in the environment's units."""
         inputs = torch.cat([state, action, next_state], -1)
-        return torch.addcmul(self.shift, self.mean(inputs).squeeze(-1), self.spread)
+        return torch.addcmul(self.mean, self.network(inputs).squeeze(-1), self.std)
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, next_state: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        inputs = builder.join(state, action, next_state)
+        return compiled(self.network, builder, inputs, self.std, self.mean.item())
 
     def log_prob(
         self, predicted: Float[Tensor, "*batch"], recorded: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch"]:
         """ln p(recorded) in nats, in standardised units."""
-        error = (recorded - predicted) / (self.spread * self.log_scale.exp())
+        error = (recorded - predicted) / (self.std * self.log_scale.exp())
         return -0.5 * error.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
 
 
@@ -84,6 +96,10 @@ class TerminationHead(nn.Module):
         """Logit; large and negative if no recorded episode ever ended."""
         logit = self.logit(next_state).squeeze(-1)
         return torch.where(self.seen, logit, logit.new_tensor(-30.0))
+
+    def compiled(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``forward``, for a head that has seen an episode end."""
+        return compiled(self.logit, builder, next_state)
 
     def log_prob(
         self, next_state: Float[Tensor, "*batch latent"], ended: Bool[Tensor, "*batch"]

@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.codec import Codec
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, Belief, Observations
 
@@ -156,6 +157,24 @@ class StateSpaceModel(nn.Module, ABC):
     def unscale_observations(self, flat: Float[Tensor, "*batch size"]) -> Observations:
         """Inverse of ``scale_observations``: always what could have been recorded."""
         return self.codec.unscale(flat)
+
+    def compiled_transition(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``transition``, with the weights as they are now.
+
+        Raises:
+            NotCompiled: The model, or a part of it, offers none; so of the others below.
+        """
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form")
+
+    def compiled_reward(
+        self, builder: Builder, state: Rows, action: Rows, next_state: Rows
+    ) -> Rows:
+        """Instructions of ``reward``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its reward")
+
+    def compiled_termination(self, builder: Builder, next_state: Rows) -> Rows:
+        """Instructions of ``termination``; asked for only if any recorded episode terminated."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its termination")
 
     @property
     def device(self) -> torch.device:

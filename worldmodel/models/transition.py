@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import mlp
+from worldmodel.errors import NotCompiled
+from worldmodel.models.networks import compiled, mlp, numbers
+from worldmodel.models.program import Builder, Rows
 
 # Of a switching gate: factor on its initial output weights, and how much faster than the other
 # weights its inverse temperature moves.
@@ -53,6 +55,14 @@ class Transition(nn.Module, ABC):
     @abstractmethod
     def weight_kl(self) -> Float[Tensor, ""]:
         """KL(q(v) || p(v)) in nats, for the whole data set."""
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``forward``, at the weights' posterior mean.
+
+        Raises:
+            NotCompiled: There are none.
+        """
+        raise NotCompiled(f"{type(self).__name__} has no compiled form")
 
 
 class LocallyLinear(Transition):
@@ -158,6 +168,37 @@ class LocallyLinear(Transition):
         state, inputs = state.unsqueeze(1), inputs.unsqueeze(1)
         return torch.baddbmm(state, inputs, mixed, beta=1 - self.leak).squeeze(1)
 
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        mixed = self.compiled_mixture(builder, state, action, self.mean.detach())
+        matrix, offset = mixed.split(mixed.count - state.count, state.count)
+        return builder.contract(matrix, builder.join(state, action, noise), offset)
+
+    def compiled_mixture(self, builder: Builder, state: Rows, action: Rows, base: Tensor) -> Rows:
+        """Base matrices mixed, those of the state with what does not leak of it.
+
+        Args:
+            builder: What the instructions are appended to.
+            state: That the matrices are mixed for.
+            action: Likewise.
+            base: (matrices, rows, latent), the state's rows first.
+
+        Returns:
+            (rows * latent).
+        """
+        known = builder.join(state, action)
+        logits = compiled(self.mixing, builder, known, scale=torch.as_tensor(self.sharpness))
+        base = base.clone()
+        # What holds whatever the gate says: mixing weights add up to one, or the first is one.
+        always = slice(1) if self.factorial else slice(None)
+        base[always, : state.count].diagonal(dim1=1, dim2=2).add_(1 - self.leak)
+        matrix = base.flatten(1).T
+        if not self.factorial:
+            return builder.linear(builder.softmax(logits), numbers(matrix))
+        _, gates = logits.split(1, logits.count - 1)
+        first, others = matrix[:, 0], matrix[:, 1:]
+        return builder.linear(builder.sigmoid(gates), numbers(others), numbers(first))
+
     def gain(
         self,
         state: Float[Tensor, "batch latent"],
@@ -224,6 +265,14 @@ class MLPTransition(Transition):
         known = torch.cat([state, action], 1)
         change = known @ self.linear + 0.1 * self.network(known) + noise @ self.noise
         return (1 - self.leak) * state + change
+
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        change = compiled(self.network, builder, builder.join(state, action), scale=0.1)
+        matrix = torch.cat([self.linear, self.noise]).detach().clone()
+        matrix[: state.count].diagonal().add_(1 - self.leak)
+        inputs = builder.join(state, action, noise)
+        return builder.add(builder.linear(inputs, numbers(matrix.T)), change)
 
     def gain(
         self,

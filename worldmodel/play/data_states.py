@@ -26,8 +26,8 @@ class DataStates:
     Attributes:
         latents: What the filter believed, its mean.
         scales: Standard deviation of that belief; zero where it is not known.
-        frames: The recorded observations by stream, in the order of the recording; None if there are
-            none.
+        frames: The recorded observations by stream, in the order of the recording; None if there
+            are none.
         truths: Ground truth at each of them; None if there is none.
         variables: What they can be told apart by, (n,) each, by name.
     """

@@ -235,7 +235,7 @@ class Session:
             paid = self._step_reality(control)
         if self.looking:
             arrived = self._believed()
-            reward = float(self._dynamics.frozen.reward(before, control, arrived))
+            reward = float(self.model.reward(before, control, arrived))
             self._looking, self.blind = max(self._looking - 1, 0), 0
         else:
             arrived, reward = self._dream(control)

@@ -26,6 +26,11 @@ class TrainConfig:
         dropout_fraction: Fraction of sequences in which observation dropout cuts.
         dropout_scale: Standard deviation of the process noise after a cut, in (0, 1]: 1 is its
             prior, less keeps sharp what dynamics such as bounces depend on, at a constant rate.
+        dropout_until: Fraction of training after which observation dropout ends, in (0, 1]. It
+            makes the transition predict far ahead; but where the future is open, as about an
+            unstable equilibrium, the best prediction far ahead is an average of futures, and the
+            transition learns to shrink towards it. Without dropout it learns what the next state
+            is.
         single_frame_fraction: Fraction of updates in which the initial network sees one frame only,
             as a filter does that starts on a live system.
         all_frames_fraction: Fraction of updates in which it sees the whole window; in the others it
@@ -50,6 +55,7 @@ class TrainConfig:
     max_grad_norm: float = 10.0
     dropout_fraction: float = 0.55
     dropout_scale: float = 1.0
+    dropout_until: float = 1.0
     single_frame_fraction: float = 0.3
     all_frames_fraction: float = 0.3
     objective: Literal["constrained", "elbo"] = "constrained"
@@ -68,6 +74,8 @@ class TrainConfig:
         require_finite(0, learning_rate=self.learning_rate)
         if not 0 < self.dropout_scale <= 1:
             raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
+        if not 0 < self.dropout_until <= 1:
+            raise ConfigError(f"dropout_until must lie in (0, 1], got {self.dropout_until}")
         fractions = (self.dropout_fraction, self.single_frame_fraction, self.all_frames_fraction)
         if min(fractions) < 0 or max(fractions) > 1 or sum(fractions[1:]) > 1:
             raise ConfigError(

@@ -25,7 +25,7 @@ from worldmodel.world.world import World
 _SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 _DREAMS = 16
 # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
-FITTED: dict[str, Any] = dict(share=0.5, updates=12_000, hidden=128)
+FITTED: dict[str, Any] = dict(fraction=0.5, updates=12_000, hidden=128)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def fit_world(
     world.denoiser = Denoiser(model.latent_size, settings).to(model.device)
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
+    _calibrate(world, world.denoiser, validation, window, seed)
     return world
 
 
@@ -111,3 +112,18 @@ def _fit_noise(world: World, batch: Batch, seed: int) -> None:
     if torch.isinf(error).all():
         raise DivergenceError("dreams diverge: not finite at any scale of their noise")
     world.dream_noise = _SCALES[int(error.argmin())]
+
+
+def _calibrate(world: World, denoiser: Denoiser, batch: Batch, window: int, seed: int) -> None:
+    """How far the denoiser moves noisy predictions from filtered states, one step ahead.
+
+    The first states are the best that is known of them: those after a cold start are no states of
+    the data, and a denoiser that may move them that far may hide anything.
+    """
+    model = world.model
+    prefix = min(window, int(batch.mask.sum(1).min())) + 1
+    state = model.filter_beliefs(batch.observations, batch.actions, prefix).mean[:, :-1][batch.mask]
+    generator = torch.Generator(model.device).manual_seed(seed)
+    noise = torch.randn((len(state), model.noise_size), generator=generator, device=model.device)
+    noise = world.dream_noise * noise
+    denoiser.calibrate(model.transition(state, batch.actions[batch.mask], noise))

@@ -168,7 +168,8 @@ class Trainer:
         c = self.config
         batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
         size = (c.batch_size, c.window + 1)
-        observed = observation_dropout(*size, c.dropout_fraction, self.generator)
+        hidden = c.dropout_fraction if self._progress < c.dropout_until else 0.0
+        observed = observation_dropout(*size, hidden, self.generator)
         terms = self.model.terms(
             batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
 from worldmodel.spaces import ActionSpace
+
+_FLOAT = np.dtype(np.float32)
 
 
 class ActionReader:
@@ -25,6 +28,10 @@ class ActionReader:
         self, space: ActionSpace, lead: tuple[int, ...], device: torch.device, dtype: torch.dtype
     ) -> None:
         self._space, self._lead = space, lead
+        # A vector of float32 within a Box is its own controls.
+        real = space.space()
+        vector = isinstance(real, gym.spaces.Box) and len(real.shape) == 1
+        self._plain = (*lead, space.size) if vector else None
         self._device, self._dtype = device, dtype
 
     def __call__(self, actions: Any) -> Tensor:
@@ -38,3 +45,17 @@ class ActionReader:
     def array(self, actions: Any) -> np.ndarray:
         """The same as a fresh ``float32`` array."""
         return self._space.encode(actions, self._lead)
+
+    def raw(self, actions: Any) -> np.ndarray:
+        """The same for who clips numbers and refuses what is not finite himself.
+
+        Actions that need no change may be given back as they are.
+        """
+        if (
+            type(actions) is np.ndarray
+            and actions.dtype is _FLOAT
+            and actions.shape == self._plain
+            and actions.flags.c_contiguous
+        ):
+            return actions
+        return self.array(actions)

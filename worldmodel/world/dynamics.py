@@ -1,13 +1,16 @@
-"""The pure, batched core of the dream: everything else in this package is a shell around it.
+"""The one step of the dream: pure, batched, differentiable. All that dreams is a shell of it.
 
 Nothing here holds a state or draws a number it was not given a generator for. Gradients with
-respect to state, action and noise follow the caller: the environments call it in inference mode, an
-agent that learns through the model calls the same ``step`` with gradients enabled.
+respect to state, action and noise follow the caller: environments call it in inference mode, an
+agent that learns through the model calls the same ``step`` with gradients enabled. ``compiled.py``
+runs the same step without tensors.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -17,11 +20,64 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodel.errors import SpecError
-from worldmodel.world.frozen import freeze
 from worldmodel.world.world import World
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
+# How often a first state is moved towards the data, half the way each time.
+_MOVES = 10
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is paid along a dream, differentiable in all it depends on.
+
+    Attributes:
+        reward: (state, action, next state) to (batch,).
+        minimum: Below it no reward is believed; who leaves the support earns it, or nothing if it is
+            positive.
+        maximum: Above it no reward is believed.
+    """
+
+    reward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    minimum: float
+    maximum: float
+
+    @property
+    def outside(self) -> float:
+        """What out-of-support states pay at most: the minimum reward, or nothing.
+
+        Zero alone would be a bonus where rewards are negative, the minimum alone where every step
+        alive pays.
+        """
+        return min(self.minimum, 0.0) if math.isfinite(self.minimum) else 0.0
+
+
+@dataclass(frozen=True)
+class SupportRule:
+    """How states outside the support pay: the one rule for whatever dreams.
+
+    Attributes:
+        penalty: Reward lost per radius of distance beyond the support's edge, which is at 1; its
+            gradient leads back.
+        radius: Distance from which on a state pays the minimum reward and nothing else.
+    """
+
+    penalty: float = 0.0
+    radius: float = 1.0
+
+    def pay(
+        self, reward: Float[Tensor, " batch"], distance: Float[Tensor, " batch"], goal: Goal
+    ) -> Float[Tensor, " batch"]:
+        """What is paid on arrival."""
+        near = reward.clamp(goal.minimum, goal.maximum)
+        far = near.clamp_max(goal.outside)
+        if math.isfinite(goal.minimum):
+            far = torch.full_like(near, goal.outside)
+        if self.penalty:
+            near = near - self.penalty * (distance - 1).clamp_min(0)
+        # Not the other way round: what is not finite is far away.
+        return torch.where(distance <= self.radius, near, far)
 
 
 class Step(NamedTuple):
@@ -30,46 +86,47 @@ class Step(NamedTuple):
     Attributes:
         next_state: (batch, latent).
         reward: (batch,), in the environment's units.
-        terminated: (batch,) bool.
-        inside: (batch,) bool: whether ``next_state`` lies within the data's support.
+        logit: (batch,), of the episode's end on arrival; negative infinity if none ever ended.
+        distance: (batch,), from the data of what was predicted, in radii: at most 1 inside the
+            support. How far a denoiser moved it counts.
     """
 
     next_state: Tensor
     reward: Tensor
-    terminated: Tensor
-    inside: Tensor
+    logit: Tensor
+    distance: Tensor
+
+    @property
+    def inside(self) -> Bool[Tensor, " batch"]:
+        """Whether the next state lies within the support; False where it is not finite."""
+        return self.distance <= 1
+
+    @property
+    def terminated(self) -> Bool[Tensor, " batch"]:
+        """Whether the model holds that the episode has rather ended than not."""
+        return self.logit > 0
 
 
 class Dynamics:
-    """(state, action, noise) to (next state, reward, terminated, inside), as one tensor step.
-
-    Termination is deterministic: an episode ends where the model holds ending more likely than
-    not (logit > 0), and never if the model was trained on data in which no episode ended.
-
-    A dream that has left what it knows must not pay. Rewards are clipped to the range that the
-    model recorded, and a step that arrives outside the support pays the lesser of that range's low
-    end and zero: zero alone would be a bonus where rewards are negative, the low end alone where
-    every step alive pays. A model without a finite recorded range pays its reward unclipped inside,
-    and the lesser of that and zero outside.
-
-    All but termination is read off the model once (``frozen.freeze``), so make this after training.
+    """(state, action, noise) to next state, reward, chance of an end, and distance from the data.
 
     Args:
         world: Used as it is, not copied; its model is switched to evaluation mode.
+        rule: Of states outside the support.
+        goal: What is paid; by default the recorded reward, as the model has learned it.
 
     Attributes:
         world: As given.
         model: Its model.
-        frozen: Its transition and reward as they were when this was made.
-        cover: Its support, likewise.
+        goal: As given.
     """
 
-    def __init__(self, world: World) -> None:
-        self.world, self.model = world, world.model.eval()
-        self.frozen = freeze(world)
-        self.cover = world.support.cover()
+    def __init__(
+        self, world: World, rule: SupportRule = SupportRule(), goal: Goal | None = None
+    ) -> None:
+        self.world, self.model, self.rule = world, world.model.eval(), rule
+        self.goal = goal or recorded_reward(world)
         self._can_terminate = self.model.can_terminate
-        self._least, self._greatest = self.model.reward_range
 
     def step(
         self,
@@ -81,38 +138,45 @@ class Dynamics:
 
         Args:
             state: Where each dream is.
-            action: Model actions (``ActionSpec.encode``) in the environment's units.
+            action: Controls (``ActionSpace.encode``) in the environment's units.
             noise: Standard normal draws; None dreams without process noise.
         """
-        next_state = self.frozen.transition(state, action, noise)
-        inside = self.cover.contains(next_state)
-        reward = self._pay(self.frozen.reward(state, action, next_state), inside)
+        next_state, distance = self.world.arrive(state, action, noise)
+        reward = self.rule.pay(self.goal.reward(state, action, next_state), distance, self.goal)
         if self._can_terminate:
-            terminated = self.model.termination(next_state) > 0
+            logit = self.model.termination(next_state)
         else:
-            terminated = torch.zeros_like(inside)
-        return Step(next_state, reward, terminated, inside)
+            logit = torch.full_like(reward, -math.inf)
+        return Step(next_state, reward, logit, distance)
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
-        """Whether each state lies within the data's support; False where not finite."""
-        return self.cover.contains(state)
+        """Whether each state lies within the support; False where not finite."""
+        return self.world.distance(state) <= 1
 
     @torch.no_grad()
     def reset(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
         """First states from the model's prior, all of them inside the support.
 
         A state outside is redrawn up to ten times; one that is still outside is replaced by the
-        nearest recorded state.
+        nearest recorded state. A denoiser first moves all of them onto the data: the prior of a
+        first state fills the space that the data are a sheet in.
         """
-        states = self.model.initial_prior(n, generator)
+        states = self._draw(n, generator)
         left = self._outside(states)
         for _ in range(_REDRAWS):
             if not len(left):
                 return states
-            drawn = self.model.initial_prior(len(left), generator)
+            drawn = self._draw(len(left), generator)
             states[left] = drawn
             left = left[self._outside(drawn)]
         states[left] = self._nearest(states[left])
+        return states
+
+    def _draw(self, n: int, generator: torch.Generator) -> Tensor:
+        states = self.model.initial_prior(n, generator)
+        if self.world.denoiser is not None:
+            for _ in range(_MOVES):
+                states = self.world.denoiser(states)
         return states
 
     def _outside(self, states: Tensor) -> Tensor:
@@ -123,10 +187,10 @@ class Dynamics:
         distance = torch.cdist(states / support.scale, support.states / support.scale)
         return support.states[distance.argmin(1)]
 
-    def _pay(self, reward: Tensor, inside: Tensor) -> Tensor:
-        if not math.isfinite(self._least):
-            return torch.where(inside, reward, reward.clamp_max(0))
-        return torch.where(inside, reward.clamp(self._least, self._greatest), min(self._least, 0.0))
+
+def recorded_reward(world: World) -> Goal:
+    """The recorded reward, as the model has learned it."""
+    return Goal(lambda *step: world.model.reward(*step), *world.model.reward_range)
 
 
 def latent_box(world: World) -> gym.spaces.Box:

@@ -13,11 +13,15 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.compiled import DIVERGED, DRAWS, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.rendering import Camera, Window, check_render_mode
 from worldmodel.world.start import states_from_options
+from worldmodel.world.stepping import step_of
 from worldmodel.world.world import World, resolve
 
+# First states drawn ahead at a time: a draw of one costs nearly as much.
+_RESERVE = 64
 _METADATA = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
 
 
@@ -35,7 +39,11 @@ class LatentEnv(gym.Env):
 
     At reset the first state is drawn from the model's prior, or is where
     ``options`` say (``start.states_from_options``): {"state": z} or {"observations": frames,
-    "actions": actions}. All noise comes from a generator that reset seeds from ``np_random``.
+    "actions": actions}. All that is random comes from a generator that ``np_random`` seeds: at a
+    reset with a seed, and at the first one.
+
+    Attributes:
+        compiled: True if steps are compiled, else the reason why not.
 
     Args:
         checkpoint: A world, which is used as it is, its model switched to evaluation mode; or a
@@ -70,11 +78,17 @@ class LatentEnv(gym.Env):
         self.render_mode = render_mode
         self._window = Window(self.metadata["render_fps"]) if render_mode == "human" else None
         self._dynamics = Dynamics(world)
-        self._read = ActionReader(model.action_spec, (), model.device, model.dtype)
+        self._step, self.compiled = step_of(self._dynamics, self.observation_space)
+        self._reader = ActionReader(model.action_spec, (), model.device, model.dtype)
+        self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
-        self._noise, self._truncate_outside = noise, truncate_outside
-        self._state: Tensor | None = None
-        self._over = False
+        self._seeded_by: np.random.Generator | None = None
+        self._noise, self._truncate_outside = noise and model.noise_size > 0, truncate_outside
+        self._reserve: list[np.ndarray] = []
+        self._ahead = 1
+        # Of the noise drawn ahead: the next draw, or -1 if a dream has none.
+        self._draw = DRAWS if self._noise else -1
+        self._started, self._over = False, True
 
     @property
     def world(self) -> World:
@@ -93,7 +107,7 @@ class LatentEnv(gym.Env):
         Raises:
             ResetNeeded: There is none yet.
         """
-        return self._current()[0].cpu().numpy().copy()
+        return self._current().copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -105,14 +119,20 @@ class LatentEnv(gym.Env):
             ShapeError: An option does not fit the model.
         """
         super().reset(seed=seed)
-        self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
-        with torch.inference_mode():
-            state = states_from_options(self.model, options, 1)
-            self._state = self._dynamics.reset(1, self._generator) if state is None else state
-            outside = not bool(self._dynamics.inside(self._state))
-        self._over = False
+        if self.np_random is not self._seeded_by:
+            self._seed()
+        states = states_from_options(self.model, options, 1)
+        if states is None:
+            state, outside = self._first_state(), False
+        else:
+            state, outside = states[0].cpu().numpy(), not bool(self._dynamics.inside(states))
+        self._step.state[:] = state
+        self._started, self._over = True, False
         self._show()
-        return self._observe(), {"outside_support": outside}
+        box = self.observation_space
+        assert isinstance(box, gym.spaces.Box)
+        observation = np.minimum(np.maximum(state, box.low), box.high)
+        return observation.astype(np.float32, copy=False), {"outside_support": outside}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step of the dream.
@@ -122,22 +142,27 @@ class LatentEnv(gym.Env):
             InvalidAction: The action has another shape or dtype, or is not finite.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
-        state = self._current()
         if self._over:
+            self._current()
             raise ResetNeeded("the episode is over; call reset() before the next step()")
-        control = self._read(action).unsqueeze(0)
-        with torch.inference_mode():
-            step = self._dynamics.step(state, control, self._draw_noise())
-            reward, outside = float(step.reward), not bool(step.inside)
-            if not (step.next_state.isfinite().all() and np.isfinite(reward)):
-                raise DivergenceError(
-                    f"the model dreamt state {step.next_state[0].tolist()} and reward {reward}"
-                )
-        self._state = step.next_state
-        terminated, truncated = bool(step.terminated), outside and self._truncate_outside
+        step, draw = self._step, self._draw
+        step.action[:] = self._read(action)
+        if draw == DRAWS:
+            draw = self._draw_noise()
+        reward, status = step(draw)
+        if status & (REFUSED | DIVERGED):
+            self._reader.array(action)
+            state = step.following.tolist()
+            raise DivergenceError(f"the model dreamt state {state} and reward {reward}")
+        if draw >= 0:
+            self._draw = draw + 1
+        outside, terminated = status & OUTSIDE != 0, status & TERMINATED != 0
+        truncated = outside and self._truncate_outside
         self._over = terminated or truncated
-        self._show()
-        return self._observe(), reward, terminated, truncated, {"outside_support": outside}
+        if self._window is not None:
+            self._show()
+        observation = step.observation.copy()
+        return observation, reward, terminated, truncated, {"outside_support": outside}
 
     def render(self) -> np.ndarray | None:
         """The decoded frame (height, width, 3) ``uint8`` in mode "rgb_array", else None.
@@ -147,31 +172,45 @@ class LatentEnv(gym.Env):
         """
         if self.render_mode != "rgb_array" or self._camera is None:
             return None
-        return self._camera(self._current())[0]
+        return self._camera(self._tensor())[0]
 
     def close(self) -> None:
         """Close the window, if there is one."""
         if self._window is not None:
             self._window.close()
 
-    def _current(self) -> Tensor:
-        if self._state is None:
+    def _current(self) -> np.ndarray:
+        if not self._started:
             raise ResetNeeded("call reset() first")
-        return self._state
+        return self._step.state
 
-    def _draw_noise(self) -> Tensor | None:
-        if not self._noise:
-            return None
-        model = self.model
-        return torch.randn(
-            1, model.noise_size, generator=self._generator, device=model.device, dtype=model.dtype
+    def _seed(self) -> None:
+        """Begin all draws anew, by a generator that ``np_random`` seeds."""
+        self._seeded_by = self.np_random
+        self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
+        # Who seeds every reset wants one state alone.
+        self._reserve, self._ahead = [], 1
+        self._draw = DRAWS if self._noise else -1
+
+    def _first_state(self) -> np.ndarray:
+        if not self._reserve:
+            drawn = self._dynamics.reset(self._ahead, self._generator)
+            self._reserve, self._ahead = list(drawn.cpu().numpy()), _RESERVE
+        return self._reserve.pop()
+
+    def _draw_noise(self) -> int:
+        """Draw noise ahead; the first draw of it."""
+        model, shape = self.model, self._step.noise.shape
+        drawn = torch.randn(
+            shape, generator=self._generator, device=model.device, dtype=model.dtype
         )
-
-    def _observe(self) -> np.ndarray:
-        box = self.observation_space
-        assert isinstance(box, gym.spaces.Box)
-        return np.clip(self._current()[0].cpu().numpy(), box.low, box.high).astype(np.float32)
+        self._step.noise[:] = drawn.cpu().numpy()
+        return 0
 
     def _show(self) -> None:
         if self._window is not None and self._camera is not None:
-            self._window.show(self._camera(self._current())[0])
+            self._window.show(self._camera(self._tensor())[0])
+
+    def _tensor(self) -> Tensor:
+        state = torch.from_numpy(self._current().copy())
+        return state.to(self.model.device, self.model.dtype).unsqueeze(0)

@@ -7,51 +7,12 @@ not chosen from, so it says how far honest data strays.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-# Centres that every state is tested against, before the others are asked about what is left.
-_COARSE = 64
-
-
-class Cover(NamedTuple):
-    """The same balls, arranged so that membership of many states is one matrix product.
-
-    With p = z / scale, |p - c|^2 <= r^2 holds exactly if p.c - |c|^2 / 2 - |p|^2 / 2 >= -r^2 / 2,
-    and the left side is linear in the features (z, z^2).
-
-    Centres come in order of what they cover, so that the first few already decide most states, and
-    only what they leave undecided is tested against all.
-
-    Attributes:
-        weights: (2 latent, centres), on the features (z, z^2).
-        offsets: (centres,), -|c|^2 / 2.
-        threshold: Scalar, -r^2 / 2.
-        first: Weights of the first few centres, contiguous.
-    """
-
-    weights: Tensor
-    offsets: Tensor
-    threshold: Tensor
-    first: Tensor
-
-    def contains(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
-        """Whether each state lies in any ball; False where not finite. No gradient."""
-        with torch.no_grad():
-            # As rows of features, which are contiguous if the states came from a frozen model.
-            rows = state.T
-            features = torch.cat([rows, rows * rows])
-            few = self.offsets[: self.first.shape[1]]
-            inside = torch.addmm(few, features.T, self.first).amax(1) >= self.threshold
-            left = (~inside).nonzero().squeeze(1)
-            if left.shape[0]:
-                undecided = features.index_select(1, left).T
-                scores = torch.addmm(self.offsets, undecided, self.weights).amax(1)
-                inside.index_copy_(0, left, scores >= self.threshold)
-        return inside
+from worldmodel.models.networks import numbers
+from worldmodel.models.program import Builder, Rows
 
 
 class Support(nn.Module):
@@ -129,18 +90,14 @@ class Support(nn.Module):
         """Distance to the nearest centre, in radii: inside up to 1."""
         return torch.cdist(state / self.scale, self.centres).amin(1) / self.radius
 
+    def compiled(self, builder: Builder, state: Rows) -> Rows:
+        """One register: at most one where the state is inside."""
+        points = builder.affine(state, numbers(1 / (self.scale * self.radius)))
+        return builder.nearest(points, numbers(self.centres / self.radius))
+
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, " batch"]:
         """Whether each state lies within the data's support; False where not finite."""
-        return self.cover().contains(state)
-
-    def cover(self) -> Cover:
-        """The balls as they are now, arranged for testing many states fast."""
-        linear = (self.centres / self.scale).T
-        quadratic = (-0.5 / self.scale.square()).unsqueeze(1).expand_as(linear)
-        weights = torch.cat([linear, quadratic])
-        offsets = -0.5 * self.centres.square().sum(1)
-        first = weights[:, :_COARSE].contiguous()
-        return Cover(weights, offsets, -0.5 * self.radius.square(), first)
+        return self.distance(state) <= 1
 
     def bounds(self) -> tuple[Float[Tensor, " latent"], Float[Tensor, " latent"]]:
         """Least and greatest latent values that can be inside."""

@@ -14,15 +14,21 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import states_from_options
-from worldmodel.world.tick import make_tick
+from worldmodel.world.stepping import steps_of
 from worldmodel.world.world import World, resolve
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
 _RESERVE = 4096
+# Indices of nobody.
+_NONE = np.zeros(0, np.intp)
+_ENDS = TERMINATED | OUTSIDE
+# Numbers of the process noise that are drawn at a time, for the same reason.
+_DRAWN = 8192
 
 
 class LatentVectorEnv(VectorEnv):
@@ -37,8 +43,11 @@ class LatentVectorEnv(VectorEnv):
     one draw for all of them. So environment i under seed s is not the single environment under
     seed s + i; without noise and from given states the two agree.
 
+    Attributes:
+        compiled: True if steps are compiled, else the reason why not.
+
     Args:
-        checkpoint: Checkpoint folder, the name of a bundled one, or a world.
+        checkpoint: A world, or a checkpoint folder, or the name of a bundled one.
         num_envs: How many.
         max_episode_steps: Truncate after so many steps; None never does.
         autoreset_mode: A member of ``AutoresetMode`` or its value.
@@ -85,16 +94,22 @@ class LatentVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._limit = max_episode_steps
         self._dynamics = Dynamics(world)
-        self._tick = make_tick(self._dynamics, self._box, num_envs)
-        self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
+        self._steps, self.compiled = steps_of(self._dynamics, self._box)
+        self._reader = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
+        self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
         self._device, self._dtype = model.device, model.dtype
-        self._noise_shape = (model.noise_size, num_envs)
+        self._ahead = 1 + _DRAWN // (1 + model.noise_size * num_envs)
+        self._drawn: list[Tensor] = []
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
         self._reserve = np.empty((0, model.latent_size), np.float32)
-        self._elapsed = np.zeros(num_envs, np.int32)
-        self._done = np.zeros(num_envs, np.bool_)
+        # Steps so far, those at which episodes began, and that at which the first of them is late.
+        self._clock, self._began = 0, np.zeros(num_envs, np.int64)
+        self._due = max_episode_steps or np.inf
+        self._everyone, self._nobody = np.ones(num_envs, np.bool_), np.zeros(num_envs, np.bool_)
+        # Episodes that are over, and whether there are any.
+        self._done, self._some_done = np.zeros(num_envs, np.bool_), False
 
     @property
     def world(self) -> World:
@@ -133,7 +148,7 @@ class LatentVectorEnv(VectorEnv):
         super().reset(seed=seed)
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
-            self._reserve = self._reserve[:0]
+            self._reserve, self._drawn = self._reserve[:0], []
         states = states_from_options(self.model, options, self.num_envs)
         if states is None:
             first = self._first_states(int(mask.sum()))
@@ -145,8 +160,9 @@ class LatentVectorEnv(VectorEnv):
             self._current()[:, mask] = first.T
         current = torch.from_numpy(self._current().T).to(self._device)
         inside = self._dynamics.inside(current).cpu().numpy()
-        self._elapsed[mask] = 0
+        self._begin(mask)
         self._done = self._done & ~mask
+        self._some_done = bool(self._done.any())
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
         return self._observe(self._current()), infos
 
@@ -160,25 +176,32 @@ class LatentVectorEnv(VectorEnv):
             InvalidAction: The actions have another shape or dtype, or are not finite.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
-        states, over = self._current(), self._done.nonzero()[0]
+        states, over = self._current(), self._done.nonzero()[0] if self._some_done else _NONE
         if over.size and self._mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
                 f"environments {over.tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
-        step = self._tick(states, self._read.array(actions), self._draw_noise())
+        step = self._steps(states, self._read(actions), self._draw_noise())
+        if step.status & REFUSED:
+            self._reader.array(actions)
         self._states, observations, outside = step.states, step.observations, step.outside
         rewards, terminations = step.rewards, step.terminated
-        self._elapsed += 1
+        self._clock += 1
         if over.size:
             rewards[over], terminations[over], outside[over] = 0, False, False
             observations[over] = self._restart(over)
-        if not step.finite:
+        if step.status & DIVERGED:
             self._check_finite(rewards)
-        truncations = self._truncate(outside)
-        self._done = terminations | truncations
-        infos = {"outside_support": outside, "_outside_support": np.ones(self.num_envs, np.bool_)}
-        if self._mode is AutoresetMode.SAME_STEP and self._done.any():
+        if step.status & _ENDS or self._clock >= self._due:
+            truncations = self._truncate(outside)
+            self._done = terminations | truncations
+            self._some_done = bool(self._done.any())
+        else:
+            truncations = self._nobody.copy()
+            self._done, self._some_done = self._nobody, False
+        infos = {"outside_support": outside, "_outside_support": self._everyone.copy()}
+        if self._mode is AutoresetMode.SAME_STEP and self._some_done:
             observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
@@ -211,9 +234,15 @@ class LatentVectorEnv(VectorEnv):
     def _draw_noise(self) -> Tensor | None:
         if not self._noise:
             return None
-        return torch.randn(
-            self._noise_shape, generator=self._generator, device=self._device, dtype=self._dtype
-        )
+        if not self._drawn:
+            self._drawn = list(self._draw_ahead(self._generator))[::-1]
+        return self._drawn.pop()
+
+    def _draw_ahead(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Process noise (noise, num_envs) of one step and of those to come."""
+        shape = (self._ahead, self.model.noise_size, self.num_envs)
+        drawn = torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
+        return drawn.unbind()
 
     def _first_states(self, n: int) -> np.ndarray:
         if len(self._reserve) < n:
@@ -226,8 +255,13 @@ class LatentVectorEnv(VectorEnv):
         """Begin new episodes; their first observations."""
         first = self._first_states(len(index)).T
         self._current()[:, index] = first
-        self._elapsed[index] = 0
+        self._begin(index)
         return self._observe(first)
+
+    def _begin(self, index: np.ndarray) -> None:
+        self._began[index] = self._clock
+        if self._limit is not None:
+            self._due = int(np.minimum.reduce(self._began)) + self._limit
 
     def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
@@ -247,7 +281,7 @@ class LatentVectorEnv(VectorEnv):
             "outside_support": outside & ~done,
             "_outside_support": np.ones_like(outside),
         }
-        self._done = np.zeros_like(done)
+        self._done, self._some_done = np.zeros_like(done), False
         return observations, infos
 
     def _observe(self, states: np.ndarray) -> np.ndarray:
@@ -258,7 +292,7 @@ class LatentVectorEnv(VectorEnv):
     def _truncate(self, outside: np.ndarray) -> np.ndarray:
         if self._limit is None:
             return outside & self._truncate_outside
-        late = self._elapsed >= self._limit
+        late = self._clock - self._began >= self._limit
         return late | outside if self._truncate_outside else late
 
     def _check_finite(self, rewards: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from worldmodel import html
 from worldmodel.data import Source
 from worldmodel.errors import ShapeError
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
 from worldmodel.types import to_numpy, to_tensors
@@ -77,6 +78,48 @@ class World:
         drawn = None if noise is None else self.dream_noise * noise
         arrived = self.model.transition(state, action, drawn)
         return arrived if self.denoiser is None else self.denoiser(arrived)
+
+    def arrive(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, " batch"]]:
+        """The next dreamt state, and how far from the data it was predicted: inside up to 1.
+
+        The greater of the support's distance of the prediction, and of how far a denoiser moved it.
+        """
+        drawn = None if noise is None else self.dream_noise * noise
+        predicted = self.model.transition(state, action, drawn)
+        distance = self.support.distance(predicted)
+        if self.denoiser is None:
+            return predicted, distance
+        arrived, away = self.denoiser.lead(predicted)
+        return arrived, torch.maximum(distance, away)
+
+    def distance(self, state: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
+        """How far states are from the data, in the same units."""
+        distance = self.support.distance(state)
+        if self.denoiser is None:
+            return distance
+        return torch.maximum(distance, self.denoiser.lead(state)[1])
+
+    def compiled_arrival(
+        self, builder: Builder, state: Rows, action: Rows, noise: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``arrive``; its distance is squared.
+
+        Raises:
+            NotCompiled: A part offers none.
+        """
+        drawn = noise if self.dream_noise == 1 else builder.affine(noise, self.dream_noise)
+        predicted = self.model.compiled_transition(builder, state, action, drawn)
+        distance = self.support.compiled(builder, predicted)
+        if self.denoiser is None:
+            return predicted, distance
+        arrived, away = self.denoiser.compiled(builder, predicted)
+        beyond = builder.relu(builder.add(away, builder.affine(distance, -1.0)))
+        return arrived, builder.add(distance, beyond)
 
     @torch.no_grad()
     def rollout(

@@ -47,14 +47,15 @@ class FrameEncoder(nn.Module):
         stream: What one frame looks like.
         channels: Of the first stage; doubled by each further one.
         features: Size of the result.
+        gain: Brings scaled pixels to about unit variance.
 
     Raises:
         SpecError: There is no image, or one of a side below eight pixels.
     """
 
-    def __init__(self, stream: Stream, channels: int, features: int) -> None:
+    def __init__(self, stream: Stream, channels: int, features: int, gain: float = 1.0) -> None:
         super().__init__()
-        self.shape = stream.shape
+        self.shape, self.gain = stream.shape, gain
         sizes, inputs = _stages(stream), stream.shape[2]
         layers: list[nn.Module] = []
         for stage in range(len(sizes) - 1):
@@ -69,7 +70,7 @@ class FrameEncoder(nn.Module):
     def forward(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch features"]:
         """Features of flat, scaled frames."""
         lead = flat.shape[:-1]
-        images = flat.reshape(-1, *self.shape).movedim(-1, 1)
+        images = (self.gain * flat).reshape(-1, *self.shape).movedim(-1, 1)
         return self.network(images).unflatten(0, lead)
 
 
@@ -81,13 +82,17 @@ class FrameDecoder(nn.Module):
         stream: What one frame looks like.
         channels: Of the last stage but one; doubled by each stage before it.
         hidden: Units between the state and the first image.
+        gain: As for ``FrameEncoder``.
 
     Raises:
         SpecError: There is no image, or one of a side below eight pixels.
     """
 
-    def __init__(self, latent_size: int, stream: Stream, channels: int, hidden: int) -> None:
+    def __init__(
+        self, latent_size: int, stream: Stream, channels: int, hidden: int, gain: float = 1.0
+    ) -> None:
         super().__init__()
+        self.gain = gain
         sizes = _stages(stream)[::-1]
         inputs = channels * 2 ** (len(sizes) - 2)
         first = (inputs, *sizes[0])
@@ -110,7 +115,7 @@ class FrameDecoder(nn.Module):
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch size"]:
         """Flat frames, unbounded."""
         images = self.network(state.flatten(0, -2))
-        return images.movedim(1, -1).flatten(1).unflatten(0, state.shape[:-1])
+        return images.movedim(1, -1).flatten(1).unflatten(0, state.shape[:-1]) / self.gain
 
 
 def convolves(choice: Choice, stream: Stream, depth: int) -> bool:

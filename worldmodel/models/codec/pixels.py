@@ -88,7 +88,7 @@ class PixelCodec(StreamCodec):
         """Convolutions above 24 pixels; below, hidden layers if there are to be several."""
         c, size = self.config, self.stream.size
         if convolves(c.encoder, self.stream, c.depth):
-            return FrameEncoder(self.stream, c.channels, c.hidden), c.hidden
+            return FrameEncoder(self.stream, c.channels, c.hidden, self._gain), c.hidden
         if c.depth == 1:
             return nn.Identity(), size
         return nn.Sequential(*normalised(size, c.hidden, c.depth - 1)), c.hidden
@@ -97,12 +97,19 @@ class PixelCodec(StreamCodec):
         """Gaussian or Bernoulli, by the encoder's mirror image."""
         c, size = self.config, self.stream.size
         if convolves(c.encoder, self.stream, c.depth):
-            network: nn.Module = FrameDecoder(latent_size, self.stream, c.channels, c.hidden)
+            network: nn.Module = FrameDecoder(
+                latent_size, self.stream, c.channels, c.hidden, self._gain
+            )
         else:
             network = mlp(latent_size, c.hidden, size, depth=c.depth)
         if c.emission == "bernoulli":
             return BernoulliEmission(network, WEIGHT)
         return GaussianEmission(network, size)
+
+    @property
+    def _gain(self) -> float:
+        """From standard units to unit variance."""
+        return math.sqrt(self.stream.size / WEIGHT) if self.standardised else 1.0
 
     def _bright(self, values: Tensor) -> Tensor:
         flat = values.flatten(values.ndim - len(self.stream.shape)).to(self.mean.dtype)

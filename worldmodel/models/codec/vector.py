@@ -23,15 +23,15 @@ class VectorCodec(StreamCodec):
     taken away before it becomes single, so that nothing is lost.
     """
 
-    shift: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
     varies: Tensor
 
     def __init__(self, stream: Stream, config: CodecConfig) -> None:
         super().__init__(stream, config)
         kept = getattr(torch, stream.dtype)
-        self.register_buffer("shift", torch.zeros(stream.size, dtype=kept))
-        self.register_buffer("spread", torch.ones(stream.size, dtype=kept))
+        self.register_buffer("mean", torch.zeros(stream.size, dtype=kept))
+        self.register_buffer("std", torch.ones(stream.size, dtype=kept))
         self.register_buffer("varies", torch.ones(stream.size, dtype=torch.bool))
 
     @torch.no_grad()
@@ -41,12 +41,12 @@ class VectorCodec(StreamCodec):
         recorded = values.double()
         # About a value of their own, so that squares of what is large are not taken.
         base = recorded[0]
-        shift = (recorded - base).mean(0) + base
-        spread = (recorded - shift).square().mean(0).sqrt()
-        self.varies.copy_(spread > _STEPS * resolution * recorded.abs().amax(0))
-        self.shift.copy_(shift)
+        mean = (recorded - base).mean(0) + base
+        std = (recorded - mean).square().mean(0).sqrt()
+        self.varies.copy_(std > _STEPS * resolution * recorded.abs().amax(0))
+        self.mean.copy_(mean)
         # Its first change would otherwise look enormous.
-        self.spread.copy_(torch.where(self.varies, spread, 1.0))
+        self.std.copy_(torch.where(self.varies, std, 1.0))
 
     @property
     def weight(self) -> float:
@@ -60,11 +60,11 @@ class VectorCodec(StreamCodec):
 
     def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
         """See the class."""
-        return (values.to(self.shift.dtype) - self.shift).div_(self.spread)
+        return (values.to(self.mean.dtype) - self.mean).div_(self.std)
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """In the recorded precision; whole numbers are not rounded, for this is a mean."""
-        return torch.addcmul(self.shift, flat.to(self.shift.dtype), self.spread)
+        return torch.addcmul(self.mean, flat.to(self.mean.dtype), self.std)
 
     def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """As they are: bounds are seldom tight."""

@@ -1,0 +1,197 @@
+"""The dream's step as a program, and what runs it: for one dream, or for many at once.
+
+What a step is made of is written here once, for every model; how a part is computed is for the part
+to say (``compiled_transition`` and the like). It agrees with ``dynamics.py`` up to rounding. Where
+something cannot be compiled the reason is a string, and tensors are stepped instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import NamedTuple, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.console import Console
+from rich.status import Status
+from torch import Tensor
+
+from worldmodel.errors import NotCompiled
+from worldmodel.models.program import PANEL, Builder, Program
+from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.world.dynamics import Dynamics
+
+# What a step may tell beside its numbers.
+TERMINATED, OUTSIDE, DIVERGED, REFUSED = 1, 2, 4, 8
+# Draws of a single dream's noise that are made at a time: one alone costs as much as hundreds.
+DRAWS = 512
+
+
+class StepProgram(NamedTuple):
+    """A step, with all that its kernels want to know.
+
+    Attributes:
+        code: The program's.
+        weights: The program's; then least and greatest actions, and least and greatest
+            observations.
+        ports: Sizes, and where inputs, outputs and bounds are; see ``kernels.step_one``.
+        registers: How many the program needs.
+    """
+
+    code: np.ndarray
+    weights: np.ndarray
+    ports: np.ndarray
+    registers: int
+
+
+def compile_step(dynamics: Dynamics, box: gym.spaces.Box) -> StepProgram | str:
+    """The step as it is now, or why there is none.
+
+    Args:
+        dynamics: What is done to weights afterwards does not reach the program.
+        box: The observation space of one dream.
+    """
+    model = dynamics.model
+    if reason := _unable(model):
+        return reason
+    try:
+        program, ends = _step(dynamics)
+    except NotCompiled as error:
+        return str(error)
+    spec = model.action_spec
+    sizes = (model.latent_size, spec.size, model.noise_size)
+    outputs = (*program.outputs, -1) if not ends else program.outputs
+    bounds = len(program.weights)
+    ports = (*sizes, *program.inputs, *outputs, bounds, bounds + 2 * spec.size)
+    seen = program.registers
+    ports = np.array((*ports, seen, seen + model.latent_size), np.int32)
+    limits = (program.weights, spec.low, spec.high, box.low, box.high)
+    # Vectors may reach beyond the last weight.
+    weights = [np.asarray(v, np.float32).ravel() for v in (*limits, np.zeros(PANEL))]
+    weights = np.concatenate(weights)
+    return StepProgram(program.code, weights, ports, program.registers)
+
+
+def _unable(model: StateSpaceModel) -> str:
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed: pip install 'worldmodel[fast]'"
+    if model.device.type != "cpu":
+        return f"the model lives on {model.device}; only the CPU's step is compiled"
+    if model.dtype != torch.float32:
+        return f"the model computes in {model.dtype}; only the step in torch.float32 is compiled"
+    return ""
+
+
+def _step(dynamics: Dynamics) -> tuple[Program, bool]:
+    """The program, and whether a logit of termination is its last output."""
+    model, goal, builder = dynamics.model, dynamics.goal, Builder()
+    state, action = builder.input(model.latent_size), builder.input(model.action_spec.size)
+    noise = builder.input(model.noise_size)
+    following, distance = dynamics.world.compiled_arrival(builder, state, action, noise)
+    paid = model.compiled_reward(builder, state, action, following)
+    # As ``SupportRule`` has it, without a penalty.
+    near = builder.clamp(paid, goal.minimum, goal.maximum)
+    far = builder.clamp(near, -math.inf, goal.outside)
+    outputs = [following, builder.select(distance, near, far), distance]
+    if model.can_terminate:
+        outputs.append(model.compiled_termination(builder, following))
+    return builder.finish(*outputs), model.can_terminate
+
+
+class CompiledStep:
+    """Steps one dream.
+
+    Args:
+        program: Of ``compile_step``.
+
+    Attributes:
+        state: The state (latent,): what is written to it is where the next step begins.
+        observation: The same clipped to the observation space, as of the last step.
+        action: The action (act,) that is to be taken next; clipped by the step.
+        noise: Draws of noise (``DRAWS``, noise), to be refilled.
+        following: The state that the last step led to, finite or not.
+
+    All of them are views of the same memory, to be written to and read, never replaced.
+    """
+
+    def __init__(self, program: StepProgram) -> None:
+        from worldmodel.world import kernels
+
+        latent, act, draws, state, action, _, following = program.ports[:7].tolist()
+        seen, drawn = program.ports[-2:].tolist()
+        size = drawn + DRAWS * draws
+        space = np.zeros(size + PANEL, np.float32)
+        self.state, self.action = space[state : state + latent], space[action : action + act]
+        self.following = space[following : following + latent]
+        self.observation = space[seen : seen + latent]
+        self.noise = space[drawn:size].reshape(DRAWS, draws)
+        self._args = (program.code, program.weights, program.ports, space)
+        self._run = kernels.step_one
+        with _said():
+            self(-1)
+
+    def __call__(self, draw: int) -> tuple[float, int]:
+        """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
+
+        Returns:
+            The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
+            it was where the step diverged, or an action that is not finite was refused.
+        """
+        return cast(tuple[float, int], self._run(*self._args, draw))
+
+
+class Arrays(NamedTuple):
+    """What a step of many dreams gives: fresh arrays.
+
+    Attributes:
+        states: (latent, n), unclipped.
+        observations: (n, latent), clipped to the observation space.
+        rewards: (n,) float32, in the environment's units.
+        terminated: (n,) bool.
+        outside: (n,) bool: whether the state has left the data's support.
+        status: What holds for any of them, a sum of TERMINATED, OUTSIDE, DIVERGED (its state or
+            reward is not finite) and REFUSED (nor is its action, and nothing here means anything).
+    """
+
+    states: np.ndarray
+    observations: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    outside: np.ndarray
+    status: int
+
+
+class CompiledSteps:
+    """Steps many dreams at once.
+
+    Args:
+        program: Of ``compile_step``.
+    """
+
+    def __init__(self, program: StepProgram) -> None:
+        from worldmodel.world import kernels
+
+        space = np.zeros(program.registers * kernels.BLOCK + PANEL, np.float32)
+        self._args = (program.code, program.weights, program.ports, space)
+        latent, act, draws = program.ports[:3].tolist()
+        self._none = np.zeros((draws, 0), np.float32)
+        self._run = kernels.step_many
+        with _said():
+            self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
+
+    def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
+        """From states (latent, n), model actions (n, act), and noise (noise, n) or None."""
+        n = states.shape[1]
+        reached, rewards = np.empty_like(states), np.empty(n, np.float32)
+        observations, flags = np.empty((n, len(states)), np.float32), np.empty((2, n), np.bool_)
+        draws = self._none if noise is None else noise.numpy()
+        status = self._run(
+            *self._args, states, actions, draws, reached, observations, rewards, flags
+        )
+        return Arrays(reached, observations, rewards, flags[0], flags[1], status)
+
+
+def _said() -> Status:
+    return Console(stderr=True).status("compiling the dream's step")
