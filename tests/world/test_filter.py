@@ -186,8 +186,8 @@ def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world)
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"observation_spec": pixels(5, 5)}, "4 × 4 × 1 pixels.*5 × 5 × 1 pixels"),
-        ({"observation_spec": vector(6)}, "4 × 4 × 1 pixels.*6 numbers"),
+        ({"observation_spec": pixels(5, 5)}, "4 . 4 . 1 pixels.*5 . 5 . 1 pixels"),
+        ({"observation_spec": vector(6)}, "4 . 4 . 1 pixels.*6 numbers"),
         ({"action_spec": box(-2.0, 2.0)}, r"1\.0.*2\.0"),
         ({"action_spec": discrete(2)}, r"Box.*Discrete\(2\)"),
         ({"support": None}, "fit it first"),
@@ -201,7 +201,7 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="4 × 4 × 2 pixels.*4 × 4 × 1 pixels"):
+    with pytest.raises(SpecError, match="4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
     spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
     with pytest.raises(SpecError, match="Text"):
