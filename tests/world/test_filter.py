@@ -2,9 +2,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from small import box, discrete, pixels, vector
 
 from worldmodel.errors import SpecError
-from worldmodel.types import ActionSpec, ObservationSpec
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -113,8 +113,7 @@ def test_vector_equals_single_through_resets(world, real, real_vector, mode):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_the_pendulums_seen_through_the_filter(linear, mode):
-    spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    world = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=pixels(16, 16), action_spec=box(-5.0, 5.0))
 
     def make():
         return gym.make("envs:worldmodel/Pendulum-v0", max_episode_steps=3)
@@ -187,10 +186,10 @@ def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world)
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"observation_spec": ObservationSpec((5, 5, 1), True)}, r"\(4, 4, 1\).*\(5, 5, 1\)"),
-        ({"observation_spec": ObservationSpec((6,), False)}, r"\(4, 4, 1\).*\(6,\)"),
-        ({"action_spec": ActionSpec("box", (-2.0,), (2.0,))}, r"1\.0.*2\.0"),
-        ({"action_spec": ActionSpec("discrete", (0.0,) * 2, (1.0,) * 2)}, "box.*discrete"),
+        ({"observation_spec": pixels(5, 5)}, "4 . 4 . 1 pixels.*5 . 5 . 1 pixels"),
+        ({"observation_spec": vector(6)}, "4 . 4 . 1 pixels.*6 numbers"),
+        ({"action_spec": box(-2.0, 2.0)}, r"1\.0.*2\.0"),
+        ({"action_spec": discrete(2)}, r"Box.*Discrete\(2\)"),
         ({"support": None}, "fit it first"),
     ],
 )
@@ -202,8 +201,11 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="cannot model"):
+    with pytest.raises(SpecError, match="4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
+    spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
+    with pytest.raises(SpecError, match="Text"):
+        FilterObservation(spoken, world)
     env = real_vector(2, AutoresetMode.NEXT_STEP)
     env.metadata = {}
     with pytest.raises(SpecError, match="autoreset_mode"):
@@ -211,8 +213,7 @@ def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, rea
 
 
 def test_refused_actions_leave_the_belief_alone(linear):
-    spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    world = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=pixels(16, 16), action_spec=box(-5.0, 5.0))
     results = []
     for disturbed in (True, False):
         env = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), world)

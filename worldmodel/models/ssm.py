@@ -38,9 +38,8 @@ class StateSpaceModel(nn.Module, ABC):
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
         vectors_only: Whether it refuses streams of other kinds.
-        config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
-            with ``latent_size`` among them. Its classmethod ``suited(observation_spec)`` gives the
-            settings to start from.
+        config_type: Class of ``config``: a frozen dataclass of plain values and of such dataclasses,
+            all with defaults, and with ``latent_size`` among them.
         config: Frozen dataclass from which the same model can be built again.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
