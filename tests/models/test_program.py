@@ -8,7 +8,7 @@ from torch import nn
 from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.networks import compiled, compiled_positive, mlp, positive
 from worldmodel.models.program import PANEL, Builder, Op
-from worldmodel.world import kernels
+from worldmodel.world import interpreter
 
 COUNTS = pytest.mark.parametrize("count", [1, 3, 16, 37])
 
@@ -24,7 +24,7 @@ def run(program, *inputs, stride=None):
         registers[place : place + len(values)] = 0
         registers[place : place + len(values), :n] = values
     weights = np.append(program.weights, np.zeros(PANEL, np.float32))
-    kernels.execute(program.code, weights, space, stride)
+    interpreter.execute(program.code, weights, space, stride)
     return [registers[place:, :n] for place in program.outputs]
 
 
@@ -34,7 +34,7 @@ def both(build, *inputs, expected, rtol=1e-5, atol=1e-6):
     rows = build(builder, *(builder.input(len(values)) for values in inputs))
     program = builder.finish(rows)
     n = inputs[0].shape[1]
-    (many,) = run(program, *inputs, stride=n + -n % kernels.PAIR)
+    (many,) = run(program, *inputs, stride=n + -n % interpreter.PAIR)
     assert rows.count == len(expected)
     np.testing.assert_allclose(many[: rows.count], expected, rtol, atol)
     for i in range(min(n, 3)):

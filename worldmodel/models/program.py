@@ -47,10 +47,8 @@ class Op(IntEnum):
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
-_IN_PLACE = frozenset(
-    (Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID)
-    + (Op.SOFTPLUS, Op.SQRT)
-)
+_IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
+_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT}
 
 
 @dataclass(frozen=True)
@@ -317,34 +315,36 @@ def _allocate(
     last = {rows.range: t for t, i in enumerate(instructions) for rows in (i.out, *i.inputs)}
     last |= dict.fromkeys(held, len(instructions))
     first: dict[int, int] = {}
-    taken: list[tuple[int, int]] = []  # First and last but one register of ranges, sorted.
+    taken: list[tuple[int, int]] = []  # First register of ranges, and first behind them; sorted.
     registers = 0
 
-    def take(range_: int) -> None:
-        place = 0
-        for start, end in taken:
-            if place + sizes[range_] <= start:
-                break
-            place = max(place, end)
+    def take(range_: int, place: int) -> None:
         first[range_] = place
         taken.append((place, place + sizes[range_]))
         taken.sort()
 
     for range_ in dict.fromkeys(held):
-        take(range_)
-    for t, instruction in enumerate(instructions):
-        out, over = instruction.out, []
-        for range_ in {rows.range for rows in (out, *instruction.inputs)}:
-            if last[range_] == t and range_ in first:
-                over.append(range_)
+        take(range_, _room(sizes[range_], taken))
+    for t, (op, out, inputs, *_) in enumerate(instructions):
+        read = {rows.range for rows in inputs} - {out.range}
+        over = [range_ for range_ in read if last[range_] == t]
         if out.range not in first:
-            heirs = [r for r in over if sizes[r] == sizes[out.range]]
-            if heirs and instruction.op in _IN_PLACE:
-                over.remove(heirs[0])
-                first[out.range] = first[heirs[0]]
-            else:
-                take(out.range)
+            heirs = [range_ for range_ in over if sizes[range_] == sizes[out.range]]
+            place = first[heirs[0]] if heirs and op in _IN_PLACE else None
+            if place is not None:
+                taken.remove((place, place + sizes[over.pop(over.index(heirs[0]))]))
+            take(out.range, _room(sizes[out.range], taken) if place is None else place)
         registers = max(registers, *(end for _, end in taken))
         for range_ in over:
             taken.remove((first[range_], first[range_] + sizes[range_]))
     return first, max(registers, *(end for _, end in taken), 0)
+
+
+def _room(size: int, taken: list[tuple[int, int]]) -> int:
+    """The first place that so many registers fit into."""
+    place = 0
+    for start, end in taken:
+        if place + size <= start:
+            break
+        place = max(place, end)
+    return place

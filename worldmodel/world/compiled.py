@@ -35,7 +35,7 @@ class StepProgram(NamedTuple):
         code: The program's.
         weights: The program's; then least and greatest actions, and least and greatest
             observations.
-        ports: Sizes, and where inputs, outputs and bounds are; see ``kernels.step_one``.
+        ports: Sizes, and where inputs, outputs and bounds are; see ``interpreter.step_one``.
         registers: How many the program needs.
     """
 
@@ -117,7 +117,7 @@ class CompiledStep:
     """
 
     def __init__(self, program: StepProgram) -> None:
-        from worldmodel.world import kernels
+        from worldmodel.world import interpreter
 
         latent, act, draws, state, action, _, following = program.ports[:7].tolist()
         seen, drawn = program.ports[-2:].tolist()
@@ -128,7 +128,7 @@ class CompiledStep:
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn:size].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
-        self._run = kernels.step_one
+        self._run = interpreter.step_one
         with _said():
             self(-1)
 
@@ -171,13 +171,13 @@ class CompiledSteps:
     """
 
     def __init__(self, program: StepProgram) -> None:
-        from worldmodel.world import kernels
+        from worldmodel.world import interpreter
 
-        space = np.zeros(program.registers * kernels.BLOCK + PANEL, np.float32)
+        space = np.zeros(program.registers * interpreter.BLOCK + PANEL, np.float32)
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._none = np.zeros((draws, 0), np.float32)
-        self._run = kernels.step_many
+        self._run = interpreter.step_many
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
