@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -128,7 +128,7 @@ class CompiledStep:
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn:size].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
-        self._run = interpreter.step_one
+        self._run: Any = interpreter.step_one
         with _said():
             self(-1)
 
@@ -177,12 +177,15 @@ class CompiledSteps:
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._none = np.zeros((draws, 0), np.float32)
-        self._run = interpreter.step_many
+        self._run: Any = interpreter.step_many
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
     def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
-        """From states (latent, n), model actions (n, act), and noise (noise, n) or None."""
+        """From states (latent, n), model actions (n, act), and noise (noise, n) or None.
+
+        Actions are clipped, and refused if they are not finite.
+        """
         n = states.shape[1]
         reached, rewards = np.empty_like(states), np.empty(n, np.float32)
         observations, flags = np.empty((n, len(states)), np.float32), np.empty((2, n), np.bool_)

@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 
 from worldmodel.models.program import Op
-from worldmodel.world import kernels, lanes
 from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.kernels import (
-    FAST,
+    INNER,
+    OPTIONS,
     PAIR,
     contract,
     each,
@@ -33,24 +33,23 @@ from worldmodel.world.kernels import (
 )
 from worldmodel.world.lanes import get, put
 
-_inner = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_inner = njit(**INNER)
 # Environments per block.
 BLOCK = 64
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_SOURCES = b"".join(Path(module.__file__).read_bytes() for module in (kernels, lanes))
+_SOURCES = [Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py")]
 
 
 @no_type_check
 def _jit(function):
     """Compiled when it is first called, and kept on disk if there is a place to keep it."""
     # Numba forgets what it kept when the function's own file changes, but not when others do.
-    function.__qualname__ += "_" + hashlib.sha256(_SOURCES).hexdigest()[:8]
-    options = {"fastmath": FAST, "error_model": "numpy", "nogil": True}
+    function.__qualname__ += "_" + hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, nogil=True, **OPTIONS)(function)
     except RuntimeError:
         # Neither the package's folder nor the user's cache can be written to.
-        return njit(**options)(function)
+        return njit(nogil=True, **OPTIONS)(function)
 
 
 @_jit

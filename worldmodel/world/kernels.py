@@ -10,7 +10,7 @@ Only ``interpreter.py`` imports this, for it needs numba (extra ``fast``).
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
@@ -54,7 +54,10 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
 )
 
 
-_jit = njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy"}
+# Of what only compiled code calls.
+INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_jit = njit(**INNER)
 
 
 # Shape checkers must not come between numba and a function: hence no_type_check on all of them.
