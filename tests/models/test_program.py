@@ -201,3 +201,29 @@ def test_registers_must_fit():
     ):
         with pytest.raises(ShapeError):
             wrong()
+
+
+@pytest.mark.parametrize(("noise", "latent"), [(1, 1), (3, 3), (2, 5), (6, 4)])
+def test_fusion_is_bayes_rule(draw, noise, latent):
+    gain, scale = draw(noise, latent, 40), np.abs(draw(latent, 40)) + 0.1
+    pull = draw(latent, 40)
+    weighed = np.einsum("nli,li->inl", gain, 1 / scale**2).astype(np.float64)
+    precision = np.einsum("inl,mli->inm", weighed, gain) + np.eye(noise)
+    mean = np.linalg.solve(precision, np.einsum("inl,li->in", weighed, pull)[..., None])[..., 0]
+    width = np.diagonal(precision, axis1=1, axis2=2) ** -0.5
+    both(
+        lambda b, *v: b.join(*b.fuse(*v)),
+        gain.reshape(-1, 40),
+        scale,
+        pull,
+        expected=np.concatenate([mean.T, width.T]),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_constants_and_logarithms(draw):
+    x = np.abs(draw(5, 40)) + 1e-6
+    both(lambda b, x: b.log(x), x, expected=np.log(x))
+    values = draw(20)
+    both(lambda b, x: b.constant(values), x, expected=np.repeat(values[:, None], 40, 1))

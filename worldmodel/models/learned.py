@@ -209,6 +209,11 @@ class LearnedModel(StateSpaceModel):
         """Logit of termination on arrival."""
         return self.termination_head(next_state)
 
+    def _compiled_frame(self, builder: Builder, frame: Rows) -> Rows:
+        """Instructions of ``scale_observations``."""
+        shift, spread = numbers(self.observation_shift), numbers(self.observation_spread)
+        return builder.affine(frame, 1 / spread, -shift / spread)
+
     def compiled_reward(
         self, builder: Builder, state: Rows, action: Rows, next_state: Rows
     ) -> Rows:

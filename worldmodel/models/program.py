@@ -44,11 +44,13 @@ class Op(IntEnum):
     CONTRACT = 15
     NEAREST = 16
     NORMALISE = 17
+    LOG = 18
+    FUSE = 19
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
 _IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
-_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT}
+_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG}
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class Builder:
         self._given: dict[tuple, Rows] = {}
         self._weights: list[np.ndarray] = []
         self._stored: dict[bytes, int] = {}
+        self._nothing = self._range(0)
 
     def input(self, count: int) -> Rows:
         """Registers that are filled from outside before the program runs."""
@@ -151,6 +154,10 @@ class Builder:
         whole[:, 1:] = matrix
         whole[:, 0] = 0 if bias is None else bias
         return self._add(Op.LINEAR_RELU if relu else Op.LINEAR, rows, (x,), weights=_panels(whole))
+
+    def constant(self, values: np.ndarray) -> Rows:
+        """The same numbers for every environment."""
+        return self.linear(self._nothing, np.zeros((len(values), 0)), values)
 
     def affine(self, x: Rows, scale: np.ndarray | float, shift: np.ndarray | float = 0.0) -> Rows:
         """Each register times its ``scale`` plus its ``shift``."""
@@ -196,6 +203,10 @@ class Builder:
         """Square root."""
         return self._add(Op.SQRT, x.count, (x,))
 
+    def log(self, x: Rows) -> Rows:
+        """Natural logarithm."""
+        return self._add(Op.LOG, x.count, (x,))
+
     def softmax(self, x: Rows) -> Rows:
         """Exponentials over their sum, across the registers."""
         return self._add(Op.SOFTMAX, x.count, (x,))
@@ -236,6 +247,23 @@ class Builder:
         weights = np.append(_pairs(x, gain, bias), np.float32(epsilon))
         return self._add(Op.NORMALISE, x.count, (x,), weights=weights)
 
+    def fuse(self, gain: Rows, scale: Rows, pull: Rows) -> tuple[Rows, Rows]:
+        """Mean and scale of w ~ N(0, I), given that w G is ``pull`` but for noise of a scale.
+
+        The diagonal Gaussian closest to the posterior N(P^-1 G S^-1 pull, P^-1), with
+        P = I + G S^-1 G' and S the square of the scale.
+
+        Args:
+            gain: G (n * m), row by row.
+            scale: (m,).
+            pull: (m,).
+        """
+        count = gain.count // _count(scale, pull)
+        # What is worked out on the way takes registers too.
+        out = self._add(Op.FUSE, count * (count + 2), (gain, scale, pull), size=count)
+        mean, scale, _ = out.split(count, count, count * count)
+        return mean, scale
+
     def finish(self, *outputs: Rows) -> Program:
         """The program that computes ``outputs``, and nothing that they do not need."""
         needed, kept = {rows.range for rows in outputs}, []
@@ -244,7 +272,7 @@ class Builder:
                 needed |= {rows.range for rows in instruction.inputs}
                 kept.append(instruction)
         kept.reverse()
-        held = [rows.range for rows in (*self._inputs, *outputs)]
+        held = [rows.range for rows in (*self._inputs, *outputs, self._nothing)]
         first, registers = _allocate(kept, self._sizes, held)
 
         def place(rows: Rows) -> int:

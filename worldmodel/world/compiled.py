@@ -21,6 +21,7 @@ from torch import Tensor
 from worldmodel.errors import NotCompiled
 from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.program import PANEL, Builder, Program
+from worldmodel.types import ActionSpec
 
 # What a step may tell beside its numbers.
 TERMINATED, OUTSIDE, DIVERGED, REFUSED = 1, 2, 4, 8
@@ -65,10 +66,7 @@ def compile_step(model: StateSpaceModel, box: gym.spaces.Box) -> StepProgram | s
     ports = (*sizes, *program.inputs, *outputs, bounds, bounds + 2 * spec.size)
     seen = program.registers
     ports = np.array((*ports, seen, seen + model.latent_size), np.int32)
-    limits = (program.weights, spec.low, spec.high, box.low, box.high)
-    # Vectors may reach beyond the last weight.
-    weights = [np.asarray(v, np.float32).ravel() for v in (*limits, np.zeros(PANEL))]
-    weights = np.concatenate(weights)
+    weights = _with_bounds(program.weights, spec, box)
     return StepProgram(program.code, weights, ports, program.registers)
 
 
@@ -98,6 +96,39 @@ def _step(model: StateSpaceModel) -> tuple[Program, bool]:
     if model.can_terminate:
         outputs.append(model.compiled_termination(builder, following))
     return builder.finish(*outputs), model.can_terminate
+
+
+class FilterProgram(NamedTuple):
+    """A filter's step; as ``StepProgram``, with the ports that ``interpreter.filter_one`` wants."""
+
+    code: np.ndarray
+    weights: np.ndarray
+    ports: np.ndarray
+    registers: int
+
+
+def compile_filter(model: StateSpaceModel, box: gym.spaces.Box) -> FilterProgram | str:
+    """The model's filter step as it is now, or why there is none; arguments as above."""
+    if reason := _unable(model):
+        return reason
+    builder, spec = Builder(), model.action_spec
+    mean, scale = builder.input(model.latent_size), builder.input(model.latent_size)
+    action, frame = builder.input(spec.size), builder.input(model.observation_spec.size)
+    try:
+        program = builder.finish(*model.compiled_update(builder, mean, scale, action, frame))
+    except NotCompiled as error:
+        return str(error)
+    bounds = len(program.weights)
+    ports = (*program.inputs[:3], *program.outputs, bounds, bounds + 2 * spec.size)
+    ports = (model.latent_size, spec.size, *ports, program.registers, program.inputs[3])
+    weights = _with_bounds(program.weights, spec, box)
+    return FilterProgram(program.code, weights, np.array(ports, np.int32), program.registers)
+
+
+def _with_bounds(weights: np.ndarray, spec: ActionSpec, box: gym.spaces.Box) -> np.ndarray:
+    # Vectors may reach beyond the last weight.
+    parts = (weights, spec.low, spec.high, box.low, box.high, np.zeros(PANEL))
+    return np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
 
 
 class CompiledStep:
@@ -140,6 +171,47 @@ class CompiledStep:
             it was where the step diverged, or an action that is not finite was refused.
         """
         return self._run(*self._args, draw)
+
+
+class CompiledFilter:
+    """Steps one filter.
+
+    Args:
+        program: Of ``compile_filter``.
+        size: Numbers of one frame.
+
+    Attributes:
+        mean: Of the belief, (latent,).
+        scale: Likewise.
+        observation: The mean clipped to the observation space, as of the last step.
+        action: The action (act,) that was taken; clipped by the step.
+        frame: The frame that it led to, flat.
+
+    All of them are views of the same memory, to be written to and read, never replaced.
+    """
+
+    def __init__(self, program: FilterProgram, size: int) -> None:
+        from worldmodel.world import interpreter
+
+        latent, act, mean, scale, action = program.ports[:5].tolist()
+        seen, frame = program.ports[-2:].tolist()
+        space = np.zeros(program.registers + latent + PANEL, np.float32)
+        self.mean, self.scale = space[mean : mean + latent], space[scale : scale + latent]
+        self.action, self.frame = space[action : action + act], space[frame : frame + size]
+        self.observation = space[seen : seen + latent]
+        self._args = (program.code, program.weights, program.ports[:-1], space)
+        self._run: Any = interpreter.filter_one
+        self.scale[:] = 1
+        with _said():
+            self()
+
+    def __call__(self) -> int:
+        """Predict with the action, correct with the frame.
+
+        Returns:
+            0, or DIVERGED or REFUSED, and the belief is left as it was.
+        """
+        return self._run(*self._args)
 
 
 class Arrays(NamedTuple):

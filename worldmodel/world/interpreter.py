@@ -22,6 +22,7 @@ from worldmodel.world.kernels import (
     PAIR,
     contract,
     each,
+    fuse,
     linear,
     linear_one,
     nearest,
@@ -80,10 +81,44 @@ def execute(code, weights, space, stride):  # noqa: C901 (a switch)
             contract(space, a, b, c, out, rows, code[i, 7], stride)
         elif op == Op.NEAREST:
             nearest(weights, w, code[i, 7], space, a, size, out, stride)
+        elif op == Op.FUSE:
+            n = code[i, 7]
+            fuse(space, a, b, c, out, n, size // n, stride)
         elif op == Op.NORMALISE:
             normalise(weights, w, space, a, out, rows, stride)
         else:
             each(op, space, a, b, out, rows * stride)
+
+
+@_jit
+@no_type_check
+def filter_one(code, weights, ports, space):
+    """One step of a single filter; ``compiled.py`` makes the arguments.
+
+    Args:
+        code: The program's.
+        weights: The program's, and then the bounds of actions and observations.
+        ports: Where in ``space`` and ``weights`` things are.
+        space: Registers, with the action and the frame among its inputs already; and then the
+            clipped mean, and spare ones. The belief becomes the next one, if all is well.
+
+    Returns:
+        What there is to say.
+    """
+    latent, act, mean, scale, action, following, spread, bounds, box, seen = ports
+    for k in range(act):
+        if not np.isfinite(space[action + k]):
+            return REFUSED
+        low, high = weights[bounds + k], weights[bounds + act + k]
+        space[action + k] = _cut(space[action + k], low, high)
+    execute(code, weights, space, 1)
+    for k in range(latent):
+        if not np.isfinite(space[following + k]):
+            return DIVERGED
+    for k in range(latent):
+        space[mean + k], space[scale + k] = space[following + k], space[spread + k]
+        space[seen + k] = _cut(space[mean + k], weights[box + k], weights[box + latent + k])
+    return 0
 
 
 @_inner

@@ -29,6 +29,7 @@ from worldmodel.world.lanes import (
     head,
     lesser,
     load,
+    log,
     mul,
     rounded,
     shifted,
@@ -56,7 +57,7 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
 
 OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy"}
 # Of what only compiled code calls.
-INNER = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _jit = njit(**INNER)
 
 
@@ -353,6 +354,54 @@ def _limited(x, low, high):
 
 @_jit
 @no_type_check
+def _inner_product(space, a, b, scale, count, stride):
+    """Of some registers of one environment, divided by squares; ``stride`` is from one to next."""
+    result = _ZERO
+    for k in range(0, count * stride, stride):
+        result += space[a + k] * space[b + k] / (space[scale + k] * space[scale + k])
+    return result
+
+
+@_jit
+@no_type_check
+def _solve(space, p, x, n, stride):
+    """x to P^-1 x in place, by Cholesky's factor, which takes the place of P's lower half."""
+    down = n * stride
+    for r in range(n):
+        row = p + r * down
+        for c in range(r + 1):
+            rest, other = space[row + c * stride], p + c * down
+            for k in range(0, c * stride, stride):
+                rest -= space[row + k] * space[other + k]
+            space[row + c * stride] = np.sqrt(rest) if r == c else rest / space[other + c * stride]
+        for k in range(0, r * stride, stride):
+            space[x + r * stride] -= space[row + k] * space[x + k]
+        space[x + r * stride] /= space[row + r * stride]
+    for r in range(n - 1, -1, -1):
+        space[x + r * stride] /= space[p + r * down + r * stride]
+        for k in range(r):
+            space[x + k * stride] -= space[p + r * down + k * stride] * space[x + r * stride]
+
+
+@_jit
+@no_type_check
+def fuse(space, gain, noise, pull, out, n, m, stride):
+    """``Builder.fuse``, one environment after the other."""
+    down = m * stride
+    for i in range(stride):
+        mean, scale, p, s = out + i, out + n * stride + i, out + 2 * n * stride + i, noise + i
+        for r in range(n):
+            row = gain + r * down + i
+            space[mean + r * stride] = _inner_product(space, row, pull + i, s, m, stride)
+            for c in range(r + 1):
+                other = _inner_product(space, row, gain + c * down + i, s, m, stride)
+                space[p + (r * n + c) * stride] = other + (_ONE if r == c else _ZERO)
+            space[scale + r * stride] = _ONE / np.sqrt(space[p + (r * n + r) * stride])
+        _solve(space, p, mean, n, stride)
+
+
+@_jit
+@no_type_check
 def scale_or_clamp(scale, weights, w, space, a, out, rows, stride):
     """With two weights for each register."""
     if stride == 1:
@@ -414,6 +463,9 @@ def each(op, space, a, b, out, count):  # noqa: C901 (a switch)
     elif op == Op.SOFTPLUS:
         for i in range(0, count, LANES):
             store(space, out + i, _softplus(load(space, a + i)))
+    elif op == Op.LOG:
+        for i in range(0, count, LANES):
+            store(space, out + i, log(load(space, a + i)))
     elif op == Op.SQRT:
         for i in range(0, count, LANES):
             store(space, out + i, sqrt(load(space, a + i)))

@@ -219,6 +219,17 @@ def sqrt(typing, a):
 
 @intrinsic
 @no_type_check
+def log(typing, a):
+    """Natural logarithm of a, one by one: for what is seldom."""
+
+    def generate(context, builder, signature, args):
+        return _call(builder, "log", *args)
+
+    return _vector(a), generate
+
+
+@intrinsic
+@no_type_check
 def shifted(typing, a, whole):
     """a times 2^whole, for whole numbers that keep it normal; NaN stays so."""
 
