@@ -60,7 +60,7 @@ def compiled(
         NotCompiled: A layer is of a kind that has no compiled form, such as a convolution.
     """
     layers = [m for m in network.modules() if not isinstance(m, nn.Sequential | nn.Identity)]
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+    for layer, following in zip(layers, [*layers, None][1:], strict=True):
         if isinstance(layer, nn.Linear):
             matrix, bias = layer.weight, torch.zeros(1) if layer.bias is None else layer.bias
             if following is None:

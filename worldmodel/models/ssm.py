@@ -175,6 +175,16 @@ class StateSpaceModel(nn.Module, ABC):
         """Instructions of ``termination``; asked for only if any recorded episode terminated."""
         raise NotCompiled(f"{type(self).__name__} offers no compiled form of its termination")
 
+    def compiled_update(
+        self, builder: Builder, mean: Rows, scale: Rows, action: Rows, frame: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``update``: mean and scale of the next belief.
+
+        Only for beliefs without covariances. ``frame`` is the observation as it is recorded, encoded
+        (``Stream.encode``) and flat.
+        """
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its filter")
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
