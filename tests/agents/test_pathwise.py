@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -192,3 +193,32 @@ def test_buttons_are_learned_and_remembered(tmp_path):
 def test_an_unfitted_support_is_refused():
     with pytest.raises(SpecError, match="support is not fitted"):
         train_policy(LinearModel(), SHORT, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["box", "discrete"])
+def test_one_observation_is_acted_on_as_many_are(kind):
+    size = 3
+    torch.manual_seed(0)
+    shift, spread = torch.randn(4), torch.rand(4) + 0.5
+    policy = Policy(shift, spread, torch.full((size,), -2.0), torch.full((size,), 3.0), 8, kind)
+    seen = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+
+    def agree(policy):
+        many, _ = policy.predict(seen)
+        for observation, expected in zip(seen, many, strict=True):
+            action, _ = policy.predict(observation)
+            assert action.shape == expected.shape and action.dtype == expected.dtype
+            np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
+        return many
+
+    first = agree(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    assert not np.array_equal(first, agree(policy))
+    twin = copy.deepcopy(policy)
+    twin.network[0].weight.data.mul_(-1.0)
+    assert not np.array_equal(agree(twin), agree(policy))
+    twin.double()
+    twin.load_state_dict(policy.double().state_dict())
+    np.testing.assert_array_equal(agree(twin), agree(policy))
