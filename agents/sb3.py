@@ -159,7 +159,7 @@ def suits(actions: ActionSpace) -> bool:
     """Whether algorithms take the space as it is: a bounded float32 vector, or indices from 0."""
     space = actions.space()
     if isinstance(space, gym.spaces.Discrete):
-        return space.start == 0
+        return bool(space.start == 0)
     vector = (
         isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and len(space.shape) == 1
     )

@@ -7,8 +7,8 @@ from small import tiny_config
 import envs  # noqa: F401 - registers the environment
 from worldmodel.data import Dataset, SplitConfig, collect
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
-from worldmodel.systems import pendulum
 from worldmodel.models.dvbf import DVBF
+from worldmodel.systems import pendulum
 from worldmodel.world.world import World
 
 SMALL = tiny_config(codec={"hidden": 16}, recurrent=8, head_hidden=8)

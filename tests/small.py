@@ -38,6 +38,15 @@ def discrete(count: int) -> ActionSpace:
 
 PIXELS = pixels(8, 8)
 VECTOR = vector(3)
+SEVERAL = ObservationSpace.from_space(
+    gym.spaces.Dict(
+        {
+            "camera": gym.spaces.Box(0, 255, (8, 8, 1), np.uint8),
+            "joints": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            "gear": gym.spaces.Discrete(3, start=1),
+        }
+    )
+)
 BOX = box((-2.0, 0.0), (2.0, 1.0))
 DISCRETE = discrete(3)
 

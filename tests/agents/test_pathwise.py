@@ -1,16 +1,19 @@
+import copy
+import json
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from linear_model import LinearModel, fit_support
 from safetensors.torch import save_file
-from small import generator
+from small import box, discrete, generator
 
-from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, task_of, train_policy
+from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.types import ActionSpec
-from worldmodel.world.dynamics import Dynamics
+from worldmodel.spaces import ActionSpace
+from worldmodel.world.dynamics import Dynamics, recorded_reward
 from worldmodel.world.world import World
 
 LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
@@ -21,7 +24,14 @@ SHORT = PathwiseConfig(
 
 def policy(seed=0):
     torch.manual_seed(seed)
-    return Policy(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 4.0]), LOW, HIGH, hidden=8)
+    shift, spread = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 4.0])
+    return Policy(shift, spread, box(LOW, HIGH), LOW, HIGH, hidden=8)
+
+
+def plain(actions, hidden: int) -> Policy:
+    """Of a state that is as it should be, within the actions' bounds."""
+    bounds = torch.tensor(actions.low), torch.tensor(actions.high)
+    return Policy(torch.zeros(2), torch.ones(2), actions, *bounds, hidden)
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e3])
@@ -62,19 +72,26 @@ def test_a_missing_policy_is_said(tmp_path):
         Policy.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "text", "foreign", "sizes", "hidden", "part"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "half", "text", "foreign", "version", "sizes", "hidden", "actions", "part"]
+)
 def test_a_corrupt_policy_is_said(tmp_path, damage):
     path = tmp_path / "agent.safetensors"
     agent = policy()
     agent.save(path)
     weights, whole = agent.state_dict(), path.read_bytes()
-    ours = {"format": "worldmodel-policy", "hidden": "8", "kind": "box"}
+    actions = json.dumps(agent.actions.to_json())
+    ours = {"format": "worldmodel-policy-2", "hidden": "8", "actions": actions}
     if damage == "foreign":
         save_file(weights, path)
     elif damage == "sizes":
         save_file(weights | {"shift": torch.zeros(5)}, path, ours)
     elif damage == "hidden":
         save_file(weights, path, ours | {"hidden": "eight"})
+    elif damage == "version":
+        save_file(weights, path, ours | {"format": "worldmodel-policy"})
+    elif damage == "actions":
+        save_file(weights, path, ours | {"actions": "{}"})
     elif damage == "part":
         del weights["network.0.weight"]
         save_file(weights, path, ours)
@@ -125,8 +142,8 @@ def ending(world, chance: float, reward: float) -> torch.Tensor:
     world.model.termination = lambda next_state: torch.full((len(next_state),), logit)
     world.model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
     config = PathwiseConfig(batch_size=32, horizon=5, ood_penalty=0.0, ood_radius=1e3)
-    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    return imagined_rewards(world, agent, config, generator(), task_of(world))
+    agent = plain(box(-1.0, 1.0), 4)
+    return imagined_rewards(world, agent, config, generator(), recorded_reward(world))
 
 
 def test_rewards_count_while_the_imagined_episode_goes_on(world):
@@ -145,8 +162,8 @@ def test_leaving_the_support_earns_no_more_than_the_worst(world):
         world.model.F.mul_(40)
     world.model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
     config = PathwiseConfig(batch_size=64, horizon=3)
-    agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    rewards = imagined_rewards(world, agent, config, generator(), task_of(world))
+    agent = plain(box(-1.0, 1.0), 4)
+    rewards = imagined_rewards(world, agent, config, generator(), recorded_reward(world))
     assert (rewards[:, 1:] <= world.model.reward_range[0]).float().mean() > 0.95
     rewards.mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
@@ -154,7 +171,7 @@ def test_leaving_the_support_earns_no_more_than_the_worst(world):
 
 def discrete_world() -> World:
     """Two buttons that push the state either way."""
-    model = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
+    model = LinearModel(action_spec=discrete(2))
     with torch.no_grad():
         model.B.copy_(torch.stack([-model.B[0], model.B[0]]) / 2)
     return fit_support(model, 0.7)
@@ -162,7 +179,7 @@ def discrete_world() -> World:
 
 def test_discrete_actions_are_one_hot_with_the_gradient_of_their_chances():
     torch.manual_seed(0)
-    agent = Policy(torch.zeros(2), torch.ones(2), torch.zeros(3), torch.ones(3), 8, "discrete")
+    agent = plain(discrete(3), 8)
     states = torch.randn(500, 2, generator=generator())
     actions = agent(states)
     assert ((actions == 0) | (actions == 1)).all() and (actions.sum(1) == 1).all()
@@ -175,7 +192,7 @@ def test_discrete_actions_are_one_hot_with_the_gradient_of_their_chances():
 
 
 def test_gumbel_noise_draws_actions_by_their_chances():
-    agent = Policy(torch.zeros(2), torch.ones(2), torch.zeros(3), torch.ones(3), 8, "discrete")
+    agent = plain(discrete(3), 8)
     state = torch.tensor([[0.3, -2.0]])
     uniform = torch.rand(20_000, 3, generator=generator())
     drawn = agent(state.expand(20_000, 2), -(-uniform.log()).log()).mean(0)
@@ -195,3 +212,34 @@ def test_buttons_are_learned_and_remembered(tmp_path):
 def test_an_unfitted_support_is_refused():
     with pytest.raises(SpecError, match="support is not fitted"):
         train_policy(World(LinearModel()), SHORT, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["box", "discrete", "mixed"])
+def test_one_observation_is_acted_on_as_many_are(kind):
+    torch.manual_seed(0)
+    spaces = {"box": gym.spaces.Box(-2, 3, (3,)), "discrete": gym.spaces.Discrete(3)}
+    spaces["mixed"] = gym.spaces.MultiBinary(3)
+    actions = ActionSpace.from_space(spaces[kind])
+    low, high = torch.tensor(actions.low), torch.tensor(actions.high)
+    policy = Policy(torch.randn(4), torch.rand(4) + 0.5, actions, low, high, 8)
+    seen = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+
+    def agree(policy):
+        many, _ = policy.predict(seen)
+        for observation, expected in zip(seen, many, strict=True):
+            action, _ = policy.predict(observation)
+            assert action.shape == expected.shape and action.dtype == expected.dtype
+            np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
+        return many
+
+    first = agree(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    assert not np.array_equal(first, agree(policy))
+    twin = copy.deepcopy(policy)
+    twin.network[0].weight.data.mul_(-1.0)
+    assert not np.array_equal(agree(twin), agree(policy))
+    twin.double()
+    twin.load_state_dict(policy.double().state_dict())
+    np.testing.assert_array_equal(agree(twin), agree(policy))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from linear_model import LinearModel, fit_support
+from small import discrete, vector
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from agents.sb3 import LatentVecEnv, train_sb3
 from worldmodel.errors import MissingExtraError, SpecError
-from worldmodel.types import ActionSpec, ObservationSpec
 from worldmodel.world.world import World
 
 TINY = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
@@ -129,12 +129,12 @@ def test_sb3s_own_wrappers_work_around_it(env):
     assert dones.all() and [info["episode"]["l"] for info in infos] == [4] * 3
 
 
-def test_frames_are_shown_where_there_are_any(env):
-    env.reset()
-    assert len(env.get_images()) == 3 and env.render("rgb_array").ndim == 3
-    blind = fit_support(LinearModel(ObservationSpec((4,), False)), 0.7)
-    vectors = LatentVecEnv(blind, 2)
-    assert vectors.render_mode is None and vectors.reset().shape == (2, 2)
+def test_every_stream_is_shown(env):
+    for dreams in (env, LatentVecEnv(fit_support(LinearModel(vector(4)), 0.7), 3)):
+        dreams.reset()
+        assert len(dreams.get_images()) == 3
+        picture = dreams.render("rgb_array")
+        assert picture.ndim == 3 and np.ptp(picture) > 0
 
 
 @pytest.mark.parametrize("progress", [False, True])
@@ -159,8 +159,7 @@ def test_the_same_seed_trains_the_same_agent(world):
 
 
 def test_discrete_actions_train_too():
-    actions = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    world = fit_support(LinearModel(action_spec=actions), 0.7)
+    world = fit_support(LinearModel(action_spec=discrete(3)), 0.7)
     learner = train_sb3(world, "PPO", 128, num_envs=8, progress=False, **TINY)
     choices, _ = learner.predict(np.zeros((5, 2), np.float32))
     assert choices.shape == (5,) and set(choices) <= {0, 1, 2}

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from small import BOX, PIXELS, VECTOR, generator, random_batch, small_model, with_fields
+from small import (
+    BOX,
+    PIXELS,
+    SEVERAL,
+    VECTOR,
+    generator,
+    random_batch,
+    small_model,
+    with_fields,
+)
 
 from worldmodel.models.registry import fitting
 from worldmodel.types import Batch
@@ -11,10 +20,12 @@ PER_FRAME = ("distortion", "reconstruction", "calibration", "rate", "entropy", "
 PER_STEP = ("reward", "termination")
 
 
-CASES = [(name, spec) for spec in (PIXELS, VECTOR) for name in fitting(spec)]
+CASES = [(name, spec) for spec in (PIXELS, VECTOR, SEVERAL) for name in fitting(spec)]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1].shape}")
+@pytest.fixture(
+    params=CASES, ids=lambda case: f"{case[0]}-{'-'.join(s.kind for s in case[1].streams)}"
+)
 def case(request):
     name, spec = request.param
     model, batch = small_model(name, spec, BOX), random_batch(spec, BOX)
@@ -29,9 +40,9 @@ def cut_at(batch, frame):
     return observed
 
 
-def garbage_after(batch: Batch, steps: int, seed: int = 9) -> Batch:
+def garbage_after(space, batch: Batch, steps: int, seed: int = 9) -> Batch:
     """The same episodes, whose frames, actions and rewards after ``steps`` are others'."""
-    other = random_batch(PIXELS if batch.observations.ndim > 3 else VECTOR, BOX, seed=seed)
+    other = random_batch(space, BOX, seed=seed)
     changes = {}
     for name, value in batch.items():
         keep = steps + (name in ("observations", "states"))
@@ -43,7 +54,7 @@ def test_a_filter_sees_no_further_than_the_frame_it_arrives_at(case):
     model, batch = case
     beliefs = model.filter_beliefs(batch.observations, batch.actions)
     for t in range(batch.steps):
-        later = garbage_after(batch, t)
+        later = garbage_after(model.observation_spec, batch, t)
         mean = model.filter_beliefs(later.observations, later.actions).mean
         assert torch.equal(mean[:, : t + 1], beliefs.mean[:, : t + 1])
         assert not torch.equal(mean[:, t + 1], beliefs.mean[:, t + 1])
@@ -69,7 +80,7 @@ def test_the_initial_network_sees_its_prefix_and_no_more(case):
     model, batch = case
     first = model.filter_beliefs(batch.observations, batch.actions, prefix=4).mean[:, 0]
     for frames, same in ((4, True), (3, False)):
-        later = garbage_after(batch, frames - 1)
+        later = garbage_after(model.observation_spec, batch, frames - 1)
         changed = model.filter_beliefs(later.observations, later.actions, prefix=4).mean[:, 0]
         assert torch.equal(changed, first) == same
 
@@ -80,11 +91,17 @@ def test_padding_changes_no_term(case, prefix, garbage):
     model, batch = case
     recorded = 4
     mask = torch.arange(batch.steps) < recorded
-    padded = with_fields(garbage_after(batch, recorded), mask=mask.expand_as(batch.mask).clone())
+    padded = with_fields(
+        garbage_after(model.observation_spec, batch, recorded),
+        mask=mask.expand_as(batch.mask).clone(),
+    )
     if garbage == "nan":
         padded.actions[:, recorded:] = padded.rewards[:, recorded:] = torch.nan
-        if not model.observation_spec.pixels:
-            padded.observations[:, recorded + 1 :] = torch.nan
+        for stream in model.observation_spec.streams:
+            values = padded.observations
+            values = values if isinstance(values, torch.Tensor) else values[stream.name]
+            if values.is_floating_point():
+                values[:, recorded + 1 :] = torch.nan
     # Draws are made for all frames at once, so compare with other padding, not with a short batch.
     reference = with_fields(batch, mask=padded.mask)
     expected = model.terms(reference, generator(), prefix=prefix)
@@ -113,7 +130,7 @@ def test_padding_gives_no_gradient(case):
         loss.backward()
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    ours, theirs = gradient(batch), gradient(garbage_after(batch, 4))
+    ours, theirs = gradient(batch), gradient(garbage_after(model.observation_spec, batch, 4))
     for name, value in ours.items():
         torch.testing.assert_close(theirs[name], value, msg=name)
 

@@ -1,23 +1,27 @@
 """Every model keeps the contract of ``worldmodel/models/ssm.py``, whatever it is made of."""
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
-from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, small_model
+from small import BOX, DISCRETE, PIXELS, SEVERAL, VECTOR, generator, random_batch, small_model
+from tensordict import TensorDict
 
 from worldmodel.errors import ShapeError
+from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
 from worldmodel.models.registry import MODELS, fitting
-from worldmodel.types import Belief
+from worldmodel.spaces import map_arrays
+from worldmodel.types import Belief, to_numpy
 from worldmodel.world.world import World
 
 # Every registered model as it is by default, and variants that have parts of their own.
 VARIANTS = {name: (name, {}) for name in MODELS} | {
-    "dvbf-mlp": ("dvbf", {"transition": "mlp"}),
-    "dvbf-fusion": ("dvbf", {"recognition": "fusion"}),
+    "dvbf-mlp": ("dvbf", {"transition": TransitionConfig("mlp")}),
+    "dvbf-fusion": ("dvbf", {"recognition": RecognitionConfig("fusion")}),
 }
-OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
+OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR, "several": SEVERAL}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}
 CASES = [
     case
@@ -39,6 +43,13 @@ def case(request):
     batch = random_batch(model.observation_spec, model.action_spec, size=SIZE, steps=STEPS)
     model.calibrate(batch)
     return model, batch
+
+
+def by_stream(model, observations):
+    """Observations by name, also where there is one stream."""
+    if isinstance(observations, Mapping | TensorDict):
+        return dict(observations.items())
+    return {model.observation_spec.names[0]: observations}
 
 
 def states_of(model, n=SIZE, seed=0):
@@ -161,7 +172,8 @@ def test_emission_reward_and_termination_take_any_leading_shape(case):
     z = World(model).rollout(states_of(model), batch.actions)
     emission, alone = model.emit(z), model.emit(z[:, 0])
     assert emission.mean.shape == (SIZE, STEPS + 1, model.observation_spec.size)
-    assert (emission.stddev > 0).all()
+    likelihood = emission.log_prob(torch.zeros_like(emission.mean))
+    assert likelihood.shape == emission.mean.shape and torch.isfinite(likelihood).all()
     torch.testing.assert_close(emission.mean[:, 0], alone.mean, atol=1e-5, rtol=1e-4)
     reward = model.reward(z[:, :-1], batch.actions, z[:, 1:])
     assert reward.shape == (SIZE, STEPS)
@@ -174,15 +186,18 @@ def test_scaling_is_undone_exactly(case):
     model, batch = case
     scaled = model.scale_observations(batch.observations)
     assert scaled.shape == (SIZE, STEPS + 1, model.observation_spec.size)
-    restored = model.unscale_observations(scaled)
-    assert restored.dtype == model.observation_spec.dtype
-    if model.observation_spec.pixels:
-        assert scaled.min() >= 0 and scaled.max() <= 1
-        assert torch.equal(restored, batch.observations)
-        wild = model.unscale_observations(scaled * 4 - 2)
-        assert wild.min() == 0 and wild.max() == 255
-    else:
-        torch.testing.assert_close(restored, batch.observations)
+    restored = by_stream(model, model.unscale_observations(scaled))
+    wild = by_stream(model, model.unscale_observations(scaled * 400))
+    recorded = by_stream(model, batch.observations)
+    for stream in model.observation_spec.streams:
+        values = restored[stream.name]
+        assert str(values.dtype) == f"torch.{stream.dtype}"
+        if stream.kind == "vector":
+            torch.testing.assert_close(values, recorded[stream.name])
+        else:
+            assert torch.equal(values, recorded[stream.name])
+        if stream.kind == "pixels":
+            assert wild[stream.name].min() == 0 and wild[stream.name].max() == 255
 
 
 def test_every_term_has_a_value_per_frame_or_per_step(case):
@@ -215,7 +230,7 @@ def test_the_model_follows_its_parameters_into_64_bits(case):
     world = World(model.double())
     assert states_of(model).dtype == torch.float64
     assert model.terms(batch, generator()).states.dtype == torch.float64
-    wide = world.filter(batch.observations.numpy(), batch.actions.numpy())
+    wide = world.filter(to_numpy(batch.observations), batch.actions.numpy())
     assert wide.dtype == np.float64
     np.testing.assert_allclose(wide, narrow, atol=1e-4)
     dream = world.imagine(wide[:, 0], batch.actions.numpy(), seed=1)
@@ -225,7 +240,7 @@ def test_the_model_follows_its_parameters_into_64_bits(case):
 def test_numpy_in_numpy_out(case):
     model, batch = case
     world = World(model)
-    frames, actions = batch.observations.numpy(), batch.actions.numpy()
+    frames, actions = to_numpy(batch.observations), batch.actions.numpy()
     latents = world.filter(frames, actions)
     assert isinstance(latents, np.ndarray)
     assert latents.shape == (SIZE, STEPS + 1, model.latent_size)
@@ -238,27 +253,33 @@ def test_numpy_in_numpy_out(case):
     np.testing.assert_array_equal(dream[:, 0], latents[:, 0])
     noisy = [world.imagine(latents[:, 0], actions, seed=seed) for seed in (1, 1, 2)]
     assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])
-    decoded = world.decode(latents)
-    assert decoded.shape == frames.shape and decoded.dtype == frames.dtype
-    assert world.decode(latents[0, 0]).shape == model.observation_spec.shape
+    recorded, decoded = by_stream(model, frames), by_stream(model, world.decode(latents))
+    assert list(decoded) == list(recorded)
+    for name, values in recorded.items():
+        assert decoded[name].shape == values.shape and decoded[name].dtype == values.dtype
+    for name, values in by_stream(model, world.decode(latents[0, 0])).items():
+        assert values.shape == model.observation_spec[name].shape
 
 
 def test_a_filter_needs_frames_and_no_steps(case):
     model, batch = case
-    one = World(model).filter(batch.observations[:, :1].numpy(), batch.actions[:, :0].numpy())
+    one = World(model).filter(to_numpy(batch.observations[:, :1]), batch.actions[:, :0].numpy())
     assert one.shape == (SIZE, 1, model.latent_size)
 
 
 def test_arrays_that_do_not_fit_are_refused(case):
     model, batch = case
     world = World(model)
-    frames, actions = batch.observations.numpy(), batch.actions.numpy()
-    wrong_dtype = frames.astype(np.float32) if frames.dtype == np.uint8 else frames.astype(np.uint8)
+    frames, actions = to_numpy(batch.observations), batch.actions.numpy()
+
+    def other_kind(values):
+        return values.astype(np.uint8 if values.dtype.kind == "f" else np.float32)
+
     for bad in (
-        (wrong_dtype, actions),
-        (frames[..., :-1], actions),
-        (frames[:, :, None], actions),
-        (frames[:, :-1], actions),
+        (map_arrays(other_kind, frames), actions),
+        (map_arrays(lambda values: values[..., :-1], frames), actions),
+        (map_arrays(lambda values: values[:, :, None], frames), actions),
+        (map_arrays(lambda values: values[:, :-1], frames), actions),
         (frames, actions[..., :-1]),
         (frames, actions[:2]),
         (frames, actions[:, 0]),

@@ -4,13 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small import box
 
 from worldmodel.data import Dataset
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.evaluation.identification import regress
 from worldmodel.systems import pendulum
-from worldmodel.types import ActionSpec
 
 
 def test_all_named_metrics_are_there_and_finite(evaluation):
@@ -97,6 +97,6 @@ def test_episodes_that_leave_nothing_to_predict_are_refused(untrained, dataset: 
 
 
 def test_a_dataset_of_another_system_is_refused(untrained, dataset: Dataset):
-    other = replace(dataset, action_spec=ActionSpec("box", (-1.0,), (1.0,)))
+    other = replace(dataset, action_spec=box(-1.0, 1.0))
     with pytest.raises(SpecError, match="actions"):
         evaluate(untrained, other, train_steps=6)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import box, pixels, vector
 from torch.distributions import Normal
 
 from worldmodel.errors import ConfigError, ShapeError
@@ -13,8 +14,9 @@ from worldmodel.evaluation.prediction import (
     frame_variance,
     open_loop_error,
 )
+from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.ssm import StateSpaceModel
-from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.types import Batch, Belief
 from worldmodel.world.world import World
 
 GAIN = 0.5  # of the filter's correction
@@ -25,20 +27,15 @@ class Rotation(StateSpaceModel):
 
     latent_size = noise_size = 2
 
-    def __init__(self, bias: float = 0.0):
+    def __init__(self, bias: float = 0.0, observations=vector(2)):
         super().__init__()
-        self.observation_spec = ObservationSpec((2,), False)
-        self.action_spec = ActionSpec("box", (-1.0, -1.0), (1.0, 1.0))
+        self.observation_spec = observations
+        self.action_spec = box((-1.0, -1.0), (1.0, 1.0))
+        self.codec = Codec(observations, CodecConfig())
         self.config, self.bias = None, bias
         angle = torch.tensor(0.4)
         turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.turn = torch.nn.Parameter(turn)
-
-    can_terminate = False
-    reward_range = (0.0, 0.0)
-
-    def calibrate(self, batch):
-        raise AssertionError("nothing is trained here")
 
     def initial(self, observations, actions):
         mean = observations[:, 0] if observations.shape[1] > 1 else 0 * observations[:, 0]
@@ -65,15 +62,6 @@ class Rotation(StateSpaceModel):
 
     def terms(self, batch, generator, observed=None, prefix=None, unobserved_scale=1.0):
         raise AssertionError("prediction needs no terms")
-
-    def deviance(self, observations):
-        return self.scale_observations(observations).var(0).mean().item()
-
-    def scale_observations(self, observations):
-        return observations
-
-    def unscale_observations(self, flat):
-        return flat
 
 
 @pytest.fixture
@@ -149,12 +137,11 @@ def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
         def transition(self, state, action, noise=None):
             return torch.full_like(state, 1e9)
 
-        def scale_observations(self, observations):
-            return observations.flatten(-3) / 255
+        def emit(self, state):
+            return Normal(state.repeat_interleave(32, -1), 0.1)
 
-    model = Diverging()
-    model.observation_spec = ObservationSpec((1, 2, 1), True)
-    dark = replace(batch, observations=torch.zeros(8, 10, 1, 2, 1, dtype=torch.uint8))
+    model = Diverging(observations=pixels(8, 8))
+    dark = replace(batch, observations=torch.zeros(8, 10, 8, 8, 1, dtype=torch.uint8))
     model.initial = lambda observations, actions: Belief(torch.zeros(8, 2), torch.ones(8, 2))
     error = open_loop_error(World(model), dark, 3, 2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(error, torch.ones(7))

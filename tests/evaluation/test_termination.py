@@ -3,13 +3,13 @@ import pytest
 import torch
 from linear_model import LinearModel
 from scipy.stats import mannwhitneyu
-from small import VECTOR, generator, random_batch, with_fields
+from small import VECTOR, box, generator, random_batch, vector, with_fields
 
 from worldmodel.evaluation.termination import _rank_statistic, termination_quality
-from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.types import Batch
 from worldmodel.world.world import World
 
-SPECS = ObservationSpec((2,), False), ActionSpec("box", (-1.0,), (1.0,))
+SPECS = vector(2), box(-1.0, 1.0)
 
 
 def walk(model, size=60, steps=20) -> Batch:

@@ -7,6 +7,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.codec.emission import BernoulliEmission, GaussianEmission
 from worldmodel.models.networks import mlp
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.trainer import Trainer
 
 
@@ -100,6 +101,7 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
         learning_rate=1e-2,
         validate_every=50,
         objective=objective,
+        constrained=ConstrainedConfig(min_multiplier=60.0, flatness=13.0),
         tensorboard=False,
     )
     model = tiny_model(PIXELS, BOX, codec={"emission": "bernoulli", "hidden": 32})

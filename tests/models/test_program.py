@@ -8,7 +8,7 @@ from torch import nn
 from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.networks import compiled, compiled_positive, mlp, positive
 from worldmodel.models.program import PANEL, Builder, Op
-from worldmodel.world import kernels
+from worldmodel.world import interpreter
 
 COUNTS = pytest.mark.parametrize("count", [1, 3, 16, 37])
 
@@ -24,7 +24,7 @@ def run(program, *inputs, stride=None):
         registers[place : place + len(values)] = 0
         registers[place : place + len(values), :n] = values
     weights = np.append(program.weights, np.zeros(PANEL, np.float32))
-    kernels.execute(program.code, weights, space, stride)
+    interpreter.execute(program.code, weights, space, stride)
     return [registers[place:, :n] for place in program.outputs]
 
 
@@ -34,7 +34,7 @@ def both(build, *inputs, expected, rtol=1e-5, atol=1e-6):
     rows = build(builder, *(builder.input(len(values)) for values in inputs))
     program = builder.finish(rows)
     n = inputs[0].shape[1]
-    (many,) = run(program, *inputs, stride=n + -n % kernels.PAIR)
+    (many,) = run(program, *inputs, stride=n + -n % interpreter.PAIR)
     assert rows.count == len(expected)
     np.testing.assert_allclose(many[: rows.count], expected, rtol, atol)
     for i in range(min(n, 3)):
@@ -201,3 +201,29 @@ def test_registers_must_fit():
     ):
         with pytest.raises(ShapeError):
             wrong()
+
+
+@pytest.mark.parametrize(("noise", "latent"), [(1, 1), (3, 3), (2, 5), (6, 4)])
+def test_fusion_is_bayes_rule(draw, noise, latent):
+    gain, scale = draw(noise, latent, 40), np.abs(draw(latent, 40)) + 0.1
+    pull = draw(latent, 40)
+    weighed = np.einsum("nli,li->inl", gain, 1 / scale**2).astype(np.float64)
+    precision = np.einsum("inl,mli->inm", weighed, gain) + np.eye(noise)
+    mean = np.linalg.solve(precision, np.einsum("inl,li->in", weighed, pull)[..., None])[..., 0]
+    width = np.diagonal(precision, axis1=1, axis2=2) ** -0.5
+    both(
+        lambda b, *v: b.join(*b.fuse(*v)),
+        gain.reshape(-1, 40),
+        scale,
+        pull,
+        expected=np.concatenate([mean.T, width.T]),
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_constants_and_logarithms(draw):
+    x = np.abs(draw(5, 40)) + 1e-6
+    both(lambda b, x: b.log(x), x, expected=np.log(x))
+    values = draw(20)
+    both(lambda b, x: b.constant(values), x, expected=np.repeat(values[:, None], 40, 1))

@@ -8,8 +8,10 @@ from linear_model import LinearModel, RealEnv, fit_support
 
 import envs  # noqa: F401 (registers the real systems)
 import worldmodel
+from worldmodel.data import Uniform, record
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
+from worldmodel.systems import system_of
 from worldmodel.world.world import World
 
 
@@ -36,9 +38,11 @@ def pendulum():
 
 @pytest.fixture(scope="session")
 def pendulum_states(pendulum) -> DataStates:
-    from worldmodel.cli.play import states_of
-
-    return states_of(pendulum, pendulum.source, None, seed=0)
+    env = pendulum.source.make_vec(64)
+    batch = record(env, 64, 24, Uniform(), seed=0)
+    env.close()
+    targets = system_of(pendulum.source.env_id).targets
+    return DataStates.recorded(pendulum.model, batch, targets)
 
 
 @pytest.fixture

@@ -355,7 +355,7 @@ def test_the_dreamt_frame_is_shown_crisp(app):
     top, left = rows[low].min() + 2, columns[low].min() + 2
     inside = panel[top : rows.max() - 1, left : columns.max() - 1]
     factor = len(inside) // 16
-    frame = app.session.frame.repeat(3, 2).repeat(factor, 0).repeat(factor, 1)
+    frame = app.session.frame["observation"].repeat(3, 2).repeat(factor, 0).repeat(factor, 1)
     np.testing.assert_array_equal(inside, frame)
 
 

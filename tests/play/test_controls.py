@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
+from small import box, discrete
 
 from worldmodel.play.controls import GENTLE, Controls
-from worldmodel.types import ActionSpec
 
-TORQUE = ActionSpec("box", (-5.0,), (5.0,))
-PUSH = ActionSpec("box", (-0.25, -1.0), (0.25, 3.0))
-ARM = ActionSpec("box", (-1.0,) * 5, (1.0,) * 5)
-CHOICE = ActionSpec("discrete", (0.0,) * 4, (1.0,) * 4)
+TORQUE = box(-5.0, 5.0)
+PUSH = box((-0.25, -1.0), (0.25, 3.0))
+ARM = box((-1.0,) * 5, (1.0,) * 5)
+CHOICE = discrete(4)
 
 
 def held(spec, *directions) -> Controls:

@@ -11,7 +11,9 @@ def test_recorded_states_are_what_the_filter_believes():
     beliefs = model.filter_beliefs(batch.observations, batch.actions)
     assert len(known) == 6 * (10 - SETTLED)
     np.testing.assert_allclose(known.latents, beliefs.mean[:, SETTLED:].flatten(0, 1))
-    np.testing.assert_array_equal(known.frames, batch.observations[:, SETTLED:].flatten(0, 1))
+    np.testing.assert_array_equal(
+        known.frames["observation"], batch.observations[:, SETTLED:].flatten(0, 1)
+    )
     np.testing.assert_array_equal(known.truths, batch.states[:, SETTLED:].flatten(0, 1))
     rewards = batch.rewards[:, SETTLED - 1 :].flatten()  # each paid on arrival in its frame
     np.testing.assert_array_equal(known.variables["reward"], rewards)

@@ -2,14 +2,15 @@ import numpy as np
 import pygame
 import pytest
 from linear_model import LinearModel, fit_support
+from small import pixels as pictures
+from small import vector
 
 from worldmodel.play.cloud import Cloud, Space
 from worldmodel.play.layout import lay_out
 from worldmodel.play.panels import Line, Trace, paint_frame, paint_help, paint_trace, paint_words
 from worldmodel.play.pen import DREAM, PANEL, REAL, Pen
-from worldmodel.plots.artist import Artist
 from worldmodel.plots.film import TEXT
-from worldmodel.types import ObservationSpec
+from worldmodel.world.artist import Artist
 
 
 @pytest.fixture
@@ -226,21 +227,21 @@ def test_a_state_far_out_is_drawn_all_the_same(pen):
     cloud.paint(pygame.Surface((100, 100)), np.full(3, 1e30), [(DREAM, [])], 4)
 
 
-def artist(shape, is_pixels=True) -> Artist:
-    world = fit_support(LinearModel(ObservationSpec(shape, is_pixels)), 0.7)
+def artist(space) -> Artist:
+    world = fit_support(LinearModel(space), 0.7)
     return Artist(world, world.support.states.numpy())
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_pixels_are_shown_as_they_are(channels):
-    frame = np.random.default_rng(0).integers(0, 256, (4, 4, channels), dtype=np.uint8)
-    picture = artist((4, 4, channels))(frame)
-    assert picture.shape == (4, 4, 3)
+    frame = np.random.default_rng(0).integers(0, 256, (6, 5, channels), dtype=np.uint8)
+    picture = artist(pictures(6, 5, channels))(frame)
+    assert picture.shape == (6, 5, 3)
     np.testing.assert_array_equal(picture, frame if channels == 3 else frame[..., -1:].repeat(3, 2))
 
 
 def test_vectors_are_shown_as_bars():
-    draw = artist((2,), is_pixels=False)
+    draw = artist(vector(2))
 
     def bar(value: float) -> tuple[int, int]:
         """Where the first bar begins and ends."""

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import torch
 from linear_model import LinearModel, RealEnv, fit_support
+from small import discrete
 
 from worldmodel.errors import SpecError
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import LOOKING, Session
-from worldmodel.types import ActionSpec
 from worldmodel.world.filter import FilterObservation
 
 PUSHES = np.random.default_rng(0).uniform(-1, 1, (30, 1)).astype(np.float32)
@@ -40,7 +40,7 @@ def test_the_dream_alone_is_the_models_rollout(play, linear):
         session.step(push)
     expected = linear.imagine(start[None], PUSHES[None, :8])[0]
     np.testing.assert_allclose(session.state, expected[-1], atol=1e-6)
-    np.testing.assert_array_equal(session.frame, linear.decode(session.state))
+    np.testing.assert_array_equal(session.frame["observation"], linear.decode(session.state))
     paths = np.stack([moment.path for moment in session.history])
     np.testing.assert_allclose(paths[:, 0], expected[:-1], atol=1e-6)
     np.testing.assert_allclose(paths[:, 1], expected[1:], atol=1e-6)
@@ -88,7 +88,7 @@ def test_the_filter_follows_reality(play, linear, unending):
         states.append(session.state.copy())
     expected = filtered(linear, Unending(linear), 5, 12)
     np.testing.assert_allclose(np.stack(states), expected, atol=1e-6)
-    np.testing.assert_array_equal(session.real_frame, linear.decode(unending.state))
+    np.testing.assert_array_equal(session.real_frame["observation"], linear.decode(unending.state))
     assert session.blind == 0 and session.looking
 
 
@@ -116,7 +116,7 @@ def test_a_look_sets_the_dream_to_what_the_filter_believes(play, linear, unendin
     assert not np.allclose(session.state, believed, atol=1e-3)
     session.look()
     np.testing.assert_array_equal(session.state, believed)
-    np.testing.assert_array_equal(session.frame, linear.decode(believed))
+    np.testing.assert_array_equal(session.frame["observation"], linear.decode(believed))
     assert session.blind == 0
     session.step(PUSHES[20])
     assert session.blind == 1, "its eyes are shut again"
@@ -238,8 +238,7 @@ def test_without_an_agent_it_is_said(play):
 
 
 def test_discrete_actions_reach_dream_and_reality():
-    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    world = fit_support(LinearModel(action_spec=spec), 0.7)
+    world = fit_support(LinearModel(action_spec=discrete(3)), 0.7)
     taken = []
 
     class Discrete(Unending):
@@ -282,7 +281,7 @@ def test_reality_is_put_where_the_data_were(pendulum_session, pendulum_states):
         np.testing.assert_allclose(session.state, pendulum_states.latents[index], atol=1e-6)
     for _ in range(10):
         session.step(np.zeros(1, np.float32))
-    off = session.frame.astype(float) - session.real_frame
+    off = session.frame["observation"].astype(float) - session.real_frame["observation"]
     assert np.sqrt((off**2).mean()) < 25, "a second later the dream still shows what is there"
     session.close()
 

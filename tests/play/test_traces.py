@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from linear_model import LinearModel, fit_support
+from small import box, discrete
 
 from worldmodel.play.pen import DREAM, REAL, SERIES
 from worldmodel.play.traces import TRACES, actions, distances, rewards
-from worldmodel.types import ActionSpec
 
 PUSHES = np.random.default_rng(0).uniform(-1, 1, (30, 1)).astype(np.float32)
 
@@ -70,7 +70,7 @@ def test_any_range_of_rewards_has_room_and_readable_marks(play, paid):
 
 
 def test_discrete_actions_are_traced_by_their_index(play):
-    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
+    spec = discrete(3)
     session = play("dream", world=fit_support(LinearModel(action_spec=spec), 0.7))
     session.reset_to(int(session.known.latents[:, 0].argmin()))  # far from where episodes end
     for action in (1, 0, 2):
@@ -81,7 +81,7 @@ def test_discrete_actions_are_traced_by_their_index(play):
 
 
 def test_of_long_actions_the_first_components_are_traced(play):
-    spec = ActionSpec("box", (-1.0,) * 9, (1.0,) * 9)
+    spec = box((-1.0,) * 9, (1.0,) * 9)
     session = play("dream", world=fit_support(LinearModel(action_spec=spec), 0.7))
     session.step(np.arange(9, dtype=np.float32) / 10)
     lines = actions(session, 0.1).lines

@@ -2,14 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from linear_model import LinearModel
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+from small import random_batch, vector
 
-from worldmodel.errors import ShapeError, SpecError
+from worldmodel.errors import ShapeError
 from worldmodel.files import write_whole
 from worldmodel.plots import curves, figures
 from worldmodel.plots.style import cyclic
-from worldmodel.types import ObservationSpec
+from worldmodel.world.world import World
 
 CONSTRAINED = [
     {
@@ -139,10 +141,10 @@ def test_strips_leave_out_frames_beyond_the_episode(untrained, dataset, tmp_path
     assert read(narrow).shape[1] < read(wide).shape[1]
 
 
-def test_strips_need_pixels(untrained, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(untrained.model, "observation_spec", ObservationSpec((3,), False))
-    with pytest.raises(SpecError, match="pixels"):
-        figures.strips(untrained, dataset.test[:1], tmp_path / "strips.png")
+def test_strips_of_vectors_are_bars(tmp_path):
+    model = LinearModel(vector(4))
+    batch = random_batch(model.observation_spec, model.action_spec, size=2, steps=20)
+    check(figures.strips(World(model), batch, tmp_path / "strips.png"))
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path, monkeypatch):

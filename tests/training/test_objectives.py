@@ -21,24 +21,23 @@ def terms():
     return model.terms(batch, generator(), observed)
 
 
-def distorted(terms, per_scalar, which=slice(None)):
-    """The same terms, with this mean squared error per scalar of the picked sequences."""
+def distorted(terms, fraction, which=slice(None)):
+    """The same terms, with this fraction of the mean observation's error in picked sequences."""
     distortion = terms.distortion.detach().clone()
-    distortion[which] = per_scalar * terms.observation_size
+    distortion[which] = fraction * terms.weight
     return dataclasses.replace(terms, distortion=distortion)
 
 
 def constrained(**settings):
     """The multiplier starts at 1, its least value, unless said otherwise."""
-    defaults = {"least": 1.0, "greatest": 50.0, "flatness": 0.0}
-    return Constrained(ConstrainedConfig(**(defaults | settings)), deviance=2.0)
+    defaults = {"min_multiplier": 1.0, "max_multiplier": 50.0, "flatness": 0.0}
+    return Constrained(ConstrainedConfig(**(defaults | settings)))
 
 
 def test_the_multiplier_rises_when_violated_and_falls_when_satisfied(terms):
-    objective = constrained(loose=0.1, tight=0.1, step=0.05, greatest=1e9, decay=0.9)
-    allowed = 0.1 * 2.0
+    objective = constrained(loose=0.1, tight=0.1, step=0.05, max_multiplier=1e9, decay=0.9)
     values = []
-    for error in (10 * allowed, 1e-6):
+    for error in (1.0, 1e-6):
         for _ in range(300):
             objective.observe(distorted(terms, error), 0.0)
             values.append(objective.logs()["multiplier"])
@@ -52,14 +51,14 @@ def test_the_multiplier_rises_when_violated_and_falls_when_satisfied(terms):
 def test_the_multiplier_rests_where_the_constraint_is_just_met(terms):
     objective = constrained(loose=0.1, tight=0.1)
     for _ in range(50):
-        objective.observe(distorted(terms, 0.1 * 2.0), 0.5)
+        objective.observe(distorted(terms, 0.1), 0.5)
     assert objective.logs()["multiplier"] == pytest.approx(1.0, abs=1e-5)
     assert objective.logs()["distortion"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("error, bound", [(1e3, 7.0), (0.0, 0.5)])
 def test_the_multiplier_is_clipped(terms, error, bound):
-    objective = constrained(step=1.0, least=0.5, greatest=7.0)
+    objective = constrained(step=1.0, min_multiplier=0.5, max_multiplier=7.0)
     for _ in range(20):
         objective.observe(distorted(terms, error), 0.0)
     assert objective.logs()["multiplier"] == pytest.approx(bound)
@@ -81,7 +80,7 @@ def test_the_target_tightens_from_loose_to_tight_between_its_ends(terms):
 def test_only_sequences_filtered_throughout_move_the_average(terms):
     objective = constrained()
     objective.observe(distorted(distorted(terms, 0.3), 1e9, which=0), 0.0)
-    assert objective.logs()["distortion"] == pytest.approx(0.3 / 2.0)
+    assert objective.logs()["distortion"] == pytest.approx(0.3)
     before = objective.state_dict()["distortion"]
     none = dataclasses.replace(terms, observed=torch.zeros_like(terms.observed))
     objective.observe(distorted(none, 1e9), 0.0)
@@ -97,7 +96,7 @@ def test_padding_does_not_count_as_unobserved_nor_in_the_average(terms):
     padded.distortion[:, 4:] = 0
     objective = constrained()
     objective.observe(padded, 0.0)
-    assert objective.logs()["distortion"] == pytest.approx(0.3 / 2.0)
+    assert objective.logs()["distortion"] == pytest.approx(0.3)
 
 
 def test_before_any_whole_sequence_the_multiplier_rests(terms):
@@ -178,7 +177,7 @@ def test_the_annealed_bound_is_that_of_the_papers_appendix():
 
 
 def test_flatness_weighs_the_unevenness_of_the_emission(terms):
-    plain, flat = constrained(least=2.0), constrained(least=2.0, flatness=3.0)
+    plain, flat = constrained(min_multiplier=2.0), constrained(min_multiplier=2.0, flatness=3.0)
     assert terms.unevenness > 0
     torch.testing.assert_close(
         flat.loss(terms, 40) - plain.loss(terms, 40), 2 * 3 * terms.unevenness, rtol=1e-3, atol=0
@@ -203,8 +202,8 @@ def test_what_a_loss_weighs_with_zero_is_not_computed(terms):
         {"tight": 0.0},
         {"tight": 0.2, "loose": 0.1},
         {"tighten_from": 0.7, "tighten_to": 0.6},
-        {"least": 0.0},
-        {"greatest": 1.0},
+        {"min_multiplier": 0.0},
+        {"max_multiplier": 1.0},
         {"decay": 1.0},
         {"flatness": -1.0},
         {"step": -0.1},

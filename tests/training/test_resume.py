@@ -125,7 +125,7 @@ def test_a_folder_of_another_run_is_refused(straight, part):
     if part == "train":
         config = dataclasses.replace(CONFIG, batch_size=9)
     elif part == "model":
-        model = tiny_model(PIXELS, hidden=11)
+        model = tiny_model(PIXELS, codec={"hidden": 11})
     else:
         data = random_dataset(PIXELS, size=13)
     before = (folder / "training" / "state.pt").read_bytes()

@@ -20,8 +20,9 @@ from small import (
 from worldmodel.data import Dataset
 from worldmodel.errors import ConfigError, DivergenceError, MissingExtraError, SpecError
 from worldmodel.evaluation.prediction import baseline_errors, open_loop_error
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf import DVBF
-from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.training import trainer as module
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
@@ -31,8 +32,8 @@ from worldmodel.world.world import load
 
 
 def config(**changes) -> TrainConfig:
-    settings = {"updates": 12, "batch_size": 6, "window": 5, "validate_every": 4, "warmup": 2}
-    return TrainConfig(**(settings | {"tensorboard": False} | changes))
+    settings = {"updates": 12, "batch_size": 6, "window": 5, "validate_every": 4}
+    return TrainConfig(**(settings | {"warmup_steps": 2, "tensorboard": False} | changes))
 
 
 def make(folder, **changes) -> Trainer:
@@ -169,7 +170,7 @@ def test_gradients_are_clipped(tmp_path):
 
 
 def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
-    trainer = make(tmp_path, updates=40, warmup=10, learning_rate=0.1, lr_final_fraction=0.05)
+    trainer = make(tmp_path, updates=40, warmup_steps=10, learning_rate=0.1, lr_final_fraction=0.05)
     rates = []
     for _ in range(40):
         trainer.step()
@@ -240,7 +241,7 @@ def test_padded_episodes_train(tmp_path):
     dataset = Dataset(splits, VECTOR, BOX, dataset.provenance)
     trainer = Trainer(tiny_model(), dataset, config(), tmp_path)
     world = trainer.fit(progress=False)
-    assert world.model.observation_spread.max() < 100
+    assert world.model.codec.parts[0].spread.max() < 100
     numbers = itertools.chain.from_iterable(h.values() for h in trainer.history)
     assert max(abs(n) for n in numbers if not math.isnan(n)) < 1e4
     assert world.support.bounds()[1].max() < 1e3
@@ -249,14 +250,21 @@ def test_padded_episodes_train(tmp_path):
 def test_it_learns_a_linear_system(tmp_path):
     """Seeds 0 to 4 end at 0.005 to 0.074 of the better baseline's error, 0.008 in the median."""
     dataset = rotation_dataset()
-    sizes = DVBFConfig(2, base_matrices=4, mixing_hidden=8, hidden=32, recurrent=16, head_hidden=16)
+    sizes = DVBFConfig(
+        2,
+        codec=CodecConfig(hidden=32),
+        recognition=RecognitionConfig(hidden=32),
+        transition=TransitionConfig(base_matrices=4, mixing_hidden=8),
+        recurrent=16,
+        head_hidden=16,
+    )
     model = DVBF(sizes, dataset.observation_spec, dataset.action_spec)
     settings = TrainConfig(
         updates=250,
         batch_size=32,
         window=10,
         learning_rate=1e-2,
-        warmup=20,
+        warmup_steps=20,
         validate_every=125,
         tensorboard=False,
     )

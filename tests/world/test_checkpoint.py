@@ -5,17 +5,28 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, tiny_model
+from small import (
+    BOX,
+    DISCRETE,
+    PIXELS,
+    SEVERAL,
+    VECTOR,
+    box,
+    generator,
+    random_batch,
+    tiny_model,
+)
 
 import worldmodel
 from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.types import to_numpy
 from worldmodel.world import checkpoint
 from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
 from worldmodel.world.world import World, load
 
 
 def fitted(observations=VECTOR, actions=BOX, transition="locally-linear"):
-    model = tiny_model(observations, actions, transition=transition)
+    model = tiny_model(observations, actions, transition={"kind": transition})
     batch = random_batch(observations, actions, size=60)
     model.calibrate(batch)
     states = model.initial_prior(3000, generator())
@@ -32,18 +43,20 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("transition", ["locally-linear", "mlp"])
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
-@pytest.mark.parametrize("observations", [PIXELS, VECTOR], ids=["pixels", "vector"])
+@pytest.mark.parametrize(
+    "observations", [PIXELS, VECTOR, SEVERAL], ids=["pixels", "vector", "several"]
+)
 def test_a_loaded_model_dreams_and_filters_identically(tmp_path, observations, actions, transition):
     world, batch = fitted(observations, actions, transition)
     copy = load(world.save(tmp_path / "model"))
     assert not copy.model.training and copy.model.config == world.model.config
     assert copy.model.observation_spec == observations and copy.model.action_spec == actions
-    frames, controls = batch.observations.numpy(), batch.actions.numpy()
+    frames, controls = to_numpy(batch.observations), batch.actions.numpy()
     latents = world.filter(frames, controls, prefix=3)
     assert np.array_equal(copy.filter(frames, controls, prefix=3), latents)
     dream = world.imagine(latents[:, 0], controls, seed=4)
     assert np.array_equal(copy.imagine(latents[:, 0], controls, seed=4), dream)
-    assert np.array_equal(copy.decode(dream), world.decode(dream))
+    np.testing.assert_equal(copy.decode(dream), world.decode(dream))
     z, u = torch.from_numpy(dream[:, :-1]), batch.actions
     after = torch.from_numpy(dream[:, 1:])
     assert torch.equal(copy.model.reward(z, u, after), world.model.reward(z, u, after))
@@ -184,15 +197,29 @@ def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c["config"].update(hidden=11),
+        lambda c: c["config"]["codec"].update(hidden=11),
         lambda c: c["config"].update(unheard_of=1),
         lambda c: c.pop("observation_spec"),
         lambda c: c.pop("config"),
-        lambda c: c["config"].update(leak=2.0),
+        lambda c: c["config"]["codec"].update(unheard_of=1),
+        lambda c: c["config"].update(transition=None),
+        lambda c: c["config"]["transition"].update(leak=2.0),
         lambda c: c.update(action_spec=None),
-        lambda c: c["action_spec"].update(low=[0.0], high=[1.0]),
+        lambda c: c.update(action_spec=box(0.0, 1.0).to_json()),
+        lambda c: c.update(observation_spec=SEVERAL.to_json()),
     ],
-    ids=["size", "unknown", "no-observations", "no-config", "leak", "no-actions", "actions"],
+    ids=[
+        "size",
+        "unknown",
+        "no-observations",
+        "no-config",
+        "unknown-in-part",
+        "no-part",
+        "leak",
+        "no-actions",
+        "actions",
+        "observations",
+    ],
 )
 def test_a_config_of_other_weights_is_said(saved, change):
     change_config(saved, change)

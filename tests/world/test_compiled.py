@@ -6,7 +6,7 @@ import torch
 from small import BOX, DISCRETE, generator, random_batch, small_model, tiny_model
 
 from worldmodel.models.registry import MODELS
-from worldmodel.world import compiled
+from worldmodel.world import compiled, interpreter
 from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED, compile_step
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
@@ -215,6 +215,20 @@ def test_the_reason_is_said(monkeypatch, model):
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     for env in (LatentEnv.from_model(ours), LatentVectorEnv.from_model(ours, 2)):
         assert env.compiled == "numba is not installed: pip install 'worldmodel[fast]'"
+
+
+def test_without_a_place_for_numbas_cache_it_does_without(monkeypatch):
+    kept = []
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        kept.append(options)
+        return lambda function: function
+
+    monkeypatch.setattr(interpreter, "njit", njit)
+    assert interpreter._jit(lambda: 3)() == 3
+    assert kept[0]["error_model"] == "numpy"
 
 
 def test_double_precision_is_kept_by_tensors(monkeypatch):

@@ -4,10 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 from small import PIXELS, generator, random_batch, random_dataset, small_model
-from worldmodel.world.frozen import freeze
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.registry import MODELS
+from worldmodel.models.registry import fitting
 from worldmodel.training import dreaming
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import DreamConfig
@@ -78,7 +77,7 @@ def test_before_it_is_fitted_it_moves_nothing():
     assert torch.equal(Denoiser(2)(beside), beside)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].takes_pixels])
+@pytest.mark.parametrize("name", fitting(PIXELS))
 def test_a_world_denoises_in_dreams_and_nowhere_else(name, monkeypatch, tmp_path):
     brief = {"updates": 20, "hidden": 8}
     monkeypatch.setattr(dreaming, "FITTED", brief)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium.error import InvalidAction
 from gymnasium.utils.env_checker import check_env
+from small import discrete, vector
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from worldmodel.errors import (
@@ -17,7 +18,6 @@ from worldmodel.errors import (
     ShapeError,
     SpecError,
 )
-from worldmodel.types import ActionSpec, ObservationSpec
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.registration import register
 
@@ -37,9 +37,7 @@ def test_check_env_of_a_made_env(checkpoint, headless):
 
 
 def test_check_env_of_vectors_and_discrete_actions(linear):
-    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    env = LatentEnv(linear(observation_spec=ObservationSpec((6,), False), action_spec=spec))
-    assert env.metadata["render_modes"] == []
+    env = LatentEnv(linear(observation_spec=vector(6), action_spec=discrete(3)))
     with warnings.catch_warnings():
         # An environment that was not made by id has no spec to try other render modes with.
         warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
@@ -164,8 +162,12 @@ def test_a_dream_starts_at_the_last_of_given_frames(world, real):
         ({"state": np.zeros(2), "actions": np.zeros((0, 1))}, SpecError, "either"),
         ({"state": np.zeros(3)}, ShapeError, r"\(3,\)"),
         ({"state": [np.nan, 0]}, ShapeError, "finite"),
-        ({"observations": np.zeros((2, 4, 4, 1), np.uint8)}, ShapeError, "need actions"),
-        ({"observations": np.zeros((4, 4, 1), np.uint8)}, ShapeError, "observations must be"),
+        (
+            {"observations": np.zeros((2, 4, 4, 1), np.uint8)},
+            ShapeError,
+            "2 observations need 1 actions",
+        ),
+        ({"observations": np.zeros((4, 4, 1), np.uint8)}, ShapeError, "observations must have"),
         ({"observations": np.zeros((0, 4, 4, 1), np.uint8)}, ShapeError, "K >= 1"),
         ({"observations": np.zeros((1, 4, 4, 1), np.float32)}, ShapeError, "uint8"),
         ({"observations": np.zeros((1, 5, 5, 1), np.uint8)}, ShapeError, "5, 5"),
@@ -177,8 +179,7 @@ def test_unusable_options_are_refused(env, options, error, match):
 
 
 def test_discrete_dreams_start_from_frames_too(linear):
-    spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    env = LatentEnv(linear(action_spec=spec))
+    env = LatentEnv(linear(action_spec=discrete(3)))
     frames = np.full((3, 4, 4, 1), 127, np.uint8)
     observation, _ = env.reset(options={"observations": frames, "actions": np.array([0, 2])})
     assert observation in env.observation_space
@@ -208,7 +209,7 @@ def test_unusable_actions_are_refused_and_change_nothing(env, action):
 
 @pytest.mark.parametrize("action", [3, -1, 1.0, np.array([1]), "up"])
 def test_unusable_discrete_actions_are_refused(linear, action):
-    env = LatentEnv(linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)))
+    env = LatentEnv(linear(action_spec=discrete(3)))
     env.reset(seed=0)
     env.step(2)
     with pytest.raises(InvalidAction):
@@ -278,11 +279,21 @@ def test_a_missing_viewer_names_its_extra(world, monkeypatch):
         LatentEnv(world, render_mode="human")
 
 
-def test_unknown_render_modes_are_refused(world, linear):
+def test_unknown_render_modes_are_refused(world):
     with pytest.raises(SpecError, match="'ansi'"):
         LatentEnv(world, render_mode="ansi")
-    with pytest.raises(SpecError, match="pixels"):
-        LatentEnv(linear(observation_spec=ObservationSpec((6,), False)), "rgb_array")
+
+
+def test_vectors_are_drawn_as_bars(linear):
+    world = linear(observation_spec=vector(6))
+    env = LatentEnv(world, render_mode="rgb_array")
+    pictures = []
+    for state in ([0.8, -0.8], [-0.8, 0.8]):
+        env.reset(options={"state": np.float32(state)})
+        pictures.append(env.render())
+    left, right = pictures
+    assert left.dtype == np.uint8 and left.shape == right.shape and left.shape[2] == 3
+    assert 200 < max(left.shape) < 400 and (left != right).any()
 
 
 def test_an_unfitted_model_and_a_missing_checkpoint_are_refused(linear):

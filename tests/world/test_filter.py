@@ -1,12 +1,26 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
+from gymnasium.error import InvalidAction
 from gymnasium.vector import AutoresetMode
+from small import (
+    BOX,
+    DISCRETE,
+    PIXELS,
+    VECTOR,
+    box,
+    discrete,
+    generator,
+    pixels,
+    random_batch,
+    small_model,
+    vector,
+)
 
-from worldmodel.errors import SpecError
-from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.filter import FilterObservation, VectorFilterObservation
+from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 
 
@@ -113,8 +127,7 @@ def test_vector_equals_single_through_resets(world, real, real_vector, mode):
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_the_pendulums_seen_through_the_filter(linear, mode):
-    spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    world = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=pixels(16, 16), action_spec=box(-5.0, 5.0))
 
     def make():
         return gym.make("envs:worldmodel/Pendulum-v0", max_episode_steps=3)
@@ -187,10 +200,10 @@ def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world)
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"observation_spec": ObservationSpec((5, 5, 1), True)}, r"\(4, 4, 1\).*\(5, 5, 1\)"),
-        ({"observation_spec": ObservationSpec((6,), False)}, r"\(4, 4, 1\).*\(6,\)"),
-        ({"action_spec": ActionSpec("box", (-2.0,), (2.0,))}, r"1\.0.*2\.0"),
-        ({"action_spec": ActionSpec("discrete", (0.0,) * 2, (1.0,) * 2)}, "box.*discrete"),
+        ({"observation_spec": pixels(5, 5)}, "4 . 4 . 1 pixels.*5 . 5 . 1 pixels"),
+        ({"observation_spec": vector(6)}, "4 . 4 . 1 pixels.*6 numbers"),
+        ({"action_spec": box(-2.0, 2.0)}, r"1\.0.*2\.0"),
+        ({"action_spec": discrete(2)}, r"Box.*Discrete\(2\)"),
         ({"support": None}, "fit it first"),
     ],
 )
@@ -202,8 +215,11 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="cannot model"):
+    with pytest.raises(SpecError, match="4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
+    spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
+    with pytest.raises(SpecError, match="Text"):
+        FilterObservation(spoken, world)
     env = real_vector(2, AutoresetMode.NEXT_STEP)
     env.metadata = {}
     with pytest.raises(SpecError, match="autoreset_mode"):
@@ -211,8 +227,7 @@ def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, rea
 
 
 def test_refused_actions_leave_the_belief_alone(linear):
-    spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    world = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=pixels(16, 16), action_spec=box(-5.0, 5.0))
     results = []
     for disturbed in (True, False):
         env = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), world)
@@ -224,3 +239,77 @@ def test_refused_actions_leave_the_belief_alone(linear):
                 env.step(action)
         results.append(env.step(np.float32([1.0]))[0])
     np.testing.assert_array_equal(*results)
+
+
+FILTERS = [
+    ("dvbf", {}),
+    ("dvbf", {"recognition": "fusion"}),
+    ("dvbf", {"recognition": "fusion", "noise_floor": 0.1, "bound": 1.0, "gate": "factorial"}),
+    ("dvbf", {"transition": "mlp", "recognition": "fusion"}),
+    ("dvbf", {"depth": 3, "transition": "mlp", "bound": 0.5}),
+    ("dkf", {}),
+    ("e2c", {}),
+]
+
+
+@pytest.mark.parametrize("observations", [PIXELS, VECTOR], ids=["pixels", "vector"])
+@pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
+@pytest.mark.parametrize(("name", "changes"), FILTERS, ids=str)
+def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
+    model = small_model(name, observations, actions, **changes).requires_grad_(False)
+    batch = random_batch(observations, actions, size=2, steps=12)
+    model.calibrate(batch)
+    states = torch.randn(2000, model.latent_size, generator=generator())
+    model.support.fit(states, states[:200], margin=9.0)
+    space = gym.spaces.Box(0, 255, observations.shape, np.uint8)
+    if not observations.pixels:
+        space = gym.spaces.Box(-np.inf, np.inf, observations.shape, np.float32)
+    belief = Filter(model, space, actions.space(), ())
+    assert belief.compiled is True
+    frames, controls = batch.observations[:1], batch.actions[:1]
+    expected = model.filter_beliefs(frames, controls)
+    belief.begin(frames[:, 0].numpy())
+    chosen = controls.argmax(-1) if actions.kind == "discrete" else controls
+    for t in range(13):
+        if t:
+            belief.advance(chosen[0, t - 1].numpy(), frames[:, t].numpy())
+        close = dict(rtol=2e-3, atol=2e-4)
+        mean = expected.mean[:, t].numpy().clip(belief.box.low, belief.box.high)
+        np.testing.assert_allclose(belief.means(), mean, **close)
+        np.testing.assert_allclose(belief.scales(), expected.scale[:, t], **close)
+
+
+def test_why_a_filter_is_not_compiled_is_said(model, real):
+    assert "LinearModel offers no compiled form" in FilterObservation(real(), model).compiled
+    spec = ObservationSpec((8, 8, 1), True)
+    space = gym.spaces.Box(0, 255, spec.shape, np.uint8)
+    for encoder, reason in (("conv", "FrameEncoder has no compiled form"), ("dense", None)):
+        dvbf = small_model("dvbf", spec, BOX, encoder=encoder)
+        states = torch.randn(2000, dvbf.latent_size, generator=generator())
+        dvbf.support.fit(states, states[:200])
+        compiled = Filter(dvbf, space, BOX.space(), ()).compiled
+        assert compiled is True if reason is None else reason in compiled
+        assert "many" in Filter(dvbf, space, BOX.space(), (3,)).compiled
+
+
+def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
+    model = small_model("dvbf", VECTOR, BOX).requires_grad_(False)
+    states = torch.randn(2000, model.latent_size, generator=generator())
+    model.support.fit(states, states[:200])
+    space = gym.spaces.Box(-np.inf, np.inf, VECTOR.shape, np.float32)
+    belief = Filter(model, space, BOX.space(), ())
+    frame, action = np.zeros((1, 3), np.float32), np.zeros(2, np.float32)
+    with pytest.raises(ResetNeeded):
+        belief.advance(action, frame)
+    with pytest.raises(ResetNeeded):
+        belief.means()
+    belief.begin(frame)
+    before = belief.means(), belief.scales()
+    for wrong in (np.float32([0, np.nan]), np.zeros(3), "left"):
+        with pytest.raises(InvalidAction):
+            belief.advance(wrong, frame)
+    with pytest.raises(DivergenceError):
+        belief.advance(action, np.full((1, 3), np.nan, np.float32))
+    np.testing.assert_array_equal(before, (belief.means(), belief.scales()))
+    belief.advance(action, frame)
+    assert not np.array_equal(before[0], belief.means())

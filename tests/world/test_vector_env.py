@@ -6,9 +6,9 @@ import pytest
 import torch
 from gymnasium.error import InvalidAction
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from small import discrete, vector
 
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
-from worldmodel.types import ActionSpec, ObservationSpec
 from worldmodel.world.dynamics import Dynamics
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -285,9 +285,7 @@ def test_unusable_actions_are_refused(world, actions):
 
 
 def test_discrete_actions(linear):
-    env = LatentVectorEnv(
-        linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)), 3, noise=False
-    )
+    env = LatentVectorEnv(linear(action_spec=discrete(3)), 3, noise=False)
     env.reset(options={"state": np.zeros(2)})
     observations, *_ = env.step(np.array([0, 1, 2]))
     np.testing.assert_allclose(observations[:, 0], [0.3, 0.6, 0.9], atol=1e-6)
@@ -304,7 +302,7 @@ def test_frames_start_dreams_one_for_all_or_one_for_each(world):
     np.testing.assert_allclose(observations, latents, atol=0.02)
     observations, _ = env.reset(options={"observations": frames[1]})
     np.testing.assert_allclose(observations, latents[[1, 1, 1]], atol=0.02)
-    with pytest.raises(ShapeError, match="observations must be"):
+    with pytest.raises(ShapeError, match="observations must have"):
         env.reset(options={"observations": frames[:2]})
 
 
@@ -358,10 +356,18 @@ def test_unusable_arguments_are_refused(world, kwargs, match):
         LatentVectorEnv(world, **kwargs)
 
 
-def test_vector_models_are_not_drawn_and_unfitted_ones_refused(linear):
-    spec = ObservationSpec((6,), False)
-    with pytest.raises(SpecError, match="pixels"):
-        LatentVectorEnv(linear(observation_spec=spec), render_mode="rgb_array")
+def test_vectors_are_drawn_as_bars(linear):
+    world = linear(observation_spec=vector(6))
+    env = LatentVectorEnv(world, 2, render_mode="rgb_array")
+    env.reset(options={"state": np.float32([[0.8, -0.8], [-0.8, 0.8]])})
+    left, right = env.render()
+    assert left.shape == right.shape and (left != right).any()
+    alone = LatentEnv(world, render_mode="rgb_array")
+    alone.reset(options={"state": np.float32([0.8, -0.8])})
+    np.testing.assert_array_equal(left, alone.render())
+
+
+def test_an_unfitted_support_is_refused(linear):
     with pytest.raises(SpecError, match="fit it first"):
         LatentVectorEnv(linear(support=None))
 

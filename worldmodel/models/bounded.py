@@ -43,6 +43,10 @@ class Bounded(Transition):
         free = self.inner.compiled(builder, state, action, noise)
         return builder.clamp(free, -self.bound, self.bound)
 
+    def compiled_gain(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """That of f."""
+        return self.inner.compiled_gain(builder, state, action)
+
     def gain(
         self,
         state: Float[Tensor, "batch latent"],

@@ -21,8 +21,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from worldmodel.errors import NotCompiled
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
+from worldmodel.models.networks import compiled
+from worldmodel.models.program import Builder, Rows
 from worldmodel.models.recognition import Recognition
 from worldmodel.types import Belief, Observations
 
@@ -70,6 +73,20 @@ class DistilledFilter(nn.Module):
         context = self.correction.embed(features, action)
         offset, spread = self.correction(context, torch.cat([mean, scale.log()], 1))
         return predicted + offset, spread
+
+    def compiled(
+        self,
+        builder: Builder,
+        mean: Rows,
+        scale: Rows,
+        predicted: Rows,
+        action: Rows,
+        features: Rows,
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``update``."""
+        known = builder.join(mean, builder.log(scale))
+        offset, spread = self.correction.compiled(builder, features, action, known)
+        return builder.add(predicted, offset), spread
 
     def log_prob(
         self,
@@ -138,3 +155,16 @@ class DistilledModel(LearnedModel):
         control = self._scale_actions(action)
         predicted = self._predict(belief.mean, control)
         return Belief(*self.live.update(belief.mean, belief.scale, predicted, control, features))
+
+    def _compiled_predict(self, builder: Builder, state: Rows, control: Rows) -> Rows:
+        """Instructions of ``_predict``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its filter")
+
+    def compiled_update(
+        self, builder: Builder, mean: Rows, scale: Rows, action: Rows, frame: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``update``."""
+        control = self._compiled_control(builder, action)
+        features = compiled(self.encoder, builder, self._compiled_frame(builder, frame))
+        predicted = self._compiled_predict(builder, mean, control)
+        return self.live.compiled(builder, mean, scale, predicted, control, features)

@@ -164,6 +164,9 @@ class DKF(DistilledModel):
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control)[0]
 
+    def _compiled_predict(self, builder: Builder, state: Rows, control: Rows) -> Rows:
+        return self.transition_model.compiled(builder, state, control)[0]
+
     def _step(
         self,
         state: Float[Tensor, "batch latent"],

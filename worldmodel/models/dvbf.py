@@ -6,6 +6,9 @@ Models from Raw Data", sections 3.1 to 3.3 and appendix B.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,9 +19,10 @@ from worldmodel.models.fused_inference import can_fuse, infer_fused
 from worldmodel.models.inference import Sampled, infer, recognise
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
-from worldmodel.models.networks import normal_entropy, standard_normal_kl
+from worldmodel.models.networks import compiled, normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_recognition, build_transition
 from worldmodel.models.program import Builder, Rows
+from worldmodel.models.recognition import Recognition
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief, Observations
 
@@ -83,6 +87,25 @@ class DVBF(LearnedModel):
 
     def _compiled_step(self, builder: Builder, state: Rows, control: Rows, noise: Rows) -> Rows:
         return self.transition_model.compiled(builder, state, control, noise)
+
+    def compiled_update(
+        self, builder: Builder, mean: Rows, scale: Rows, action: Rows, frame: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``update``."""
+        control = self._compiled_control(builder, action)
+        features = compiled(self.encoder, builder, self._compiled_frame(builder, frame))
+        if isinstance(self.recognition, Recognition):
+            noise = self.recognition.compiled(builder, features, control, mean)
+        else:
+            still = builder.constant(np.zeros(self.noise_size))
+            predicted = self.transition_model.compiled(builder, mean, control, still)
+            gain = self.transition_model.compiled_gain(builder, mean, control)
+            noise = self.recognition.compiled(builder, features, predicted, gain)
+
+        def step(drawn: Rows) -> Rows:
+            return self.transition_model.compiled(builder, mean, control, drawn)
+
+        return _compiled_push_forward(builder, step, *noise)
 
     def terms(
         self,
@@ -152,3 +175,19 @@ def _push_forward(function, mean: Tensor, scale: Tensor) -> Belief:
     out = function(points).view(2 * size + 1, batch, -1)
     half = (out[1 : size + 1] - out[size + 1 :]) / 2
     return Belief(out[0], half.square().sum(0).sqrt())
+
+
+def _compiled_push_forward(
+    builder: Builder, function: Callable[[Rows], Rows], mean: Rows, scale: Rows
+) -> tuple[Rows, Rows]:
+    """Instructions of ``_push_forward``."""
+    total = None
+    for axis in np.eye(scale.count):
+        apart = [
+            function(builder.add(mean, builder.affine(scale, sign * axis))) for sign in (1, -1)
+        ]
+        half = builder.affine(builder.add(apart[0], builder.affine(apart[1], -1.0)), 0.5)
+        square = builder.multiply(half, half)
+        total = square if total is None else builder.add(total, square)
+    assert total is not None, "there is at least one dimension of noise"
+    return function(mean), builder.sqrt(total)

@@ -176,6 +176,9 @@ class E2C(DistilledModel):
     def _predict(self, state: Tensor, control: Tensor) -> Tensor:
         return self.transition_model(state, control).mean
 
+    def _compiled_predict(self, builder: Builder, state: Rows, control: Rows) -> Rows:
+        return self.transition_model.compiled(builder, state, control)
+
     def _step(
         self,
         state: Float[Tensor, "batch latent"],

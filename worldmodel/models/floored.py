@@ -52,6 +52,10 @@ class FlooredNoise(Transition):
         mean = self.mean.compiled(builder, state, action, none)
         return builder.add(mean, builder.affine(noise, numbers(self.scale)))
 
+    def compiled_gain(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """Instructions of ``gain``."""
+        return builder.constant(numbers(self.scale.diag().flatten()))
+
     def gain(
         self,
         state: Float[Tensor, "batch latent"],

@@ -22,7 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import mlp, positive
+from worldmodel.models.networks import compiled, compiled_positive, mlp, positive
+from worldmodel.models.program import Builder, Rows
 
 
 class Fusion(nn.Module):
@@ -74,3 +75,13 @@ class Fusion(nn.Module):
             torch.cholesky_solve(pull, factor).squeeze(2),
             precision.diagonal(dim1=1, dim2=2).rsqrt(),
         )
+
+    def compiled(
+        self, builder: Builder, frame: Rows, predicted: Rows, gain: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``embed`` and ``forward``."""
+        out = compiled(self.reading, builder, frame)
+        mean, raw = out.split(out.count // 2, out.count // 2)
+        scale = compiled_positive(builder, raw)
+        pull = builder.add(mean, builder.affine(predicted, -1.0))
+        return builder.fuse(gain, scale, pull)

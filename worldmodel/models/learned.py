@@ -187,6 +187,10 @@ class LearnedModel(StateSpaceModel):
         """Logit of termination on arrival."""
         return self.termination_head(next_state)
 
+    def _compiled_frame(self, builder: Builder, frame: Rows) -> Rows:
+        """Instructions of ``scale_observations``."""
+        return builder.affine(frame, *self.codec.affine())
+
     def compiled_reward(
         self, builder: Builder, state: Rows, action: Rows, next_state: Rows
     ) -> Rows:

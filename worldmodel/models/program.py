@@ -44,13 +44,13 @@ class Op(IntEnum):
     CONTRACT = 15
     NEAREST = 16
     NORMALISE = 17
+    LOG = 18
+    FUSE = 19
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
-_IN_PLACE = frozenset(
-    (Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID)
-    + (Op.SOFTPLUS, Op.SQRT)
-)
+_IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
+_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG}
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Builder:
         self._given: dict[tuple, Rows] = {}
         self._weights: list[np.ndarray] = []
         self._stored: dict[bytes, int] = {}
+        self._nothing = self._range(0)
 
     def input(self, count: int) -> Rows:
         """Registers that are filled from outside before the program runs."""
@@ -153,6 +154,10 @@ class Builder:
         whole[:, 1:] = matrix
         whole[:, 0] = 0 if bias is None else bias
         return self._add(Op.LINEAR_RELU if relu else Op.LINEAR, rows, (x,), weights=_panels(whole))
+
+    def constant(self, values: np.ndarray) -> Rows:
+        """The same numbers for every environment."""
+        return self.linear(self._nothing, np.zeros((len(values), 0)), values)
 
     def affine(self, x: Rows, scale: np.ndarray | float, shift: np.ndarray | float = 0.0) -> Rows:
         """Each register times its ``scale`` plus its ``shift``."""
@@ -198,6 +203,10 @@ class Builder:
         """Square root."""
         return self._add(Op.SQRT, x.count, (x,))
 
+    def log(self, x: Rows) -> Rows:
+        """Natural logarithm."""
+        return self._add(Op.LOG, x.count, (x,))
+
     def softmax(self, x: Rows) -> Rows:
         """Exponentials over their sum, across the registers."""
         return self._add(Op.SOFTMAX, x.count, (x,))
@@ -238,6 +247,23 @@ class Builder:
         weights = np.append(_pairs(x, gain, bias), np.float32(epsilon))
         return self._add(Op.NORMALISE, x.count, (x,), weights=weights)
 
+    def fuse(self, gain: Rows, scale: Rows, pull: Rows) -> tuple[Rows, Rows]:
+        """Mean and scale of w ~ N(0, I), given that w G is ``pull`` but for noise of a scale.
+
+        The diagonal Gaussian closest to the posterior N(P^-1 G S^-1 pull, P^-1), with
+        P = I + G S^-1 G' and S the square of the scale.
+
+        Args:
+            gain: G (n * m), row by row.
+            scale: (m,).
+            pull: (m,).
+        """
+        count = gain.count // _count(scale, pull)
+        # What is worked out on the way takes registers too.
+        out = self._add(Op.FUSE, count * (count + 2), (gain, scale, pull), size=count)
+        mean, scale, _ = out.split(count, count, count * count)
+        return mean, scale
+
     def finish(self, *outputs: Rows) -> Program:
         """The program that computes ``outputs``, and nothing that they do not need."""
         needed, kept = {rows.range for rows in outputs}, []
@@ -246,7 +272,7 @@ class Builder:
                 needed |= {rows.range for rows in instruction.inputs}
                 kept.append(instruction)
         kept.reverse()
-        held = [rows.range for rows in (*self._inputs, *outputs)]
+        held = [rows.range for rows in (*self._inputs, *outputs, self._nothing)]
         first, registers = _allocate(kept, self._sizes, held)
 
         def place(rows: Rows) -> int:
@@ -317,34 +343,36 @@ def _allocate(
     last = {rows.range: t for t, i in enumerate(instructions) for rows in (i.out, *i.inputs)}
     last |= dict.fromkeys(held, len(instructions))
     first: dict[int, int] = {}
-    taken: list[tuple[int, int]] = []  # First and last but one register of ranges, sorted.
+    taken: list[tuple[int, int]] = []  # First register of ranges, and first behind them; sorted.
     registers = 0
 
-    def take(range_: int) -> None:
-        place = 0
-        for start, end in taken:
-            if place + sizes[range_] <= start:
-                break
-            place = max(place, end)
+    def take(range_: int, place: int) -> None:
         first[range_] = place
         taken.append((place, place + sizes[range_]))
         taken.sort()
 
     for range_ in dict.fromkeys(held):
-        take(range_)
-    for t, instruction in enumerate(instructions):
-        out, over = instruction.out, []
-        for range_ in {rows.range for rows in (out, *instruction.inputs)}:
-            if last[range_] == t and range_ in first:
-                over.append(range_)
+        take(range_, _room(sizes[range_], taken))
+    for t, (op, out, inputs, *_) in enumerate(instructions):
+        read = {rows.range for rows in inputs} - {out.range}
+        over = [range_ for range_ in read if last[range_] == t]
         if out.range not in first:
-            heirs = [r for r in over if sizes[r] == sizes[out.range]]
-            if heirs and instruction.op in _IN_PLACE:
-                over.remove(heirs[0])
-                first[out.range] = first[heirs[0]]
-            else:
-                take(out.range)
+            heirs = [range_ for range_ in over if sizes[range_] == sizes[out.range]]
+            place = first[heirs[0]] if heirs and op in _IN_PLACE else None
+            if place is not None:
+                taken.remove((place, place + sizes[over.pop(over.index(heirs[0]))]))
+            take(out.range, _room(sizes[out.range], taken) if place is None else place)
         registers = max(registers, *(end for _, end in taken))
         for range_ in over:
             taken.remove((first[range_], first[range_] + sizes[range_]))
     return first, max(registers, *(end for _, end in taken), 0)
+
+
+def _room(size: int, taken: list[tuple[int, int]]) -> int:
+    """The first place that so many registers fit into."""
+    place = 0
+    for start, end in taken:
+        if place + size <= start:
+            break
+        place = max(place, end)
+    return place

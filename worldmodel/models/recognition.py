@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import positive
+from worldmodel.models.networks import compiled_positive, numbers, positive
+from worldmodel.models.program import Builder, Rows
 
 
 class Recognition(nn.Module):
@@ -51,3 +52,14 @@ class Recognition(nn.Module):
         hidden = torch.addmm(context, state, self.state.weight.T)
         mean, raw = self.noise(hidden.relu()).chunk(2, 1)
         return mean, positive(raw)
+
+    def compiled(
+        self, builder: Builder, frame: Rows, action: Rows, state: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``embed`` and ``forward``."""
+        matrix = torch.cat([self.context.weight, self.state.weight], 1)
+        inputs = builder.join(frame, action, state)
+        hidden = builder.linear(inputs, numbers(matrix), numbers(self.context.bias), relu=True)
+        out = builder.linear(hidden, numbers(self.noise.weight), numbers(self.noise.bias))
+        mean, raw = out.split(out.count // 2, out.count // 2)
+        return mean, compiled_positive(builder, raw)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.models.learned import LearnedModel
 from worldmodel.spaces import ObservationSpace
 
-MODELS: dict[str, type[StateSpaceModel]] = {
+MODELS: dict[str, type[LearnedModel]] = {
     name: resolve_name(place)
     for name, place in {
         "dvbf": "worldmodel.models.dvbf:DVBF",
@@ -20,7 +20,7 @@ MODELS: dict[str, type[StateSpaceModel]] = {
 }
 
 
-def model_type(name: str) -> type[StateSpaceModel]:
+def model_type(name: str) -> type[LearnedModel]:
     """The model of a name.
 
     Raises:

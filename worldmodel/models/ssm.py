@@ -38,8 +38,8 @@ class StateSpaceModel(nn.Module, ABC):
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
         vectors_only: Whether it refuses streams of other kinds.
-        config_type: Class of ``config``: a frozen dataclass of plain values, all with defaults, and
-            with ``latent_size`` among them.
+        config_type: Class of ``config``: a frozen dataclass of plain values and of such
+            dataclasses, all with defaults, and with ``latent_size`` among them.
         config: Frozen dataclass from which the same model can be built again.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
@@ -174,6 +174,16 @@ class StateSpaceModel(nn.Module, ABC):
     def compiled_termination(self, builder: Builder, next_state: Rows) -> Rows:
         """Instructions of ``termination``; asked for only if any recorded episode terminated."""
         raise NotCompiled(f"{type(self).__name__} offers no compiled form of its termination")
+
+    def compiled_update(
+        self, builder: Builder, mean: Rows, scale: Rows, action: Rows, frame: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``update``: mean and scale of the next belief.
+
+        Only for beliefs without covariances. ``frame`` is the observation as it is recorded,
+        encoded (``Stream.encode``) and flat.
+        """
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its filter")
 
     @property
     def device(self) -> torch.device:

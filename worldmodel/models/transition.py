@@ -64,6 +64,10 @@ class Transition(nn.Module, ABC):
         """
         raise NotCompiled(f"{type(self).__name__} has no compiled form")
 
+    def compiled_gain(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """Instructions of ``gain``, (noise * latent), row by row; errors as for ``compiled``."""
+        raise NotCompiled(f"{type(self).__name__} has no compiled gain")
+
 
 class LocallyLinear(Transition):
     """z' = (1 - leak) z + A z + B u + C w + d, with A, B, C, d mixed from base matrices.
@@ -174,6 +178,12 @@ class LocallyLinear(Transition):
         matrix, offset = mixed.split(mixed.count - state.count, state.count)
         return builder.contract(matrix, builder.join(state, action, noise), offset)
 
+    def compiled_gain(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """Instructions of ``gain``."""
+        mixed = self.compiled_mixture(builder, state, action, self.mean.detach())
+        before, after = (state.count + action.count) * state.count, state.count
+        return mixed.split(before, mixed.count - before - after, after)[1]
+
     def compiled_mixture(self, builder: Builder, state: Rows, action: Rows, base: Tensor) -> Rows:
         """Base matrices mixed, those of the state with what does not leak of it.
 
@@ -273,6 +283,10 @@ class MLPTransition(Transition):
         matrix[: state.count].diagonal().add_(1 - self.leak)
         inputs = builder.join(state, action, noise)
         return builder.add(builder.linear(inputs, numbers(matrix.T)), change)
+
+    def compiled_gain(self, builder: Builder, state: Rows, action: Rows) -> Rows:
+        """Instructions of ``gain``."""
+        return builder.constant(numbers(self.noise.flatten()))
 
     def gain(
         self,

@@ -135,7 +135,9 @@ def _identified(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Result]]) 
             values = [max(run["r2"][name], -0.05) for run in runs]
             axes.plot(values, [row + offset] * len(runs), "o", color=colour, ms=3.4, alpha=0.65)
             axes.plot(np.median(values), row + offset, "|", color=colour, ms=9, mew=2)
-    axes.set_yticks(range(len(groups)), [f"{_short(model)}\n{objective}" for model, objective in groups])
+    axes.set_yticks(
+        range(len(groups)), [f"{_short(model)}\n{objective}" for model, objective in groups]
+    )
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlim(-0.06, 1.02)
     dress(axes, "$R^2$ of the true state on the latent state", "", "Does it hold the state?")

@@ -52,7 +52,7 @@ def bars(
 
 
 def beside(
-    pictures: Sequence[UInt8[np.ndarray, "*lead height width 3"]], gap: int
+    pictures: Sequence[UInt8[np.ndarray, "*lead _ _ 3"]], gap: int
 ) -> UInt8[np.ndarray, "*lead height width 3"]:
     """Pictures of different sizes side by side: all enlarged to about the height of the tallest.
 

@@ -84,6 +84,6 @@ class TrainConfig:
         fractions = (self.dropout_fraction, self.single_frame_fraction, self.all_frames_fraction)
         if min(fractions) < 0 or max(fractions) > 1 or sum(fractions[1:]) > 1:
             raise ConfigError(
-                "dropout_fraction, and single_frame_ and all_frames_fraction together, must "
-                f"lie in [0, 1], got {fractions}"
+                "dropout_fraction, and single_frame_fraction and all_frames_fraction together, "
+                f"must lie in [0, 1], got {fractions}"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from worldmodel.errors import NotCompiled
 from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics
 
 # What a step may tell beside its numbers.
@@ -36,7 +37,7 @@ class StepProgram(NamedTuple):
         code: The program's.
         weights: The program's; then least and greatest actions, and least and greatest
             observations.
-        ports: Sizes, and where inputs, outputs and bounds are; see ``kernels.step_one``.
+        ports: Sizes, and where inputs, outputs and bounds are; see ``interpreter.step_one``.
         registers: How many the program needs.
     """
 
@@ -67,10 +68,7 @@ def compile_step(dynamics: Dynamics, box: gym.spaces.Box) -> StepProgram | str:
     ports = (*sizes, *program.inputs, *outputs, bounds, bounds + 2 * spec.size)
     seen = program.registers
     ports = np.array((*ports, seen, seen + model.latent_size), np.int32)
-    limits = (program.weights, spec.low, spec.high, box.low, box.high)
-    # Vectors may reach beyond the last weight.
-    weights = [np.asarray(v, np.float32).ravel() for v in (*limits, np.zeros(PANEL))]
-    weights = np.concatenate(weights)
+    weights = _with_bounds(program.weights, spec, box)
     return StepProgram(program.code, weights, ports, program.registers)
 
 
@@ -100,6 +98,39 @@ def _step(dynamics: Dynamics) -> tuple[Program, bool]:
     return builder.finish(*outputs), model.can_terminate
 
 
+class FilterProgram(NamedTuple):
+    """A filter's step; as ``StepProgram``, with the ports that ``interpreter.filter_one`` wants."""
+
+    code: np.ndarray
+    weights: np.ndarray
+    ports: np.ndarray
+    registers: int
+
+
+def compile_filter(model: StateSpaceModel, box: gym.spaces.Box) -> FilterProgram | str:
+    """The model's filter step as it is now, or why there is none; arguments as above."""
+    if reason := _unable(model):
+        return reason
+    builder, spec = Builder(), model.action_spec
+    mean, scale = builder.input(model.latent_size), builder.input(model.latent_size)
+    action, frame = builder.input(spec.size), builder.input(model.observation_spec.size)
+    try:
+        program = builder.finish(*model.compiled_update(builder, mean, scale, action, frame))
+    except NotCompiled as error:
+        return str(error)
+    bounds = len(program.weights)
+    ports = (*program.inputs[:3], *program.outputs, bounds, bounds + 2 * spec.size)
+    ports = (model.latent_size, spec.size, *ports, program.registers, program.inputs[3])
+    weights = _with_bounds(program.weights, spec, box)
+    return FilterProgram(program.code, weights, np.array(ports, np.int32), program.registers)
+
+
+def _with_bounds(weights: np.ndarray, spec: ActionSpace, box: gym.spaces.Box) -> np.ndarray:
+    # Vectors may reach beyond the last weight.
+    parts = (weights, spec.low, spec.high, box.low, box.high, np.zeros(PANEL))
+    return np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
+
+
 class CompiledStep:
     """Steps one dream.
 
@@ -117,7 +148,7 @@ class CompiledStep:
     """
 
     def __init__(self, program: StepProgram) -> None:
-        from worldmodel.world import kernels
+        from worldmodel.world import interpreter
 
         latent, act, draws, state, action, _, following = program.ports[:7].tolist()
         seen, drawn = program.ports[-2:].tolist()
@@ -128,7 +159,7 @@ class CompiledStep:
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn:size].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
-        self._run = kernels.step_one
+        self._run: Any = interpreter.step_one
         with _said():
             self(-1)
 
@@ -139,7 +170,48 @@ class CompiledStep:
             The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
             it was where the step diverged, or an action that is not finite was refused.
         """
-        return cast(tuple[float, int], self._run(*self._args, draw))
+        return self._run(*self._args, draw)
+
+
+class CompiledFilter:
+    """Steps one filter.
+
+    Args:
+        program: Of ``compile_filter``.
+        size: Numbers of one frame.
+
+    Attributes:
+        mean: Of the belief, (latent,).
+        scale: Likewise.
+        observation: The mean clipped to the observation space, as of the last step.
+        action: The action (act,) that was taken; clipped by the step.
+        frame: The frame that it led to, flat.
+
+    All of them are views of the same memory, to be written to and read, never replaced.
+    """
+
+    def __init__(self, program: FilterProgram, size: int) -> None:
+        from worldmodel.world import interpreter
+
+        latent, act, mean, scale, action = program.ports[:5].tolist()
+        seen, frame = program.ports[-2:].tolist()
+        space = np.zeros(program.registers + latent + PANEL, np.float32)
+        self.mean, self.scale = space[mean : mean + latent], space[scale : scale + latent]
+        self.action, self.frame = space[action : action + act], space[frame : frame + size]
+        self.observation = space[seen : seen + latent]
+        self._args = (program.code, program.weights, program.ports[:-1], space)
+        self._run: Any = interpreter.filter_one
+        self.scale[:] = 1
+        with _said():
+            self()
+
+    def __call__(self) -> int:
+        """Predict with the action, correct with the frame.
+
+        Returns:
+            0, or DIVERGED or REFUSED, and the belief is left as it was.
+        """
+        return self._run(*self._args)
 
 
 class Arrays(NamedTuple):
@@ -171,18 +243,21 @@ class CompiledSteps:
     """
 
     def __init__(self, program: StepProgram) -> None:
-        from worldmodel.world import kernels
+        from worldmodel.world import interpreter
 
-        space = np.zeros(program.registers * kernels.BLOCK + PANEL, np.float32)
+        space = np.zeros(program.registers * interpreter.BLOCK + PANEL, np.float32)
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._none = np.zeros((draws, 0), np.float32)
-        self._run = kernels.step_many
+        self._run: Any = interpreter.step_many
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
     def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
-        """From states (latent, n), model actions (n, act), and noise (noise, n) or None."""
+        """From states (latent, n), model actions (n, act), and noise (noise, n) or None.
+
+        Actions are clipped, and refused if they are not finite.
+        """
         n = states.shape[1]
         reached, rewards = np.empty_like(states), np.empty(n, np.float32)
         observations, flags = np.empty((n, len(states)), np.float32), np.empty((2, n), np.bool_)

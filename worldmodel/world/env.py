@@ -73,7 +73,7 @@ class LatentEnv(gym.Env):
         model = world.model
         check_render_mode(render_mode, _METADATA["render_modes"])
         self._camera = Camera(world) if render_mode else None
-        self.observation_space = latent_box(world)
+        self.observation_space = self._box = latent_box(world)
         self.action_space = model.action_spec.space()
         self.render_mode = render_mode
         self._window = Window(self.metadata["render_fps"]) if render_mode == "human" else None
@@ -129,9 +129,7 @@ class LatentEnv(gym.Env):
         self._step.state[:] = state
         self._started, self._over = True, False
         self._show()
-        box = self.observation_space
-        assert isinstance(box, gym.spaces.Box)
-        observation = np.minimum(np.maximum(state, box.low), box.high)
+        observation = np.minimum(np.maximum(state, self._box.low), self._box.high)
         return observation.astype(np.float32, copy=False), {"outside_support": outside}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

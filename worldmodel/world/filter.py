@@ -20,6 +20,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays, put_row
 from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.compiled import DIVERGED, REFUSED, CompiledFilter, compile_filter
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.world import World, resolve
 
@@ -28,6 +29,9 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Observation: the mean of the belief over the latent state, clipped into the dream's Box.
 
     ``info["belief_scale"]`` is the belief's standard deviation, (latent,).
+
+    Attributes:
+        compiled: True if filter steps are compiled, else the reason why not.
 
     Args:
         env: The real environment.
@@ -44,7 +48,7 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=world)
         super().__init__(env)
         self._filter = Filter(resolve(world), env.observation_space, env.action_space, ())
-        self.observation_space = self._filter.box
+        self.observation_space, self.compiled = self._filter.box, self._filter.compiled
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,6 +161,7 @@ class Filter:
 
     Attributes:
         box: The latent Box that means are clipped into.
+        compiled: True if steps are compiled, else the reason why not.
 
     Raises:
         SpecError: The spaces are not the model's, or its support is not fitted.
@@ -174,6 +179,13 @@ class Filter:
         self.box = latent_box(world)
         self._read = ActionReader(model.action_spec, lead, model.device, model.dtype)
         self._belief: Belief | None = None
+        self._step: CompiledFilter | None = None
+        self.compiled: bool | str = "filters of many environments step tensors"
+        if lead == ():
+            program = compile_filter(model, self.box)
+            self.compiled = program if isinstance(program, str) else True
+            if not isinstance(program, str):
+                self._step = CompiledFilter(program, model.observation_spec.size)
 
     @torch.inference_mode()
     def begin(self, frames: Any, mask: np.ndarray | None = None) -> None:
@@ -182,18 +194,38 @@ class Filter:
         rows = self._tensors(frames if some is None else map_arrays(lambda a: a[some], frames))
         none = torch.zeros(rows.shape[0], 0, self._model.action_spec.size, device=rows.device)
         fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
-        self._belief = fresh if some is None else self._current().with_rows(some, fresh)
+        self.resume(fresh if some is None else self._current().with_rows(some, fresh))
 
     def resume(self, belief: Belief) -> None:
         """Go on from a belief (n, latent) that was come to elsewhere."""
-        self._belief = belief
+        self._belief, step = belief, self._step
+        if step is not None:
+            mean, scale = belief.mean[0].cpu().numpy(), belief.scale[0].cpu().numpy()
+            step.mean[:], step.scale[:] = mean, scale
+            step.observation[:] = np.clip(mean, self.box.low, self.box.high)
 
-    @torch.inference_mode()
     def advance(self, actions: Any, frames: Any) -> None:
-        """Predict with the actions, correct with the frames (n, *obs) they led to."""
-        rows = self._tensors(frames)
-        controls = self._read(actions).reshape(rows.shape[0], -1)
-        self._belief = self._model.update(self._current(), controls, rows)
+        """Predict with the actions, correct with the frames (n, *obs) they led to.
+
+        Raises:
+            ResetNeeded: There is no belief yet.
+            InvalidAction: The actions cannot be taken.
+            DivergenceError: The filter is compiled, and its mean is not finite.
+        """
+        belief, step = self._current(), self._step
+        if step is None:
+            with torch.inference_mode():
+                rows = self._tensors(frames)
+                controls = self._read(actions).reshape(rows.shape[0], -1)
+                self._belief = self._model.update(belief, controls, rows)
+            return
+        step.action[:] = self._read.raw(actions)
+        self._place(frames, step.frame)
+        status = step()
+        if status == REFUSED:
+            self._read(actions)
+        if status == DIVERGED:
+            raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
 
     def means(self) -> np.ndarray:
         """Means (n, latent), clipped into the Box; a fresh array.
@@ -201,6 +233,8 @@ class Filter:
         Raises:
             DivergenceError: A mean is not finite.
         """
+        if self._step is not None and self._belief is not None:
+            return self._step.observation[np.newaxis].copy()
         means = self._current().mean.cpu().numpy()
         if not np.isfinite(means).all():
             raise DivergenceError(f"the filter's belief has a mean that is not finite: {means}")
@@ -208,12 +242,22 @@ class Filter:
 
     def scales(self) -> np.ndarray:
         """Standard deviations (n, latent); a fresh array."""
+        if self._step is not None and self._belief is not None:
+            return self._step.scale[np.newaxis].copy()
         return self._current().scale.cpu().numpy().astype(np.float32)
 
     def _current(self) -> Belief:
         if self._belief is None:
             raise ResetNeeded("call reset() first")
         return self._belief
+
+    def _place(self, frames: Any, flat: np.ndarray) -> None:
+        """Write a batch of one checked observation, encoded and flat."""
+        space, at = self._model.observation_spec, 0
+        streams = space.read(frames, (1,))
+        for stream in space.streams:
+            flat[at : at + stream.size] = stream.encode(streams[stream.name]).reshape(-1)
+            at += stream.size
 
     def _tensors(self, frames: Any) -> Observations:
         """Checked observations (n, *obs): a copy, since environments may reuse their arrays."""

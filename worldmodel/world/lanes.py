@@ -1,10 +1,10 @@
-"""Vectors of sixteen numbers for compiled code: what loops over arrays leave to the compiler's luck.
+"""Vectors of sixteen numbers for compiled code, which loops over arrays leave to luck.
 
 With them a product of small matrices keeps its sums in the processor's vector registers, which
 makes it two to four times as fast as loops that the compiler vectorises. Sixteen 32-bit numbers are
 one AVX-512 register, two of AVX2 and four of NEON.
 
-Only ``kernels.py`` imports this, for it needs numba (extra ``fast``).
+Only ``kernels.py`` and ``interpreter.py`` import this, for it needs numba (extra ``fast``).
 """
 
 from __future__ import annotations
@@ -197,11 +197,11 @@ def lesser(typing, a, b):
 
 @intrinsic
 @no_type_check
-def floor(typing, a):
-    """The greatest whole number up to a."""
+def rounded(typing, a):
+    """The nearest whole number."""
 
     def generate(context, builder, signature, args):
-        return _call(builder, "floor", *args)
+        return _call(builder, "rint", *args)
 
     return _vector(a), generate
 
@@ -219,18 +219,27 @@ def sqrt(typing, a):
 
 @intrinsic
 @no_type_check
-def power_of_two(typing, whole):
-    """2^whole by the bits of the exponent, for whole numbers from -126 to 127.
-
-    Anything for what is not a number.
-    """
+def log(typing, a):
+    """Natural logarithm of a, one by one: for what is seldom."""
 
     def generate(context, builder, signature, args):
-        number = builder.fptosi(args[0], _INTS)
-        exponent = builder.add(number, ir.Constant(_INTS, [127] * LANES))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(_INTS, [23] * LANES)), _VECTOR)
+        return _call(builder, "log", *args)
 
-    return _vector(whole), generate
+    return _vector(a), generate
+
+
+@intrinsic
+@no_type_check
+def shifted(typing, a, whole):
+    """a times 2^whole, for whole numbers that keep it normal; NaN stays so."""
+
+    def generate(context, builder, signature, args):
+        # Added to the bits of the exponent.
+        number = builder.fptosi(args[1], _INTS)
+        places = builder.shl(number, ir.Constant(_INTS, [23] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], _INTS), places), _VECTOR)
+
+    return _vector(a, whole), generate
 
 
 @intrinsic

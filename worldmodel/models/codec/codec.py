@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -62,6 +63,15 @@ class Codec(nn.Module):
         """Recorded observations in standard units, flat."""
         scaled = [part.scale(values) for part, values in self._pairs(observations)]
         return scaled[0] if len(scaled) == 1 else torch.cat(scaled, -1)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and shift (size,) each that ``scale`` makes of encoded, flat observations.
+
+        Raises:
+            NotCompiled: Single precision does not hold what is recorded.
+        """
+        factors, shifts = zip(*(part.affine() for part in self._codecs), strict=True)
+        return np.concatenate(factors), np.concatenate(shifts)
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Observations:
         """Observations as they are recorded."""

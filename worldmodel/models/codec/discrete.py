@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class DiscreteCodec(StreamCodec):
             for index, size in zip(values.unbind(-1), self.stream.sizes, strict=True)
         ]
         return torch.cat(groups, -1).to(torch.get_default_dtype())
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class."""
+        return np.ones(self.stream.size, np.float32), np.zeros(self.stream.size, np.float32)
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Indices of the likeliest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -67,6 +68,11 @@ class PixelCodec(StreamCodec):
     def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
         """See the class."""
         return (self._bright(values) - self.mean).div_(self.unit)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class."""
+        unit, mean = self.unit.item(), self.mean.cpu().numpy()
+        return np.full_like(mean, 1 / (self.stream.white * unit)), -mean / unit
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Clipped to what pixels can be, and rounded if they are whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -47,6 +48,14 @@ class StreamCodec(nn.Module, ABC):
     @abstractmethod
     def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
         """Recorded values (*batch, *shape) in standard units, flat."""
+
+    @abstractmethod
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and shift (size,) each that ``scale`` makes of encoded values.
+
+        Raises:
+            NotCompiled: Single precision does not hold what is recorded.
+        """
 
     @abstractmethod
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldmodel.errors import NotCompiled
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, GaussianEmission
 from worldmodel.models.codec.stream import StreamCodec
@@ -61,6 +63,13 @@ class VectorCodec(StreamCodec):
     def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
         """See the class."""
         return (values.to(self.mean.dtype) - self.mean).div_(self.std)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class."""
+        if self.std.dtype != torch.float32:
+            raise NotCompiled(f"{self.stream.name} is recorded in {self.stream.dtype}")
+        mean, std = self.mean.cpu().numpy(), self.std.cpu().numpy()
+        return 1 / std, -mean / std
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """In the recorded precision; whole numbers are not rounded, for this is a mean."""

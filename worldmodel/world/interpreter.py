@@ -1,0 +1,241 @@
+"""Runs programs (``models/program.py``), compiled: one step of one dream, or of many.
+
+Many are stepped in blocks whose registers fit the nearest cache. Nothing of this knows a model.
+
+Only ``compiled.py`` imports this, for it needs numba (extra ``fast``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+from worldmodel.models.program import Op
+from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
+from worldmodel.world.kernels import (
+    INNER,
+    OPTIONS,
+    PAIR,
+    contract,
+    each,
+    fuse,
+    linear,
+    linear_one,
+    nearest,
+    normalise,
+    scale_or_clamp,
+    select,
+    softmax,
+    softmax_one,
+)
+from worldmodel.world.lanes import get, put
+
+_inner = njit(**INNER)
+# Environments per block.
+BLOCK = 64
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_SOURCES = [Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py")]
+
+
+@no_type_check
+def _jit(function):
+    """Compiled when it is first called, and kept on disk if there is a place to keep it."""
+    # Numba forgets what it kept when the function's own file changes, but not when others do.
+    function.__qualname__ += "_" + hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
+    try:
+        return njit(cache=True, nogil=True, **OPTIONS)(function)
+    except RuntimeError:
+        # Neither the package's folder nor the user's cache can be written to.
+        return njit(nogil=True, **OPTIONS)(function)
+
+
+@_jit
+@no_type_check
+def execute(code, weights, space, stride):  # noqa: C901 (a switch)
+    """Run a program on one block of environments; ``space`` is what ``kernels.py`` says."""
+    for i in range(code.shape[0]):
+        op, rows, size = code[i, 0], code[i, 2], code[i, 4]
+        out, a = code[i, 1] * stride, code[i, 3] * stride
+        b, c = code[i, 5] * stride, code[i, 6] * stride
+        w = code[i, 8]
+        if op == Op.LINEAR or op == Op.LINEAR_RELU:
+            relu = op == Op.LINEAR_RELU
+            if stride == 1:
+                linear_one(weights, w, size, space, a, out, rows, relu)
+            else:
+                linear(weights, w, size, space, a, out, rows, stride, relu)
+        elif op == Op.AFFINE or op == Op.CLAMP:
+            scale_or_clamp(op == Op.AFFINE, weights, w, space, a, out, rows, stride)
+        elif op == Op.SELECT:
+            select(space, a, b, c, out, rows, stride)
+        elif op == Op.SOFTMAX:
+            if stride == 1:
+                softmax_one(space, a, out, rows)
+            else:
+                softmax(space, a, out, rows, stride)
+        elif op == Op.CONTRACT:
+            contract(space, a, b, c, out, rows, code[i, 7], stride)
+        elif op == Op.NEAREST:
+            nearest(weights, w, code[i, 7], space, a, size, out, stride)
+        elif op == Op.FUSE:
+            n = code[i, 7]
+            fuse(space, a, b, c, out, n, size // n, stride)
+        elif op == Op.NORMALISE:
+            normalise(weights, w, space, a, out, rows, stride)
+        else:
+            each(op, space, a, b, out, rows * stride)
+
+
+@_jit
+@no_type_check
+def filter_one(code, weights, ports, space):
+    """One step of a single filter; ``compiled.py`` makes the arguments.
+
+    Args:
+        code: The program's.
+        weights: The program's, and then the bounds of actions and observations.
+        ports: Where in ``space`` and ``weights`` things are.
+        space: Registers, with the action and the frame among its inputs already; and then the
+            clipped mean, and spare ones. The belief becomes the next one, if all is well.
+
+    Returns:
+        What there is to say.
+    """
+    latent, act, mean, scale, action, following, spread, bounds, box, seen = ports
+    for k in range(act):
+        if not np.isfinite(space[action + k]):
+            return REFUSED
+        low, high = weights[bounds + k], weights[bounds + act + k]
+        space[action + k] = _cut(space[action + k], low, high)
+    execute(code, weights, space, 1)
+    for k in range(latent):
+        if not np.isfinite(space[following + k]):
+            return DIVERGED
+    for k in range(latent):
+        space[mean + k], space[scale + k] = space[following + k], space[spread + k]
+        space[seen + k] = _cut(space[mean + k], weights[box + k], weights[box + latent + k])
+    return 0
+
+
+@_inner
+@no_type_check
+def _fill(space, place, stride, array, begin, apart, n):
+    """Numbers of n environments, so far apart, into a register; zeros if there are none at all."""
+    for i in range(n):
+        put(space, place * stride + i, get(array, begin + i * apart) if array.size else _ZERO)
+
+
+@_inner
+@no_type_check
+def _cut(value, low, high):
+    value = low if value < low else value
+    return high if value > high else value
+
+
+@_jit
+@no_type_check
+def step_one(code, weights, ports, space, draw):
+    """One step of a single dream; ``compiled.py`` makes the arguments.
+
+    Args:
+        code: The program's.
+        weights: The program's, and then the bounds of actions and observations.
+        ports: Where in ``space`` and ``weights`` things are.
+        space: Registers; and then the clipped observation, draws of noise, and spare ones. The
+            action is among its inputs already. The state becomes the next one, if all is well.
+        draw: Which draw of noise to take; -1 for none.
+
+    Returns:
+        The reward, and what there is to say beside it.
+    """
+    latent, act, draws, state, action, noise, following, reward, distance, logit = ports[:10]
+    bounds, box, seen, drawn = ports[10:]
+    for k in range(act):
+        if not np.isfinite(space[action + k]):
+            return _ZERO, REFUSED
+        low, high = weights[bounds + k], weights[bounds + act + k]
+        space[action + k] = _cut(space[action + k], low, high)
+    for k in range(draws):
+        space[noise + k] = space[drawn + draw * draws + k] if draw >= 0 else _ZERO
+    execute(code, weights, space, 1)
+    pay = space[reward]
+    finite = pay * _ZERO
+    for k in range(latent):
+        finite += space[following + k] * _ZERO
+    if finite != _ZERO:
+        return pay, DIVERGED
+    for k in range(latent):
+        value = space[following + k]
+        space[state + k] = value
+        space[seen + k] = _cut(value, weights[box + k], weights[box + latent + k])
+    status = 0 if space[distance] <= _ONE else OUTSIDE
+    if logit >= 0 and space[logit] > _ZERO:
+        status |= TERMINATED
+    return pay, status
+
+
+@_jit
+@no_type_check
+def step_many(
+    code, weights, ports, space, states, actions, noise, out, observations, rewards, flags
+):
+    """The same for many dreams at once, from ``states`` (latent, n) into the last four.
+
+    Args:
+        code: As above.
+        weights: As above.
+        ports: As above.
+        space: Registers for one block.
+        states: Where the dreams are.
+        actions: (n, act).
+        noise: (noise, n); (noise, 0) for none.
+        out: Next states (latent, n).
+        observations: (n, latent), clipped.
+        rewards: (n,).
+        flags: (2, n) bool: terminated, outside.
+
+    Returns:
+        What is to be said of any of them.
+    """
+    latent, act, draws, state, action, noise_at, following, reward, distance, logit = ports[:10]
+    bounds, box, count = ports[10], ports[11], states.shape[1]
+    finite, given, ended, left = _ZERO, _ZERO, False, False
+    for begin in range(0, count, BLOCK):
+        n = min(BLOCK, count - begin)
+        stride = n + -n % PAIR
+        for k in range(latent):
+            _fill(space, state + k, stride, states, k * count + begin, 1, n)
+        for k in range(draws):
+            _fill(space, noise_at + k, stride, noise, k * count + begin, 1, n)
+        for k in range(act):
+            _fill(space, action + k, stride, actions, begin * act + k, act, n)
+            x, low, high = (action + k) * stride, weights[bounds + k], weights[bounds + act + k]
+            for i in range(n):
+                given += get(space, x + i) * _ZERO
+                put(space, x + i, _cut(get(space, x + i), low, high))
+        execute(code, weights, space, stride)
+        x, y, z = reward * stride, distance * stride, logit * stride
+        for i in range(n):
+            put(rewards, begin + i, get(space, x + i))
+            finite += get(space, x + i) * _ZERO
+        for i in range(n):
+            ends, leaves = z >= 0 and get(space, z + i) > _ZERO, not get(space, y + i) <= _ONE
+            ended, left = ended | ends, left | leaves
+            put(flags, begin + i, ends)
+            put(flags, count + begin + i, leaves)
+        for k in range(latent):
+            low, high = weights[box + k], weights[box + latent + k]
+            x, y, z = (following + k) * stride, k * count + begin, begin * latent + k
+            for i in range(n):
+                value = get(space, x + i)
+                finite += value * _ZERO
+                put(out, y + i, value)
+                put(observations, z + i * latent, _cut(value, low, high))
+    status = (TERMINATED if ended else 0) | (OUTSIDE if left else 0)
+    # Zero times what is not finite is no number.
+    wrong = (DIVERGED if finite != _ZERO else 0) | (REFUSED if given != _ZERO else 0)
+    return status | wrong
