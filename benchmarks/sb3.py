@@ -24,14 +24,12 @@ import tyro
 
 import envs  # noqa: F401 (registers the environments that ship)
 import worldmodel
-from agents.evaluation import at_target_share, compare, upright_share
-from agents.rollout import Rollout
+from agents.evaluation import Comparison, compare
 from agents.sb3 import train_sb3
 from worldmodel import data
-from worldmodel.cli.systems import hanging
 from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
-from worldmodel.training.recipe import recipe
+from worldmodel.systems import preset, preset_for, system_of
 from worldmodel.training.trainer import Trainer
 
 EPISODES = 100  # real ones that each agent is judged on
@@ -91,14 +89,12 @@ CASES = (
 )
 
 
-def success(world: str, real: Rollout) -> float:
-    """Share of real episodes that end as the task asks: upright, at the target, never fallen."""
-    if world == "ball":
-        return at_target_share(real.rewards)
-    if world == "pendulum":
-        assert real.states is not None, "the pendulum always tells its state"
-        return upright_share(real.states)
-    return float((real.lengths == FULL).mean())
+def success(world: str, result: Comparison) -> float:
+    """Fraction of real episodes that end as the task asks: upright, at the target, never fallen."""
+    if world == "CartPole-v1":
+        return float((result.real.lengths == FULL).mean())
+    metrics = system_of(worldmodel.load(world).source.env_id).task_metrics(result.real)
+    return metrics["upright_fraction" if world == "pendulum" else "at_target_fraction"]
 
 
 def learn(env_id: str, seed: int, folder: Path) -> float:
@@ -107,7 +103,8 @@ def learn(env_id: str, seed: int, folder: Path) -> float:
     begin = time.process_time()
     splits = data.default_splits(330, 100, 100, 40)
     dataset = data.collect(env_id, splits=splits, seed=seed, num_envs=20)
-    sizes, training = recipe(dataset)
+    chosen = preset(preset_for(dataset.observation_spec))
+    sizes, training = chosen.model("dvbf", dataset.observation_spec), chosen.training(dataset)
     fresh = DVBF(sizes, dataset.observation_spec, dataset.action_spec, seed)
     training = replace(training, seed=seed, tensorboard=False)
     Trainer(fresh, dataset, training, folder).fit(progress=False)
@@ -117,10 +114,10 @@ def learn(env_id: str, seed: int, folder: Path) -> float:
 def run(case: Case, seed: int, model_from: str, path: Path) -> dict[str, Any]:
     """Train one agent in the dream and act with it in reality; its metrics, also written."""
     torch.set_num_threads(1)
-    model = worldmodel.load(model_from)
+    world = worldmodel.load(model_from)
     begin = time.process_time()
     agent = train_sb3(
-        model,
+        world,
         case.algorithm,
         case.timesteps,
         case.num_envs,
@@ -129,16 +126,16 @@ def run(case: Case, seed: int, model_from: str, path: Path) -> dict[str, Any]:
         **case.settings,
     )
     seconds = time.process_time() - begin
-    assert model.source is not None, "a trained model knows its environment"
-    real = model.source.make_vec(EPISODES)
-    options = hanging(EPISODES, seed) if case.world == "pendulum" else None
+    assert world.source is not None, "a trained world knows its environment"
+    real = world.source.make_vec(EPISODES)
+    options = system_of(world.source.env_id).task_start(EPISODES, seed)
     steps = FULL if case.world == "CartPole-v1" else 100
-    result = compare(agent, model, real, steps, seed, options)
+    result = compare(agent, world, real, steps, seed, options)
     real.close()
     metrics = result.metrics() | {
         "case": case.name,
         "seed": seed,
-        "success": success(case.world, result.real),
+        "success": success(case.world, result),
         "cpu_seconds": seconds,
     }
     write_json(path, metrics)
