@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
 
 setup: .venv/ready
 
@@ -45,6 +45,9 @@ benchmark-any-env: setup
 
 benchmark-empowerment: setup
 	$(BIN)/python benchmarks/empowerment.py
+
+benchmark-sb3: setup
+	$(BIN)/python benchmarks/sb3.py
 
 benchmark-speed: setup
 	$(BIN)/python benchmarks/speed.py

@@ -18,14 +18,14 @@ import torch
 import tyro
 from rich.console import Console
 from seeds import Row, table, write_block
-from worldmodel.training.recipe import recipe
 
 from agents.evaluation import compare
-from agents.pathwise import suited_config, train_policy
+from agents.pathwise import PathwiseConfig, train_policy
 from worldmodel import data
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
+from worldmodel.systems import preset, preset_for
 from worldmodel.training.trainer import Trainer
 
 BUDGET = 10_000
@@ -68,12 +68,16 @@ def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     dataset = data.collect(env_id, None, case.process, case.splits, seed, num_envs=20)
     babbled = sum(int(split.mask.sum()) for split in dataset.splits.values())
     assert babbled <= BUDGET, f"{babbled} steps were babbled, {BUDGET} are allowed"
-    sizes, training = recipe(dataset)
-    model = DVBF(sizes, dataset.observation_spec, dataset.action_spec, seed)
-    training = replace(training, seed=seed, tensorboard=False)
-    world = Trainer(model, dataset, training, run).fit()
+    observations, actions = dataset.observation_spec, dataset.action_spec
+    name = preset_for(observations, dataset.provenance.source)
+    chosen = preset(name)
+    model = DVBF(chosen.model("dvbf", observations), observations, actions, seed)
+    training = replace(chosen.training(dataset), seed=seed, tensorboard=False)
+    world = Trainer(model, dataset, training, run, name).fit()
     evaluation = evaluate(world, dataset, seed).metrics
-    policy, _ = train_policy(world, replace(suited_config(world), seed=seed))
+    agent = chosen.acting(actions)
+    assert isinstance(agent, PathwiseConfig), "environments from elsewhere have generic presets"
+    policy, _ = train_policy(world, replace(agent, seed=seed))
     real = data.make_vec(env_id, episodes, {})
     result = compare(policy, world, real, case.steps, seed + 1000)
     real.close()

@@ -21,15 +21,21 @@ def prediction_rows(goals: dict[int, str], baselines: dict[str, str]) -> list[Ro
     """Errors by horizon of the model and of every baseline."""
     rows = [
         Row(
-            f"open-loop error at step {k}, share of variance", f"share.{k}", False, goals.get(k, "")
+            f"open-loop error at step {k}, fraction of variance",
+            f"fraction.{k}",
+            False,
+            goals.get(k, ""),
         )
         for k in HORIZONS
     ]
     rows += [
-        Row(f"the same, predictive mean, step {k}", f"averaged_share.{k}", False) for k in HORIZONS
+        Row(f"the same, predictive mean, step {k}", f"averaged_fraction.{k}", False)
+        for k in HORIZONS
     ]
     for name, title in baselines.items():
-        rows += [Row(f"{title}, step {k}", f"baseline_share.{name}.{k}", False) for k in HORIZONS]
+        rows += [
+            Row(f"{title}, step {k}", f"baseline_fraction.{name}.{k}", False) for k in HORIZONS
+        ]
     return rows
 
 
@@ -42,9 +48,9 @@ BALL = (
     Row("R² vx", "r2.vx", True, "≥ 0.95"),
     Row("R² vy", "r2.vy", True, "≥ 0.95"),
     *prediction_rows({10: "≤ 0.1", 30: "≤ 0.4"}, STILL | TRUTH),
-    Row("share of 100 horizons under last frame", "under.last_frame", True, "1"),
-    Row("share of 100 horizons under mean frame", "under.mean_frame", True),
-    Row("share of 100 horizons under constant velocity", "under.constant_velocity", True),
+    Row("fraction of 100 horizons under last frame", "under.last_frame", True, "1"),
+    Row("fraction of 100 horizons under mean frame", "under.mean_frame", True),
+    Row("fraction of 100 horizons under constant velocity", "under.constant_velocity", True),
     Row("at the target, 100 real starts", "agent.at_target_fraction", True, "≥ 0.95 each"),
     Row("return in reality", "agent.return_real", True),
     Row("return in the dream", "agent.return_dream", True),

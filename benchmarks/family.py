@@ -15,19 +15,26 @@ from typing import Any
 
 import tyro
 from seeds import write_block
-from worldmodel.cli.commands import collect
-from worldmodel.cli.systems import system_of
 
 from worldmodel import data, load
+from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
 from worldmodel.data import installed_versions
 from worldmodel.errors import DivergenceError
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json
 from worldmodel.plots.comparison import comparison_table
+from worldmodel.systems import system_of
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c", "ekvae")
+MODELS = (
+    "dvbf",
+    "dvbf:transition.kind=mlp",
+    "dvbf:recognition.kind=fusion",
+    "dkf",
+    "e2c",
+    "ekvae",
+)
 BEST = ("ekvae:denoise=0.03",)
 OBJECTIVES = ("elbo", "constrained+dropout")
 FIGURES = {
@@ -61,7 +68,7 @@ def main(
     """
     dataset = folder / "data.npz"
     if not dataset.exists():
-        collect(dataset, seed=0)
+        collect("worldmodel/Pendulum-v0", dataset)
     if models:
         rate = {"learning_rate": learning_rate}
         compare(dataset, folder, models, OBJECTIVES, seeds, updates, **rate, parallel=parallel)

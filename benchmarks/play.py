@@ -30,7 +30,7 @@ from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real systems
 from worldmodel import load
-from worldmodel.cli.play import endless, states_of
+from worldmodel.cli.play import states_of
 from worldmodel.play.app import App
 from worldmodel.play.session import Session
 
@@ -55,8 +55,8 @@ class StampedClock:
 def open_app(name: str, clock: StampedClock, out: Path) -> App:
     world = load(name)
     assert world.source is not None
-    known = states_of(world, world.source, None, 0)
-    session = Session(world, known, endless(world.source).make(), mode="compare")
+    known = states_of(world, world.source, None, False, 0)
+    session = Session(world, known, world.source.endless().make(), mode="compare")
     return App(session, name, INTERVAL, out, SIZE, clock=clock)
 
 

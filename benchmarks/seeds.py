@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from worldmodel.cli.table import lookup
+
+from worldmodel.plots.table import lookup
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 HORIZONS = (1, 10, 30, 100)
@@ -35,12 +36,12 @@ class Row:
 def run_seeds(
     system: str, folder: Path, seeds: int, parallel: int, films: bool = False
 ) -> list[dict[str, Any]]:
-    """Metrics of a system's demo under seeds 0, 1, ..., with shares of variance added."""
+    """Metrics of a system's demo under seeds 0, 1, ..., with fractions of variance added."""
     with ThreadPoolExecutor(parallel) as pool:
         runs = pool.map(
             lambda seed: _run(system, folder / f"seed_{seed}", seed, films), range(seeds)
         )
-        return [with_shares(run) for run in runs]
+        return [with_fractions(run) for run in runs]
 
 
 def _run(system: str, out: Path, seed: int, films: bool) -> dict[str, Any]:
@@ -55,18 +56,18 @@ def _run(system: str, out: Path, seed: int, films: bool) -> dict[str, Any]:
     return json.loads((out / "metrics.json").read_text())
 
 
-def with_shares(metrics: dict[str, Any]) -> dict[str, Any]:
+def with_fractions(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics, and what follows from the errors by horizon.
 
-    ``share``, ``averaged_share`` and ``baseline_share.<name>``: errors as shares of the frames'
-    variance, at some horizons; averaged is the predictive mean. ``under.<name>``: share of all
-    horizons at which the model errs less than a baseline. ``steps_under_all`` and
+    ``fraction``, ``averaged_fraction`` and ``baseline_fraction.<name>``: errors as fractions of the
+    frames' variance, at some horizons; averaged is the predictive mean. ``under.<name>``: fraction
+    of all horizons at which the model errs less than a baseline. ``steps_under_all`` and
     ``averaged_steps_under_all``: how many steps from the first on it errs less than every baseline.
     """
     error = np.array(metrics["prediction_mse"])
     baselines = {k: np.array(v) for k, v in metrics["prediction_mse_baseline"].items()}
 
-    def shares(errors: np.ndarray) -> dict[str, float]:
+    def fractions(errors: np.ndarray) -> dict[str, float]:
         return {str(k): errors[k - 1] / metrics["prediction_variance"] for k in HORIZONS}
 
     def steps_under_all(errors: np.ndarray) -> int:
@@ -75,9 +76,9 @@ def with_shares(metrics: dict[str, Any]) -> dict[str, Any]:
 
     averaged = np.array(metrics["prediction_mse_averaged"])
     return metrics | {
-        "share": shares(error),
-        "averaged_share": shares(averaged),
-        "baseline_share": {name: shares(other) for name, other in baselines.items()},
+        "fraction": fractions(error),
+        "averaged_fraction": fractions(averaged),
+        "baseline_fraction": {name: fractions(other) for name, other in baselines.items()},
         "under": {name: float((error < other).mean()) for name, other in baselines.items()},
         "steps_under_all": steps_under_all(error),
         "averaged_steps_under_all": steps_under_all(averaged),

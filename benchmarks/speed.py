@@ -4,7 +4,7 @@
 
 Where the time goes is measured part by part, each called in turn as a step calls them, so that
 every part finds the caches as the others leave them. Other work on the machine slows all of it;
-ratios and shares suffer less than speeds.
+ratios and fractions suffer less than speeds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import tyro
 from seeds import write_block
-from worldmodel.cli.speed import measure_speed
 
 import envs  # noqa: F401 - imported to register the real pendulum
 from worldmodel import load
+from worldmodel.evaluation.speed import measure_speed
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.stepping import TensorSteps, steps_of
@@ -39,7 +39,7 @@ def microseconds(world: World, num_envs: int, steps: int = 1000) -> dict[str, fl
     env.action_space.seed(0)
     read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
     dynamics, generator = Dynamics(world), torch.Generator().manual_seed(0)
-    steps, _ = steps_of(dynamics, latent_box(world))
+    compiled, _ = steps_of(dynamics, latent_box(world))
     tensors = TensorSteps(dynamics, latent_box(world))
     taken: dict[str, list[float]] = {}
 
@@ -59,7 +59,7 @@ def microseconds(world: World, num_envs: int, steps: int = 1000) -> dict[str, fl
         with torch.inference_mode():
             action = timed("actions: check, clip", read.array, chosen)
             noise = timed("noise", draw)
-            timed("transition, reward, support, observation", steps, states, action, noise)
+            timed("transition, reward, support, observation", compiled, states, action, noise)
             timed(AS_TENSORS, tensors, states, action, noise)
     table = {name: median(values) for name, values in taken.items()}
     whole, tensors = table.pop("whole step"), table.pop(AS_TENSORS)
@@ -83,7 +83,7 @@ def report(speed: dict[str, Any], parts: dict[str, float]) -> str:
         "| bare tensor loop: noise, and the model's transition and reward "
         f"| {rates['bare']} | {ratio['bare']} | ≥ 2 |",
         "",
-        "| part of a step | microseconds | share |",
+        "| part of a step | microseconds | fraction |",
         "|---|---|---|",
         *(f"| {name} | {value:.0f} | {value / whole:.0%} |" for name, value in parts.items()),
     ]
@@ -100,7 +100,7 @@ def main(num_envs: int = 1024, rounds: int = 25, threads: int = 1) -> None:
     """
     torch.set_num_threads(threads)
     world = load("pendulum")
-    speed = measure_speed(world, "worldmodel/Pendulum-v0", num_envs, rounds)
+    speed = measure_speed(world, world.require_source(), num_envs, rounds)
     text = report(speed, microseconds(world, num_envs))
     write_block("speed", text)
     print(text)

@@ -28,20 +28,20 @@ def run(error: float, score: float) -> dict:
 
 
 def test_shares_follow_from_the_errors(seeds):
-    metrics = seeds.with_shares(run(0.01, 0.9))
-    assert metrics["share"]["10"] == pytest.approx(0.2)
-    assert metrics["baseline_share"]["mean_frame"]["30"] == pytest.approx(2.0)
+    metrics = seeds.with_fractions(run(0.01, 0.9))
+    assert metrics["fraction"]["10"] == pytest.approx(0.2)
+    assert metrics["baseline_fraction"]["mean_frame"]["30"] == pytest.approx(2.0)
     assert metrics["under"] == {"last_frame": 0.49, "mean_frame": 0.99}
-    assert metrics["averaged_share"]["10"] == pytest.approx(0.1)
+    assert metrics["averaged_fraction"]["10"] == pytest.approx(0.1)
     assert metrics["steps_under_all"] == 49
     assert metrics["averaged_steps_under_all"] == 99
-    assert seeds.with_shares(run(0.001, 0.9))["steps_under_all"] == 100
-    assert seeds.with_shares(run(0.6, 0.9))["steps_under_all"] == 0
+    assert seeds.with_fractions(run(0.001, 0.9))["steps_under_all"] == 100
+    assert seeds.with_fractions(run(0.6, 0.9))["steps_under_all"] == 0
 
 
 def test_the_worst_is_the_least_of_what_should_be_great(seeds):
-    runs = [seeds.with_shares(run(e, s)) for e, s in ((0.001, 0.5), (0.003, 0.9), (0.002, 0.7))]
-    rows = [seeds.Row("R²", "r2.x", True, "≥ 0.6"), seeds.Row("error", "share.10", False)]
+    runs = [seeds.with_fractions(run(e, s)) for e, s in ((0.001, 0.5), (0.003, 0.9), (0.002, 0.7))]
+    rows = [seeds.Row("R²", "r2.x", True, "≥ 0.6"), seeds.Row("error", "fraction.10", False)]
     lines = seeds.table(rows, runs).splitlines()
     assert lines[0] == "|  | median | worst | each seed | goal |"
     assert lines[2] == "| R² | 0.7 | 0.5 | 0.5 0.9 0.7 | ≥ 0.6 |"
@@ -58,7 +58,7 @@ def test_only_the_block_between_the_markers_is_replaced(seeds, tmp_path, monkeyp
     monkeypatch.setattr(seeds, "RESULTS", page)
     rows = [seeds.Row("R²", "r2.x", True)]
     for _ in range(2):
-        seeds.report("ball", "make it", rows, [seeds.with_shares(run(0.01, 0.9))])
+        seeds.report("ball", "make it", rows, [seeds.with_fractions(run(0.01, 0.9))])
     text = page.read_text()
     assert text.startswith("before\n<!-- ball -->\n`make it`, seed 0; torch 2.0.\n")
     assert text.endswith("| R² | 0.9 | 0.9 | 0.9 |  |\n<!-- /ball -->\nafter\n")

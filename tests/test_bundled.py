@@ -7,8 +7,6 @@ is a model of and how good it must be.
 import json
 import warnings
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 
 import gymnasium as gym
 import numpy as np
@@ -16,12 +14,11 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
-from worldmodel.cli.systems import RECIPES
-from worldmodel.cli.table import lookup
 
 import envs  # noqa: F401 (registers the real systems)
 import worldmodel
-from worldmodel.systems import DEMOS, PRESETS
+from worldmodel.plots.table import lookup
+from worldmodel.systems import PRESETS
 from worldmodel.world.checkpoint import BUNDLED
 
 # Gymnasium and SB3 advise actions in [-1, 1]; ours have units, and all else must be silent.
@@ -76,7 +73,7 @@ def test_it_is_small_and_says_how_good_it_is(name):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
     metrics = json.loads((folder / "metrics.json").read_text())
     for metric, least in EXPECTED[name].least.items():
-        assert reduce(getitem, metric.split("."), metrics) > least, metric
+        assert lookup(metrics, metric) > least, metric
 
 
 @pytest.mark.parametrize("check", [lambda env: check_env(env.unwrapped), sb3_check_env])
@@ -97,21 +94,20 @@ def test_its_spec_survives_json(dream):
     assert again.spec.kwargs == env.spec.kwargs
 
 
-def test_the_vector_env_is_native(dream, world):
+def test_the_vector_env_is_native(name, dream):
     dreams = gym.make_vec(dream, num_envs=7)
     assert isinstance(dreams.unwrapped, worldmodel.LatentVectorEnv)
-    assert dreams.reset(seed=0)[0].shape == (7, world.model.latent_size)
+    assert dreams.reset(seed=0)[0].shape == (7, PRESETS[name].models["dvbf"].latent_size)
 
 
 def test_dream_and_filtered_reality_share_their_space(name, dream, world):
-    system = gym.make(DEMOS[name].env_id, **PRESETS[name].env_kwargs)
-    real = worldmodel.FilterObservation(system, world)
+    real = worldmodel.FilterObservation(world.require_source().make(), world)
     assert real.observation_space == gym.make(dream).observation_space
     assert real.observation_space.contains(real.reset(seed=0)[0])
 
 
 def test_it_predicts_reality_better_than_standing_still(name, world):
-    real = gym.make_vec(DEMOS[name].env_id, num_envs=64, **PRESETS[name].env_kwargs)
+    real = world.require_source().make_vec(64)
     box = real.single_action_space
     frames, actions = [real.reset(seed=11)[0]], []
     rng = np.random.default_rng(0)

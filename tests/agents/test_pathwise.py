@@ -1,6 +1,8 @@
+import copy
 import json
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from linear_model import LinearModel, fit_support
 from safetensors.torch import save_file
 from small import box, discrete, generator
 
-from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, task_of, train_policy
+from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.world.dynamics import Dynamics
+from worldmodel.spaces import ActionSpace
+from worldmodel.world.dynamics import Dynamics, recorded_reward
 from worldmodel.world.world import World
 
 LOW, HIGH = torch.tensor([-0.1, 3.0, -5.0]), torch.tensor([0.3, 3.7, 5.0])
@@ -140,7 +143,7 @@ def ending(world, chance: float, reward: float) -> torch.Tensor:
     world.model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
     config = PathwiseConfig(batch_size=32, horizon=5, ood_penalty=0.0, ood_radius=1e3)
     agent = plain(box(-1.0, 1.0), 4)
-    return imagined_rewards(world, agent, config, generator(), task_of(world))
+    return imagined_rewards(world, agent, config, generator(), recorded_reward(world))
 
 
 def test_rewards_count_while_the_imagined_episode_goes_on(world):
@@ -160,7 +163,7 @@ def test_leaving_the_support_earns_no_more_than_the_worst(world):
     world.model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
     config = PathwiseConfig(batch_size=64, horizon=3)
     agent = plain(box(-1.0, 1.0), 4)
-    rewards = imagined_rewards(world, agent, config, generator(), task_of(world))
+    rewards = imagined_rewards(world, agent, config, generator(), recorded_reward(world))
     assert (rewards[:, 1:] <= world.model.reward_range[0]).float().mean() > 0.95
     rewards.mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
@@ -209,3 +212,34 @@ def test_buttons_are_learned_and_remembered(tmp_path):
 def test_an_unfitted_support_is_refused():
     with pytest.raises(SpecError, match="support is not fitted"):
         train_policy(World(LinearModel()), SHORT, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["box", "discrete", "mixed"])
+def test_one_observation_is_acted_on_as_many_are(kind):
+    torch.manual_seed(0)
+    spaces = {"box": gym.spaces.Box(-2, 3, (3,)), "discrete": gym.spaces.Discrete(3)}
+    spaces["mixed"] = gym.spaces.MultiBinary(3)
+    actions = ActionSpace.from_space(spaces[kind])
+    low, high = torch.tensor(actions.low), torch.tensor(actions.high)
+    policy = Policy(torch.randn(4), torch.rand(4) + 0.5, actions, low, high, 8)
+    seen = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+
+    def agree(policy):
+        many, _ = policy.predict(seen)
+        for observation, expected in zip(seen, many, strict=True):
+            action, _ = policy.predict(observation)
+            assert action.shape == expected.shape and action.dtype == expected.dtype
+            np.testing.assert_allclose(action, expected, rtol=1e-5, atol=1e-6)
+        return many
+
+    first = agree(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    assert not np.array_equal(first, agree(policy))
+    twin = copy.deepcopy(policy)
+    twin.network[0].weight.data.mul_(-1.0)
+    assert not np.array_equal(agree(twin), agree(policy))
+    twin.double()
+    twin.load_state_dict(policy.double().state_dict())
+    np.testing.assert_array_equal(agree(twin), agree(policy))

@@ -1,10 +1,17 @@
+import pytest
 import torch
 from small import generator
 from torch.distributions import Independent, Normal, kl_divergence
 
 from worldmodel.models.codec.emission import GaussianEmission
 from worldmodel.models.dvbf import _push_forward
-from worldmodel.models.networks import mlp, normal_entropy, positive, standard_normal_kl
+from worldmodel.models.networks import (
+    Linear,
+    mlp,
+    normal_entropy,
+    positive,
+    standard_normal_kl,
+)
 from worldmodel.models.reward import RewardHead, TerminationHead
 
 
@@ -123,3 +130,19 @@ def test_unevenness_is_finite_where_nothing_moves():
         value = emission.unevenness(state[: len(still)], still)
         value.backward()
         assert value == 0
+
+
+@pytest.mark.parametrize("inputs", [3, 40])
+def test_a_linear_layer_is_that_of_torch(inputs):
+    g = torch.Generator().manual_seed(0)
+    ours, theirs = Linear(inputs, 4).double(), torch.nn.Linear(inputs, 4).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, inputs, generator=g, dtype=torch.float64, requires_grad=True)
+    found = [
+        (layer(x), *torch.autograd.grad(layer(x).sin().sum(), [x, *layer.parameters()]))
+        for layer in (ours, theirs)
+    ]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))

@@ -19,6 +19,8 @@ Predictor = Callable[[Batch, int], Tensor]
 
 # Beyond this a state is lost: the next product may overflow.
 _LOST = 1e30
+# Episodes whose predicted pictures are added up at a time.
+_FEW = 16
 
 
 @torch.no_grad()
@@ -64,18 +66,31 @@ def open_loop_error(
     for _ in range(max(dreams, 1)):
         noise = generator if dreams else None
         states = world.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
-        # What has no picture is worth none: a distribution would not take it.
-        lost = ~(states.abs() < _LOST).all(-1, keepdim=True)
-        frames = model.emit(states.masked_fill(lost, 0)).mean.masked_fill(lost, torch.nan)
-        if dreams:
-            # One dream of many that diverges must not outweigh all others.
-            frames = model.codec.plausible(frames.nan_to_num(0.0))
-        predicted += frames / max(dreams, 1)
-        squares += frames.square() / max(dreams, 1)
+        # A few episodes at a time: their pictures are added up while they are in the cache.
+        for first in range(0, len(batch), _FEW):
+            part = slice(first, first + _FEW)
+            frames = _pictures(model, states[part], averaged=dreams > 0)
+            predicted[part].add_(frames, alpha=1 / max(dreams, 1))
+            if dreams:
+                squares[part].addcmul_(frames, frames, value=1 / dreams)
     error = (predicted - truth).square()
     if dreams:
         error -= (squares - predicted.square()) / (dreams - 1)
     return _masked_mean(error, batch, filtered)
+
+
+def _pictures(model: StateSpaceModel, states: Tensor, averaged: bool) -> Tensor:
+    """Mean observations; NaN where a state is lost, unless they are to be averaged with others."""
+    # What has no picture is worth none: a distribution would not take it.
+    lost = ~(states.abs() < _LOST).all(-1, keepdim=True)
+    if not lost.any():
+        frames = model.emit(states).mean
+    else:
+        frames = model.emit(states.masked_fill(lost, 0)).mean.masked_fill(lost, torch.nan)
+    if averaged:
+        # One dream of many that diverges must not outweigh all others.
+        frames = model.codec.plausible(frames.nan_to_num(0.0))
+    return frames
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.errors import NotCompiled
@@ -13,6 +14,26 @@ from worldmodel.models.program import Builder, Rows
 
 # No posterior collapses to a point.
 LEAST_SCALE = 1e-4
+
+
+# Inputs up to which a layer counts as narrow.
+_NARROW = 16
+
+
+class Linear(nn.Linear):
+    """A linear layer whose gradient is quick for few inputs, such as a latent state, too.
+
+    The two products of the gradient, of matrices with few columns, take a CPU four times as long if
+    those lie along rows of the weights, as they do in torch.
+    """
+
+    def forward(self, input: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """As in torch."""
+        if self.in_features > _NARROW or not torch.is_grad_enabled():
+            return super().forward(input)
+        rows = input.reshape(-1, self.in_features)
+        product = torch.addmm(self.bias, rows, self.weight.T.contiguous())
+        return product.view(*input.shape[:-1], self.out_features)
 
 
 def mlp(
@@ -23,7 +44,7 @@ def mlp(
     depth: int = 1,
 ) -> nn.Sequential:
     """One hidden layer, as everywhere in the paper's appendix B, or ``depth`` normalised ones."""
-    one = [nn.Linear(inputs, hidden), activation()]
+    one = [Linear(inputs, hidden), activation()]
     layers = one if depth == 1 else normalised(inputs, hidden, depth)
     return nn.Sequential(*layers, nn.Linear(hidden, outputs))
 
@@ -34,7 +55,7 @@ def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
     In long training at a high learning rate rectified units die; smooth ones alone diverge.
     """
     widths = [inputs, *[hidden] * depth]
-    layers = [(nn.Linear(*pair), nn.LayerNorm(hidden), nn.SiLU()) for pair in pairwise(widths)]
+    layers = [(Linear(*pair), nn.LayerNorm(hidden), nn.SiLU()) for pair in pairwise(widths)]
     return [part for layer in layers for part in layer]
 
 

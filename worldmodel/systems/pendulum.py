@@ -12,6 +12,8 @@ from agents.rollout import Rollout
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.systems.preset import Preset
 from worldmodel.systems.system import System, free
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import DreamConfig
 
 
 def targets(states: Float[np.ndarray, "*n 2"]) -> dict[str, Float[np.ndarray, "*n"]]:
@@ -56,6 +58,11 @@ _PAPER = {
     "real_frames_used": 7500,
 }
 _MODELS = {"dvbf": DVBFConfig()}
+# Upright is an unstable equilibrium: unless dropout ends before training does no dream comes there,
+# and unless dreams are denoised none stays.
+_TRAIN = TrainConfig(
+    updates=2500, learning_rate=6e-3, dropout_until=0.7, dreaming=DreamConfig(denoise=0.03)
+)
 
 SYSTEM = System(
     env_id="worldmodel/Pendulum-v0",
@@ -68,12 +75,14 @@ SYSTEM = System(
     presets={
         "pendulum": Preset(
             "Pendulum from 16 x 16 pixels",
+            train=_TRAIN,
             models=_MODELS,
             film_start={"start": "hanging"},
             paper=_PAPER,
         ),
         "empowerment": Preset(
             "Pendulum from 16 x 16 pixels, without a reward",
+            train=_TRAIN,
             models=_MODELS,
             agent=EmpoweredConfig(),
             film_start={"start": "hanging"},

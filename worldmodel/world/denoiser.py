@@ -111,18 +111,18 @@ class Denoiser(nn.Module):
     def calibrate(
         self,
         predictions: Float[Tensor, "n state"],
-        margin: float = 1.25,
         quantile: float = 0.999,
     ) -> None:
         """Say how far honest predictions are moved; as ``Support.fit`` says how far data stray.
 
+        Without a margin: a move tells that the model strays long before the states do.
+
         Args:
             predictions: Made of states that were filtered from data it was not fitted to.
-            margin: Factor on the move that is not exceeded by ``quantile`` of them.
-            quantile: Fraction of ``predictions`` that must be near before the margin.
+            quantile: Fraction of ``predictions`` that must be near.
         """
         self.limit.fill_(1.0)
-        self.limit.copy_(margin * self.lead(predictions)[1].quantile(quantile))
+        self.limit.copy_(self.lead(predictions)[1].quantile(quantile))
 
     def compiled(self, builder: Builder, states: Rows) -> tuple[Rows, Rows]:
         """Instructions of ``lead``; its distance is squared."""
