@@ -7,9 +7,10 @@ from small import BOX, DISCRETE, generator, random_batch, small_model, tiny_mode
 
 from worldmodel.models.registry import MODELS
 from worldmodel.world import compiled, interpreter
-from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED, compile_step
+from worldmodel.world.compiled import compile_step
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
+from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import TensorStep, TensorSteps, step_of, steps_of
 from worldmodel.world.vector_env import LatentVectorEnv
 

@@ -24,8 +24,6 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics
 
-# What a step may tell beside its numbers.
-TERMINATED, OUTSIDE, DIVERGED, REFUSED = 1, 2, 4, 8
 # Draws of a single dream's noise that are made at a time: one alone costs as much as hundreds.
 DRAWS = 512
 
