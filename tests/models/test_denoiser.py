@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 import torch
 from small import PIXELS, generator, random_batch, random_dataset, small_model
-from worldmodel.world.frozen import freeze
 
 from agents.empowerment import Dynamics, denoised
 from worldmodel.errors import ConfigError
@@ -93,7 +92,6 @@ def test_a_model_that_denoises_does_so_in_dreams_and_nowhere_else(name, monkeypa
     with torch.no_grad():
         assert torch.equal(trained.transition(state, action), trained.denoiser(reached))
         assert not torch.allclose(trained.denoiser(reached), reached)
-    assert torch.equal(freeze(trained).transition(state, action, None), trained.denoiser(reached))
     assert torch.equal(load(tmp_path).transition(state, action), trained.denoiser(reached))
     observations, actions = batch.observations, batch.actions
     believed = [m.filter_beliefs(observations, actions).mean for m in (trained, plain)]

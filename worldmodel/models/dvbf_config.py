@@ -41,7 +41,7 @@ class DVBFConfig:
         leak: Share of the state that is forgotten per step unless the data object; it keeps long
             dreams from diverging. See ``models/transition.py``.
         bound: Greatest absolute value of any component of the state after the first; 0 sets none.
-            Dreams are then stepped by tensor operations. See ``models/bounded.py``.
+            See ``models/bounded.py``.
         denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
             after training, so that they stay where the data are; their process noise is scaled as
             predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
