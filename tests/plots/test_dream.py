@@ -30,10 +30,11 @@ def contains(film, picture) -> bool:
         if min(rows, columns) < 1:
             continue
         # A look at a few pixels of each place spares comparing all of them.
-        could = np.ones((rows, columns), bool)
+        places = np.argwhere((film[:rows, :columns] == large[0, 0]).all(-1))
         for y, x in np.random.default_rng(0).integers((height, width), size=(40, 2)):
-            could &= (film[y : y + rows, x : x + columns] == large[y, x]).all(-1)
-        for y, x in np.argwhere(could):
+            seen = film[places[:, 0] + y, places[:, 1] + x]
+            places = places[(seen == large[y, x]).all(-1)]
+        for y, x in places:
             if np.array_equal(film[y : y + height, x : x + width], large):
                 return True
     return False

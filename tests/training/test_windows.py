@@ -2,6 +2,7 @@ import torch
 from small import VECTOR, generator, random_batch, with_fields
 
 from worldmodel.training.windows import draw_windows
+from worldmodel.types import from_streams
 
 STEPS = 10
 
@@ -71,3 +72,15 @@ def test_the_generator_decides():
     batch = numbered([10] * 5)
     draws = [draw_windows(batch, 20, 4, generator(s)).observations for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_all_streams_are_cut_alike():
+    batch = numbered([10, 7, 4])
+    streams = {"a": batch.observations, "b": batch.observations[..., :1] + 0.5}
+    cut = draw_windows(
+        with_fields(batch, observations=from_streams(streams, 2)), 50, 4, generator()
+    )
+    alone = draw_windows(batch, 50, 4, generator())
+    assert torch.equal(cut.observations["a"], alone.observations)
+    assert torch.equal(cut.observations["b"], alone.observations[..., :1] + 0.5)
+    assert tuple(cut.observations.shape) == (50, 5)

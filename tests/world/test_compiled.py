@@ -1,5 +1,8 @@
 """The compiled step against the tensor step, for every model and setting."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -184,8 +187,8 @@ def test_a_step_leaves_its_inputs_and_what_it_gave_alone():
     first = steps(states, actions, drawn)
     kept = [np.copy(array) for array in first]
     steps(first.states, actions, None)
-    for array, copy in zip((states, actions, drawn.numpy(), *first), (*before, *kept), strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, was in zip((states, actions, drawn.numpy(), *first), (*before, *kept), strict=True):
+        np.testing.assert_array_equal(array, was)
 
 
 def test_training_on_does_not_reach_it():
@@ -216,6 +219,22 @@ def test_the_reason_is_said(monkeypatch, model):
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     for env in (LatentEnv.from_model(ours), LatentVectorEnv.from_model(ours, 2)):
         assert env.compiled == "numba is not installed: pip install 'worldmodel[fast]'"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_of_an_environment_goes_its_own_way(copied):
+    action = np.zeros(2, np.float32)
+    for make in (LatentEnv.from_model, lambda model: LatentVectorEnv.from_model(model, 1)):
+        env = make(prepared(tiny_model(), terminates=False))
+        env.reset(seed=0)
+        twin = copied(env)
+        if isinstance(env, LatentVectorEnv):
+            action = np.zeros((1, 2), np.float32)
+        first = env.step(action)[0]
+        np.testing.assert_array_equal(first, twin.step(action)[0])
+        env.reset(seed=1)
+        np.testing.assert_array_equal(env.reset(seed=0)[0], twin.reset(seed=0)[0])
+        np.testing.assert_array_equal(env.step(action)[0], first)
 
 
 def test_without_a_place_for_numbas_cache_it_does_without(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from worldmodel.types import Batch
+from worldmodel.types import Batch, Observations, from_streams
 
 
 def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator) -> Batch:
@@ -24,7 +24,9 @@ def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator
     # In memory time comes first, as in the loop over steps.
     index = start + torch.arange(steps + 1, device=device).unsqueeze(1)
 
-    def cut(name: str, value: torch.Tensor) -> torch.Tensor:
+    def cut(name: str, value: Observations) -> Observations:
+        if not isinstance(value, torch.Tensor):
+            return from_streams({stream: cut(name, v) for stream, v in value.items()}, 2)
         rows = index if name in ("observations", "states") else index[:-1]
         rows = rows + episode * value.shape[1]
         chosen = value.flatten(0, 1).index_select(0, rows.flatten())

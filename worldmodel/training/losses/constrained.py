@@ -108,7 +108,8 @@ class Constrained(Objective):
         whole = (terms.observed | ~terms.frame_mask).all(1)
         if whole.any():
             frames = terms.frame_mask[whole].sum().item()
-            distortion = terms.distortion[whole].sum().item() / (frames * terms.weight)
+            # What never changed weighs nothing: then distortion itself is what there is to judge.
+            distortion = terms.distortion[whole].sum().item() / (frames * (terms.weight or 1.0))
             previous = distortion if self.distortion is None else self.distortion
             self.distortion = c.decay * previous + (1 - c.decay) * distortion
         share = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
