@@ -1,7 +1,7 @@
 """What the documents show works: every block of Python runs, and every command line parses.
 
-A comment before a block may say with what sizes it is run here, ``<!-- run with: updates=4 -->``, or
-that it is not, ``<!-- not run: needs a display -->``.
+A comment before a block may say with what sizes it is run here, ``<!-- run with: updates=4 -->``,
+or that it is not, ``<!-- not run: needs a display -->``.
 """
 
 from __future__ import annotations
