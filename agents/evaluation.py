@@ -9,9 +9,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from agents.rollout import Agent, Rollout, rollout
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Comparison:
 
 def compare(
     agent: Agent,
-    model: StateSpaceModel,
+    world: World,
     real: VectorEnv,
     steps: int,
     seed: int,
@@ -44,7 +44,7 @@ def compare(
 
     Args:
         agent: Acts on latent observations.
-        model: Whose filter and dream are used.
+        world: Whose filter and dream are used.
         real: Real vector environment, unfiltered; not closed here. Its reset must be
             reproducible from ``seed``, since the first frames are taken from a reset of their own.
         steps: Steps per episode at most.
@@ -52,10 +52,11 @@ def compare(
         options: Of the real reset.
     """
     frames, _ = real.reset(seed=seed, options=options)
-    start = model.filter(frames[:, None], np.zeros((len(frames), 0, model.action_spec.size)))[:, 0]
-    dream = LatentVectorEnv.from_model(model, num_envs=len(frames), truncate_outside=False)
+    none = np.zeros((len(frames), 0, world.model.action_spec.size))
+    start = world.filter(frames[:, None], none)[:, 0]
+    dream = LatentVectorEnv(world, num_envs=len(frames), truncate_outside=False)
     imagined = rollout(agent, dream, steps, seed, {"state": start})
-    acted = rollout(agent, VectorFilterObservation(real, model), steps, seed, options)
+    acted = rollout(agent, VectorFilterObservation(real, world), steps, seed, options)
     return Comparison(imagined, acted)
 
 

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.files import write_whole
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.world.world import World
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class PathwiseConfig:
     seed: int = 0
 
 
-def suited_config(model: StateSpaceModel) -> PathwiseConfig:
+def suited_config(world: World) -> PathwiseConfig:
     """Settings to start from, by what the model observes and how it is controlled.
 
     Models of vectors are sharp, so that longer trajectories are worth following; and what they do
@@ -71,9 +72,9 @@ def suited_config(model: StateSpaceModel) -> PathwiseConfig:
     of a Box action through unstable dynamics grows with the horizon, where that of a discrete
     action's probability is tamed by the sampling: hence the shorter horizon.
     """
-    if model.observation_spec.pixels:
+    if world.model.observation_spec.pixels:
         return PathwiseConfig()
-    box = model.action_spec.kind == "box"
+    box = world.model.action_spec.kind == "box"
     return PathwiseConfig(
         updates=400,
         horizon=40 if box else 100,
@@ -206,13 +207,13 @@ class Goal:
     greatest: float
 
 
-def task_of(model: StateSpaceModel) -> Goal:
+def task_of(world: World) -> Goal:
     """The recorded reward, as the model has learned it."""
-    return Goal(model.reward, *model.reward_range)
+    return Goal(world.model.reward, *world.model.reward_range)
 
 
 def train_policy(
-    model: StateSpaceModel,
+    world: World,
     config: PathwiseConfig,
     progress: bool = True,
     goal: Goal | None = None,
@@ -226,7 +227,7 @@ def train_policy(
     model guesses.
 
     Args:
-        model: With a fitted support.
+        world: With a fitted support.
         config: How to train.
         progress: Whether to show a progress bar.
         goal: What to collect; the task by default.
@@ -237,16 +238,16 @@ def train_policy(
     Raises:
         SpecError: The support is not fitted.
     """
-    if not model.support.fitted:
-        raise SpecError("the model's support is not fitted; call model.support.fit first")
-    generator = torch.Generator(model.device).manual_seed(config.seed)
-    policy, goal = _build(model, config), goal or task_of(model)
+    if not world.support.fitted:
+        raise SpecError("the support is not fitted; call world.support.fit first")
+    generator = torch.Generator(world.model.device).manual_seed(config.seed)
+    policy, goal = _build(world, config), goal or task_of(world)
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.updates)
     history = []
     for _ in track(range(config.updates), "agent", disable=not progress):
-        rewards = imagined_rewards(model, policy, config, generator, goal)
-        discount = config.discount ** torch.arange(config.horizon, device=model.device)
+        rewards = imagined_rewards(world, policy, config, generator, goal)
+        discount = config.discount ** torch.arange(config.horizon, device=world.model.device)
         loss = -(rewards * discount).sum(1).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -258,15 +259,16 @@ def train_policy(
 
 
 def imagined_rewards(
-    model: StateSpaceModel,
+    world: World,
     policy: Policy,
     config: PathwiseConfig,
     generator: torch.Generator,
     goal: Goal,
 ) -> Float[Tensor, "batch horizon"]:
     """Rewards along trajectories from random states of the data, differentiable in the policy."""
-    size, discrete = config.batch_size, model.action_spec.kind == "discrete"
-    known, device = model.support.states, model.device
+    model, size = world.model, config.batch_size
+    discrete = model.action_spec.kind == "discrete"
+    known, device = world.support.states, model.device
     state = known[torch.randint(len(known), (size,), generator=generator, device=device)]
     lost = torch.zeros(size, dtype=torch.bool, device=device)
     alive = torch.ones(size, device=device)
@@ -275,8 +277,8 @@ def imagined_rewards(
         noise = torch.randn(size, model.noise_size, generator=generator, device=device)
         noise = config.noise_scale * noise
         action = policy(state, _gumbel(size, model, generator) if discrete else None)
-        arrived = model.transition(state, action, noise)
-        distance = model.support.distance(arrived)
+        arrived = world.transition(state, action, noise)
+        distance = world.support.distance(arrived)
         lost = lost | ~(distance < config.give_up)
         reward = goal.reward(state, action, arrived).clamp(goal.least, goal.greatest)
         reward = reward - config.astray_cost * (distance - 1).clamp_min(0)
@@ -295,11 +297,11 @@ def _gumbel(size: int, model: StateSpaceModel, generator: torch.Generator) -> Te
     return -(-uniform.clamp_min(1e-20).log()).log()
 
 
-def _build(model: StateSpaceModel, config: PathwiseConfig) -> Policy:
-    known = model.support.states
-    spec = model.action_spec
-    low, high = (torch.tensor(v, device=model.device) for v in (spec.low, spec.high))
+def _build(world: World, config: PathwiseConfig) -> Policy:
+    known = world.support.states
+    spec = world.model.action_spec
+    low, high = (torch.tensor(v, device=world.model.device) for v in (spec.low, spec.high))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = Policy(known.mean(0), known.std(0), low, high, config.hidden, spec.kind)
-    return policy.to(model.device)
+    return policy.to(world.model.device)

@@ -10,14 +10,14 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from agents.rollout import Agent, rollout
 from worldmodel.data.tape import Tape
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
 from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.world import World
 
 
 def record_agent(
     agent: Agent,
-    model: StateSpaceModel,
+    world: World,
     env: VectorEnv,
     steps: int,
     seed: int,
@@ -28,7 +28,7 @@ def record_agent(
 
     Args:
         agent: Acts on latent observations.
-        model: Whose filter the agent sees through.
+        world: Whose filter the agent sees through.
         env: Real vector environment, unfiltered; not closed here. It must not reset within the
             step that ends an episode.
         steps: Steps per episode at most; an episode that ends before is padded.
@@ -37,11 +37,11 @@ def record_agent(
         progress: Called after every step.
 
     Raises:
-        SpecError: The environment does not fit the model, or shows what is not finite.
+        SpecError: The environment does not fit the world, or shows what is not finite.
     """
     witness = _Witness(env, progress)
-    acted = rollout(agent, VectorFilterObservation(witness, model), steps, seed, options)
-    tape = Tape(model.observation_spec, model.action_spec.encode(acted.actions))
+    acted = rollout(agent, VectorFilterObservation(witness, world), steps, seed, options)
+    tape = Tape(world.model.observation_spec, world.model.action_spec.encode(acted.actions))
     everyone = np.arange(env.num_envs)
 
     def arrive(rows: np.ndarray, t: int) -> None:

@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode
 from rich.progress import Progress
 
 from worldmodel.errors import SpecError, require_extra
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World
 
 require_extra("stable_baselines3", "agents")
 
@@ -31,7 +31,7 @@ class LatentVecEnv(VecEnv):
     """``num_envs`` dreams as a Stable-Baselines3 ``VecEnv``.
 
     Args:
-        model: With a fitted support.
+        world: With a fitted support.
         num_envs: How many.
         max_episode_steps: After which an episode is truncated.
         noise: Whether the dreams have the model's process noise.
@@ -39,15 +39,15 @@ class LatentVecEnv(VecEnv):
 
     def __init__(
         self,
-        model: StateSpaceModel,
+        world: World,
         num_envs: int,
         max_episode_steps: int = 200,
         noise: bool = True,
     ) -> None:
-        spec = model.observation_spec
+        spec = world.model.observation_spec
         self.render_mode = "rgb_array" if spec.pixels and spec.shape[2] in (1, 3) else None
-        self.env = LatentVectorEnv.from_model(
-            model,
+        self.env = LatentVectorEnv(
+            world,
             num_envs=num_envs,
             max_episode_steps=max_episode_steps,
             autoreset_mode=AutoresetMode.SAME_STEP,
@@ -127,7 +127,7 @@ class LatentVecEnv(VecEnv):
 
 
 def train_sb3(
-    model: StateSpaceModel,
+    world: World,
     algorithm: str = "PPO",
     timesteps: int = 200_000,
     num_envs: int = 64,
@@ -139,7 +139,7 @@ def train_sb3(
     """Train a Stable-Baselines3 algorithm in the dream alone.
 
     Args:
-        model: With a fitted support.
+        world: With a fitted support.
         algorithm: One of ``ALGORITHMS``; its action space must be the model's.
         timesteps: Imagined steps over all dreams.
         num_envs: Dreams that run at once.
@@ -158,11 +158,11 @@ def train_sb3(
     if algorithm not in ALGORITHMS:
         raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
     only = {"DQN": "discrete", "SAC": "box", "TD3": "box", "DDPG": "box"}.get(algorithm)
-    if only not in (None, model.action_spec.kind):
+    if only not in (None, world.model.action_spec.kind):
         raise SpecError(
-            f"{algorithm} needs {only} actions, the model has {model.action_spec.space()}"
+            f"{algorithm} needs {only} actions, the model has {world.model.action_spec.space()}"
         )
-    env = LatentVecEnv(model, num_envs, max_episode_steps)
+    env = LatentVecEnv(world, num_envs, max_episode_steps)
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy", env, seed=seed, device="cpu", **hyperparameters
     )

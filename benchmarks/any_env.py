@@ -69,13 +69,13 @@ def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     babbled = sum(int(split.mask.sum()) for split in dataset.splits.values())
     assert babbled <= BUDGET, f"{babbled} steps were babbled, {BUDGET} are allowed"
     sizes, training = recipe(dataset)
-    fresh = DVBF(sizes, dataset.observation_spec, dataset.action_spec, seed)
+    model = DVBF(sizes, dataset.observation_spec, dataset.action_spec, seed)
     training = replace(training, seed=seed, tensorboard=False)
-    model = Trainer(fresh, dataset, training, run).fit()
-    evaluation = evaluate(model, dataset, seed).metrics
-    policy, _ = train_policy(model, replace(suited_config(model), seed=seed))
+    world = Trainer(model, dataset, training, run).fit()
+    evaluation = evaluate(world, dataset, seed).metrics
+    policy, _ = train_policy(world, replace(suited_config(world), seed=seed))
     real = data.make_vec(env_id, episodes, {})
-    result = compare(policy, model, real, case.steps, seed + 1000)
+    result = compare(policy, world, real, case.steps, seed + 1000)
     real.close()
     return {
         "env_id": env_id,

@@ -14,8 +14,9 @@ from typing import Literal
 
 import tyro
 
+from worldmodel import load
 from worldmodel.cli.demo import demo, settings
-from worldmodel.world.checkpoint import BUNDLED, load
+from worldmodel.world.checkpoint import BUNDLED
 
 PICTURES = Path(__file__).parents[1] / "docs" / "images"
 PENDULUM = (

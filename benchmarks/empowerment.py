@@ -17,7 +17,7 @@ import tyro
 from seeds import Row, report, run_seeds
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
-from worldmodel.world.checkpoint import load
+from worldmodel import load
 
 ROWS = (
     Row(
@@ -42,9 +42,9 @@ BALL = (
 def batch_over_loop(checkpoint: Path, states: int = 4096, looped: int = 40) -> float:
     """How much faster a state is in a batch than alone, in one run on two threads."""
     torch.set_num_threads(2)
-    model = load(checkpoint).requires_grad_(False)
-    estimator = GaussianEmpowerment(dynamics_of(model), 10)
-    many = model.support.states.repeat(states // len(model.support.states), 1)
+    world = load(checkpoint)
+    estimator = GaussianEmpowerment(dynamics_of(world), 10)
+    many = world.support.states.repeat(states // len(world.support.states), 1)
     estimator(many[:2])
     begin = time.perf_counter()
     estimator(many)

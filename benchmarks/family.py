@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 from seeds import write_block
 
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.commands import collect
 from worldmodel.cli.compare import compare
 from worldmodel.cli.systems import system_of
@@ -25,7 +25,6 @@ from worldmodel.errors import DivergenceError
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import read_json
 from worldmodel.plots.comparison import comparison_table
-from worldmodel.world.checkpoint import load
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MODELS = ("dvbf", "dvbf:transition=mlp", "dvbf:recognition=fusion", "dkf", "e2c", "ekvae")
@@ -96,11 +95,11 @@ def with_and_without(dataset: Path, folder: Path) -> Iterator[dict[str, Any]]:
         identity = result["identity"]
         slug = "_".join([identity["model"], identity["objective"], f"seed_{identity['seed']}"])
         name = "".join(c if c.isalnum() else "_" for c in slug)
-        model = load(folder / "runs" / name)
-        model.denoiser = None
-        again: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+        world = load(folder / "runs" / name)
+        world.denoiser = None
+        again: dict[str, Any] = {"parameters": sum(p.numel() for p in world.model.parameters())}
         try:
-            again |= evaluate(model, recorded, identity["seed"], targets=targets).metrics
+            again |= evaluate(world, recorded, identity["seed"], targets=targets).metrics
         except DivergenceError as error:
             again["error"] = str(error)
         plain = identity["model"].partition(":")[0]

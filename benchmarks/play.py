@@ -29,10 +29,10 @@ import tyro
 from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real systems
+from worldmodel import load
 from worldmodel.cli.play import endless, states_of
 from worldmodel.play.app import App
 from worldmodel.play.session import Session
-from worldmodel.world.checkpoint import load
 
 SIZE = (1280, 720)
 INTERVAL = 0.1
@@ -53,10 +53,10 @@ class StampedClock:
 
 
 def open_app(name: str, clock: StampedClock, out: Path) -> App:
-    model = load(name).requires_grad_(False)
-    assert model.source is not None
-    known = states_of(model, model.source, None, 0)
-    session = Session(model, known, endless(model.source).make(), mode="compare")
+    world = load(name)
+    assert world.source is not None
+    known = states_of(world, world.source, None, 0)
+    session = Session(world, known, endless(world.source).make(), mode="compare")
     return App(session, name, INTERVAL, out, SIZE, clock=clock)
 
 

@@ -20,26 +20,27 @@ import tyro
 from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real pendulum
+from worldmodel import load
 from worldmodel.cli.speed import measure_speed
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.checkpoint import load
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.tick import TensorTick, make_tick
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World
 
 AS_TENSORS = "transition, reward, support, observation, if not compiled"
 
 
-def microseconds(model: StateSpaceModel, num_envs: int, steps: int = 1000) -> dict[str, float]:
+def microseconds(world: World, num_envs: int, steps: int = 1000) -> dict[str, float]:
     """Median time of each part of a step; "rest" is what the whole takes beyond its parts."""
-    env = LatentVectorEnv.from_model(model, num_envs, max_episode_steps=200)
+    model = world.model
+    env = LatentVectorEnv(world, num_envs, max_episode_steps=200)
     env.reset(seed=0)
     env.action_space.seed(0)
     read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
-    dynamics, generator = Dynamics(model), torch.Generator().manual_seed(0)
-    fused = make_tick(dynamics, latent_box(model), num_envs)
-    tensor = TensorTick(dynamics, latent_box(model))
+    dynamics, generator = Dynamics(world), torch.Generator().manual_seed(0)
+    fused = make_tick(dynamics, latent_box(world), num_envs)
+    tensor = TensorTick(dynamics, latent_box(world))
     taken: dict[str, list[float]] = {}
 
     def draw() -> torch.Tensor:
@@ -100,9 +101,9 @@ def main(num_envs: int = 1024, rounds: int = 25, threads: int = 1) -> None:
         threads: Of torch.
     """
     torch.set_num_threads(threads)
-    model = load("pendulum")
-    speed = measure_speed(model, "worldmodel/Pendulum-v0", num_envs, rounds)
-    text = report(speed, microseconds(model, num_envs))
+    world = load("pendulum")
+    speed = measure_speed(world, "worldmodel/Pendulum-v0", num_envs, rounds)
+    text = report(speed, microseconds(world, num_envs))
     write_block("speed", text)
     print(text)
 

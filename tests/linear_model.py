@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.support import Support
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ActionSpec, Belief, ObservationSpec
+from worldmodel.world.support import Support
+from worldmodel.world.world import World
 
 PIXELS = ObservationSpec((4, 4, 1), True)
 BOX = ActionSpec("box", (-1.0,), (1.0,))
@@ -28,7 +29,6 @@ class LinearModel(StateSpaceModel):
         super().__init__()
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.config, self.prior_scale = None, prior_scale
-        self.support = Support(2, centres=64)
         angle = torch.tensor(0.3)
         rotation = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.F = torch.nn.Parameter(drift * rotation)
@@ -86,13 +86,14 @@ class LinearModel(StateSpaceModel):
         return (self.scale_observations(observations) - 0.5) @ self.C.T * 32 / self.C.shape[1]
 
 
-def fit_support(model: LinearModel, scale: float) -> LinearModel:
+def fit_support(model: LinearModel, scale: float) -> World:
     """Cover a Gaussian cloud; ``scale`` decides how soon a dream leaves it."""
     states = scale * torch.randn(
         4000, model.latent_size, generator=torch.Generator().manual_seed(1)
     )
-    model.support.fit(states[:3000], states[3000:])
-    return model
+    support = Support(2, centres=64)
+    support.fit(states[:3000], states[3000:])
+    return World(model, support)
 
 
 class RealEnv(gym.Env):
@@ -100,8 +101,8 @@ class RealEnv(gym.Env):
 
     metadata: ClassVar = {"render_modes": []}
 
-    def __init__(self, model: LinearModel):
-        self.model = model
+    def __init__(self, world: World):
+        self.world, model = world, world.model
         self.observation_space = gym.spaces.Box(0, 255, model.observation_spec.shape, np.uint8)
         self.action_space = model.action_spec.space()
 
@@ -113,8 +114,8 @@ class RealEnv(gym.Env):
     def step(self, action):
         low, high = self.action_space.low, self.action_space.high
         control = np.clip(action, low, high)[None]
-        self.state = self.model.imagine(self.state[None], control[None])[0, 1]
+        self.state = self.world.imagine(self.state[None], control[None])[0, 1]
         return self._frame(), -1.0, bool(self.state[0] > 1), False, {"state": self.state.copy()}
 
     def _frame(self):
-        return self.model.decode(self.state)
+        return self.world.decode(self.state)

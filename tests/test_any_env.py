@@ -52,16 +52,16 @@ def test_an_id_is_enough(env_id, wrapping, shape, tmp_path):
     main(["train", "--dataset", str(recorded), "--run", str(run), *TRAIN, *SIZES])
     brief = ["--episodes", "2", "--steps", "20", *AGENT]
     main(["agent", "--run", str(run), "--out", str(acted), *brief])
-    dataset, model = data.load(recorded), worldmodel.load(run)
-    assert dataset.observation_spec.shape == model.observation_spec.shape == shape
-    assert model.source == dataset.provenance.source and model.source.env_id == env_id
+    dataset, world = data.load(recorded), worldmodel.load(run)
+    assert dataset.observation_spec.shape == world.model.observation_spec.shape == shape
+    assert world.source == dataset.provenance.source and world.source.env_id == env_id
     judged = json.loads((acted / "metrics.json").read_text())
     assert judged["episodes"] == 2 and np.isfinite(judged["return_real"])
     assert 0 < judged["length_real"] <= 20
-    filtered = worldmodel.FilterObservation(model.source.make(), model)
-    assert filtered.reset(seed=0)[0].shape == (model.latent_size,)
+    filtered = worldmodel.FilterObservation(world.source.make(), world)
+    assert filtered.reset(seed=0)[0].shape == (world.model.latent_size,)
     filtered.close()
-    measured = evaluate(model, dataset).metrics
+    measured = evaluate(world, dataset).metrics
     assert np.isfinite(measured["prediction_mse"]).all()
     # Vectors that pictures replaced are the ground truth that the latent state is held against.
     assert ("r2" in measured) == ("--pixels" in wrapping)

@@ -55,7 +55,7 @@ def dream(name) -> str:
 
 
 @pytest.fixture
-def model(name):
+def world(name):
     return worldmodel.load(name)
 
 
@@ -100,14 +100,14 @@ def test_the_vector_env_is_native(name, dream):
     assert dreams.reset(seed=0)[0].shape == (7, RECIPES[name].model.latent_size)
 
 
-def test_dream_and_filtered_reality_share_their_space(name, dream, model):
+def test_dream_and_filtered_reality_share_their_space(name, dream, world):
     recipe = RECIPES[name]
-    real = worldmodel.FilterObservation(gym.make(recipe.env_id, **recipe.env_kwargs), model)
+    real = worldmodel.FilterObservation(gym.make(recipe.env_id, **recipe.env_kwargs), world)
     assert real.observation_space == gym.make(dream).observation_space
     assert real.observation_space.contains(real.reset(seed=0)[0])
 
 
-def test_it_predicts_reality_better_than_standing_still(name, model):
+def test_it_predicts_reality_better_than_standing_still(name, world):
     recipe = RECIPES[name]
     real = gym.make_vec(recipe.env_id, num_envs=64, **recipe.env_kwargs)
     box = real.single_action_space
@@ -117,8 +117,8 @@ def test_it_predicts_reality_better_than_standing_still(name, model):
         actions.append(rng.uniform(box.low, box.high, (64, *box.shape)).astype(np.float32))
         frames.append(real.step(actions[-1])[0])
     seen, done = np.stack(frames, 1), np.stack(actions, 1)
-    latents = model.filter(seen[:, :15], done[:, :14])
-    dreamt = model.decode(model.imagine(latents[:, -1], done[:, 14:]))[:, 1:].astype(float)
+    latents = world.filter(seen[:, :15], done[:, :14])
+    dreamt = world.decode(world.imagine(latents[:, -1], done[:, 14:]))[:, 1:].astype(float)
     truth = seen[:, 15:].astype(float)
     error = ((dreamt - truth) ** 2).mean()
     # Twenty steps: the ball's goals are 10 % and 40 % of the variance at 10 and 30 steps, and

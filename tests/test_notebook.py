@@ -23,6 +23,7 @@ from agents.rollout import Rollout
 from worldmodel import html
 from worldmodel.plots.imagination import imagine
 from worldmodel.types import ActionSpec
+from worldmodel.world.world import World
 
 LIMIT = 220_000  # bytes of one cell
 
@@ -47,18 +48,18 @@ def test_a_bundled_model_shows_what_it_is_and_what_it_dreams():
 
 
 def test_showing_a_model_changes_nothing():
-    model = worldmodel.load("pendulum")
-    first = model._repr_html_()
+    world = worldmodel.load("pendulum")
+    first = world._repr_html_()
     np.random.default_rng(0)
-    assert model._repr_html_() == first
-    assert not model.training
+    assert world._repr_html_() == first
+    assert not world.model.training
 
 
 @pytest.mark.parametrize("actions", [BOX, DISCRETE])
 @pytest.mark.parametrize(("observations", "pictured"), [(PIXELS, True), (VECTOR, False)])
 @pytest.mark.parametrize("name", ["dvbf", "dkf"])
 def test_untrained_models_show_what_they_can(name, observations, actions, pictured):
-    shown = small_model(name, observations, actions)._repr_html_()
+    shown = World(small_model(name, observations, actions))._repr_html_()
     assert name.upper() in shown and ("<img" in shown) == pictured
     assert "unknown" in shown
 
@@ -88,11 +89,11 @@ def test_a_strip_holds_the_frames_as_they_are():
 
 def test_an_imagination_runs_and_says_when_nobody_looks():
     batch = random_batch(PIXELS, BOX, size=4, steps=9)
-    shown = imagine(small_model("dvbf", PIXELS), batch, 4, dreams=3)
+    shown = imagine(World(small_model("dvbf", PIXELS)), batch, 4, dreams=3)
     film = picture(shown._repr_html_())
     assert film.n_frames == 10 and (film.width, film.height) == (6 * 66 - 2, 3 * 66 - 2)
     assert "after frame 4" in shown._repr_html_() and "spread of 3" in shown._repr_html_()
-    vectors = imagine(small_model("dvbf"), random_batch(), 4)._repr_html_()
+    vectors = imagine(World(small_model("dvbf")), random_batch(), 4)._repr_html_()
     assert "5 episodes of 7 frames" in vectors and "<img" not in vectors
 
 
@@ -112,7 +113,7 @@ def test_all_that_is_shown_is_small_in_a_terminal_too():
         random_batch(),
         random_dataset(),
         imagine(
-            LinearModel(),
+            World(LinearModel()),
             random_batch(LinearModel().observation_spec, LinearModel().action_spec),
             3,
         ),

@@ -5,11 +5,11 @@ Importing the package registers the dreams' ids with Gymnasium.
 
 from importlib.metadata import version
 
-from worldmodel.world.checkpoint import load
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 from worldmodel.world.registration import register
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World, load
 
 __version__ = version("worldmodel")
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LatentEnv",
     "LatentVectorEnv",
     "VectorFilterObservation",
+    "World",
     "__version__",
     "load",
 ]

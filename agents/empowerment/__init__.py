@@ -4,7 +4,6 @@ Source: Klyubin et al. 2005; Salge et al. 2013 (Gaussian channel); Karl et al. 2
 """
 
 from agents.empowerment.agent import Empowered, EmpoweredConfig, train_empowered
-from agents.empowerment.denoising import denoised
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.exact import blahut_arimoto, sequence_channel
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise, water_filling
@@ -26,7 +25,6 @@ __all__ = [
     "VariationalEmpowerment",
     "VectorEmpowermentReward",
     "blahut_arimoto",
-    "denoised",
     "dynamics_of",
     "fit_landscape",
     "sequence_channel",

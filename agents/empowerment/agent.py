@@ -1,13 +1,13 @@
 """An agent without a reward: it seeks the states in which its actions matter most.
 
-Empowerment is computed inside the learned model, of states that the data showed; value iteration
+Empowerment is computed inside the learned world, of states that the data showed; value iteration
 finds what to do in each of them to have as much of it as possible from then on; and a policy
 learns that by heart. Nothing of it looks at a recorded reward.
 
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
 value iteration, since its gradient leads into the nearest of many optima, such as a pendulum's
-spinning; and the model is kept on its data (``worldmodel/models/denoiser.py``).
+spinning; and the model is kept on its data (``worldmodel/world/denoiser.py``).
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from agents.empowerment.denoising import denoised
 from agents.empowerment.dynamics import Dynamics, dynamics_of
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise
 from agents.empowerment.sampled import SampledEmpowerment
 from agents.pathwise import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.denoiser import DenoiserConfig, fit_denoiser
+from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
+from worldmodel.world.world import World
 
 EstimatorName = Literal["gaussian", "sampled"]
 ESTIMATORS = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}
@@ -94,24 +93,24 @@ class Empowered:
 
 @torch.no_grad()
 def train_empowered(
-    model: StateSpaceModel, config: EmpoweredConfig = EmpoweredConfig(), progress: bool = True
+    world: World, config: EmpoweredConfig = EmpoweredConfig(), progress: bool = True
 ) -> Empowered:
     """Train an agent on its empowerment alone, in the dream alone.
 
     Args:
-        model: With a fitted support.
+        world: With a fitted support.
         config: How.
         progress: Whether to show progress bars.
 
     Raises:
         SpecError: The support is not fitted, or the actions are discrete.
     """
-    if not model.support.fitted:
-        raise SpecError("the model's support is not fitted; call model.support.fit first")
+    if not world.support.fitted:
+        raise SpecError("the support is not fitted; call world.support.fit first")
     generator = torch.Generator().manual_seed(config.seed)
-    known = model.support.states
+    known = world.support.states
     denoiser = fit_denoiser(known, replace(config.denoiser, seed=config.seed), progress)
-    dynamics = denoised(dynamics_of(model), denoiser)
+    dynamics = dynamics_of(world.denoised_by(denoiser))
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.spread * noise)
@@ -124,7 +123,7 @@ def train_empowered(
         return dynamics.step(state, action, noise)
 
     grid = _grid(dynamics, config.actions)
-    rewarded = Lookahead(step, model.support.inside, grid, states, nats, config.samples)
+    rewarded = Lookahead(step, world.support.inside, grid, states, nats, config.samples)
     teacher = iterate_values(rewarded, config.discount)
     policy = _learn_by_heart(teacher, dynamics, config, generator, progress)
     return Empowered(policy, teacher, nats, dynamics)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.errors import SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.world.world import World
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Dynamics:
         return (self.high - self.low) / 12**0.5
 
 
-def dynamics_of(model: StateSpaceModel) -> Dynamics:
+def dynamics_of(world: World) -> Dynamics:
     """A learned model's transition and mean observation, pixels in [0, 1].
 
     Raises:
         SpecError: Its actions are discrete: capacities of Gaussian channels are about Box actions.
     """
-    spec = model.action_spec
+    model, spec = world.model, world.model.action_spec
     if spec.kind != "box":
         raise SpecError(f"empowerment of a model needs Box actions, got {spec}")
     low, high = (
         torch.tensor(v, device=model.device, dtype=model.dtype) for v in (spec.low, spec.high)
     )
-    return Dynamics(model.transition, lambda z: model.emit(z).mean, low, high, model.noise_size)
+    return Dynamics(world.transition, lambda z: model.emit(z).mean, low, high, model.noise_size)

@@ -8,8 +8,8 @@ import numpy as np
 from physics_filters import extended_kalman_filter, particle_filter
 
 from worldmodel.evaluation.identification import pendulum_targets, regress
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 WARM = 30  # steps (3 s) after which a filter counts as warmed up
 WINDOW = 10  # readings that the stronger of the raw estimates looks at
@@ -34,7 +34,7 @@ def truth(batch: Batch) -> np.ndarray:
 
 
 def estimates(
-    model: StateSpaceModel, train: Batch, test: Batch, particles: int, rng: np.random.Generator
+    world: World, train: Batch, test: Batch, particles: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Every method's estimates of ``truth`` on the test episodes, by name.
 
@@ -48,7 +48,7 @@ def estimates(
         "raw": calibrated(lambda batch: batch.observations.numpy(), train, test),
         "window": calibrated(last_readings, train, test),
         "learned": calibrated(
-            lambda batch: model.filter(batch.observations.numpy(), batch.actions.numpy()),
+            lambda batch: world.filter(batch.observations.numpy(), batch.actions.numpy()),
             train,
             test,
         ),

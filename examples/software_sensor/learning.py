@@ -8,15 +8,13 @@ from pathlib import Path
 from cheap_sensor import NOISE
 
 from worldmodel.data import Dataset
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
 from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.world import World
 
 
-def learn(
-    dataset: Dataset, folder: Path, seed: int, updates: int, progress: bool = True
-) -> StateSpaceModel:
+def learn(dataset: Dataset, folder: Path, seed: int, updates: int, progress: bool = True) -> World:
     """Train a filter without ground truth.
 
     The recipe for vectors expects a simulator's, which show nearly all of the state, exactly. Three

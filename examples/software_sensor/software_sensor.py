@@ -52,9 +52,9 @@ def main(
     torch.set_num_threads(1)
     splits = data.default_splits(episodes, steps=100, test_steps=100, held_out=held_out)
     dataset = data.collect(ENV_ID, None, data.Held(), splits, seed, None, held_out, progress=True)
-    model = learn(dataset, out, seed, updates)
+    world = learn(dataset, out, seed, updates)
     rng = np.random.default_rng(seed)
-    found = estimates(model, dataset.train, dataset.test, particles, rng)
+    found = estimates(world, dataset.train, dataset.test, particles, rng)
     measured = measure(found, truth(dataset.test))
     draw(found, measured["course"], dataset.test, out / "software_sensor.png")
     write_json(

@@ -1,9 +1,11 @@
 import pytest
 from linear_model import LinearModel, fit_support
 
+from worldmodel.world.world import World
+
 
 @pytest.fixture
-def model() -> LinearModel:
+def world() -> World:
     """A point that turns and can be pushed; the reward asks for the origin."""
     model = LinearModel()
     model.can_terminate = False

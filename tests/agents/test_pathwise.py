@@ -85,12 +85,12 @@ def test_a_corrupt_policy_is_said(tmp_path, damage):
         Policy.load(path)
 
 
-def test_training_in_the_dream_finds_the_target(model):
-    agent, history = train_policy(model, SHORT, progress=False)
+def test_training_in_the_dream_finds_the_target(world):
+    agent, history = train_policy(world, SHORT, progress=False)
     assert len(history) == SHORT.updates
     assert np.mean(history[-5:]) > 0.5 * np.mean(history[:5])  # rewards are negative
-    dynamics = Dynamics(model)
-    state = idle = model.support.states[:200]
+    dynamics = Dynamics(world)
+    state = idle = world.support.states[:200]
     with torch.no_grad():
         for _ in range(20):
             state = dynamics.step(state, agent(state), None).next_state
@@ -99,62 +99,64 @@ def test_training_in_the_dream_finds_the_target(model):
     assert state.norm(dim=1).max() < 0.6
 
 
-def test_training_repeats_under_its_seed_and_leaves_the_rest_alone(model):
+def test_training_repeats_under_its_seed_and_leaves_the_rest_alone(world):
     config = PathwiseConfig(updates=3, batch_size=16, horizon=4, hidden=8, seed=3)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    first, history = train_policy(model, config, progress=False)
+    weights = {name: value.clone() for name, value in world.model.state_dict().items()}
+    first, history = train_policy(world, config, progress=False)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, weights[name]) for name, value in world.model.state_dict().items()
+    )
     torch.manual_seed(2)
-    second, again = train_policy(model, config, progress=False)
+    second, again = train_policy(world, config, progress=False)
     assert history == again
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     other = PathwiseConfig(updates=3, batch_size=16, horizon=4, hidden=8, seed=4)
-    assert train_policy(model, other, progress=False)[1] != history
+    assert train_policy(world, other, progress=False)[1] != history
 
 
-def ending(model, chance: float, reward: float) -> torch.Tensor:
+def ending(world, chance: float, reward: float) -> torch.Tensor:
     """Imagined rewards where every arrival ends the episode with the same chance."""
     logit = math.log(chance) - math.log1p(-chance)
-    model.termination = lambda next_state: torch.full((len(next_state),), logit)
-    model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
+    world.model.termination = lambda next_state: torch.full((len(next_state),), logit)
+    world.model.reward = lambda state, action, next_state: torch.full((len(state),), reward)
     config = PathwiseConfig(batch_size=32, horizon=5, astray_cost=0.0, give_up=1e3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    return imagined_rewards(model, agent, config, generator(), task_of(model))
+    return imagined_rewards(world, agent, config, generator(), task_of(world))
 
 
-def test_rewards_count_while_the_imagined_episode_goes_on(model):
-    model.can_terminate = True
-    rewards = ending(model, 0.25, -1.0)
+def test_rewards_count_while_the_imagined_episode_goes_on(world):
+    world.model.can_terminate = True
+    rewards = ending(world, 0.25, -1.0)
     expected = -(0.75 ** torch.arange(5.0)).expand(32, 5)
     torch.testing.assert_close(rewards, expected)
 
 
-def test_a_model_that_saw_no_end_imagines_none(model):
-    assert (ending(model, 0.99, -1.0) == -1).all()
+def test_a_model_that_saw_no_end_imagines_none(world):
+    assert (ending(world, 0.99, -1.0) == -1).all()
 
 
-def test_leaving_the_support_earns_no_more_than_the_worst(model):
+def test_leaving_the_support_earns_no_more_than_the_worst(world):
     with torch.no_grad():
-        model.F.mul_(40)
-    model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
+        world.model.F.mul_(40)
+    world.model.reward = lambda state, action, next_state: torch.full((len(state),), 1e6)
     config = PathwiseConfig(batch_size=64, horizon=3)
     agent = Policy(torch.zeros(2), torch.ones(2), -torch.ones(1), torch.ones(1), 4)
-    rewards = imagined_rewards(model, agent, config, generator(), task_of(model))
-    assert (rewards[:, 1:] <= model.reward_range[0]).float().mean() > 0.95
+    rewards = imagined_rewards(world, agent, config, generator(), task_of(world))
+    assert (rewards[:, 1:] <= world.model.reward_range[0]).float().mean() > 0.95
     rewards.mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in agent.parameters())
 
 
 def discrete_model() -> LinearModel:
     """Two buttons that push the state either way."""
-    model = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
+    world = LinearModel(action_spec=ActionSpec("discrete", (0.0, 0.0), (1.0, 1.0)))
     with torch.no_grad():
-        model.B.copy_(torch.stack([-model.B[0], model.B[0]]) / 2)
-    return fit_support(model, 0.7)
+        world.model.B.copy_(torch.stack([-world.model.B[0], world.model.B[0]]) / 2)
+    return fit_support(world, 0.7)
 
 
 def test_discrete_actions_are_one_hot_with_the_gradient_of_their_chances():
@@ -180,13 +182,13 @@ def test_gumbel_noise_draws_actions_by_their_chances():
 
 
 def test_buttons_are_learned_and_remembered(tmp_path):
-    model = discrete_model()
-    agent, history = train_policy(model, SHORT, progress=False)
+    world = discrete_model()
+    agent, history = train_policy(world, SHORT, progress=False)
     assert np.mean(history[-5:]) > np.mean(history[:5])
     agent.save(tmp_path / "agent.safetensors")
-    indices, _ = Policy.load(tmp_path / "agent.safetensors").predict(model.support.states.numpy())
-    assert indices.shape == (len(model.support.states),) and set(indices) == {0, 1}
-    assert agent.predict(model.support.states[0].numpy())[0] in (0, 1)
+    indices, _ = Policy.load(tmp_path / "agent.safetensors").predict(world.support.states.numpy())
+    assert indices.shape == (len(world.support.states),) and set(indices) == {0, 1}
+    assert agent.predict(world.support.states[0].numpy())[0] in (0, 1)
 
 
 def test_an_unfitted_support_is_refused():

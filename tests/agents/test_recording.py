@@ -19,14 +19,14 @@ class Push:
 
 
 @pytest.fixture
-def make(model):
-    return lambda: gym.wrappers.TimeLimit(RealEnv(model), 12)
+def make(world):
+    return lambda: gym.wrappers.TimeLimit(RealEnv(world), 12)
 
 
-def test_a_recording_is_what_the_environments_did(model, make):
+def test_a_recording_is_what_the_environments_did(world, make):
     agent, steps = Push(), []
     batch = record_agent(
-        agent, model, SyncVectorEnv([make] * 3), 9, 4, None, lambda: steps.append(1)
+        agent, world, SyncVectorEnv([make] * 3), 9, 4, None, lambda: steps.append(1)
     )
     assert batch.observations.shape == (3, 10, 4, 4, 1) and len(steps) == 9
     for i in range(3):
@@ -39,21 +39,21 @@ def test_a_recording_is_what_the_environments_did(model, make):
             assert batch.rewards[i, t] == reward and batch.terminated[i, t] == terminated
 
 
-def test_the_agent_acts_on_the_filters_belief(model, make):
+def test_the_agent_acts_on_the_filters_belief(world, make):
     agent = Push()
-    batch = record_agent(agent, model, SyncVectorEnv([make] * 2), 9, 0)
-    latents = model.filter(batch.observations.numpy(), batch.actions.numpy())
+    batch = record_agent(agent, world, SyncVectorEnv([make] * 2), 9, 0)
+    latents = world.filter(batch.observations.numpy(), batch.actions.numpy())
     alive = batch.frame_mask.numpy()
     seen = np.stack(agent.seen, 1)
     np.testing.assert_allclose(seen[alive[:, :-1]], latents[:, :-1][alive[:, :-1]], atol=1e-5)
 
 
-def test_what_ends_early_is_padded(model):
+def test_what_ends_early_is_padded(world):
     def short(length):
-        return lambda: gym.wrappers.TimeLimit(RealEnv(model), length)
+        return lambda: gym.wrappers.TimeLimit(RealEnv(world), length)
 
     env = SyncVectorEnv([short(2), short(5)])
-    batch = record_agent(Push(), model, env, 9, 0)
+    batch = record_agent(Push(), world, env, 9, 0)
     assert batch.mask.sum(1).tolist() == [2, 5] and batch.steps == 5
     assert (batch.observations[0, 2:] == batch.observations[0, 2]).all()
     assert (batch.actions[0, 2:] == 0).all() and (batch.rewards[0, 2:] == 0).all()

@@ -67,32 +67,32 @@ def test_options_reach_the_reset_and_truth_may_be_missing():
     assert run.states is None
 
 
-def real_vector(model, n):
-    makers = [lambda: gym.wrappers.TimeLimit(RealEnv(model), 30)] * n
+def real_vector(world, n):
+    makers = [lambda: gym.wrappers.TimeLimit(RealEnv(world), 30)] * n
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
-def test_dream_and_reality_start_from_the_same_frames(model):
-    outcome = compare(Still(), model, real_vector(model, 6), steps=5, seed=3)
+def test_dream_and_reality_start_from_the_same_frames(world):
+    outcome = compare(Still(), world, real_vector(world, 6), steps=5, seed=3)
     np.testing.assert_allclose(outcome.dream.observations[:, 0], outcome.real.observations[:, 0])
     assert outcome.dream.mask.shape[0] == outcome.real.mask.shape[0] == 6
     assert np.ptp(outcome.real.observations[:, 0, 0]) > 0.1
-    again = compare(Still(), model, real_vector(model, 6), steps=5, seed=3)
+    again = compare(Still(), world, real_vector(world, 6), steps=5, seed=3)
     np.testing.assert_array_equal(outcome.dream.observations, again.dream.observations)
     np.testing.assert_array_equal(outcome.real.observations, again.real.observations)
-    other = compare(Still(), model, real_vector(model, 6), steps=5, seed=4)
+    other = compare(Still(), world, real_vector(world, 6), steps=5, seed=4)
     assert not np.array_equal(outcome.real.observations[:, 0], other.real.observations[:, 0])
 
 
-def test_the_filter_tracks_what_the_dream_predicts_here(model):
-    outcome = compare(Still(), model, real_vector(model, 20), steps=8, seed=3)
+def test_the_filter_tracks_what_the_dream_predicts_here(world):
+    outcome = compare(Still(), world, real_vector(world, 20), steps=8, seed=3)
     both = outcome.dream.mask & outcome.real.mask
     distance = outcome.dream.observations[:, 1:] - outcome.real.observations[:, 1:]
     assert np.abs(distance[both]).mean() < 0.35  # the dream has process noise, reality has none
 
 
-def test_metrics_are_means_over_episodes(model):
-    outcome = compare(Still(), model, real_vector(model, 4), steps=5, seed=3)
+def test_metrics_are_means_over_episodes(world):
+    outcome = compare(Still(), world, real_vector(world, 4), steps=5, seed=3)
     metrics = outcome.metrics()
     assert metrics["episodes"] == 4
     assert metrics["return_real"] == pytest.approx(outcome.real.rewards.sum() / 4)
@@ -101,9 +101,9 @@ def test_metrics_are_means_over_episodes(model):
     assert metrics["return_dream_std"] == pytest.approx(spread)
 
 
-def test_an_agent_acts_alike_on_dreams_and_filters(model):
-    dream = LatentVectorEnv.from_model(model, num_envs=3, noise=False, truncate_outside=False)
-    real = VectorFilterObservation(real_vector(model, 3), model)
+def test_an_agent_acts_alike_on_dreams_and_filters(world):
+    dream = LatentVectorEnv(world, num_envs=3, noise=False, truncate_outside=False)
+    real = VectorFilterObservation(real_vector(world, 3), world)
     assert dream.single_observation_space == real.single_observation_space
     for env in (dream, real):
         assert rollout(Still(), env, steps=2, seed=0).observations.shape == (3, 3, 2)

@@ -16,17 +16,17 @@ TINY = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_a
 
 
 @pytest.fixture
-def env(model):
-    return LatentVecEnv(model, num_envs=3, max_episode_steps=4)
+def env(world):
+    return LatentVecEnv(world, num_envs=3, max_episode_steps=4)
 
 
 def zeros(env):
     return np.zeros((env.num_envs, 1), np.float32)
 
 
-def test_it_is_a_vec_env_of_the_models_spaces(env, model):
+def test_it_is_a_vec_env_of_the_models_spaces(env, world):
     assert isinstance(env, VecEnv) and env.num_envs == 3
-    assert env.action_space == model.action_spec.space()
+    assert env.action_space == world.model.action_spec.space()
     observations = env.reset()
     assert observations.shape == (3, 2) and observations.dtype == np.float32
     assert all(env.observation_space.contains(o) for o in observations)
@@ -57,18 +57,18 @@ def test_a_time_limit_truncates_and_begins_anew(env):
                 assert not np.array_equal(info["terminal_observation"], observations[i])
 
 
-def test_a_termination_is_no_truncation(model):
-    model.can_terminate = True
-    model.termination = lambda next_state: torch.tensor([1.0, -1.0, -1.0])
-    env = LatentVecEnv(model, 3, max_episode_steps=1)
+def test_a_termination_is_no_truncation(world):
+    world.model.can_terminate = True
+    world.model.termination = lambda next_state: torch.tensor([1.0, -1.0, -1.0])
+    env = LatentVecEnv(world, 3, max_episode_steps=1)
     env.reset()
     _, _, dones, infos = env.step(zeros(env))
     assert dones.all()
     assert [info["TimeLimit.truncated"] for info in infos] == [False, True, True]
 
 
-def test_leaving_the_support_ends_an_episode_and_is_said(model):
-    env = LatentVecEnv(model, 2, max_episode_steps=50, noise=False)
+def test_leaving_the_support_ends_an_episode_and_is_said(world):
+    env = LatentVecEnv(world, 2, max_episode_steps=50, noise=False)
     env.set_options([{"state": np.array([50.0, 0.0])}, {"state": np.zeros(2)}])
     env.reset()
     assert [info["outside_support"] for info in env.reset_infos] == [True, False]
@@ -78,8 +78,8 @@ def test_leaving_the_support_ends_an_episode_and_is_said(model):
     assert infos[1] == {}
 
 
-def test_options_hold_for_one_reset(model):
-    env = LatentVecEnv(model, 2, noise=False)
+def test_options_hold_for_one_reset(world):
+    env = LatentVecEnv(world, 2, noise=False)
     env.set_options({"state": np.array([0.1, 0.2])})
     np.testing.assert_allclose(env.reset(), [[0.1, 0.2]] * 2, rtol=1e-6)
     assert np.abs(env.reset() - [[0.1, 0.2]] * 2).max() > 1e-3
@@ -137,9 +137,9 @@ def test_frames_are_shown_where_there_are_any(env):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_ppo_learns_and_predicts(model, progress, capsys):
+def test_ppo_learns_and_predicts(world, progress, capsys):
     learner = train_sb3(
-        model, "PPO", timesteps=512, num_envs=8, max_episode_steps=9, progress=progress, **TINY
+        world, "PPO", timesteps=512, num_envs=8, max_episode_steps=9, progress=progress, **TINY
     )
     assert learner.num_timesteps == 512
     actions, _ = learner.predict(np.zeros((5, 2), np.float32), deterministic=True)
@@ -147,10 +147,10 @@ def test_ppo_learns_and_predicts(model, progress, capsys):
     assert ("agent" in capsys.readouterr().out) == progress
 
 
-def test_the_same_seed_trains_the_same_agent(model):
+def test_the_same_seed_trains_the_same_agent(world):
     def weights(seed):
         learner = train_sb3(
-            model, "PPO", 64, num_envs=4, seed=seed, progress=False, **TINY | {"n_steps": 8}
+            world, "PPO", 64, num_envs=4, seed=seed, progress=False, **TINY | {"n_steps": 8}
         )
         return torch.cat([p.detach().flatten() for p in learner.policy.parameters()])
 
@@ -159,15 +159,15 @@ def test_the_same_seed_trains_the_same_agent(model):
 
 def test_discrete_actions_train_too():
     actions = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    model = fit_support(LinearModel(action_spec=actions), 0.7)
-    learner = train_sb3(model, "PPO", 128, num_envs=8, progress=False, **TINY)
+    world = fit_support(LinearModel(action_spec=actions), 0.7)
+    learner = train_sb3(world, "PPO", 128, num_envs=8, progress=False, **TINY)
     choices, _ = learner.predict(np.zeros((5, 2), np.float32))
     assert choices.shape == (5,) and set(choices) <= {0, 1, 2}
 
 
-def test_an_unknown_algorithm_is_refused(model):
+def test_an_unknown_algorithm_is_refused(world):
     with pytest.raises(SpecError, match=r"'PPO'.*got 'ppo'"):
-        train_sb3(model, "ppo", progress=False)
+        train_sb3(world, "ppo", progress=False)
 
 
 def test_an_unfitted_support_is_refused():

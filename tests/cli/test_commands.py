@@ -107,8 +107,8 @@ def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_training_leaves_a_model_that_loads(made, name):
     run = made / name / "run"
-    model = worldmodel.load(run)
-    assert model.config.hidden == 8 and model.support.fitted
+    world = worldmodel.load(run)
+    assert world.model.config.hidden == 8 and world.support.fitted
     assert strict(run / "checkpoint" / "metrics.json")["updates"] in (2, 4)
     assert list((run / "tensorboard").iterdir())
 
@@ -117,15 +117,15 @@ def test_training_leaves_a_model_that_loads(made, name):
 def test_one_flag_chooses_the_model(made, tmp_path, model):
     recorded = str(made / "vector" / "data.npz")
     main(["train", "--dataset", recorded, "--run", str(tmp_path), "--model", model, *SHORT])
-    assert type(worldmodel.load(tmp_path)) is MODELS[model]
+    assert type(worldmodel.load(tmp_path).model) is MODELS[model]
 
 
 def test_training_again_goes_on_where_it_was(made, capsys):
     recorded, run = (str(made / "pixels" / part) for part in ("data.npz", "run"))
-    before = worldmodel.load(run).state_dict()
+    before = worldmodel.load(run).model.state_dict()
     main(["train", "--dataset", recorded, "--run", run, *TINY_MODEL, *SHORT])
     assert "going on at update 4 of 4" in capsys.readouterr().out
-    after = worldmodel.load(run).state_dict()
+    after = worldmodel.load(run).model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 

@@ -61,6 +61,13 @@ def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp
     assert {run.config.leak for run in runs} == {0.2, 0.1}
 
 
+def test_a_models_words_may_say_how_it_is_to_dream(recorded, tmp_path):
+    given = [*MODELS_GIVEN, "ekvae:denoise=0.03", "dvbf:leak=0.1,denoise=0.1"]
+    runs = plan(data.load(recorded), recorded, tmp_path, given, ["elbo"], 1, BUDGET)
+    assert [run.train.dreaming.denoise for run in runs] == [0.0, 0.0, 0.03, 0.1]
+    assert runs[-1].config.leak == 0.1 and len({run.folder for run in runs}) == 4
+
+
 def test_it_leaves_numbers_of_every_run_a_table_and_figures(made):
     runs = json.loads((made / "comparison.json").read_text())["runs"]
     assert [(r["identity"]["model"], r["identity"]["objective"]) for r in runs] == [

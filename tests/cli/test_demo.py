@@ -23,10 +23,10 @@ from worldmodel.cli.systems import RECIPES
 from worldmodel.cli.table import identification_rows, lookup
 from worldmodel.data import SplitConfig
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.denoiser import DenoiserConfig
 from worldmodel.plots import film, style
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.denoiser import DenoiserConfig
 
 VARIABLES = {
     "pendulum": ("sin", "cos", "velocity"),
@@ -157,8 +157,8 @@ def test_empowerment_is_mapped_where_the_agent_lives_by_it(config, metrics):
 
 
 def test_the_checkpoint_is_the_model_that_was_measured(config, metrics):
-    model = worldmodel.load(config.out)
-    assert model.config == config.model and model.support.fitted
+    world = worldmodel.load(config.out)
+    assert world.model.config == config.model and world.support.fitted
     kept = json.loads((config.out / "checkpoint" / "metrics.json").read_text())
     assert kept == metrics
 
@@ -206,10 +206,10 @@ def test_a_second_call_trains_no_further(config, metrics, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Trainer, "step", refuse)
-    before = worldmodel.load(config.out).state_dict()
+    before = worldmodel.load(config.out).model.state_dict()
     films = {path: path.stat().st_mtime_ns for path in config.out.glob("*.gif")}
     again = demo(replace(config, films=False))
-    after = worldmodel.load(config.out).state_dict()
+    after = worldmodel.load(config.out).model.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     for name in ("r2", "bound", "prediction_mse", *(["agent"] if config.system in TASK else [])):
         assert again[name] == metrics[name]

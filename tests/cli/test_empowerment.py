@@ -16,7 +16,7 @@ from worldmodel.data import Source
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.types import ActionSpec, ObservationSpec
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import World, load
 
 
 def test_the_map_of_a_model_beside_the_true_one(tmp_path, capsys):
@@ -54,9 +54,10 @@ def test_an_environment_without_images_is_filmed_as_its_scene(tmp_path):
     env_id, actions = "Pendulum-v1", ActionSpec.from_space(gym.spaces.Box(-2, 2, (1,)))
     spec = ObservationSpec.from_space(gym.spaces.Box(-8, 8, (3,)))
     model = DVBF(DVBFConfig(latent_size=3, hidden=8, recurrent=4), spec, actions)
-    model.support.fit(*torch.randn(2, 100, 3))
+    world = World(model)
+    world.support.fit(*torch.randn(2, 100, 3))
     policy = Policy(torch.zeros(3), torch.ones(3), torch.tensor([-2.0]), torch.tensor([2.0]), 4)
-    path = film_agent(policy, model, Source(env_id), tmp_path / "film.gif")
+    path = film_agent(policy, world, Source(env_id), tmp_path / "film.gif")
     with Image.open(path) as film:
         assert film.width > 500 and film.height > 500
 

@@ -62,9 +62,9 @@ def test_seeds_differ_and_repeat(out):
 
 def test_the_runs_own_agent_can_act(out, tmp_path):
     """It starts at its task: hanging, where a random pendulum would begin anywhere."""
-    model = worldmodel.load("pendulum")
-    model.save(tmp_path / "run" / "checkpoint")
-    policy, _ = train_policy(model, QUICK, progress=False)
+    world = worldmodel.load("pendulum")
+    world.save(tmp_path / "run" / "checkpoint")
+    policy, _ = train_policy(world, QUICK, progress=False)
     policy.save(tmp_path / "run" / "policy.safetensors")
     main(["imagine", str(tmp_path / "run"), "--out", str(out), "--actions", "agent", *SHORT])
     named = ["--actions", "agent", "--policy", str(tmp_path / "run")]

@@ -60,13 +60,13 @@ def test_nothing_goes_on_when_the_window_is_closed(played, tmp_path):
 
 
 def test_a_model_of_unknown_origin_is_dreamt_alone(played, tmp_path):
-    model = worldmodel.load("pendulum")
-    model.source = None
-    model.save(tmp_path / "run")
+    world = worldmodel.load("pendulum")
+    world.source = None
+    world.save(tmp_path / "run")
     main(["play", str(tmp_path / "run"), "--interval", "0.05"])
     session = played[0].session
     assert session.mode == "dream" and session.real is None and played[0].interval == 0.05
-    np.testing.assert_array_equal(session.known.latents, model.support.states.numpy())
+    np.testing.assert_array_equal(session.known.latents, world.support.states.numpy())
     assert "does not say which environment" in played[0].message
 
 
@@ -107,8 +107,8 @@ def test_a_dataset_gives_its_test_frames(tmp_path):
     splits = {"train": data.SplitConfig(2, 8), "test": data.SplitConfig(5, 12)}
     recorded = data.collect("worldmodel/Pendulum-v0", splits=splits, num_envs=5)
     data.save(recorded, tmp_path / "data.npz")
-    model = worldmodel.load("pendulum")
-    known = states_of(model, model.source, tmp_path / "data.npz", 0)
+    world = worldmodel.load("pendulum")
+    known = states_of(world, world.source, tmp_path / "data.npz", 0)
     assert len(known) == 5 * (13 - 5)
     np.testing.assert_array_equal(known.frames[0], recorded.test.observations[0, 5])
     assert list(known.variables) == ["angle", "velocity", "reward"]
@@ -118,29 +118,29 @@ def test_a_dataset_gives_its_test_frames(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(p.name for p in BUNDLED.iterdir()))
 def test_bundled_models_come_with_an_agent(name):
-    model = worldmodel.load(name)
-    action = agent_of(name, model, None)(model.support.states[0].numpy())
-    assert model.action_spec.space().contains(action)
+    world = worldmodel.load(name)
+    action = agent_of(name, world, None)(world.support.states[0].numpy())
+    assert world.model.action_spec.space().contains(action)
 
 
 def test_the_runs_own_agent_is_found(tmp_path):
-    model = worldmodel.load("pendulum")
-    assert agent_of(str(tmp_path), model, None) is None
+    world = worldmodel.load("pendulum")
+    assert agent_of(str(tmp_path), world, None) is None
     quick = PathwiseConfig(updates=1, batch_size=4, horizon=2)
-    policy, _ = train_policy(model, quick, progress=False)
+    policy, _ = train_policy(world, quick, progress=False)
     policy.save(tmp_path / "policy.safetensors")
-    state = model.support.states[0].numpy()
+    state = world.support.states[0].numpy()
     for run, given in ((tmp_path, None), ("pendulum", tmp_path)):
-        act = agent_of(str(run), model, given)
+        act = agent_of(str(run), world, given)
         np.testing.assert_array_equal(act(state), policy.predict(state)[0])
 
 
 def test_an_agent_of_stable_baselines_acts(tmp_path):
-    model = worldmodel.load("pendulum")
-    agent = train_sb3(model, "A2C", timesteps=20, num_envs=2, progress=False)
+    world = worldmodel.load("pendulum")
+    agent = train_sb3(world, "A2C", timesteps=20, num_envs=2, progress=False)
     agent.save(tmp_path / "a2c.zip")
-    state = model.support.states[0].numpy()
-    act = agent_of("pendulum", model, tmp_path / "a2c.zip")
+    state = world.support.states[0].numpy()
+    act = agent_of("pendulum", world, tmp_path / "a2c.zip")
     np.testing.assert_allclose(act(state), agent.predict(state, deterministic=True)[0])
 
 

@@ -94,13 +94,13 @@ def numbers(encoded: dict) -> np.ndarray:
 
 def make_run(folder: Path, name: str) -> Path:
     """A run folder with all that a demo leaves: model, data, metrics, agent."""
-    model = worldmodel.load(name)
-    model.save(folder / "checkpoint", metrics_of(name))
+    world = worldmodel.load(name)
+    world.save(folder / "checkpoint", metrics_of(name))
     shutil.copy(folder / "checkpoint" / "metrics.json", folder / "metrics.json")
-    source = model.source
+    source = world.source
     data.save(data.collect(source.env_id, source.env_kwargs, splits=SMALL), folder / "data.npz")
     quick = PathwiseConfig(updates=1, batch_size=2, horizon=2)
-    train_policy(model, quick, progress=False)[0].save(folder / "policy.safetensors")
+    train_policy(world, quick, progress=False)[0].save(folder / "policy.safetensors")
     Image.new("RGB", (40, 30), "red").save(folder / "latent_walks.png")
     return folder
 
@@ -170,9 +170,9 @@ def test_the_papers_numbers_stand_beside_the_pendulums(pages):
 
 
 def test_the_points_are_filtered_states_under_their_own_colours(pages):
-    model = worldmodel.load("ball")
+    world = worldmodel.load("ball")
     test = data.load(pages["ball"].path.parent / "data.npz").test.window(0, 14)
-    latents = model.filter(test.observations.numpy(), test.actions.numpy())[:, 1:].reshape(-1, 4)
+    latents = world.filter(test.observations.numpy(), test.actions.numpy())[:, 1:].reshape(-1, 4)
     traces = pages["ball"].plot["data"]
     points = np.stack([numbers(traces[0][axis]) for axis in "xyz"], 1)
     centred = latents - latents.mean(0)

@@ -1,4 +1,4 @@
-"""Every model keeps the contract of ``worldmodel/models/base.py``, whatever it is made of."""
+"""Every model keeps the contract of ``worldmodel/models/ssm.py``, whatever it is made of."""
 
 import itertools
 
@@ -10,12 +10,12 @@ from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, small_
 from worldmodel.errors import ShapeError
 from worldmodel.models.registry import MODELS, fitting
 from worldmodel.types import Belief
+from worldmodel.world.world import World
 
 # Every registered model as it is by default, and variants that have parts of their own.
 VARIANTS = {name: (name, {}) for name in MODELS} | {
     "dvbf-mlp": ("dvbf", {"transition": "mlp"}),
     "dvbf-fusion": ("dvbf", {"recognition": "fusion"}),
-    "dvbf-denoised": ("dvbf", {"denoise": 0.1}),
 }
 OBSERVATIONS = {"pixels": PIXELS, "vector": VECTOR}
 ACTIONS = {"box": BOX, "discrete": DISCRETE}
@@ -143,10 +143,11 @@ def test_the_transitions_gradient_agrees_with_finite_differences(case):
 def test_a_rollout_is_the_transition_repeated(case):
     model, batch = case
     state = states_of(model)
-    rollout = model.rollout(state, batch.actions)
+    world = World(model)
+    rollout = world.rollout(state, batch.actions)
     assert rollout.shape == (SIZE, STEPS + 1, model.latent_size)
-    noisy = model.rollout(state, batch.actions, generator())
-    assert torch.equal(noisy, model.rollout(state, batch.actions, generator()))
+    noisy = world.rollout(state, batch.actions, generator())
+    assert torch.equal(noisy, world.rollout(state, batch.actions, generator()))
     assert not torch.equal(noisy, rollout)
     with torch.no_grad():
         for t in range(STEPS):
@@ -157,7 +158,7 @@ def test_a_rollout_is_the_transition_repeated(case):
 
 def test_emission_reward_and_termination_take_any_leading_shape(case):
     model, batch = case
-    z = model.rollout(states_of(model), batch.actions)
+    z = World(model).rollout(states_of(model), batch.actions)
     emission, alone = model.emit(z), model.emit(z[:, 0])
     assert emission.mean.shape == (SIZE, STEPS + 1, model.observation_spec.size)
     assert (emission.stddev > 0).all()
@@ -211,44 +212,46 @@ def test_recorded_ranges_are_known_after_calibration(case):
 def test_the_model_follows_its_parameters_into_64_bits(case):
     model, batch = case
     narrow = model.filter_beliefs(batch.observations, batch.actions).mean
-    model.double()
+    world = World(model.double())
     assert states_of(model).dtype == torch.float64
     assert model.terms(batch, generator()).states.dtype == torch.float64
-    wide = model.filter(batch.observations.numpy(), batch.actions.numpy())
+    wide = world.filter(batch.observations.numpy(), batch.actions.numpy())
     assert wide.dtype == np.float64
     np.testing.assert_allclose(wide, narrow, atol=1e-4)
-    dream = model.imagine(wide[:, 0], batch.actions.numpy(), seed=1)
+    dream = world.imagine(wide[:, 0], batch.actions.numpy(), seed=1)
     assert dream.dtype == np.float64
 
 
 def test_numpy_in_numpy_out(case):
     model, batch = case
+    world = World(model)
     frames, actions = batch.observations.numpy(), batch.actions.numpy()
-    latents = model.filter(frames, actions)
+    latents = world.filter(frames, actions)
     assert isinstance(latents, np.ndarray)
     assert latents.shape == (SIZE, STEPS + 1, model.latent_size)
     cold = model.initial(batch.observations[:, :1], batch.actions[:, :0])
     np.testing.assert_allclose(latents[:, 0], cold.mean.detach(), atol=1e-6)
-    whole = model.filter(frames, actions, prefix=STEPS + 1)
+    whole = world.filter(frames, actions, prefix=STEPS + 1)
     assert not np.array_equal(whole[:, 0], latents[:, 0])
-    dream = model.imagine(latents[:, 0], actions)
+    dream = world.imagine(latents[:, 0], actions)
     assert dream.shape == latents.shape
     np.testing.assert_array_equal(dream[:, 0], latents[:, 0])
-    noisy = [model.imagine(latents[:, 0], actions, seed=seed) for seed in (1, 1, 2)]
+    noisy = [world.imagine(latents[:, 0], actions, seed=seed) for seed in (1, 1, 2)]
     assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])
-    decoded = model.decode(latents)
+    decoded = world.decode(latents)
     assert decoded.shape == frames.shape and decoded.dtype == frames.dtype
-    assert model.decode(latents[0, 0]).shape == model.observation_spec.shape
+    assert world.decode(latents[0, 0]).shape == model.observation_spec.shape
 
 
 def test_a_filter_needs_frames_and_no_steps(case):
     model, batch = case
-    one = model.filter(batch.observations[:, :1].numpy(), batch.actions[:, :0].numpy())
+    one = World(model).filter(batch.observations[:, :1].numpy(), batch.actions[:, :0].numpy())
     assert one.shape == (SIZE, 1, model.latent_size)
 
 
 def test_arrays_that_do_not_fit_are_refused(case):
     model, batch = case
+    world = World(model)
     frames, actions = batch.observations.numpy(), batch.actions.numpy()
     wrong_dtype = frames.astype(np.float32) if frames.dtype == np.uint8 else frames.astype(np.uint8)
     for bad in (
@@ -261,8 +264,8 @@ def test_arrays_that_do_not_fit_are_refused(case):
         (frames, actions[:, 0]),
     ):
         with pytest.raises(ShapeError, match=r"got|need"):
-            model.filter(*bad)
-    state = model.filter(frames, actions)[:, 0]
+            world.filter(*bad)
+    state = world.filter(frames, actions)[:, 0]
     for bad in (
         (state[0], actions),
         (state[:, :-1], actions),
@@ -271,6 +274,6 @@ def test_arrays_that_do_not_fit_are_refused(case):
         (state, actions[:, 0]),
     ):
         with pytest.raises(ShapeError, match="got"):
-            model.imagine(*bad)
+            world.imagine(*bad)
     with pytest.raises(ShapeError, match="latents must be"):
-        model.decode(state[:, :-1])
+        world.decode(state[:, :-1])

@@ -13,10 +13,10 @@ from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.filter import FilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import load
 
 SHORT = TrainConfig(updates=4, batch_size=6, window=5, validate_every=2, tensorboard=False)
 
@@ -71,21 +71,21 @@ def test_a_run_that_is_cut_short_ends_as_if_it_had_not_been(name, tmp_path):
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
-def test_a_checkpoint_gives_the_same_model(trained, tmp_path):
-    model, dataset = trained
-    again = load(model.save(tmp_path / "kept"))
-    assert type(again) is type(model) and again.config == model.config
+def test_a_checkpoint_gives_the_same_world(trained, tmp_path):
+    world, dataset = trained
+    again = load(world.save(tmp_path / "kept"))
+    assert type(again.model) is type(world.model) and again.model.config == world.model.config
     frames, actions = dataset.train.observations.numpy(), dataset.train.actions.numpy()
-    np.testing.assert_array_equal(again.filter(frames, actions), model.filter(frames, actions))
+    np.testing.assert_array_equal(again.filter(frames, actions), world.filter(frames, actions))
 
 
 def test_dream_and_filtered_reality_share_a_space(trained, tmp_path):
-    model, _ = trained
+    world, _ = trained
     dream, real = (
         LatentVectorEnv(tmp_path / "checkpoint", num_envs=3),
-        FilterObservation(Real(), model),
+        FilterObservation(Real(), world),
     )
-    assert dream.single_observation_space == real.observation_space == latent_box(model)
+    assert dream.single_observation_space == real.observation_space == latent_box(world)
     dream.reset(seed=0)
     real.reset(seed=0)
     for _ in range(3):
@@ -96,11 +96,11 @@ def test_dream_and_filtered_reality_share_a_space(trained, tmp_path):
 
 
 def test_an_agent_learns_through_it(trained):
-    model, _ = trained
-    policy, returns = train_policy(model, PathwiseConfig(updates=2, batch_size=4, horizon=3))
+    world, _ = trained
+    policy, returns = train_policy(world, PathwiseConfig(updates=2, batch_size=4, horizon=3))
     assert np.isfinite(returns).all()
-    action, _ = policy.predict(np.zeros(model.latent_size, np.float32))
-    assert model.action_spec.space().contains(action)
+    action, _ = policy.predict(np.zeros(world.model.latent_size, np.float32))
+    assert world.model.action_spec.space().contains(action)
 
 
 def test_it_suits_pictures_and_vectors_by_its_own_choice(name):

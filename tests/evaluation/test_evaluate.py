@@ -45,7 +45,7 @@ def test_samples_are_the_first_frames_of_every_episode(evaluation, dataset):
 def test_the_bound_is_per_time_step(evaluation, untrained, dataset):
     bound = evaluation.metrics["bound"]
     assert bound["lower_bound"] == pytest.approx(bound["reconstruction"] - bound["kl"])
-    terms = untrained.terms(dataset.test.window(0, 6), torch.Generator().manual_seed(0))
+    terms = untrained.model.terms(dataset.test.window(0, 6), torch.Generator().manual_seed(0))
     assert bound["reconstruction"] == pytest.approx(terms.reconstruction.mean().item(), rel=1e-5)
     assert bound["kl"] == pytest.approx(terms.rate.mean().item(), rel=1e-5)
     assert bound["weight_kl"] == pytest.approx(terms.weight_kl.item() / (4 * 7), rel=1e-5)
@@ -54,12 +54,12 @@ def test_the_bound_is_per_time_step(evaluation, untrained, dataset):
 def test_the_same_seed_gives_the_same_metrics_and_the_mode_is_restored(
     evaluation, untrained, dataset
 ):
-    untrained.train()
+    untrained.model.train()
     again = evaluate(
         untrained, dataset, train_steps=6, horizon=10, targets=pendulum_targets, progress=False
     )
-    assert untrained.training
-    untrained.eval()
+    assert untrained.model.training
+    untrained.model.eval()
     assert again.metrics == evaluation.metrics
 
 

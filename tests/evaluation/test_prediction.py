@@ -13,9 +13,9 @@ from worldmodel.evaluation.prediction import (
     frame_variance,
     open_loop_error,
 )
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.support import Support
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
+from worldmodel.world.world import World
 
 GAIN = 0.5  # of the filter's correction
 
@@ -29,7 +29,7 @@ class Rotation(StateSpaceModel):
         super().__init__()
         self.observation_spec = ObservationSpec((2,), False)
         self.action_spec = ActionSpec("box", (-1.0, -1.0), (1.0, 1.0))
-        self.config, self.support, self.bias = None, Support(2), bias
+        self.config, self.bias = None, bias
         angle = torch.tensor(0.4)
         turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.turn = torch.nn.Parameter(turn)
@@ -81,14 +81,14 @@ def batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
     actions = 0.3 * torch.randn(8, 9, 2, generator=generator)
     model = Rotation()
-    frames = model.rollout(model.initial_prior(8, generator), actions)
+    frames = World(model).rollout(model.initial_prior(8, generator), actions)
     return Batch(
         frames, actions, torch.zeros(8, 9), torch.zeros(8, 9).bool(), torch.ones(8, 9).bool()
     )
 
 
 def test_the_true_model_predicts_without_error(batch):
-    error = open_loop_error(Rotation(), batch, filtered=3)
+    error = open_loop_error(World(Rotation()), batch, filtered=3)
     assert error.shape == (7,)
     assert error.max() < 1e-10
 
@@ -108,7 +108,10 @@ def test_a_biased_model_errs_by_the_bias_it_accumulates(batch):
         error = turn @ error + bias
         expected.append(error.square().mean())
     torch.testing.assert_close(
-        open_loop_error(model, batch, filtered=3), torch.stack(expected), rtol=1e-4, atol=1e-6
+        open_loop_error(World(model), batch, filtered=3),
+        torch.stack(expected),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -124,18 +127,18 @@ def test_the_predictive_mean_errs_by_nothing_but_its_bias_however_few_dreams(dre
     """The truth has no noise: dreams spread by k after k steps, and their mean is off by 1/2."""
     size, steps = 20_000, 6
     actions, ended = torch.zeros(size, steps, 2), torch.zeros(size, steps, dtype=torch.bool)
-    frames = Walk().rollout(torch.randn(size, 2), actions)
+    frames = World(Walk()).rollout(torch.randn(size, 2), actions)
     frames[:, 2:] += 0.5
     batch = Batch(frames, actions, torch.zeros(size, steps), ended, ~ended)
     generator = torch.Generator().manual_seed(1)
-    error = open_loop_error(Walk(), batch, 2, dreams, generator)
+    error = open_loop_error(World(Walk()), batch, 2, dreams, generator)
     torch.testing.assert_close(error, torch.full((steps - 1,), 0.25), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("dreams", [1, -1])
 def test_one_dream_does_not_tell_its_spread(batch, dreams):
     with pytest.raises(ConfigError, match=f"got {dreams}"):
-        open_loop_error(Walk(), batch, 3, dreams, torch.Generator())
+        open_loop_error(World(Walk()), batch, 3, dreams, torch.Generator())
 
 
 def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
@@ -153,7 +156,7 @@ def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
     model.observation_spec = ObservationSpec((1, 2, 1), True)
     dark = replace(batch, observations=torch.zeros(8, 10, 1, 2, 1, dtype=torch.uint8))
     model.initial = lambda observations, actions: Belief(torch.zeros(8, 2), torch.ones(8, 2))
-    error = open_loop_error(model, dark, 3, 2, torch.Generator().manual_seed(0))
+    error = open_loop_error(World(model), dark, 3, 2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(error, torch.ones(7))
 
 
@@ -162,7 +165,7 @@ def test_a_dream_that_is_lost_has_no_error(batch):
         def transition(self, state, action, noise=None):
             return 1e16 * (state + 1)
 
-    error = open_loop_error(Overflowing(), batch, filtered=1)
+    error = open_loop_error(World(Overflowing()), batch, filtered=1)
     assert torch.isfinite(error[0]) and torch.isnan(error[1:]).all()
 
 
@@ -175,7 +178,8 @@ def test_padded_frames_do_not_count(batch):
     model = Rotation(bias=0.1)
     late = slice(3, None)  # horizons at which half of the episodes have ended
     torch.testing.assert_close(
-        open_loop_error(model, padded, 3)[late], open_loop_error(model, batch[4:], 3)[late]
+        open_loop_error(World(model), padded, 3)[late],
+        open_loop_error(World(model), batch[4:], 3)[late],
     )
     torch.testing.assert_close(
         baseline_errors(model, padded, 3)["last_frame"][late],

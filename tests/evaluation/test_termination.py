@@ -7,6 +7,7 @@ from small import VECTOR, generator, random_batch, with_fields
 
 from worldmodel.evaluation.termination import _rank_statistic, termination_quality
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.world.world import World
 
 SPECS = ObservationSpec((2,), False), ActionSpec("box", (-1.0,), (1.0,))
 
@@ -16,7 +17,7 @@ def walk(model, size=60, steps=20) -> Batch:
     g = generator()
     state = torch.rand(size, 2, generator=g) * 4 - 2
     actions = 2 * torch.rand(size, steps, 1, generator=g) - 1
-    states = model.rollout(state, actions)
+    states = World(model).rollout(state, actions)
     ended = model.termination(states[:, 1:]) > 0
     first = ended & (ended.cumsum(1) == 1)
     mask = ended.cumsum(1) - first.long() == 0
@@ -26,7 +27,7 @@ def walk(model, size=60, steps=20) -> Batch:
 
 def test_a_model_that_knows_is_right_about_every_end():
     model = LinearModel(*SPECS)
-    quality = termination_quality(model, walk(model))
+    quality = termination_quality(World(model), walk(model))
     assert quality["auc"] > 0.99 and quality["recall"] > 0.9 and quality["false_alarms"] < 0.02
     assert quality["brier"] < 0.5 * quality["brier_baseline"]
 
@@ -34,9 +35,9 @@ def test_a_model_that_knows_is_right_about_every_end():
 def test_a_model_that_does_not_know_is_no_better_than_the_base_rate():
     model = LinearModel(*SPECS)
     batch = walk(model)
-    quality = termination_quality(model, batch)
+    quality = termination_quality(World(model), batch)
     model.termination = lambda state: torch.full(state.shape[:-1], -30.0)
-    blind = termination_quality(model, batch)
+    blind = termination_quality(World(model), batch)
     assert blind["auc"] == 0.5 and blind["recall"] == blind["false_alarms"] == 0
     assert blind["brier"] == pytest.approx(blind["share"]) and blind["brier"] > quality["brier"]
 
@@ -45,13 +46,13 @@ def test_padding_has_no_influence():
     model = LinearModel(*SPECS)
     batch = walk(model)
     dirty = with_fields(batch, terminated=batch.terminated | ~batch.mask)
-    assert termination_quality(model, dirty) == termination_quality(model, batch)
+    assert termination_quality(World(model), dirty) == termination_quality(World(model), batch)
 
 
 def test_without_an_end_there_is_nothing_to_foresee():
     batch = random_batch(VECTOR)
     for ended in (torch.zeros_like(batch.terminated), torch.ones_like(batch.terminated)):
-        assert termination_quality(LinearModel(), with_fields(batch, terminated=ended)) == {}
+        assert termination_quality(World(LinearModel()), with_fields(batch, terminated=ended)) == {}
 
 
 def test_the_rank_statistic_is_that_of_mann_and_whitney():

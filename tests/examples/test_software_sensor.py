@@ -140,11 +140,11 @@ def test_the_model_learns_without_ground_truth(parts, dataset, tmp_path):
         for name, batch in dataset.splits.items()
     }
     lied_to = dataclasses.replace(dataset, splits=wrong)
-    models = [
+    worlds = [
         parts.learning.learn(which, tmp_path / str(i), 0, updates=3, progress=False)
         for i, which in enumerate((dataset, lied_to))
     ]
-    for ours, theirs in zip(*(model.state_dict().values() for model in models), strict=True):
+    for ours, theirs in zip(*(world.model.state_dict().values() for world in worlds), strict=True):
         assert torch.equal(ours, theirs)
 
 

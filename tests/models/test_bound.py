@@ -18,6 +18,7 @@ from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.learned import seeded
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
+from worldmodel.world.world import World
 
 A, B, C, D, H = 0.9, 0.5, 0.6, 0.2, 1.5
 STEPS = 4
@@ -91,7 +92,7 @@ def with_exact_posteriors(model):
 def episodes(model, n, seed) -> Batch:
     g = generator(seed)
     actions = 2 * torch.rand(n, STEPS, 1, generator=g) - 1
-    states = model.rollout(model.initial_prior(n, g), actions, g)
+    states = World(model).rollout(model.initial_prior(n, g), actions, g)
     noise = model.emission.log_scale.exp().detach() * torch.randn(n, STEPS + 1, 1, generator=g)
     zeros = torch.zeros(n, STEPS)
     return Batch(H * states + noise, actions, zeros, zeros.bool(), ~zeros.bool())

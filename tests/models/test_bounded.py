@@ -5,6 +5,7 @@ from small import BOX, PIXELS, generator, random_batch, tiny_config, tiny_model
 from worldmodel.errors import ConfigError
 from worldmodel.models.bounded import Bounded
 from worldmodel.models.transition import LocallyLinear
+from worldmodel.world.world import World
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_state_that_is_stretched_is_held_in_training_filter_and_dream():
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients and all(torch.isfinite(g).all() for g in gradients)
     beliefs = model.filter_beliefs(batch.observations, batch.actions).mean
-    dream = model.rollout(beliefs[:, 0], batch.actions, generator())
+    dream = World(model).rollout(beliefs[:, 0], batch.actions, generator())
     for states in (terms.states, beliefs, dream):
         assert (states[:, 1:].abs() <= 3).all()
 

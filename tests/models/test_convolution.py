@@ -6,6 +6,7 @@ from torch.nn import functional
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.models.convolution import FrameDecoder, FrameEncoder, build_encoder
 from worldmodel.types import ObservationSpec
+from worldmodel.world.world import World
 
 SHAPES = [(16, 16, 1), (25, 40, 3), (31, 17, 1), (64, 64, 3), (96, 96, 1)]
 
@@ -78,7 +79,8 @@ def test_a_convolved_model_filters_and_learns_from_every_part():
     (terms.rate.sum() + terms.distortion.sum() + terms.calibration.sum()).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None]
     assert all(n.startswith(("reward_head", "termination_head")) for n in silent)
-    frames = model.decode(model.filter(batch.observations.numpy(), batch.actions.numpy()))
+    world = World(model)
+    frames = world.decode(world.filter(batch.observations.numpy(), batch.actions.numpy()))
     assert frames.shape == batch.observations.shape and frames.dtype == "uint8"
 
 

@@ -101,9 +101,9 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
         tensorboard=False,
     )
     model = tiny_model(PIXELS, BOX, emission="bernoulli", hidden=32)
-    Trainer(model, data, config, tmp_path).fit(progress=False)
+    world = Trainer(model, data, config, tmp_path).fit(progress=False)
     seen = data.validation.observations.numpy()
-    drawn = model.decode(model.filter(seen, data.validation.actions.numpy()))
+    drawn = world.decode(world.filter(seen, data.validation.actions.numpy()))
     # A model that has learned nothing is off by 127.
     assert abs(drawn.astype(int) - seen).mean() < 60
 

@@ -1,4 +1,4 @@
-"""A real environment that a linear model knows well, and the bundled pendulum."""
+"""A real environment that a linear world knows well, and the bundled pendulum."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import envs  # noqa: F401 (registers the real systems)
 import worldmodel
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
+from worldmodel.world.world import World
 
 
 @pytest.fixture
-def linear() -> LinearModel:
+def linear() -> World:
     return fit_support(LinearModel(), 0.7)
 
 
 @pytest.fixture
 def play(linear):
-    """Makes a session of the linear model, with its real environment unless told otherwise."""
+    """Makes a session of the linear world, with its real environment unless told otherwise."""
 
-    def make(mode="dream", model=linear, real=True, **kwargs) -> Session:
-        env = RealEnv(model) if real is True else real
-        return Session(model, DataStates.of_support(model), env or None, mode=mode, **kwargs)
+    def make(mode="dream", world=linear, real=True, **kwargs) -> Session:
+        env = RealEnv(world) if real is True else real
+        return Session(world, DataStates.of_support(world), env or None, mode=mode, **kwargs)
 
     return make
 
 
 @pytest.fixture(scope="session")
 def pendulum():
-    return worldmodel.load("pendulum").requires_grad_(False)
+    return worldmodel.load("pendulum")
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def press(app: App, key: int) -> None:
 
 
 def step(app: App) -> None:
-    """On to the next step of the model, and no further."""
+    """On to the next step of the world, and no further."""
     before = app.steps
     while app.steps == before:
         app.frame()

@@ -227,8 +227,8 @@ def test_a_state_far_out_is_drawn_all_the_same(pen):
 
 
 def artist(shape, is_pixels=True) -> Artist:
-    model = fit_support(LinearModel(ObservationSpec(shape, is_pixels)), 0.7)
-    return Artist(model, model.support.states.numpy())
+    world = fit_support(LinearModel(ObservationSpec(shape, is_pixels)), 0.7)
+    return Artist(world, world.support.states.numpy())
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

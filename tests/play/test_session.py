@@ -26,9 +26,9 @@ def unending(linear):
     return Unending(linear)
 
 
-def filtered(model, env, seed: int, steps: int) -> np.ndarray:
+def filtered(world, env, seed: int, steps: int) -> np.ndarray:
     """What the filter believes after each frame, by the wrapper that agents use."""
-    env = FilterObservation(env, model)
+    env = FilterObservation(env, world)
     first, _ = env.reset(seed=seed)
     return np.stack([first, *(env.step(PUSHES[t])[0] for t in range(steps))])
 
@@ -52,7 +52,7 @@ def test_rewards_and_distances_are_the_models(play, linear):
     session = play("dream", seed=3)
     session.step(PUSHES[0])
     before, after = (torch.from_numpy(row)[None] for row in session.history[0].path)
-    reward = linear.reward(before, torch.from_numpy(PUSHES[:1]), after)
+    reward = linear.model.reward(before, torch.from_numpy(PUSHES[:1]), after)
     assert session.history[0].reward == pytest.approx(min(float(reward), 0.0), abs=1e-6)
     away = float(linear.support.distance(after))
     assert session.history[0].distance == session.distance == pytest.approx(away)
@@ -189,15 +189,15 @@ def test_the_end_of_the_real_episode_stops_the_game(play, linear):
 
 def test_the_end_of_the_dreamt_episode_stops_the_game(play, linear):
     session = play("dream")
-    while not session.ended:  # the model terminates where its first dimension exceeds 1.2
+    while not session.ended:  # the world terminates where its first dimension exceeds 1.2
         session.step(np.ones(1, np.float32))
         assert len(session.history) < 50
     assert "ended" in session.ended and session.state[0] > 1.2
 
 
 def test_a_dream_that_diverges_stops_at_its_last_finite_state(play):
-    model = fit_support(LinearModel(drift=1e18), 0.7)
-    session = play("dream", model=model)
+    world = fit_support(LinearModel(drift=1e18), 0.7)
+    session = play("dream", world=world)
     for _ in range(10):
         session.step(-np.ones(1, np.float32))
         if session.ended:
@@ -239,17 +239,17 @@ def test_without_an_agent_it_is_said(play):
 
 def test_discrete_actions_reach_dream_and_reality():
     spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    model = fit_support(LinearModel(action_spec=spec), 0.7)
+    world = fit_support(LinearModel(action_spec=spec), 0.7)
     taken = []
 
     class Discrete(Unending):
         def step(self, action):
             taken.append(action)
             control = np.eye(3, dtype=np.float32)[None, action]
-            self.state = self.model.imagine(self.state[None], control[None])[0, 1]
+            self.state = self.world.imagine(self.state[None], control[None])[0, 1]
             return self._frame(), -1.0, False, False, {}
 
-    session = Session(model, DataStates.of_support(model), Discrete(model), mode="compare")
+    session = Session(world, DataStates.of_support(world), Discrete(world), mode="compare")
     session.step(np.asarray(2))
     assert taken == [2]
     np.testing.assert_array_equal(session.history[-1].action, [0, 0, 1])

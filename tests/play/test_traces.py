@@ -54,9 +54,9 @@ def test_ten_seconds_are_shown_or_as_many_as_are_kept(play, interval, steps):
     "paid", [(1.0, 1.0), (-1.0, -1.0), (0.0, 0.0), (-16.3, 0.0), (0.02, 0.9), (-np.inf, np.inf)]
 )
 def test_any_range_of_rewards_has_room_and_readable_marks(play, paid):
-    model = fit_support(LinearModel(), 0.7)
-    model.reward_range = paid
-    session = play("dream", model=model)
+    world = fit_support(LinearModel(), 0.7)
+    world.model.reward_range = paid
+    session = play("dream", world=world)
     for _ in range(2):
         for trace in (trace(session, 0.1) for trace in TRACES):
             assert np.isfinite([trace.low, trace.high, *trace.marks]).all()
@@ -71,7 +71,7 @@ def test_any_range_of_rewards_has_room_and_readable_marks(play, paid):
 
 def test_discrete_actions_are_traced_by_their_index(play):
     spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    session = play("dream", model=fit_support(LinearModel(action_spec=spec), 0.7))
+    session = play("dream", world=fit_support(LinearModel(action_spec=spec), 0.7))
     session.reset_to(int(session.known.latents[:, 0].argmin()))  # far from where episodes end
     for action in (1, 0, 2):
         session.step(np.asarray(action))
@@ -82,7 +82,7 @@ def test_discrete_actions_are_traced_by_their_index(play):
 
 def test_of_long_actions_the_first_components_are_traced(play):
     spec = ActionSpec("box", (-1.0,) * 9, (1.0,) * 9)
-    session = play("dream", model=fit_support(LinearModel(action_spec=spec), 0.7))
+    session = play("dream", world=fit_support(LinearModel(action_spec=spec), 0.7))
     session.step(np.arange(9, dtype=np.float32) / 10)
     lines = actions(session, 0.1).lines
     np.testing.assert_allclose([line.values[0] for line in lines], np.arange(6) / 10)

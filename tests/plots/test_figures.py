@@ -140,7 +140,7 @@ def test_strips_leave_out_frames_beyond_the_episode(untrained, dataset, tmp_path
 
 
 def test_strips_need_pixels(untrained, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(untrained, "observation_spec", ObservationSpec((3,), False))
+    monkeypatch.setattr(untrained.model, "observation_spec", ObservationSpec((3,), False))
     with pytest.raises(SpecError, match="pixels"):
         figures.strips(untrained, dataset.test[:1], tmp_path / "strips.png")
 

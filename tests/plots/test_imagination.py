@@ -11,6 +11,7 @@ from worldmodel.plots.curves import imagination_curves
 from worldmodel.plots.imagination import Imagination, imagine, pictures
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.types import Batch, ObservationSpec
+from worldmodel.world.world import World
 
 VECTOR = ObservationSpec((2,), False)
 PIXELS = ObservationSpec((4, 4, 1), True)
@@ -31,7 +32,7 @@ def episodes(spec, size=3, steps=10) -> Batch:
 
 def test_imagined_frames_follow_the_dynamics_from_the_last_frame_seen():
     model, batch = LinearModel(VECTOR), episodes(VECTOR)
-    shown = imagine(model, batch, looked=4)
+    shown = imagine(World(model), batch, looked=4)
     np.testing.assert_array_equal(shown.imagined[:, :4], shown.filtered[:, :4])
     turn, push = model.F.detach().numpy(), model.B.numpy()
     state = 4 * (shown.filtered[:, 3] - 0.5)  # the emission is z / 4 + 0.5
@@ -43,7 +44,7 @@ def test_imagined_frames_follow_the_dynamics_from_the_last_frame_seen():
 def test_dreams_spread_as_the_noise_adds_up():
     """Turned isotropic covariances stay isotropic: the variances just add up."""
     model, batch, looked = LinearModel(VECTOR), episodes(VECTOR, size=2), 3
-    shown = imagine(model, batch, looked, dreams=4000, seed=1)
+    shown = imagine(World(model), batch, looked, dreams=4000, seed=1)
     assert (shown.spread[:, :looked] < 1e-4).all(), "nothing is imagined yet"
     scale = 0.5
     for _ in range(looked - 1):
@@ -57,8 +58,8 @@ def test_nobody_looks_past_the_frames_that_may_be_seen():
     model, batch = LinearModel(PIXELS), episodes(PIXELS)
     changed = batch.observations.clone()
     changed[:, 5:] = 255 - changed[:, 5:]
-    one = imagine(model, batch, 5, dreams=3)
-    other = imagine(model, with_fields(batch, observations=changed), 5, dreams=3)
+    one = imagine(World(model), batch, 5, dreams=3)
+    other = imagine(World(model), with_fields(batch, observations=changed), 5, dreams=3)
     np.testing.assert_array_equal(one.imagined, other.imagined)
     np.testing.assert_array_equal(one.dreams, other.dreams)
     assert (one.filtered[:, 5:] != other.filtered[:, 5:]).any()
@@ -66,7 +67,7 @@ def test_nobody_looks_past_the_frames_that_may_be_seen():
 
 def test_seeds_make_dreams_repeat_and_differ():
     model, batch = LinearModel(VECTOR), episodes(VECTOR)
-    one, same, other = (imagine(model, batch, 4, dreams=2, seed=s).dreams for s in (0, 0, 1))
+    one, same, other = (imagine(World(model), batch, 4, dreams=2, seed=s).dreams for s in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert (one[:, :, 4:] != other[:, :, 4:]).all()
     assert (one[0, :, 4:] != one[1, :, 4:]).all(), "dreams differ from each other"
@@ -75,14 +76,14 @@ def test_seeds_make_dreams_repeat_and_differ():
 @pytest.mark.parametrize("looked", [0, 11, 12])
 def test_there_must_be_something_to_see_and_to_imagine(looked):
     with pytest.raises(ShapeError, match=str(looked)):
-        imagine(LinearModel(VECTOR), episodes(VECTOR), looked)
+        imagine(World(LinearModel(VECTOR)), episodes(VECTOR), looked)
 
 
 def test_padding_is_cut_off_and_what_ended_goes_dark():
     batch = episodes(PIXELS, size=2)
     mask = batch.mask.clone()
     mask[0, 6:] = mask[1, 8:] = False
-    shown = imagine(LinearModel(PIXELS), with_fields(batch, mask=mask), 4, dreams=2)
+    shown = imagine(World(LinearModel(PIXELS)), with_fields(batch, mask=mask), 4, dreams=2)
     assert shown.real.shape[1] == 9
     for film in pictures(shown).values():
         assert (film[0, 7:] == 0).all() and (film[1].max((1, 2, 3)) > 0).all()
@@ -105,7 +106,7 @@ def test_the_spread_is_coloured_from_none_to_the_greatest_there_can_be():
 
 def test_vectors_are_no_pictures():
     with pytest.raises(SpecError, match="float32"):
-        pictures(imagine(LinearModel(VECTOR), episodes(VECTOR), 4))
+        pictures(imagine(World(LinearModel(VECTOR)), episodes(VECTOR), 4))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_vectors_are_no_pictures():
 )
 @pytest.mark.parametrize("dreams", [0, 3])
 def test_it_is_drawn_without_touching_the_edge(spec, draw, dreams, tmp_path):
-    shown = imagine(LinearModel(spec), episodes(spec, 6), 4, dreams)
+    shown = imagine(World(LinearModel(spec)), episodes(spec, 6), 4, dreams)
     with Image.open(draw(shown, tmp_path / "imagine.png")) as image:
         picture = np.asarray(image.convert("RGB"))
     edge = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])

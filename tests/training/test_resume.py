@@ -17,7 +17,7 @@ from small import PIXELS, random_dataset, tiny_model
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import World, load
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_same_seed_is_the_same_run_and_the_global_generator_has_no_part(stra
     again.fit(progress=False)
     assert torch.equal(torch.get_rng_state(), before)
     assert_same_end(again, straight)
-    saved = load(tmp_path).state_dict()
+    saved = load(tmp_path).model.state_dict()
     assert same_weights(saved, straight.model.state_dict())
 
 
@@ -95,7 +95,7 @@ def test_an_interruption_resumes_exactly(straight, tmp_path, monkeypatch, moment
     trainer = make_trainer(tmp_path)
     name = {"between the files": "save"}.get(moment, "step")
     calls = {"amid": 23, "between the files": 3, "at the end": None}[moment]
-    owner = trainer.model if name == "save" else trainer
+    owner = World if name == "save" else trainer
     original, count = getattr(owner, name), 0
 
     def interrupt(*args):

@@ -27,7 +27,7 @@ from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import load
 
 
 def config(**changes) -> TrainConfig:
@@ -45,14 +45,15 @@ def settled(**changes):
 
 def test_a_run_folder_holds_a_loadable_model_with_support(tmp_path):
     trainer = make(tmp_path)
-    model = trainer.fit(progress=False)
-    assert not model.training and model.support.fitted
+    world = trainer.fit(progress=False)
+    model = world.model
+    assert not model.training and world.support.fitted
     for folder in (tmp_path, tmp_path / "checkpoint"):
         saved = load(folder)
-        assert saved.support.fitted and saved.reward_range == model.reward_range
+        assert saved.support.fitted and saved.model.reward_range == model.reward_range
     train = trainer.train
     latents = model.filter_beliefs(train.observations, train.actions).mean.flatten(0, 1)
-    assert model.support.inside(latents).float().mean() > 0.95
+    assert world.support.inside(latents).float().mean() > 0.95
     assert [h["update"] for h in trainer.history] == [4, 8, 12]
 
 
@@ -68,7 +69,7 @@ def test_the_best_model_is_returned_even_if_it_is_not_the_last(tmp_path, monkeyp
         return original()
 
     trainer.validate = validate
-    model = trainer.fit(progress=False)
+    model = trainer.fit(progress=False).model
     assert trainer.best["update"] == 8 and trainer.best["value"] == pytest.approx(0.2)
     assert torch.equal(model.emission.mean[0].weight, weights[8])
     assert not torch.equal(weights[8], weights[16])
@@ -83,7 +84,7 @@ def test_writing_the_best_model_leaves_the_one_in_training_alone(tmp_path, monke
         trainer.validate()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.checkpoint()
-    after, saved = trainer.model.state_dict(), load(tmp_path).state_dict()
+    after, saved = trainer.model.state_dict(), load(tmp_path).model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(saved[name], v) for name, v in trainer.best["model"].items())
     assert not torch.equal(saved["emission.log_scale"], before["emission.log_scale"])
@@ -139,7 +140,7 @@ def test_divergence_names_term_and_update_and_keeps_the_last_good_checkpoint(tmp
     trainer.step = poisoned
     with pytest.raises(DivergenceError, match=f"{term} is not finite at update 6"):
         trainer.fit(progress=False)
-    saved = load(tmp_path).state_dict()
+    saved = load(tmp_path).model.state_dict()
     learned = [v for k, v in saved.items() if not k.startswith("support")]
     assert all(torch.isfinite(v).all() for v in learned if v.is_floating_point())
     again = make(tmp_path)
@@ -238,11 +239,11 @@ def test_padded_episodes_train(tmp_path):
     splits = {"train": padded, "validation": padded}
     dataset = Dataset(splits, VECTOR, BOX, dataset.provenance)
     trainer = Trainer(tiny_model(), dataset, config(), tmp_path)
-    model = trainer.fit(progress=False)
-    assert model.observation_spread.max() < 100
+    world = trainer.fit(progress=False)
+    assert world.model.observation_spread.max() < 100
     numbers = itertools.chain.from_iterable(h.values() for h in trainer.history)
     assert max(abs(n) for n in numbers if not math.isnan(n)) < 1e4
-    assert model.support.bounds()[1].max() < 1e3
+    assert world.support.bounds()[1].max() < 1e3
 
 
 def test_it_learns_a_linear_system(tmp_path):
@@ -259,8 +260,8 @@ def test_it_learns_a_linear_system(tmp_path):
         validate_every=125,
         tensorboard=False,
     )
-    Trainer(model, dataset, settings, tmp_path).fit(progress=False)
-    error = open_loop_error(model, dataset.test, filtered=5)
+    world = Trainer(model, dataset, settings, tmp_path).fit(progress=False)
+    error = open_loop_error(world, dataset.test, filtered=5)
     baseline = baseline_errors(model, dataset.test, filtered=5)
     assert error.mean() < 0.25 * min(b.mean() for b in baseline.values())
 

@@ -1,4 +1,4 @@
-"""Fixtures over the linear model, and a checkpoint of a DVBF."""
+"""Fixtures over the linear world, and a checkpoint of a DVBF."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from linear_model import BOX, PIXELS, LinearModel, RealEnv, fit_support
 
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.world.world import World
 
 
 @pytest.fixture
 def linear():
-    """Makes a linear model; ``support`` is the spread of the data it knows, None for no fit."""
+    """Makes a linear world; ``support`` is the spread of the data it knows, None for no fit."""
 
-    def make(support: float | None = 0.7, **kwargs) -> LinearModel:
+    def make(support: float | None = 0.7, **kwargs) -> World:
         model = LinearModel(**kwargs)
-        return model if support is None else fit_support(model, support)
+        return World(model) if support is None else fit_support(model, support)
 
     return make
 
 
 @pytest.fixture
-def model(linear) -> LinearModel:
+def world(linear) -> World:
     return linear()
 
 
 @pytest.fixture
-def real(model):
+def real(world):
     """Makes one real environment of four-step episodes at most."""
-    return lambda: gym.wrappers.TimeLimit(RealEnv(model), 4)
+    return lambda: gym.wrappers.TimeLimit(RealEnv(world), 4)
 
 
 @pytest.fixture
@@ -46,5 +47,6 @@ def checkpoint(tmp_path_factory) -> str:
     dvbf = DVBF(config, PIXELS, BOX)
     with torch.no_grad():
         states = dvbf.initial_prior(4000, torch.Generator().manual_seed(0))
-    dvbf.support.fit(states[:3000], states[3000:], margin=3.0)
-    return str(dvbf.save(tmp_path_factory.mktemp("checkpoints") / "dvbf"))
+    world = World(dvbf)
+    world.support.fit(states[:3000], states[3000:], margin=3.0)
+    return str(world.save(tmp_path_factory.mktemp("checkpoints") / "dvbf"))

@@ -9,9 +9,9 @@ from small import BOX, DISCRETE, PIXELS, VECTOR, generator, random_batch, tiny_m
 
 import worldmodel
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.world import checkpoint
-from worldmodel.world.checkpoint import load
+from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
+from worldmodel.world.world import World, load
 
 
 def fitted(observations=VECTOR, actions=BOX, transition="locally-linear"):
@@ -19,37 +19,39 @@ def fitted(observations=VECTOR, actions=BOX, transition="locally-linear"):
     batch = random_batch(observations, actions, size=60)
     model.calibrate(batch)
     states = model.initial_prior(3000, generator())
-    model.support.fit(states[:2000], states[2000:])
-    return model.eval(), batch
+    world = World(model.eval())
+    world.support.fit(states[:2000], states[2000:])
+    return world, batch
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model, _ = fitted()
-    return model.save(tmp_path / "run" / "checkpoint", {"r2": {"sin": 0.5}, "list": [1, 2]})
+    world, _ = fitted()
+    return world.save(tmp_path / "run" / "checkpoint", {"r2": {"sin": 0.5}, "list": [1, 2]})
 
 
 @pytest.mark.parametrize("transition", ["locally-linear", "mlp"])
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
 @pytest.mark.parametrize("observations", [PIXELS, VECTOR], ids=["pixels", "vector"])
 def test_a_loaded_model_dreams_and_filters_identically(tmp_path, observations, actions, transition):
-    model, batch = fitted(observations, actions, transition)
-    copy = load(model.save(tmp_path / "model"))
-    assert not copy.training and copy.config == model.config
-    assert copy.observation_spec == observations and copy.action_spec == actions
+    world, batch = fitted(observations, actions, transition)
+    copy = load(world.save(tmp_path / "model"))
+    assert not copy.model.training and copy.model.config == world.model.config
+    assert copy.model.observation_spec == observations and copy.model.action_spec == actions
     frames, controls = batch.observations.numpy(), batch.actions.numpy()
-    latents = model.filter(frames, controls, prefix=3)
+    latents = world.filter(frames, controls, prefix=3)
     assert np.array_equal(copy.filter(frames, controls, prefix=3), latents)
-    dream = model.imagine(latents[:, 0], controls, seed=4)
+    dream = world.imagine(latents[:, 0], controls, seed=4)
     assert np.array_equal(copy.imagine(latents[:, 0], controls, seed=4), dream)
-    assert np.array_equal(copy.decode(dream), model.decode(dream))
+    assert np.array_equal(copy.decode(dream), world.decode(dream))
     z, u = torch.from_numpy(dream[:, :-1]), batch.actions
     after = torch.from_numpy(dream[:, 1:])
-    assert torch.equal(copy.reward(z, u, after), model.reward(z, u, after))
-    assert torch.equal(copy.termination(after), model.termination(after))
-    assert torch.equal(copy.support.inside(after[0]), model.support.inside(after[0]))
-    assert torch.equal(torch.stack(copy.support.bounds()), torch.stack(model.support.bounds()))
-    assert copy.reward_range == model.reward_range and copy.can_terminate
+    assert torch.equal(copy.model.reward(z, u, after), world.model.reward(z, u, after))
+    assert torch.equal(copy.model.termination(after), world.model.termination(after))
+    assert torch.equal(copy.support.inside(after[0]), world.support.inside(after[0]))
+    assert torch.equal(torch.stack(copy.support.bounds()), torch.stack(world.support.bounds()))
+    assert copy.model.reward_range == world.model.reward_range
+    assert copy.model.can_terminate
 
 
 def test_the_folder_is_complete_readable_and_alone(saved):
@@ -66,43 +68,43 @@ def test_the_folder_is_complete_readable_and_alone(saved):
 
 
 def test_a_run_folder_stands_for_its_checkpoint(saved):
-    assert isinstance(worldmodel.load(saved.parent), StateSpaceModel)
+    assert isinstance(worldmodel.load(saved.parent), World)
 
 
 def test_the_working_folder_can_be_the_checkpoint(saved, monkeypatch):
     monkeypatch.chdir(saved)
-    assert load(".").latent_size == 3
+    assert load(".").model.latent_size == 3
     monkeypatch.chdir(saved.parent)
-    assert load(".").latent_size == 3
+    assert load(".").model.latent_size == 3
 
 
 def test_saving_again_replaces(saved):
     other = tiny_model(seed=1)
-    other.save(saved)
-    weights = load(saved).state_dict()
+    World(other).save(saved)
+    weights = load(saved).model.state_dict()
     assert all(torch.equal(v, weights[k]) for k, v in other.state_dict().items())
     assert os.listdir(saved.parent) == ["checkpoint"]
 
 
 @pytest.mark.parametrize("point", ["serialize", "_card", "_swap"])
 def test_an_interrupted_save_leaves_the_old_checkpoint(saved, monkeypatch, point):
-    before = load(saved).state_dict()
+    before = load(saved).model.state_dict()
 
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, point, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        tiny_model(seed=1).save(saved)
-    after = load(saved).state_dict()
+        World(tiny_model(seed=1)).save(saved)
+    after = load(saved).model.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())
     assert os.listdir(saved.parent) == ["checkpoint"]
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(saved):
-    before = load(saved).state_dict()
+    before = load(saved).model.state_dict()
     os.rename(saved, saved.with_name(f".{saved.name}.previous"))
-    after = load(saved.parent).state_dict()
+    after = load(saved.parent).model.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())
 
 
@@ -115,7 +117,7 @@ def test_a_foreign_folder_is_never_overwritten(tmp_path, files):
     for name in files:
         (folder / name).write_text('{"my": "config"}')
     with pytest.raises(FileFormatError, match="not a checkpoint"):
-        tiny_model().save(folder)
+        World(tiny_model()).save(folder)
     assert sorted(os.listdir(folder)) == files
     assert os.listdir(tmp_path) == ["mine"]
 
@@ -123,7 +125,7 @@ def test_a_foreign_folder_is_never_overwritten(tmp_path, files):
 def test_a_file_in_the_place_is_never_overwritten(tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(FileFormatError, match="mine"):
-        tiny_model().save(tmp_path / "mine")
+        World(tiny_model()).save(tmp_path / "mine")
     assert (tmp_path / "mine").read_text() == "precious"
 
 
@@ -132,7 +134,7 @@ def test_an_unregistered_model_is_refused(tmp_path):
         pass
 
     with pytest.raises(SpecError, match="Other"):
-        Other(tiny_model().config, VECTOR, BOX).save(tmp_path / "other")
+        World(Other(tiny_model().config, VECTOR, BOX)).save(tmp_path / "other")
     assert os.listdir(tmp_path) == []
 
 
@@ -167,7 +169,9 @@ def test_a_corrupt_config_is_said(saved, text):
     "key, value, message",
     [
         ("format", "other", "format 'other'"),
-        ("version", 99, "format version 99, this is version 1"),
+        ("version", 99, "format version 99, this is version 2"),
+        ("version", 1, "train it again"),
+        ("model", {"a": 1}, "expected one of .*dvbf"),
         ("model", "gpt", "'gpt', expected one of .*dvbf"),
     ],
 )
@@ -224,3 +228,23 @@ def test_weights_of_another_model_are_said(saved):
     change_config(saved, lambda config: config.update(sha256=digest))
     with pytest.raises(FileFormatError, match="does not describe its weights"):
         load(saved)
+
+
+def test_foreign_bytes_with_the_right_digest_are_said(saved):
+    (saved / "model.safetensors").write_bytes(b"not weights at all")
+    digest = checkpoint._digest(saved / "model.safetensors")
+    change_config(saved, lambda config: config.update(sha256=digest))
+    with pytest.raises(FileFormatError, match="does not describe its weights"):
+        load(saved)
+
+
+def test_a_denoiser_and_its_noise_travel_along(tmp_path):
+    world, batch = fitted()
+    denoiser = fit_denoiser(world.support.states, DenoiserConfig(updates=5, hidden=4), False)
+    world = World(world.model, world.support, denoiser, dream_noise=0.25)
+    copy = load(world.save(tmp_path / "denoised"))
+    assert copy.denoiser is not None and copy.denoiser.config == denoiser.config
+    start, controls = world.support.states[: len(batch)].numpy(), batch.actions.numpy()
+    assert np.array_equal(copy.imagine(start, controls, 1), world.imagine(start, controls, 1))
+    plain = World(world.model, world.support)
+    assert not np.array_equal(plain.imagine(start, controls, 1), world.imagine(start, controls, 1))

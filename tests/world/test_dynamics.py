@@ -2,25 +2,26 @@ import pytest
 import torch
 
 from worldmodel.errors import SpecError
-from worldmodel.world.dynamics import Dynamics, latent_box, resolve
+from worldmodel.world.dynamics import Dynamics, latent_box
+from worldmodel.world.world import resolve
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_step_is_the_model_and_nothing_else(model):
+def test_a_step_is_the_model_and_nothing_else(world):
     state, action, noise = torch.randn(5, 2) * 0.2, torch.rand(5, 1), torch.randn(5, 2) * 0.1
-    step = Dynamics(model).step(state, action, noise)
-    torch.testing.assert_close(step.next_state, model.transition(state, action, noise))
+    step = Dynamics(world).step(state, action, noise)
+    torch.testing.assert_close(step.next_state, world.transition(state, action, noise))
     torch.testing.assert_close(
-        step.reward, model.reward(state, action, step.next_state).clamp_max(0)
+        step.reward, world.model.reward(state, action, step.next_state).clamp_max(0)
     )
     assert step.inside.all() and not step.terminated.any()
 
 
-def test_gradients_flow_through_many_steps(model):
-    dynamics = Dynamics(model)
+def test_gradients_flow_through_many_steps(world):
+    dynamics = Dynamics(world)
     action = torch.zeros(3, 1, requires_grad=True)
     state, total = torch.full((3, 2), 0.3), 0.0
     for _ in range(5):
@@ -30,47 +31,47 @@ def test_gradients_flow_through_many_steps(model):
     assert (gradient.abs() > 0.01).all()
 
 
-def test_leaving_the_support_pays_the_worst_recorded_reward(model):
-    dynamics = Dynamics(model)
+def test_leaving_the_support_pays_the_worst_recorded_reward(world):
+    dynamics = Dynamics(world)
     step = dynamics.step(torch.tensor([[50.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 1), None)
     assert step.inside.tolist() == [False, True]
     assert step.reward.tolist() == pytest.approx([-4.0, -0.01], abs=1e-5)
 
 
-def test_leaving_the_support_pays_nothing_where_every_recorded_reward_is_positive(model):
-    model.reward_range = 1.0, 3.0
-    step = Dynamics(model).step(torch.tensor([[50.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 1), None)
+def test_leaving_the_support_pays_nothing_where_every_recorded_reward_is_positive(world):
+    world.model.reward_range = 1.0, 3.0
+    step = Dynamics(world).step(torch.tensor([[50.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 1), None)
     assert step.inside.tolist() == [False, True]
     assert step.reward.tolist() == [0.0, 1.0]
 
 
-def test_without_a_recorded_range_leaving_never_pays(model):
-    model.reward_range = -torch.inf, torch.inf
-    model.reward = lambda state, action, next_state: next_state[:, 0]
-    step = Dynamics(model).step(
+def test_without_a_recorded_range_leaving_never_pays(world):
+    world.model.reward_range = -torch.inf, torch.inf
+    world.model.reward = lambda state, action, next_state: next_state[:, 0]
+    step = Dynamics(world).step(
         torch.tensor([[50.0, 0.0], [-50.0, 0.0], [0.5, 0.0]]), torch.zeros(3, 1), None
     )
     cosine = torch.tensor(0.3).cos().item()
     assert step.reward.tolist() == pytest.approx([0.0, -50 * cosine, 0.5 * cosine])
 
 
-def test_rewards_are_clipped_to_what_was_recorded(model):
-    model.reward = lambda state, action, next_state: 100 * next_state[:, 0]
+def test_rewards_are_clipped_to_what_was_recorded(world):
+    world.model.reward = lambda state, action, next_state: 100 * next_state[:, 0]
     state = torch.tensor([[0.5, 0.0], [-0.5, 0.0]])
-    assert Dynamics(model).step(state, torch.zeros(2, 1), None).reward.tolist() == [0.0, -4.0]
+    assert Dynamics(world).step(state, torch.zeros(2, 1), None).reward.tolist() == [0.0, -4.0]
 
 
-def test_termination_needs_a_trained_head(model):
+def test_termination_needs_a_trained_head(world):
     state = torch.tensor([[1.6, 0.0], [1.0, 0.0]])
-    assert Dynamics(model).step(state, torch.zeros(2, 1), None).terminated.tolist() == [True, False]
-    model.can_terminate = False
-    assert not Dynamics(model).step(state, torch.zeros(2, 1), None).terminated.any()
+    assert Dynamics(world).step(state, torch.zeros(2, 1), None).terminated.tolist() == [True, False]
+    world.model.can_terminate = False
+    assert not Dynamics(world).step(state, torch.zeros(2, 1), None).terminated.any()
 
 
 def test_first_states_are_inside_even_if_the_prior_is_wide(linear):
-    model = linear(prior_scale=2.0)
-    dynamics = Dynamics(model)
-    raw = model.initial_prior(500, generator())
+    world = linear(prior_scale=2.0)
+    dynamics = Dynamics(world)
+    raw = world.model.initial_prior(500, generator())
     assert not dynamics.inside(raw).all()
     states = dynamics.reset(500, generator())
     assert dynamics.inside(states).all()
@@ -79,22 +80,22 @@ def test_first_states_are_inside_even_if_the_prior_is_wide(linear):
 
 
 def test_a_prior_far_from_the_data_starts_at_the_nearest_data(linear):
-    model = linear(prior_scale=1e4)
-    states = Dynamics(model).reset(20, generator())
-    assert Dynamics(model).inside(states).all()
-    known = {tuple(s) for s in model.support.states.tolist()}
+    world = linear(prior_scale=1e4)
+    states = Dynamics(world).reset(20, generator())
+    assert Dynamics(world).inside(states).all()
+    known = {tuple(s) for s in world.support.states.tolist()}
     assert sum(tuple(s) in known for s in states.tolist()) >= 19
 
 
-def test_reset_repeats_under_the_same_seed(model):
-    dynamics = Dynamics(model)
+def test_reset_repeats_under_the_same_seed(world):
+    dynamics = Dynamics(world)
     assert torch.equal(dynamics.reset(9, generator(3)), dynamics.reset(9, generator(3)))
     assert not torch.equal(dynamics.reset(9, generator(3)), dynamics.reset(9, generator(4)))
 
 
-def test_the_model_is_put_into_evaluation_mode(model):
-    model.train()
-    assert not Dynamics(model).model.training
+def test_the_model_is_put_into_evaluation_mode(world):
+    world.model.train()
+    assert not Dynamics(world).model.training
 
 
 def test_an_unfitted_support_has_no_box(linear):

@@ -23,8 +23,8 @@ from worldmodel.world.registration import register
 
 
 @pytest.fixture
-def env(model):
-    return LatentEnv.from_model(model)
+def env(world):
+    return LatentEnv(world)
 
 
 @pytest.fixture
@@ -38,9 +38,7 @@ def test_check_env_of_a_made_env(checkpoint, headless):
 
 def test_check_env_of_vectors_and_discrete_actions(linear):
     spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    env = LatentEnv.from_model(
-        linear(observation_spec=ObservationSpec((6,), False), action_spec=spec)
-    )
+    env = LatentEnv(linear(observation_spec=ObservationSpec((6,), False), action_spec=spec))
     assert env.metadata["render_modes"] == []
     with warnings.catch_warnings():
         # An environment that was not made by id has no spec to try other render modes with.
@@ -81,8 +79,8 @@ def episode(env, seed):
     return np.concatenate(observations)
 
 
-def test_seeds_repeat_and_differ(model):
-    one, two = LatentEnv.from_model(model), LatentEnv.from_model(model)
+def test_seeds_repeat_and_differ(world):
+    one, two = LatentEnv(world), LatentEnv(world)
     np.testing.assert_array_equal(episode(one, 5), episode(two, 5))
     np.testing.assert_array_equal(episode(one, 5), episode(two, 5))
     assert not np.array_equal(episode(one, 5), episode(two, 6))
@@ -94,22 +92,22 @@ def test_nothing_touches_the_global_generator(env):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_without_noise_the_dream_is_the_models_own(model):
-    env = LatentEnv.from_model(model, noise=False)
+def test_without_noise_the_dream_is_the_models_own(world):
+    env = LatentEnv(world, noise=False)
     start = np.float32([0.2, -0.3])
     observation, info = env.reset(options={"state": start})
     np.testing.assert_array_equal(observation, start)
     assert info == {"outside_support": False}
     actions = np.float32([[0.5], [-1.0], [0.1]])
-    states = model.imagine(start[None], actions[None])[0]
+    states = world.imagine(start[None], actions[None])[0]
     for t, action in enumerate(actions):
         observation = env.step(action)[0]
         np.testing.assert_allclose(observation, states[t + 1], atol=1e-6)
         np.testing.assert_array_equal(env.state, observation)
 
 
-def test_noise_is_the_process_noise(model):
-    noisy, quiet = LatentEnv.from_model(model), LatentEnv.from_model(model, noise=False)
+def test_noise_is_the_process_noise(world):
+    noisy, quiet = LatentEnv(world), LatentEnv(world, noise=False)
     draws = []
     for seed in range(200):
         for env in (noisy, quiet):
@@ -119,8 +117,8 @@ def test_noise_is_the_process_noise(model):
     assert np.std(draws) == pytest.approx(0.1, rel=0.15)
 
 
-def test_outside_the_support_truncates_and_says_so(model):
-    env = LatentEnv.from_model(model, noise=False)
+def test_outside_the_support_truncates_and_says_so(world):
+    env = LatentEnv(world, noise=False)
     _, info = env.reset(options={"state": np.float32([-30, 0])})
     assert info["outside_support"]
     observation, reward, terminated, truncated, info = env.step(np.zeros(1, np.float32))
@@ -131,8 +129,8 @@ def test_outside_the_support_truncates_and_says_so(model):
         env.step(np.zeros(1, np.float32))
 
 
-def test_truncation_outside_can_be_turned_off(model):
-    env = LatentEnv.from_model(model, truncate_outside=False)
+def test_truncation_outside_can_be_turned_off(world):
+    env = LatentEnv(world, truncate_outside=False)
     env.reset(options={"state": np.float32([-30, 0])})
     for _ in range(3):
         observation, reward, _, truncated, info = env.step(np.zeros(1, np.float32))
@@ -140,22 +138,22 @@ def test_truncation_outside_can_be_turned_off(model):
         assert info["outside_support"] and not truncated and reward == -4.0
 
 
-def test_the_model_may_end_an_episode(model):
-    env = LatentEnv.from_model(model, noise=False)
+def test_the_model_may_end_an_episode(world):
+    env = LatentEnv(world, noise=False)
     env.reset(options={"state": np.float32([1.6, 0])})
     assert env.step(np.zeros(1, np.float32))[2] is True
 
 
-def test_a_dream_starts_at_the_last_of_given_frames(model, real):
-    env, world = LatentEnv.from_model(model), real()
-    frames, actions = [world.reset(seed=0)[0]], np.float32([[0.4], [-0.2]])
-    frames += [world.step(action)[0] for action in actions]
+def test_a_dream_starts_at_the_last_of_given_frames(world, real):
+    env, system = LatentEnv(world), real()
+    frames, actions = [system.reset(seed=0)[0]], np.float32([[0.4], [-0.2]])
+    frames += [system.step(action)[0] for action in actions]
     observation, _ = env.reset(options={"observations": np.stack(frames), "actions": actions})
-    expected = model.filter(np.stack(frames)[None], actions[None], prefix=3)[0, -1]
+    expected = world.filter(np.stack(frames)[None], actions[None], prefix=3)[0, -1]
     np.testing.assert_allclose(observation, expected, atol=1e-6)
-    np.testing.assert_allclose(observation, world.unwrapped.state, atol=0.05)
+    np.testing.assert_allclose(observation, system.unwrapped.state, atol=0.05)
     one, _ = env.reset(options={"observations": np.stack(frames[:1])})
-    np.testing.assert_allclose(one, model.filter(frames[0][None, None], actions[None, :0])[0, 0])
+    np.testing.assert_allclose(one, world.filter(frames[0][None, None], actions[None, :0])[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -180,7 +178,7 @@ def test_unusable_options_are_refused(env, options, error, match):
 
 def test_discrete_dreams_start_from_frames_too(linear):
     spec = ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)
-    env = LatentEnv.from_model(linear(action_spec=spec))
+    env = LatentEnv(linear(action_spec=spec))
     frames = np.full((3, 4, 4, 1), 127, np.uint8)
     observation, _ = env.reset(options={"observations": frames, "actions": np.array([0, 2])})
     assert observation in env.observation_space
@@ -210,7 +208,7 @@ def test_unusable_actions_are_refused_and_change_nothing(env, action):
 
 @pytest.mark.parametrize("action", [3, -1, 1.0, np.array([1]), "up"])
 def test_unusable_discrete_actions_are_refused(linear, action):
-    env = LatentEnv.from_model(linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)))
+    env = LatentEnv(linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)))
     env.reset(seed=0)
     env.step(2)
     with pytest.raises(InvalidAction):
@@ -226,17 +224,17 @@ def test_an_action_outside_its_box_is_clipped(env):
     np.testing.assert_array_equal(results[0], results[2])
 
 
-def test_stepping_or_looking_before_reset_is_refused(model):
-    env = LatentEnv.from_model(model, render_mode="rgb_array")
+def test_stepping_or_looking_before_reset_is_refused(world):
+    env = LatentEnv(world, render_mode="rgb_array")
     for use in (lambda: env.step(np.zeros(1, np.float32)), env.render, lambda: env.state):
         with pytest.raises(ResetNeeded):
             use()
 
 
-def test_a_diverged_model_raises(env, model):
+def test_a_diverged_model_raises(env, world):
     env.reset(seed=0)
     with torch.no_grad():
-        model.F.fill_(torch.nan)
+        world.model.F.fill_(torch.nan)
     with pytest.raises(DivergenceError, match="nan"):
         env.step(np.zeros(1, np.float32))
 
@@ -252,17 +250,17 @@ def test_returned_observations_are_the_callers(env):
     assert (np.abs(env.state) < 10).all()
 
 
-def test_rgb_array_is_the_decoded_frame_enlarged(model):
-    env = LatentEnv.from_model(model, render_mode="rgb_array")
+def test_rgb_array_is_the_decoded_frame_enlarged(world):
+    env = LatentEnv(world, render_mode="rgb_array")
     observation, _ = env.reset(options={"state": np.float32([0.8, -0.8])})
     frame = env.render()
     assert frame.shape == (256, 256, 3) and frame.dtype == np.uint8
-    np.testing.assert_array_equal(frame[::64, ::64, :1], model.decode(observation))
+    np.testing.assert_array_equal(frame[::64, ::64, :1], world.decode(observation))
     assert frame[0, 0, 0] > frame[255, 255, 0] + 50
 
 
-def test_human_mode_shows_a_window(model, headless):
-    env = LatentEnv.from_model(model, render_mode="human")
+def test_human_mode_shows_a_window(world, headless):
+    env = LatentEnv(world, render_mode="human")
     env.reset(options={"state": np.float32([0.8, -0.8])})
     pygame = sys.modules["pygame"]
     surface = pygame.display.get_surface()
@@ -274,21 +272,21 @@ def test_human_mode_shows_a_window(model, headless):
     assert not pygame.display.get_init()
 
 
-def test_a_missing_viewer_names_its_extra(model, monkeypatch):
+def test_a_missing_viewer_names_its_extra(world, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"worldmodel\[viewer\]"):
-        LatentEnv.from_model(model, render_mode="human")
+        LatentEnv(world, render_mode="human")
 
 
-def test_unknown_render_modes_are_refused(model, linear):
+def test_unknown_render_modes_are_refused(world, linear):
     with pytest.raises(SpecError, match="'ansi'"):
-        LatentEnv.from_model(model, render_mode="ansi")
+        LatentEnv(world, render_mode="ansi")
     with pytest.raises(SpecError, match="pixels"):
-        LatentEnv.from_model(linear(observation_spec=ObservationSpec((6,), False)), "rgb_array")
+        LatentEnv(linear(observation_spec=ObservationSpec((6,), False)), "rgb_array")
 
 
 def test_an_unfitted_model_and_a_missing_checkpoint_are_refused(linear):
     with pytest.raises(SpecError, match="fit it first"):
-        LatentEnv.from_model(linear(support=None))
+        LatentEnv(linear(support=None))
     with pytest.raises(FileNotFoundError, match="no-such-model"):
         gym.make("worldmodel/Latent-v0", checkpoint="no-such-model")

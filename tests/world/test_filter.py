@@ -10,19 +10,19 @@ from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 
 
-def test_reality_has_the_dreams_spaces(model, real, real_vector):
-    seen, dream = FilterObservation(real(), model), LatentEnv.from_model(model)
+def test_reality_has_the_dreams_spaces(world, real, real_vector):
+    seen, dream = FilterObservation(real(), world), LatentEnv(world)
     assert seen.observation_space == dream.observation_space
     assert seen.action_space == dream.action_space
-    vector = VectorFilterObservation(real_vector(3, AutoresetMode.NEXT_STEP), model)
-    dreams = LatentVectorEnv.from_model(model, 3)
+    vector = VectorFilterObservation(real_vector(3, AutoresetMode.NEXT_STEP), world)
+    dreams = LatentVectorEnv(world, 3)
     assert vector.observation_space == dreams.observation_space
     assert vector.single_observation_space == dream.observation_space
     assert vector.action_space == dreams.action_space
 
 
-def test_single_is_the_models_filter_from_one_frame_on(model, real):
-    world, twin = FilterObservation(real(), model), real()
+def test_single_is_the_models_filter_from_one_frame_on(world, real):
+    world, twin = FilterObservation(real(), world), real()
     actions = np.float32([[0.3], [-0.6], [2.0]])
     means, scales = [], []
     observation, info = world.reset(seed=2)
@@ -34,7 +34,7 @@ def test_single_is_the_models_filter_from_one_frame_on(model, real):
         means.append(observation), scales.append(info["belief_scale"])
         assert not terminated and "state" in info
     frames = np.stack(frames)
-    expected = model.filter(frames[None], actions.clip(-1, 1)[None])[0]
+    expected = world.filter(frames[None], actions.clip(-1, 1)[None])[0]
     np.testing.assert_allclose(means, expected, atol=1e-6)
     np.testing.assert_allclose(means[-1], twin.unwrapped.state, atol=0.03)
     np.testing.assert_allclose(scales[:2], [[0.5, 0.5], [0.35, 0.35]], atol=1e-6)
@@ -51,8 +51,8 @@ def test_beliefs_outside_are_clipped_into_the_box(linear, real):
 class Reference:
     """N single filters and the bookkeeping of one autoreset mode, written as a plain loop."""
 
-    def __init__(self, real, model, n, mode):
-        self.envs = [FilterObservation(real(), model) for _ in range(n)]
+    def __init__(self, real, world, n, mode):
+        self.envs = [FilterObservation(real(), world) for _ in range(n)]
         self.mode, self.done = mode, [False] * n
 
     def reset(self, seed, mask=None):
@@ -79,9 +79,9 @@ class Reference:
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_vector_equals_single_through_resets(model, real, real_vector, mode):
-    vector = VectorFilterObservation(real_vector(4, mode), model)
-    loop = Reference(real, model, 4, mode)
+def test_vector_equals_single_through_resets(world, real, real_vector, mode):
+    vector = VectorFilterObservation(real_vector(4, mode), world)
+    loop = Reference(real, world, 4, mode)
     observations, infos = vector.reset(seed=7)
     expected = loop.reset(7)
     np.testing.assert_allclose(observations, [o for o, _ in expected], atol=1e-6)
@@ -114,7 +114,7 @@ def test_vector_equals_single_through_resets(model, real, real_vector, mode):
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_the_pendulums_seen_through_the_filter(linear, mode):
     spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    model = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=spec, action_spec=actions)
 
     def make():
         return gym.make("envs:worldmodel/Pendulum-v0", max_episode_steps=3)
@@ -122,7 +122,7 @@ def test_the_pendulums_seen_through_the_filter(linear, mode):
     native = gym.make_vec(
         "envs:worldmodel/Pendulum-v0", num_envs=3, max_episode_steps=3, autoreset_mode=mode
     )
-    vector, loop = VectorFilterObservation(native, model), Reference(make, model, 3, mode)
+    vector, loop = VectorFilterObservation(native, world), Reference(make, world, 3, mode)
     observations, _ = vector.reset(seed=0)
     np.testing.assert_allclose(observations, [o for o, _ in loop.reset(0)], atol=1e-6)
     rng = np.random.default_rng(0)
@@ -140,9 +140,9 @@ def test_the_pendulums_seen_through_the_filter(linear, mode):
             np.testing.assert_allclose(observations, [o for o, _ in again], atol=1e-5)
 
 
-def test_vector_results_are_the_callers(model, real_vector):
+def test_vector_results_are_the_callers(world, real_vector):
     def run(vandal):
-        env = VectorFilterObservation(real_vector(2, AutoresetMode.SAME_STEP), model)
+        env = VectorFilterObservation(real_vector(2, AutoresetMode.SAME_STEP), world)
         result, trace = env.reset(seed=0), []
         for _ in range(6):
             trace.append(result[0].copy())
@@ -155,8 +155,8 @@ def test_vector_results_are_the_callers(model, real_vector):
     np.testing.assert_array_equal(run(True), run(False))
 
 
-def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(model, real_vector):
-    env = VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), model)
+def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(world, real_vector):
+    env = VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), world)
     env.reset(seed=0)
     for _ in range(4):
         _, _, terminations, truncations, _ = env.step(np.zeros((2, 1), np.float32))
@@ -166,15 +166,15 @@ def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(model, real_v
     np.testing.assert_allclose(infos["belief_scale"], [[0.35, 0.35], [0.5, 0.5]], atol=1e-6)
 
 
-def test_an_agent_made_in_the_dream_runs_in_reality(model, real):
-    dream, world = LatentEnv.from_model(model), FilterObservation(real(), model)
+def test_an_agent_made_in_the_dream_runs_in_reality(world, real):
+    dream, world = LatentEnv(world), FilterObservation(real(), world)
     for env in (dream, world):
         observation, _ = env.reset(seed=0)
         action = np.clip(-observation[:1], -1, 1)
         assert env.step(action)[0].shape == observation.shape
 
 
-def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, model):
+def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world):
     gym.register(id="test/Real-v0", entry_point=lambda: real().unwrapped)
     try:
         env = FilterObservation(gym.make("test/Real-v0"), checkpoint)
@@ -201,21 +201,21 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
         VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), linear(**changed))
 
 
-def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(model, real, real_vector):
+def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
     with pytest.raises(SpecError, match="cannot model"):
-        FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), model)
+        FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
     env = real_vector(2, AutoresetMode.NEXT_STEP)
     env.metadata = {}
     with pytest.raises(SpecError, match="autoreset_mode"):
-        VectorFilterObservation(env, model)
+        VectorFilterObservation(env, world)
 
 
 def test_refused_actions_leave_the_belief_alone(linear):
     spec, actions = ObservationSpec((16, 16, 1), True), ActionSpec("box", (-5.0,), (5.0,))
-    model = linear(observation_spec=spec, action_spec=actions)
+    world = linear(observation_spec=spec, action_spec=actions)
     results = []
     for disturbed in (True, False):
-        world = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), model)
+        world = FilterObservation(gym.make("envs:worldmodel/Pendulum-v0"), world)
         world.reset(seed=0)
         for action in (np.float32([np.nan]), np.zeros((3, 3), np.float32)) if disturbed else ():
             with pytest.raises(gym.error.InvalidAction):

@@ -27,8 +27,8 @@ def test_importing_registers_and_leaves_the_extras_alone():
 def test_gymnasium_can_import_the_package_by_itself(checkpoint):
     env = gym.make("worldmodel:worldmodel/Latent-v0", checkpoint=checkpoint)
     assert isinstance(env.unwrapped, worldmodel.LatentEnv)
-    model = worldmodel.load(checkpoint)
-    assert model.latent_size == env.observation_space.shape[0]
+    world = worldmodel.load(checkpoint)
+    assert world.model.latent_size == env.observation_space.shape[0]
 
 
 def test_a_damaged_checkpoint_is_said(checkpoint, tmp_path):

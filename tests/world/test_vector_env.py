@@ -40,13 +40,13 @@ def pair(linear):
     """
 
     def make(mode, **kwargs):
-        model = linear(prior_scale=0.0)
-        native = LatentVectorEnv.from_model(
-            model, 4, max_episode_steps=6, autoreset_mode=mode, noise=False, **kwargs
+        world = linear(prior_scale=0.0)
+        native = LatentVectorEnv(
+            world, 4, max_episode_steps=6, autoreset_mode=mode, noise=False, **kwargs
         )
 
         def single():
-            return gym.wrappers.TimeLimit(LatentEnv.from_model(model, noise=False, **kwargs), 6)
+            return gym.wrappers.TimeLimit(LatentEnv(world, noise=False, **kwargs), 6)
 
         return native, SyncVectorEnv([single] * 4, autoreset_mode=mode)
 
@@ -88,14 +88,12 @@ def test_vector_equals_single_through_resets(pair, mode, truncate_outside):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_a_reset_of_one_does_not_disturb_the_others(model, mode):
-    env = LatentVectorEnv.from_model(
-        model, 3, max_episode_steps=50, autoreset_mode=mode, noise=False
-    )
+def test_a_reset_of_one_does_not_disturb_the_others(world, mode):
+    env = LatentVectorEnv(world, 3, max_episode_steps=50, autoreset_mode=mode, noise=False)
     starts = np.float32([[0.2, 0.1], [1.6, 0.0], [-0.3, 0.3]])
     env.reset(seed=0, options={"state": starts})
     actions = np.float32([[0.1], [0.0], [-0.1]])
-    states = model.imagine(starts, np.repeat(actions[:, None], 5, 1))
+    states = world.imagine(starts, np.repeat(actions[:, None], 5, 1))
     for t in range(5):
         observations, _, terminations, _, _ = env.step(actions)
         assert terminations.tolist() == [False, t == 0, False]
@@ -104,13 +102,13 @@ def test_a_reset_of_one_does_not_disturb_the_others(model, mode):
             env.reset(options={"reset_mask": terminations})
 
 
-def test_with_noise_it_is_the_core_under_the_same_draws(model):
-    env = LatentVectorEnv.from_model(model, 5)
+def test_with_noise_it_is_the_core_under_the_same_draws(world):
+    env = LatentVectorEnv(world, 5)
     env.reset(seed=11, options={"state": np.zeros(2)})
     generator = torch.Generator().manual_seed(
         int(np.random.Generator(np.random.PCG64(11)).integers(2**63 - 1))
     )
-    dynamics, state = Dynamics(model), torch.zeros(5, 2)
+    dynamics, state = Dynamics(world), torch.zeros(5, 2)
     for _ in range(4):
         action = torch.full((5, 1), 0.2)
         with torch.no_grad():
@@ -121,8 +119,8 @@ def test_with_noise_it_is_the_core_under_the_same_draws(model):
         state = step.next_state
 
 
-def test_dreams_under_one_seed_have_their_own_noise_and_starts(model):
-    env = LatentVectorEnv.from_model(model, 6)
+def test_dreams_under_one_seed_have_their_own_noise_and_starts(world):
+    env = LatentVectorEnv(world, 6)
     observations, _ = env.reset(seed=0)
     assert len(np.unique(observations[:, 0])) == 6
     env.reset(seed=0, options={"state": np.zeros(2)})
@@ -138,9 +136,9 @@ def play(env, seed, steps=30):
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_seeds_repeat_and_differ(model, mode):
+def test_seeds_repeat_and_differ(world, mode):
     def make():
-        return LatentVectorEnv.from_model(model, 8, max_episode_steps=9, autoreset_mode=mode)
+        return LatentVectorEnv(world, 8, max_episode_steps=9, autoreset_mode=mode)
 
     one = make()
     np.testing.assert_array_equal(play(one, 1), play(make(), 1))
@@ -172,8 +170,8 @@ def arrays(result):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_returned_arrays_are_never_written_again(model, mode):
-    env = LatentVectorEnv.from_model(model, 4, max_episode_steps=3, autoreset_mode=mode)
+def test_returned_arrays_are_never_written_again(world, mode):
+    env = LatentVectorEnv(world, 4, max_episode_steps=3, autoreset_mode=mode)
     results = [env.reset(seed=0)]
     kept = [copies(results[0])]
     for _ in range(8):
@@ -190,9 +188,9 @@ def test_returned_arrays_are_never_written_again(model, mode):
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_what_callers_write_into_results_has_no_effect(model, mode):
+def test_what_callers_write_into_results_has_no_effect(world, mode):
     def run(vandal):
-        env = LatentVectorEnv.from_model(model, 4, max_episode_steps=3, autoreset_mode=mode)
+        env = LatentVectorEnv(world, 4, max_episode_steps=3, autoreset_mode=mode)
         trace, result = [], env.reset(seed=0)
         for _ in range(8):
             done = np.zeros(4, bool) if len(result) == 2 else result[2] | result[3]
@@ -208,8 +206,8 @@ def test_what_callers_write_into_results_has_no_effect(model, mode):
     np.testing.assert_array_equal(run(True), run(False))
 
 
-def test_callers_actions_and_options_are_left_alone(model):
-    env = LatentVectorEnv.from_model(model, 2)
+def test_callers_actions_and_options_are_left_alone(world):
+    env = LatentVectorEnv(world, 2)
     mask, start = np.array([True, True]), np.zeros((2, 2), np.float32)
     options = {"reset_mask": mask, "state": start}
     env.reset(options=options)
@@ -220,8 +218,8 @@ def test_callers_actions_and_options_are_left_alone(model):
     assert (start == 0).all()
 
 
-def test_outside_the_support_truncates_and_says_so(model):
-    env = LatentVectorEnv.from_model(model, 3, noise=False)
+def test_outside_the_support_truncates_and_says_so(world):
+    env = LatentVectorEnv(world, 3, noise=False)
     start = np.float32([[0.1, 0.1], [-30, 0], [0.2, 0]])
     _, infos = env.reset(options={"state": start})
     assert infos["outside_support"].tolist() == [False, True, False]
@@ -231,10 +229,8 @@ def test_outside_the_support_truncates_and_says_so(model):
     assert observations in env.observation_space
 
 
-def test_time_limit_counts_from_each_ones_own_reset(model):
-    env = LatentVectorEnv.from_model(
-        model, 2, max_episode_steps=4, autoreset_mode="Disabled", noise=False
-    )
+def test_time_limit_counts_from_each_ones_own_reset(world):
+    env = LatentVectorEnv(world, 2, max_episode_steps=4, autoreset_mode="Disabled", noise=False)
     env.reset(options={"state": np.zeros(2)})
     zeros, ends = np.zeros((2, 1), np.float32), []
     for t in range(6):
@@ -247,8 +243,8 @@ def test_time_limit_counts_from_each_ones_own_reset(model):
     assert np.array(ends).T.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]]
 
 
-def test_disabled_refuses_to_go_on_with_ended_episodes(model):
-    env = LatentVectorEnv.from_model(model, 2, max_episode_steps=1, autoreset_mode="Disabled")
+def test_disabled_refuses_to_go_on_with_ended_episodes(world):
+    env = LatentVectorEnv(world, 2, max_episode_steps=1, autoreset_mode="Disabled")
     env.reset(seed=0)
     env.step(np.zeros((2, 1), np.float32))
     with pytest.raises(ResetNeeded, match=r"\[0, 1\]"):
@@ -263,8 +259,8 @@ def test_disabled_refuses_to_go_on_with_ended_episodes(model):
     [[True, False], np.array([1, 0]), np.array([True]), np.array([False, False])],
     ids=["list", "int", "short", "empty"],
 )
-def test_unusable_reset_masks_are_refused(model, mask):
-    env = LatentVectorEnv.from_model(model, 2)
+def test_unusable_reset_masks_are_refused(world, mask):
+    env = LatentVectorEnv(world, 2)
     env.reset(seed=0)
     with pytest.raises(ShapeError, match="reset_mask"):
         env.reset(options={"reset_mask": mask})
@@ -281,15 +277,15 @@ def test_unusable_reset_masks_are_refused(model, mask):
     ],
     ids=["few", "flat", "nan", "text", "none"],
 )
-def test_unusable_actions_are_refused(model, actions):
-    env = LatentVectorEnv.from_model(model, 3)
+def test_unusable_actions_are_refused(world, actions):
+    env = LatentVectorEnv(world, 3)
     env.reset(seed=0)
     with pytest.raises(InvalidAction):
         env.step(actions)
 
 
 def test_discrete_actions(linear):
-    env = LatentVectorEnv.from_model(
+    env = LatentVectorEnv(
         linear(action_spec=ActionSpec("discrete", (0.0,) * 3, (1.0,) * 3)), 3, noise=False
     )
     env.reset(options={"state": np.zeros(2)})
@@ -300,10 +296,10 @@ def test_discrete_actions(linear):
         env.step(np.array([0, 1, 3]))
 
 
-def test_frames_start_dreams_one_for_all_or_one_for_each(model):
-    env = LatentVectorEnv.from_model(model, 3)
+def test_frames_start_dreams_one_for_all_or_one_for_each(world):
+    env = LatentVectorEnv(world, 3)
     latents = np.float32([[0.5, 0.0], [0.0, 0.5], [-0.5, 0.2]])
-    frames, none = model.decode(latents)[:, None], np.zeros((3, 0, 1), np.float32)
+    frames, none = world.decode(latents)[:, None], np.zeros((3, 0, 1), np.float32)
     observations, _ = env.reset(options={"observations": frames, "actions": none})
     np.testing.assert_allclose(observations, latents, atol=0.02)
     observations, _ = env.reset(options={"observations": frames[1]})
@@ -312,8 +308,8 @@ def test_frames_start_dreams_one_for_all_or_one_for_each(model):
         env.reset(options={"observations": frames[:2]})
 
 
-def test_using_it_before_reset_is_refused(model):
-    env = LatentVectorEnv.from_model(model, 2, render_mode="rgb_array")
+def test_using_it_before_reset_is_refused(world):
+    env = LatentVectorEnv(world, 2, render_mode="rgb_array")
     some = {"reset_mask": np.array([True, False])}
     zeros = np.zeros((2, 1), np.float32)
     for use in (lambda: env.step(zeros), env.render, lambda: env.reset(options=some)):
@@ -321,26 +317,26 @@ def test_using_it_before_reset_is_refused(model):
             use()
 
 
-def test_a_diverged_model_raises(model):
-    env = LatentVectorEnv.from_model(model, 2)
+def test_a_diverged_model_raises(world):
+    env = LatentVectorEnv(world, 2)
     env.reset(seed=0)
-    model.reward = lambda state, action, next_state: torch.tensor([0.0, torch.nan])
+    world.model.reward = lambda state, action, next_state: torch.tensor([0.0, torch.nan])
     with pytest.raises(DivergenceError, match=r"\[1\]"):
         env.step(np.zeros((2, 1), np.float32))
 
 
 @pytest.mark.parametrize("rewards", [[3e38, 3e38], [-3e38, -3e38]])
-def test_what_is_finite_may_have_a_sum_that_is_not(model, rewards):
-    model.reward = lambda state, action, next_state: torch.tensor(rewards)
-    model.reward_range = -torch.inf, torch.inf
-    env = LatentVectorEnv.from_model(model, 2)
+def test_what_is_finite_may_have_a_sum_that_is_not(world, rewards):
+    world.model.reward = lambda state, action, next_state: torch.tensor(rewards)
+    world.model.reward_range = -torch.inf, torch.inf
+    env = LatentVectorEnv(world, 2)
     env.reset(seed=0)
     assert env.step(np.zeros((2, 1), np.float32))[1].tolist() == pytest.approx(rewards)
 
 
 @pytest.mark.parametrize("bad", [[torch.nan, 0.0], [torch.inf, 0.0], [torch.inf, -torch.inf]])
-def test_a_state_that_diverged_raises_whatever_its_reward(model, bad):
-    env = LatentVectorEnv.from_model(model, 3)
+def test_a_state_that_diverged_raises_whatever_its_reward(world, bad):
+    env = LatentVectorEnv(world, 3)
     env.reset(seed=0)
     env.model.transition = lambda state, action, noise: torch.tensor([[0.0, 0.0], bad, [0.1, 0.1]])
     env.model.reward = lambda state, action, next_state: -torch.ones(3)
@@ -357,17 +353,17 @@ def test_a_state_that_diverged_raises_whatever_its_reward(model, bad):
         ({"render_mode": "human"}, "rgb_array"),
     ],
 )
-def test_unusable_arguments_are_refused(model, kwargs, match):
+def test_unusable_arguments_are_refused(world, kwargs, match):
     with pytest.raises(SpecError, match=match):
-        LatentVectorEnv.from_model(model, **kwargs)
+        LatentVectorEnv(world, **kwargs)
 
 
 def test_vector_models_are_not_drawn_and_unfitted_ones_refused(linear):
     spec = ObservationSpec((6,), False)
     with pytest.raises(SpecError, match="pixels"):
-        LatentVectorEnv.from_model(linear(observation_spec=spec), render_mode="rgb_array")
+        LatentVectorEnv(linear(observation_spec=spec), render_mode="rgb_array")
     with pytest.raises(SpecError, match="fit it first"):
-        LatentVectorEnv.from_model(linear(support=None))
+        LatentVectorEnv(linear(support=None))
 
 
 def test_made_by_id_with_its_spec_as_json(checkpoint):
@@ -387,9 +383,9 @@ def test_made_by_id_with_its_spec_as_json(checkpoint):
     assert single.action_space == env.single_action_space
 
 
-def test_rendering_shows_every_dream(model):
-    env = LatentVectorEnv.from_model(model, 2, render_mode="rgb_array")
+def test_rendering_shows_every_dream(world):
+    env = LatentVectorEnv(world, 2, render_mode="rgb_array")
     env.reset(options={"state": np.float32([[0.8, 0], [-0.8, 0]])})
     left, right = env.render()
     assert left.shape == (256, 256, 3) and left[0, 0, 0] > right[0, 0, 0] + 50
-    assert LatentVectorEnv.from_model(model).render() is None
+    assert LatentVectorEnv(world).render() is None

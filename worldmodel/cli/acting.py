@@ -13,9 +13,9 @@ from agents.pathwise import Policy
 from worldmodel.cli.runs import frames_per_second
 from worldmodel.cli.systems import System
 from worldmodel.data import Source
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.film import side_by_side, write_gif
 from worldmodel.world.filter import FilterObservation
+from worldmodel.world.world import World
 
 EPISODES = 100  # real ones, each from a start of its own, that an agent is judged on
 STEPS = 100  # of each; ten seconds of the systems that ship
@@ -36,7 +36,7 @@ class Acted:
 
 def act(
     policy: Policy,
-    model: StateSpaceModel,
+    world: World,
     source: Source,
     system: System,
     start: dict[str, Any] | None = None,
@@ -47,7 +47,7 @@ def act(
 
     Args:
         policy: What acts.
-        model: Whose dream and filter are used.
+        world: Whose dream and filter are used.
         source: Makes the real environments.
         system: Knows the task.
         start: Reset options in place of the system's.
@@ -56,14 +56,14 @@ def act(
     """
     real = source.make_vec(episodes)
     options = start or system.task_start(episodes, seed)
-    result = compare(policy, model, real, STEPS, seed, options)
+    result = compare(policy, world, real, STEPS, seed, options)
     real.close()
     return Acted(result, result.metrics() | system.task_metrics(result.real))
 
 
 def film_agent(
     policy: Policy,
-    model: StateSpaceModel,
+    world: World,
     source: Source,
     path: Path,
     options: dict[str, Any] | None = None,
@@ -72,13 +72,13 @@ def film_agent(
 
     Args:
         policy: What acts.
-        model: Whose filter is used. If it observes no pixels, the scene is all there is to see.
+        world: Whose filter is used. If it observes no pixels, the scene is all there is to see.
         source: Makes the real environment.
         path: Of the GIF.
         options: Of the reset.
     """
     drawn = replace(source, env_kwargs=source.env_kwargs | {"render_mode": "rgb_array"})
-    env = FilterObservation(drawn.make(), model)
+    env = FilterObservation(drawn.make(), world)
     fps = frames_per_second(env, source.wrapping)
     observation, _ = env.reset(seed=0, options=options)
     scene, latents = [np.asarray(env.render())], [observation]
@@ -91,8 +91,8 @@ def film_agent(
             break
     env.close()
     panels = {"real": np.stack(scene)}
-    if model.observation_spec.pixels:
-        belief = model.decode(np.stack(latents))
+    if world.model.observation_spec.pixels:
+        belief = world.decode(np.stack(latents))
         panels["what the filter believes"] = _enlarged(belief, *scene[0].shape[:2])
     return write_gif(side_by_side(panels, fps=fps), path, fps)
 

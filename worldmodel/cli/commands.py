@@ -15,20 +15,19 @@ from rich.console import Console
 import envs  # noqa: F401 (registers the environments that ship)
 from agents.evaluation import compare
 from agents.pathwise import PathwiseConfig, train_policy
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.speed import measure_speed
 from worldmodel.cli.systems import system_of
 from worldmodel.cli.table import print_results
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.files import write_json
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.registry import MODELS
 from worldmodel.plots.figures import write_all
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
 from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.world import World
 
 console = Console()
 
@@ -147,10 +146,10 @@ def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
         dataset: File from ``worldmodel collect``.
         seed: Of the sampled latents.
     """
-    model, recorded = load(run), data.load(dataset)
+    world, recorded = load(run), data.load(dataset)
     system = system_of(recorded.provenance.env_id)
     evaluation = measure(
-        model,
+        world,
         recorded,
         seed,
         progress=True,
@@ -158,7 +157,7 @@ def evaluate(run: Path, dataset: Path, seed: int = 0) -> None:
         baselines=system.baselines(recorded.provenance),
     )
     write_json(run / "metrics.json", evaluation.metrics)
-    write_all(evaluation, model, recorded.test, run, system.unactuated(recorded.provenance))
+    write_all(evaluation, world, recorded.test, run, system.unactuated(recorded.provenance))
     print_results(console, recorded.provenance.env_id, evaluation.metrics, {})
     console.print(f"{run}/metrics.json and figures are written")
 
@@ -193,36 +192,36 @@ def agent(
     """
     require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
     torch.set_num_threads(1)
-    model = load(run)
-    source = reality(model, env_id, env_kwargs)
+    world = load(run)
+    source = reality(world, env_id, env_kwargs)
     real = source.make_vec(episodes)
     steps = steps or limit_of(real)
-    VectorFilterObservation(real, model)  # refuses what does not fit, before the long part
+    VectorFilterObservation(real, world)  # refuses what does not fit, before the long part
     out.mkdir(parents=True, exist_ok=True)
     if method == "pathwise":
-        actor, _ = train_policy(model, pathwise)
+        actor, _ = train_policy(world, pathwise)
         actor.save(out / "policy.safetensors")
     else:
         from agents.sb3 import train_sb3
 
-        actor = train_sb3(model, method, timesteps, max_episode_steps=steps, seed=seed)
+        actor = train_sb3(world, method, timesteps, max_episode_steps=steps, seed=seed)
         actor.save(out / f"{method.lower()}.zip")
     system = system_of(source.env_id)
-    result = compare(actor, model, real, steps, seed, system.task_start(episodes, seed))
+    result = compare(actor, world, real, steps, seed, system.task_start(episodes, seed))
     real.close()
     metrics = result.metrics() | system.task_metrics(result.real)
     write_json(out / "metrics.json", metrics)
     console.print_json(data=metrics)
 
 
-def reality(model: StateSpaceModel, env_id: str | None, env_kwargs: str | None) -> data.Source:
+def reality(world: World, env_id: str | None, env_kwargs: str | None) -> data.Source:
     """The environment that a model was trained on, but for what is given.
 
     Raises:
         SpecError: The model does not know where its data came from, and no id is given; or the
             arguments are no JSON object.
     """
-    known = model.source
+    known = world.source
     if env_id is None and known is None:
         raise SpecError("the model does not say which environment it was trained on; give --env-id")
     source = known or data.Source(env_id or "")

@@ -158,14 +158,18 @@ def _settings(recorded: data.Dataset, model: str) -> tuple[Any, TrainConfig]:
     """Settings of a model that is given as name:field=value,field=value."""
     name, _, changes = model.partition(":")
     config, train = learning(recorded, name)
-    words = []
+    words: dict[Any, list[str]] = {config: [], train.dreaming: []}
     for change in filter(None, changes.split(",")):
         field, _, value = change.partition("=")
-        if field not in asdict(config):
-            known = ", ".join(asdict(config))
+        owner = next((part for part in words if field in asdict(part)), None)
+        if owner is None:
+            known = ", ".join(field for part in words for field in asdict(part))
             raise ConfigError(f"{name} has no setting {field!r}; it has {known}")
-        words += ["--" + field.replace("_", "-"), value]
-    return tyro.cli(type(config), default=config, args=words, prog=name), train
+        words[owner] += ["--" + field.replace("_", "-"), value]
+    config, dreaming = (
+        tyro.cli(type(part), default=part, args=line, prog=name) for part, line in words.items()
+    )
+    return config, replace(train, dreaming=dreaming)
 
 
 def _identity(run: Run) -> dict[str, Any]:
@@ -255,9 +259,9 @@ def train_one(run: Run, news: Any, parent: int) -> None:
 
     result: dict[str, Any] = {"identity": _identity(run)}
     try:
-        trainer.fit(progress=False, watch=watch)
+        world = trainer.fit(progress=False, watch=watch)
         seconds = time.perf_counter() - begin
-        evaluation = evaluate(trainer.model, recorded, run.train.seed, targets=system.targets)
+        evaluation = evaluate(world, recorded, run.train.seed, targets=system.targets)
         result |= evaluation.metrics | {
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
             # Of a resumed run only the rest was timed.

@@ -25,7 +25,6 @@ from worldmodel.cli.table import print_results
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.files import write_json
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.plots.dream import dream_film
@@ -34,6 +33,7 @@ from worldmodel.plots.film import write_gif
 from worldmodel.plots.imagination import imagine
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.world import World
 
 MAPPED = 400  # real states whose empowerment is measured
 # The first to look at.
@@ -139,20 +139,19 @@ def demo(
         frames = dataset.frames("train")
         console.print(f"{frames:,} frames to learn from, {frames / 10 / 60:.0f} minutes")
     with watch("train", "learn: fit the Deep Variational Bayes Filter"):
-        trainer = learn(dataset, config)
-        model = trainer.model
+        world, trainer = learn(dataset, config)
     with watch("evaluate", "measure: identification, prediction, filter"):
-        evaluation = measure(model, dataset, config)
+        evaluation = measure(world, dataset, config)
     metrics = dict(evaluation.metrics)
-    source, system, policy = source_of(model), recipe.system, None
+    source, system, policy = source_of(world), recipe.system, None
     if config.agent is not None:
         with watch("agent", "dream: train the agent inside the model, then act in reality"):
-            policy, empowered = control(model, config, config.agent)
-            acted = act(policy, model, source, system, recipe.task_start, seed=config.seed)
+            policy, empowered = control(world, config, config.agent)
+            acted = act(policy, world, source, system, recipe.task_start, seed=config.seed)
             metrics["agent"] = acted.metrics
         if empowered is not None and isinstance(config.agent, EmpoweredConfig):
             with watch("map", "map: empowerment, of the real system and of the model"):
-                places = babbled(model, MAPPED, config.seed)
+                places = babbled(world, MAPPED, config.seed)
                 found = map_states(places, empowered.dynamics, source, config.agent)
                 metrics["empowerment"] = found.metrics()
                 if config.films:
@@ -167,11 +166,11 @@ def demo(
     }
     if config.films:
         with watch("films", "look: figures and films"):
-            draw(evaluation, trainer, dataset, config)
+            draw(evaluation, world, trainer.history, dataset, config)
             if policy is not None:
-                film_agent(policy, model, source, config.out / "agent.gif", recipe.film_start)
+                film_agent(policy, world, source, config.out / "agent.gif", recipe.film_start)
     write_json(config.out / "metrics.json", metrics)
-    model.save(config.out / "checkpoint", metrics)
+    world.save(config.out / "checkpoint", metrics)
     print_results(console, recipe.title, metrics, recipe.paper)
     seen = [path.name for name in SHOWN if (path := config.out / name).exists()]
     console.print(f"Look at {', '.join(seen)} in {config.out}")
@@ -191,21 +190,20 @@ def babble(config: DemoConfig) -> data.Dataset:
     )
 
 
-def learn(dataset: data.Dataset, config: DemoConfig) -> Trainer:
+def learn(dataset: data.Dataset, config: DemoConfig) -> tuple[World, Trainer]:
     """Train to the end, in the run folder, which keeps the data too."""
     fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
     trainer = Trainer(fresh, dataset, replace(config.train, seed=config.seed), config.out)
     # Only now: the trainer refuses a folder that holds a run on other data.
     data.save(dataset, config.out / "data.npz")
-    trainer.fit()
-    return trainer
+    return trainer.fit(), trainer
 
 
-def measure(model: StateSpaceModel, dataset: data.Dataset, config: DemoConfig) -> Evaluation:
+def measure(world: World, dataset: data.Dataset, config: DemoConfig) -> Evaluation:
     """The evaluation with all that is known about the system."""
     system = recipe_of(config.system).system
     return evaluate(
-        model,
+        world,
         dataset,
         config.seed,
         progress=True,
@@ -215,25 +213,29 @@ def measure(model: StateSpaceModel, dataset: data.Dataset, config: DemoConfig) -
 
 
 def control(
-    model: StateSpaceModel, config: DemoConfig, agent: PathwiseConfig | EmpoweredConfig
+    world: World, config: DemoConfig, agent: PathwiseConfig | EmpoweredConfig
 ) -> tuple[Policy, Empowered | None]:
     """Train an agent in the dream, for the task or, in the second place, for its empowerment."""
     empowered = None
     if isinstance(agent, EmpoweredConfig):
-        empowered = train_empowered(model, replace(agent, seed=config.seed))
+        empowered = train_empowered(world, replace(agent, seed=config.seed))
         policy = empowered.policy
     else:
-        policy, _ = train_policy(model, replace(agent, seed=config.seed))
+        policy, _ = train_policy(world, replace(agent, seed=config.seed))
     policy.save(config.out / POLICY)
     return policy, empowered
 
 
 def draw(
-    evaluation: Evaluation, trainer: Trainer, dataset: data.Dataset, config: DemoConfig
+    evaluation: Evaluation,
+    world: World,
+    history: list[dict[str, float]],
+    dataset: data.Dataset,
+    config: DemoConfig,
 ) -> None:
     """All figures, and the film real | filtered | imagined."""
-    model, recipe = trainer.model, recipe_of(config.system)
+    recipe = recipe_of(config.system)
     walk = recipe.system.unactuated(dataset.provenance)
-    write_all(evaluation, model, dataset.test, config.out, walk, trainer.history)
+    write_all(evaluation, world, dataset.test, config.out, walk, history)
     shown = dataset.test[: recipe.film_rows].window(0, 74)
-    write_gif(dream_film(imagine(model, shown)), config.out / "dream.gif")
+    write_gif(dream_film(imagine(world, shown)), config.out / "dream.gif")

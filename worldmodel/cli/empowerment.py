@@ -15,20 +15,17 @@ from torch import Tensor
 from agents.empowerment import (
     Dynamics,
     EmpoweredConfig,
-    denoised,
     dynamics_of,
     train_empowered,
 )
 from agents.empowerment.agent import ESTIMATORS
 from agents.empowerment.measured import measured_empowerment, measured_sampled
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.acting import EPISODES, Acted, act, film_agent
 from worldmodel.cli.runs import POLICY, source_of
 from worldmodel.cli.systems import System, recipe_without_reward, system_of
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.files import write_json
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.denoiser import fit_denoiser
 from worldmodel.plots.style import (
     SEQUENTIAL,
     VERMILION,
@@ -39,7 +36,8 @@ from worldmodel.plots.style import (
     label,
     save,
 )
-from worldmodel.world.checkpoint import load
+from worldmodel.world.denoiser import fit_denoiser
+from worldmodel.world.world import World
 
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to
 # leave where episodes begin.
@@ -116,24 +114,24 @@ def empowerment(
     require_at_least(0, episodes=episodes)
     torch.set_num_threads(1)
     agent = replace(agent, seed=seed)
-    model = load(run).requires_grad_(False)
-    source = source_of(model)
+    world = load(run)
+    source = source_of(world)
     system = system_of(source.env_id)
-    places = babbled(model, states, seed)
+    places = babbled(world, states, seed)
     out.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {"seed": seed, "agent_config": asdict(agent)}
     acted = None
     if episodes:
-        trained = train_empowered(model, agent)
+        trained = train_empowered(world, agent)
         trained.policy.save(out / POLICY)
         known = recipe_without_reward(system)
         start, film = (known.task_start, known.film_start) if known else (None, None)
-        acted = act(trained.policy, model, source, system, start, episodes, seed)
+        acted = act(trained.policy, world, source, system, start, episodes, seed)
         metrics["agent"], dynamics = acted.metrics, trained.dynamics
-        film_agent(trained.policy, model, source, out / "agent.gif", film)
+        film_agent(trained.policy, world, source, out / "agent.gif", film)
     else:
-        denoiser = fit_denoiser(model.support.states, replace(agent.denoiser, seed=seed))
-        dynamics = denoised(dynamics_of(model), denoiser)
+        denoiser = fit_denoiser(world.support.states, replace(agent.denoiser, seed=seed))
+        dynamics = dynamics_of(world.denoised_by(denoiser))
     found = map_states(places, dynamics, source, agent)
     metrics["empowerment"] = found.metrics()
     draw_map(found, system, out / "empowerment.png", visited(acted) if acted else None)
@@ -145,26 +143,26 @@ def empowerment(
 
 
 @torch.no_grad()
-def babbled(model: StateSpaceModel, states: int = 400, seed: int = 0) -> Places:
+def babbled(world: World, states: int = 400, seed: int = 0) -> Places:
     """Real states that random actions lead to.
 
     Args:
-        model: Whose filter and environment are used.
+        world: Whose filter and environment are used.
         states: How many.
         seed: Of the random actions.
 
     Raises:
         SpecError: The model does not know its environment, or that does not tell its state.
     """
-    source = source_of(model)
+    source = source_of(world)
     env = source.make_vec(states)
     batch = data.record(env, states, _WARM, data.Uniform(), seed, progress=True)
     env.close()
     if batch.states is None:
         raise SpecError(f"{source.env_id} does not tell its state in info['state']")
-    latents = model.filter(batch.observations.numpy(), batch.actions.numpy())[:, -1]
+    latents = world.filter(batch.observations.numpy(), batch.actions.numpy())[:, -1]
     truth = batch.states[:, -1].double().numpy()
-    return Places(truth, torch.as_tensor(latents, dtype=model.dtype))
+    return Places(truth, torch.as_tensor(latents, dtype=world.model.dtype))
 
 
 @torch.no_grad()

@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from agents.recording import record_agent
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.runs import frames_per_second, policy_of, source_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import FileFormatError, ShapeError, require_at_least, require_extra
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.curves import imagination_curves
 from worldmodel.plots.dream import dream_film
 from worldmodel.plots.film import write_gif, write_mp4
@@ -27,7 +26,7 @@ from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.imagination import imagine as imagine_episodes
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.types import ActionSpec, Batch
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import World
 
 _STEPS = 85  # a hundred frames are ten seconds of the shipped systems, less what is looked at
 _LIMIT = 6_000_000  # bytes of the GIF: more panels than a page's film, and none of its colours lost
@@ -86,15 +85,15 @@ def imagine(
     if mp4:
         require_extra("imageio_ffmpeg", "mp4")
     torch.set_num_threads(1)
-    model, console = load(run), Console()
-    batch, fps = real_episodes(model, run, actions, policy, episodes, steps, seed)
-    imagination = imagine_episodes(model, batch, looked, dreams, seed)
+    world, console = load(run), Console()
+    batch, fps = real_episodes(world, run, actions, policy, episodes, steps, seed)
+    imagination = imagine_episodes(world, batch, looked, dreams, seed)
     written = write(imagination, out, fps, mp4)
     console.print(f"Look at {', '.join(path.name for path in written)} in {out}")
 
 
 def real_episodes(
-    model: StateSpaceModel,
+    world: World,
     run: str,
     actions: str,
     policy: Path | None,
@@ -112,13 +111,13 @@ def real_episodes(
             has no zero action.
         ShapeError: The file's actions have another shape or range; the message names both.
     """
-    source = source_of(model)
+    source = source_of(world)
     processes = {"random": data.Uniform(), "zero": data.Zero()}
     given = None
     if actions not in (*processes, "agent"):
-        given = Given(read_actions(Path(actions), model.action_spec))
+        given = Given(read_actions(Path(actions), world.model.action_spec))
         steps = min(len(given.actions), steps or len(given.actions))
-    agent = policy_of(run, model, policy) if actions == "agent" else None
+    agent = policy_of(run, world, policy) if actions == "agent" else None
     steps = steps or _STEPS
     env = source.make_vec(episodes)
     fps = frames_per_second(env, source.wrapping)
@@ -130,7 +129,7 @@ def real_episodes(
         with Progress() as bar:
             task = bar.add_task("agent", total=steps)
             advance = partial(bar.advance, task)
-            return record_agent(agent, model, env, steps, seed, start, advance), fps
+            return record_agent(agent, world, env, steps, seed, start, advance), fps
     finally:
         env.close()
 

@@ -13,16 +13,15 @@ import torch
 import tyro
 from rich.console import Console
 
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.commands import reality
 from worldmodel.cli.runs import frames_per_second, policy_of
 from worldmodel.cli.systems import system_of
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
-from worldmodel.world.checkpoint import load
 from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.world import World
 
 _EPISODES, _STEPS = 64, 24  # recorded for the cloud of data states where no dataset is given
 _INTERVAL = 0.1  # seconds, where no environment says how many
@@ -73,19 +72,19 @@ def play(
 
     torch.set_num_threads(1)
     console = Console()
-    model = load(run).requires_grad_(False)
-    agent = agent_of(run, model, policy)
-    source, real, message = model.source, None, "the arrows act"
+    world = load(run)
+    agent = agent_of(run, world, policy)
+    source, real, message = world.source, None, "the arrows act"
     if source is None and env_id is None:
         mode, message = "dream", "the model does not say which environment it was trained on"
     else:
-        source = reality(model, env_id, env_kwargs)
+        source = reality(world, env_id, env_kwargs)
         real = endless(source).make()
         interval = interval or 1 / frames_per_second(real, source.wrapping)
-    known = states_of(model, source, dataset or default_dataset(run), seed)
+    known = states_of(world, source, dataset or default_dataset(run), seed)
     unit = system_of(source.env_id if source else "").action_unit
     app = App(
-        Session(model, known, real, agent, mode, noise, seed, unit),
+        Session(world, known, real, agent, mode, noise, seed, unit),
         Path(run).name,
         interval or _INTERVAL,
         out,
@@ -98,11 +97,11 @@ def play(
 
 
 def agent_of(
-    run: str, model: StateSpaceModel, path: Path | None
+    run: str, world: World, path: Path | None
 ) -> Callable[[np.ndarray], np.ndarray] | None:
     """What acts on a latent state; None if nothing was trained, and nothing was asked for."""
     try:
-        agent = policy_of(run, model, path)
+        agent = policy_of(run, world, path)
     except SpecError:
         if path is not None:
             raise
@@ -122,7 +121,7 @@ def default_dataset(run: str) -> Path | None:
 
 
 def states_of(
-    model: StateSpaceModel, source: data.Source | None, dataset: Path | None, seed: int
+    world: World, source: data.Source | None, dataset: Path | None, seed: int
 ) -> DataStates:
     """Data states: of a dataset, of episodes recorded for the purpose, else of the checkpoint.
 
@@ -132,13 +131,13 @@ def states_of(
     """
     targets = system_of(source.env_id if source else "").targets
     if dataset is not None:
-        return DataStates.recorded(model, data.load(dataset).test, targets)
+        return DataStates.recorded(world.model, data.load(dataset).test, targets)
     if source is None:
-        return DataStates.of_support(model)
+        return DataStates.of_support(world)
     env = source.make_vec(_EPISODES)
     try:
-        VectorFilterObservation(env, model)  # refuses what does not fit, before the long part
+        VectorFilterObservation(env, world)  # refuses what does not fit, before the long part
         batch = data.record(env, _EPISODES, _STEPS, data.Uniform(), seed, progress=True)
     finally:
         env.close()
-    return DataStates.recorded(model, batch, targets)
+    return DataStates.recorded(world.model, batch, targets)

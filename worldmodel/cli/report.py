@@ -17,13 +17,12 @@ from rich.progress import Progress
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.recording import record_agent
-from worldmodel import data, html
+from worldmodel import data, html, load
 from worldmodel.cli.runs import POLICY, frames_per_second, metrics_of, policy_of, source_of
 from worldmodel.cli.suited import demo_of
 from worldmodel.cli.systems import system_of
 from worldmodel.cli.table import result_rows
 from worldmodel.errors import SpecError, require_at_least, require_extra
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots import page
 from worldmodel.plots.curves import (
     filter_convergence,
@@ -37,7 +36,7 @@ from worldmodel.plots.latent_plots import colourings, project
 from worldmodel.plots.space import latent_space_plot
 from worldmodel.training.trainer import read_history
 from worldmodel.types import Batch
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import World
 
 # Episodes and steps of each: of some two thousand points of the latent space, and of a film.
 _SPACE, _FILM = (140, 14), (3, 74)
@@ -83,19 +82,18 @@ def report(
     require_extra("plotly", "report")
     require_at_least(0, seed=seed)
     torch.set_num_threads(1)
-    model, folder, console = load(run), Path(run), Console()
-    model.requires_grad_(False)
+    world, folder, console = load(run), Path(run), Console()
     if dataset is None and (folder / "data.npz").is_file():
         dataset = folder / "data.npz"
     out = out or (folder if folder.is_dir() else Path("runs/report") / run) / "report.html"
     metrics = metrics_of(run)
-    many, few = _reality(model, dataset, seed)
+    many, few = _reality(world, dataset, seed)
     with Progress() as bar:
         parts = [
-            page.paragraph(_summary(model)),
-            page.section("Measured", _measured(model, metrics)),
-            page.section("Latent space", _space(model, many, bar)),
-            page.section("Films", *_films(model, run, few, seed, bar)),
+            page.paragraph(_summary(world)),
+            page.section("Measured", _measured(world, metrics)),
+            page.section("Latent space", _space(world, many, bar)),
+            page.section("Films", *_films(world, run, few, seed, bar)),
             page.section("Figures", *_figures(folder, metrics)),
             page.section(
                 "All numbers", page.details("metrics.json", json.dumps(metrics, indent=2))
@@ -106,15 +104,15 @@ def report(
     return written
 
 
-def _reality(model: StateSpaceModel, dataset: Path | None, seed: int) -> list[Batch]:
+def _reality(world: World, dataset: Path | None, seed: int) -> list[Batch]:
     """Real episodes for the latent space and for the film."""
     sizes = (_SPACE, _FILM)
     if dataset is not None:
         recorded = data.load(dataset)
-        recorded.check_fits(model.observation_spec, model.action_spec)
+        recorded.check_fits(world.model.observation_spec, world.model.action_spec)
         test = recorded.test
         return [test[:episodes].window(0, min(steps, test.steps)) for episodes, steps in sizes]
-    source, batches = source_of(model), []
+    source, batches = source_of(world), []
     for episodes, steps in sizes:
         env = source.make_vec(episodes)
         batches.append(data.record(env, episodes, steps, data.Uniform(), seed, progress=True))
@@ -122,48 +120,49 @@ def _reality(model: StateSpaceModel, dataset: Path | None, seed: int) -> list[Ba
     return batches
 
 
-def _summary(model: StateSpaceModel) -> str:
-    size = sum(parameter.numel() for parameter in model.parameters())
-    source = f", trained on {model.source.env_id}" if model.source else ""
+def _summary(world: World) -> str:
+    size = sum(parameter.numel() for parameter in world.model.parameters())
+    source = f", trained on {world.source.env_id}" if world.source else ""
     return (
-        f"{type(model).__name__} with {model.latent_size} latent dimensions and {size:,} parameters"
-        f"{source}. It observes {model.observation_spec.describe()}; actions are "
-        f"{model.action_spec.describe()}."
+        f"{type(world.model).__name__} with {world.model.latent_size} latent dimensions and "
+        f"{size:,} parameters{source}. It observes "
+        f"{world.model.observation_spec.describe()}; actions are "
+        f"{world.model.action_spec.describe()}."
     )
 
 
-def _measured(model: StateSpaceModel, metrics: dict[str, Any]) -> str:
+def _measured(world: World, metrics: dict[str, Any]) -> str:
     """The table that the command line prints, the paper's numbers in it."""
     if "bound" not in metrics:
         return page.paragraph("Not measured yet; 'worldmodel evaluate' does.")
-    demo = demo_of(model.source, model.observation_spec)
+    demo = demo_of(world.source, world.model.observation_spec)
     paper = demo.paper if demo else {}
     head = ["test set", "here", *(["Karl et al. 2017"] if paper else [])]
     rows = [row[: len(head)] for part in result_rows(metrics, paper) for row in part]
     return html.table(head, rows)
 
 
-def _films(model: StateSpaceModel, run: str, random: Batch, seed: int, bar: Progress) -> list[str]:
+def _films(world: World, run: str, random: Batch, seed: int, bar: Progress) -> list[str]:
     """What the model imagines under random actions, and under its agent's if it has one."""
     shown = {"Under random actions": random}
     acts = (Path(run) / POLICY).is_file()
     task = bar.add_task("films", total=1 + acts)
     fps = 10.0
-    if model.source is not None:
-        env = model.source.make_vec(_FILM[0])
-        fps = frames_per_second(env, model.source.wrapping)
+    if world.source is not None:
+        env = world.source.make_vec(_FILM[0])
+        fps = frames_per_second(env, world.source.wrapping)
         if acts:
-            agent = policy_of(run, model)
-            start = system_of(model.source.env_id).task_start(_FILM[0], seed)
+            agent = policy_of(run, world)
+            start = system_of(world.source.env_id).task_start(_FILM[0], seed)
             shown["Under the agent that was trained in the dream"] = record_agent(
-                agent, model, env, _FILM[1], seed, start
+                agent, world, env, _FILM[1], seed, start
             )
         env.close()
     parts = []
     for title, batch in shown.items():
         frames = int(batch.frame_mask.sum(1).max())
         looked = max(1, min(_LOOKED, frames // 2))
-        parts.append(_film(imagine(model, batch, looked, _DREAMS, seed), title, fps))
+        parts.append(_film(imagine(world, batch, looked, _DREAMS, seed), title, fps))
         bar.advance(task)
     return parts
 
@@ -180,19 +179,19 @@ def _film(imagination: Imagination, title: str, fps: float) -> str:
     return page.film(dream_film(imagination, fps), fps, caption)
 
 
-def _space(model: StateSpaceModel, batch: Batch, bar: Progress) -> str:
+def _space(world: World, batch: Batch, bar: Progress) -> str:
     """Filtered states after every recorded step, coloured by all that is known of them."""
-    if model.latent_size < 2:
+    if world.model.latent_size < 2:
         return page.paragraph("A latent state of one dimension is not drawn.")
     mask = batch.mask.numpy()
-    latents = model.filter(batch.observations.numpy(), batch.actions.numpy())[:, 1:][mask]
+    latents = world.filter(batch.observations.numpy(), batch.actions.numpy())[:, 1:][mask]
     variables: dict[str, np.ndarray] = {}
     if batch.states is not None:
-        targets = system_of(model.source.env_id if model.source else "").targets
+        targets = system_of(world.source.env_id if world.source else "").targets
         truth = colourings(targets(batch.states[:, 1:].numpy()[mask]))
         variables |= dict(list(truth.items())[:_VARIABLES])
     variables["reward"] = batch.rewards.numpy()[mask]
-    variables |= _empowerment(model, latents, bar)
+    variables |= _empowerment(world, latents, bar)
     points, names = project(latents, 3)
     caption = (
         "Filtered states under random actions. Drag to turn, scroll to come closer; the buttons "
@@ -201,15 +200,13 @@ def _space(model: StateSpaceModel, batch: Batch, bar: Progress) -> str:
     return latent_space_plot(points, names, variables) + page.paragraph(caption)
 
 
-def _empowerment(
-    model: StateSpaceModel, latents: np.ndarray, bar: Progress
-) -> dict[str, np.ndarray]:
+def _empowerment(world: World, latents: np.ndarray, bar: Progress) -> dict[str, np.ndarray]:
     """Nats of each state, by name; nothing if the estimator does not know such actions."""
     try:
-        estimator = GaussianEmpowerment(dynamics_of(model))
+        estimator = GaussianEmpowerment(dynamics_of(world))
     except SpecError:
         return {}
-    chunks = torch.as_tensor(latents, dtype=model.dtype).split(_CHUNK)
+    chunks = torch.as_tensor(latents, dtype=world.model.dtype).split(_CHUNK)
     nats = [estimator(states) for states in bar.track(chunks, description="empowerment")]
     return {"empowerment": torch.cat(nats).numpy()}
 

@@ -14,21 +14,21 @@ from agents.rollout import Agent
 from worldmodel.data import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError, require_extra
 from worldmodel.files import read_json
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.world.checkpoint import BUNDLED, resolve
+from worldmodel.world.world import World
 
 POLICY = "policy.safetensors"
 
 
-def source_of(model: StateSpaceModel) -> Source:
+def source_of(world: World) -> Source:
     """The environment that a model's data came from.
 
     Raises:
         SpecError: The model does not say.
     """
-    if model.source is None:
+    if world.source is None:
         raise SpecError("the model does not say which environment it was trained on")
-    return model.source
+    return world.source
 
 
 def metrics_of(run: str | Path) -> dict[str, Any]:
@@ -47,12 +47,12 @@ def frames_per_second(env: gym.Env | VectorEnv, wrapping: Wrapping) -> float:
     return (env.metadata.get("render_fps") or 10.0) / wrapping.frame_skip
 
 
-def policy_of(run: str | Path, model: StateSpaceModel, path: Path | None = None) -> Agent:
+def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
     """The agent that was trained in a run's dream.
 
     Args:
         run: As the user named it.
-        model: The run's.
+        world: The run's.
         path: The agent's file if it is not in the run folder or bundled, ``policy.safetensors``
             or one of Stable-Baselines3's, such as ``sac.zip``; or the folder of the first.
 
@@ -71,7 +71,7 @@ def policy_of(run: str | Path, model: StateSpaceModel, path: Path | None = None)
             "trains one, and --policy FOLDER names it"
         )
     agent, latent, act = _read_zip(file) if file.suffix == ".zip" else _read(file)
-    expected = model.latent_size, model.action_spec.size
+    expected = world.model.latent_size, world.model.action_spec.size
     if (latent, act) != expected:
         raise SpecError(
             f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "

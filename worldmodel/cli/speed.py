@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from worldmodel.data import make_vec
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.frozen import Frozen, freeze
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World
 
 
 def _bare_loop(
@@ -76,7 +77,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def measure_speed(
-    model: StateSpaceModel,
+    world: World,
     env_id: str,
     num_envs: int = 1024,
     rounds: int = 7,
@@ -86,7 +87,7 @@ def measure_speed(
     """Time all of them in turns.
 
     Args:
-        model: With a fitted support.
+        world: With a fitted support.
         env_id: The real environment.
         num_envs: Environments that step at once.
         rounds: How often each is timed, after one warm-up.
@@ -96,15 +97,15 @@ def measure_speed(
     Returns:
         ``steps_per_second`` of each, and the ratios of the dream to the others.
     """
-    dream = LatentVectorEnv.from_model(model, num_envs, max_episode_steps=limit)
+    dream = LatentVectorEnv(world, num_envs, max_episode_steps=limit)
     real = make_vec(env_id, num_envs, {"max_episode_steps": limit})
     for env in (dream, real):
         _start_at_all_ages(env, limit)
     real_steps = max(steps // 10, 1)
     loops = {
         "dream": (_env_loop(dream, steps), steps),
-        "bare": (_bare_loop(model, freeze(model), num_envs, steps), steps),
-        "bare_unfrozen": (_bare_loop(model, model, num_envs, steps), steps),
+        "bare": (_bare_loop(world.model, freeze(world), num_envs, steps), steps),
+        "bare_unfrozen": (_bare_loop(world.model, world.model, num_envs, steps), steps),
         "real": (_env_loop(real, real_steps), real_steps),
     }
     for run, _ in loops.values():

@@ -10,16 +10,15 @@ from typing import Any
 
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig, suited_config
-from worldmodel import data
+from worldmodel import data, load
 from worldmodel.cli.commands import agent, train
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.systems import RECIPES, Recipe, recipe_without_reward, system_of
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.registry import MODELS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.recipe import recipe
 from worldmodel.types import ObservationSpec
-from worldmodel.world.checkpoint import load
+from worldmodel.world.world import World
 
 
 def suited(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -60,14 +59,14 @@ def learning(dataset: data.Dataset, name: str) -> tuple[Any, TrainConfig]:
     return model, replace(known.train, window=window)
 
 
-def _acting(model: StateSpaceModel) -> PathwiseConfig:
-    known = demo_of(model.source, model.observation_spec)
+def _acting(world: World) -> PathwiseConfig:
+    known = demo_of(world.source, world.model.observation_spec)
     asked = known and known.agent
-    return asked if isinstance(asked, PathwiseConfig) else suited_config(model)
+    return asked if isinstance(asked, PathwiseConfig) else suited_config(world)
 
 
-def _empowered(model: StateSpaceModel) -> EmpoweredConfig:
-    known = model.source and recipe_without_reward(system_of(model.source.env_id))
+def _empowered(world: World) -> EmpoweredConfig:
+    known = world.source and recipe_without_reward(system_of(world.source.env_id))
     asked = known and known.agent
     return asked if isinstance(asked, EmpoweredConfig) else EmpoweredConfig()
 

@@ -31,6 +31,7 @@ from worldmodel.evaluation.identification import (
 from worldmodel.evaluation.prediction import Predictor
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.types import Batch
 
@@ -236,7 +237,6 @@ RECIPES = {
             mixing_hidden=64,
             leak=0.05,
             bound=10.0,
-            denoise=0.15,
             hidden=256,
             depth=2,
         ),
@@ -246,6 +246,7 @@ RECIPES = {
             dropout_share=0.9,
             dropout_scale=0.05,
             patience=0,
+            dreaming=DreamConfig(denoise=0.15),
             # In units of deviance: at 0.5 the bound itself.
             constrained=ConstrainedConfig(
                 loose=0.06,

@@ -32,9 +32,10 @@ from worldmodel.evaluation.prediction import (
     open_loop_error,
 )
 from worldmodel.evaluation.termination import termination_quality
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 # Dreams with noise that estimate a predictive mean.
 DREAMS = 32
@@ -72,7 +73,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: StateSpaceModel,
+    world: World,
     dataset: Dataset,
     seed: int = 0,
     train_steps: int = 14,
@@ -81,13 +82,13 @@ def evaluate(
     targets: Targets = state_targets,
     baselines: Mapping[str, Predictor] | None = None,
 ) -> Evaluation:
-    """Measure a model on the test split.
+    """Measure a world on the test split.
 
     The bound and the regressions use the first ``train_steps + 1`` frames of every episode, which
     is what the model was trained on; prediction starts from there.
 
     Args:
-        model: Any state-space model; its mode (training or evaluation) is restored afterwards.
+        world: Of any model, whose mode (training or evaluation) is restored afterwards.
         dataset: With a split "test" of episodes longer than ``train_steps``.
         seed: Of the sampled latents.
         train_steps: Steps of a training window.
@@ -102,6 +103,7 @@ def evaluate(
             is longer than ``train_steps``; the message names both lengths.
         DivergenceError: States that are inferred or dreamt are not finite.
     """
+    model = world.model
     dataset.check_fits(model.observation_spec, model.action_spec)
     test = _cut(dataset.test, train_steps, horizon).to(model.device)
     training = model.training
@@ -126,8 +128,8 @@ def evaluate(
         latents, truth, fitted, found = _identify(terms, start, targets)
         metrics.update(found)
         bar.update(task, advance=1, description="prediction")
-        metrics.update(_predict(model, test, train_steps + 1, baselines, seed))
-        if ends := termination_quality(model, test):
+        metrics.update(_predict(world, test, train_steps + 1, baselines, seed))
+        if ends := termination_quality(world, test):
             metrics["termination"] = ends
         bar.update(task, advance=1, description="filter")
         metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
@@ -225,19 +227,20 @@ def _identify(
 
 
 def _predict(
-    model: StateSpaceModel,
+    world: World,
     test: Batch,
     filtered: int,
     predictors: Mapping[str, Predictor] | None,
     seed: int,
 ) -> dict[str, Any]:
+    model = world.model
     baselines = baseline_errors(model, test, filtered, predictors)
     generator = torch.Generator(model.device).manual_seed(seed)
-    error = open_loop_error(model, test, filtered)
+    error = open_loop_error(world, test, filtered)
     if not torch.isfinite(error).all():
         steps = int(torch.isfinite(error).long().cumprod(0).sum())
         raise DivergenceError(f"dreams diverge: not all states are finite after {steps} steps")
-    averaged = open_loop_error(model, test, filtered, DREAMS, generator)
+    averaged = open_loop_error(world, test, filtered, DREAMS, generator)
     if not torch.isfinite(averaged).all():
         raise DivergenceError("dreams with noise diverge: their mean is not finite")
     return {

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.errors import ConfigError, ShapeError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 # From the frames that were filtered, with their ground truth, and a number k to the next k
 # observations (B, k, *obs) in the environment's units: what somebody predicts who is no model.
@@ -24,7 +25,7 @@ _FEW = 16
 
 @torch.no_grad()
 def open_loop_error(
-    model: StateSpaceModel,
+    world: World,
     batch: Batch,
     filtered: int,
     dreams: int = 0,
@@ -42,7 +43,7 @@ def open_loop_error(
     subtracted, so that the error does not depend on n but for chance.
 
     Args:
-        model: Any state-space model.
+        world: Of any model.
         batch: Episodes of T steps; padded frames do not count.
         filtered: Frames that are filtered before the prediction starts, at least 1.
         dreams: Dreams with process noise to average, at least 2; 0 for one without.
@@ -57,14 +58,14 @@ def open_loop_error(
     """
     if dreams == 1 or dreams < 0:
         raise ConfigError(f"dreams must be 0 or at least 2, got {dreams}")
-    last = filtered - 1
+    model, last = world.model, filtered - 1
     past = batch.window(0, last)
     beliefs = model.filter_beliefs(past.observations, past.actions, prefix=filtered)
     truth = model.scale_observations(batch.observations[:, filtered:])
     predicted, squares = torch.zeros_like(truth), torch.zeros_like(truth)
     for _ in range(max(dreams, 1)):
         noise = generator if dreams else None
-        states = model.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
+        states = world.rollout(beliefs.mean[:, -1], batch.actions[:, last:], noise)[:, 1:]
         # A few episodes at a time: their pictures are added up while they are in the cache.
         for first in range(0, len(batch), _FEW):
             part = slice(first, first + _FEW)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 
 @torch.no_grad()
-def termination_quality(model: StateSpaceModel, batch: Batch) -> dict[str, float]:
+def termination_quality(world: World, batch: Batch) -> dict[str, float]:
     """Judge the predicted chance that the next step ends the episode.
 
     It is predicted as a dream does it: from the filtered belief and the action, before the frame
     that shows the end.
 
     Args:
-        model: Any state-space model.
+        world: Of any model.
         batch: Episodes; padded steps do not count.
 
     Returns:
@@ -30,8 +30,9 @@ def termination_quality(model: StateSpaceModel, batch: Batch) -> dict[str, float
     ended = batch.terminated[batch.mask].cpu().numpy()
     if ended.all() or not ended.any():
         return {}
+    model = world.model
     beliefs = model.filter_beliefs(batch.observations, batch.actions)
-    arrived = model.transition(
+    arrived = world.transition(
         beliefs.mean[:, :-1].flatten(0, 1), batch.actions.flatten(0, 1)
     ).unflatten(0, batch.mask.shape)
     chance = model.termination(arrived)[batch.mask].sigmoid().cpu().numpy().astype(np.float64)

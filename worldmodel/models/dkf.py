@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.networks import (
@@ -49,9 +49,6 @@ class DKFConfig:
         encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; their process noise is scaled as
-            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, transition, smoother's read-out and filter.
         recurrent: Hidden units of each direction of the smoother.
@@ -62,7 +59,6 @@ class DKFConfig:
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     leak: float = 0.2
-    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     recurrent: int = 64
@@ -71,7 +67,6 @@ class DKFConfig:
     def __post_init__(self) -> None:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_finite(0, denoise=self.denoise)
         require_choices(self)
         if not 0 <= self.leak < 1:
             raise ConfigError(f"leak must lie in [0, 1), got {self.leak}")

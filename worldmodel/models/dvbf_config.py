@@ -42,9 +42,6 @@ class DVBFConfig:
             dreams from diverging. See ``models/transition.py``.
         bound: Greatest absolute value of any component of the state after the first; 0 sets none.
             Dreams are then stepped by tensor operations. See ``models/bounded.py``.
-        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; their process noise is scaled as
-            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and recognition; features of a convolved frame.
         depth: Hidden layers of the emission, and of what a frame goes through to the state; more
@@ -68,7 +65,6 @@ class DVBFConfig:
     gate: Gate = "smooth"
     leak: float = 0.2
     bound: float = 0.0
-    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     depth: int = 1
@@ -79,7 +75,7 @@ class DVBFConfig:
         sizes = ("latent_size", "base_matrices", "mixing_hidden")
         sizes += ("channels", "hidden", "depth", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_finite(0, coupling=self.coupling, bound=self.bound, denoise=self.denoise)
+        require_finite(0, coupling=self.coupling, bound=self.bound)
         require_finite(1e-3, reading_scale=self.reading_scale)
         require_choices(self)
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:

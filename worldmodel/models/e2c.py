@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.distilled import DistilledFilter, DistilledModel
 from worldmodel.models.emission import Comparison
@@ -56,9 +56,6 @@ class E2CConfig:
         encoder: "dense", "conv", or "auto": convolutions for images above 24 pixels.
         emission: "gaussian", or "bernoulli" for pixels that are black or white.
         consistency: Weight of the KL between a prediction and the next encoding.
-        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; their process noise is scaled as
-            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission, encoder, transition and filter.
         recurrent: Hidden units of each direction of the live filter's first network.
@@ -69,7 +66,6 @@ class E2CConfig:
     encoder: Literal["auto", "dense", "conv"] = "auto"
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     consistency: float = 0.25
-    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     recurrent: int = 64
@@ -78,7 +74,6 @@ class E2CConfig:
     def __post_init__(self) -> None:
         sizes = ("latent_size", "channels", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_finite(0, denoise=self.denoise)
         require_choices(self)
         if self.consistency <= 0:
             raise ConfigError(f"consistency must be above 0, got {self.consistency}")

@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.errors import ConfigError, require_at_least, require_choices
 from worldmodel.models.convolution import build_encoder
 from worldmodel.models.kalman import (
     Gaussian,
@@ -72,9 +72,6 @@ class EKVAEConfig:
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
         leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
-        denoise: Noise on the data's states, in their standard deviations, that dreams learn to undo
-            after training, so that they stay where the data are; their process noise is scaled as
-            predicts best. 0 leaves them alone. See ``models/denoiser.py``, ``training/dreams.py``.
         channels: Of the first convolution; each further one halves the image and doubles them.
         hidden: Hidden units of emission and of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
@@ -88,7 +85,6 @@ class EKVAEConfig:
     mixing_hidden: int = 32
     transition_init: float = 0.1
     leak: float = 0.2
-    denoise: float = 0.0
     channels: int = 16
     hidden: int = 128
     head_hidden: int = 64
@@ -97,7 +93,6 @@ class EKVAEConfig:
         sizes = ("latent_size", "auxiliary_size", "base_matrices", "mixing_hidden")
         sizes += ("channels", "hidden", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_finite(0, denoise=self.denoise)
         require_choices(self)
         if (size := self.auxiliary_size) > self.latent_size:
             raise ConfigError(

@@ -15,11 +15,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.distributions import Distribution
 
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.models.denoiser import Denoiser, DenoiserConfig
 from worldmodel.models.emission import Comparison, Emission
 from worldmodel.models.reward import RewardHead, TerminationHead
-from worldmodel.models.support import Support
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import ActionSpec, Batch, ObservationSpec
 
@@ -80,7 +78,6 @@ class LearnedModel(StateSpaceModel):
         self.action_spec = action_spec
         self.latent_size = self.noise_size = config.latent_size
         self.visible_size = config.latent_size
-        self.support = Support(config.latent_size)
         low, high = torch.tensor(action_spec.low), torch.tensor(action_spec.high)
         # To [-1, 1], in one operation; an action that has no choice is zero.
         scale = torch.where(high > low, 2 / (high - low), 0.0)
@@ -91,10 +88,6 @@ class LearnedModel(StateSpaceModel):
         self.register_buffer("observation_spread", torch.full((observation_spec.size,), spread))
         with seeded(seed) as generator:
             self._build(generator)
-            # The linear model has no such setting.
-            if noise := getattr(config, "denoise", 0.0):
-                self.denoiser = Denoiser(self.latent_size, _denoising(noise))
-                self.register_buffer("dream_noise", torch.ones(()))
 
     @abstractmethod
     def _build(self, generator: torch.Generator) -> None:
@@ -151,12 +144,8 @@ class LearnedModel(StateSpaceModel):
         action: Float[Tensor, "batch act"],
         noise: Float[Tensor, "batch noise"] | None = None,
     ) -> Float[Tensor, "batch latent"]:
-        """One step of the dream; with a denoiser led back to the data, its noise as calibrated."""
-        control = self._scale_actions(action)
-        if self.denoiser is None:
-            return self._step(state, control, noise)
-        drawn = None if noise is None else self.dream_noise * noise
-        return self.denoiser(self._step(state, control, drawn))
+        """One step of the dream."""
+        return self._step(state, self._scale_actions(action), noise)
 
     @abstractmethod
     def _step(
@@ -279,11 +268,6 @@ class LearnedModel(StateSpaceModel):
         if not self.can_terminate:
             return torch.zeros_like(batch.rewards)
         return self.termination_head.log_prob(states[:, 1:], batch.terminated) * batch.mask
-
-
-def _denoising(noise: float) -> DenoiserConfig:
-    # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
-    return DenoiserConfig(noise, share=0.5, updates=12_000, hidden=128)
 
 
 @contextmanager

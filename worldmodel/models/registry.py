@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ObservationSpec
 
 MODELS: dict[str, type[StateSpaceModel]] = {

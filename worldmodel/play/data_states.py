@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Shaped
 
 from worldmodel.evaluation.identification import Targets, state_targets
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.plots.latent_plots import colourings
 from worldmodel.types import Batch, Belief
+from worldmodel.world.world import World
 
 # Frames after which a filter that started from one picture knows velocities too.
 SETTLED = 5
@@ -45,9 +46,9 @@ class DataStates:
         return Belief(*(row.to(model.device, model.dtype) for row in rows))
 
     @classmethod
-    def of_support(cls, model: StateSpaceModel) -> DataStates:
+    def of_support(cls, world: World) -> DataStates:
         """Those that every checkpoint carries, without frames."""
-        latents = model.support.states.cpu().numpy()
+        latents = world.support.states.cpu().numpy()
         return cls(latents, np.zeros_like(latents))
 
     @classmethod

@@ -82,7 +82,7 @@ class Screen:
         keys: Sequence[tuple[str, str]],
     ) -> None:
         self.pen = Pen()
-        self.artist = Artist(session.model, session.known.latents)
+        self.artist = Artist(session.world, session.known.latents)
         self.cloud = Cloud(self.pen, session.known.latents, session.known.variables)
         self._session, self._name, self._interval, self._keys = session, name, interval, keys
         self._panels = defaultdict[str, Panel](Panel)

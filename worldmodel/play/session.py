@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from worldmodel.errors import DivergenceError, SpecError
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.filter import Filter
+from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]
 MODES: dict[Mode, str] = {
@@ -61,7 +61,7 @@ class Session:
     Methods that a key calls return what is to be said about it.
 
     Args:
-        model: With a fitted support; switched to evaluation mode.
+        world: With a fitted support; its model is switched to evaluation mode.
         known: States to start from.
         real: The environment that the model was trained on, or None; it belongs to the session.
         policy: From a latent state (latent,) to an action of the environment, or None.
@@ -88,7 +88,7 @@ class Session:
 
     def __init__(
         self,
-        model: StateSpaceModel,
+        world: World,
         known: DataStates,
         real: gym.Env | None = None,
         policy: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -99,7 +99,8 @@ class Session:
     ) -> None:
         if real is None and mode != "dream":
             raise SpecError(f"mode {mode!r} needs the real environment, and there is none")
-        self.model, self.known, self.real, self.policy = model, known, real, policy
+        self.world, self.model = world, world.model
+        self.known, self.real, self.policy = known, real, policy
         self.mode: Mode = mode
         self.noise, self.agent_acts = noise, False
         self.action_unit = action_unit
@@ -108,12 +109,12 @@ class Session:
         self.chosen: int | None = None
         self.real_frame: np.ndarray | None = None
         self._looking = 0
-        self._dynamics, self._box = Dynamics(model), latent_box(model)
-        self._read = ActionReader(model.action_spec, (), model.device, model.dtype)
-        self._filter = real and Filter(model, real.observation_space, real.action_space, ())
-        self._generator = torch.Generator(model.device).manual_seed(seed)
+        self._dynamics, self._box = Dynamics(world), latent_box(world)
+        self._read = ActionReader(self.model.action_spec, (), self.model.device, self.model.dtype)
+        self._filter = real and Filter(world, real.observation_space, real.action_space, ())
+        self._generator = torch.Generator(self.model.device).manual_seed(seed)
         self._seed: int | None = seed
-        self._state = model.support.states[:1].clone()
+        self._state = world.support.states[:1].clone()
         self.reset()
 
     @property
@@ -303,11 +304,11 @@ class Session:
 
     def _changed(self) -> None:
         self.revision += 1
-        self.frame = self.model.decode(self._state.cpu().numpy())[0]
+        self.frame = self.world.decode(self._state.cpu().numpy())[0]
         self.distance = self._away(self._state)
 
     def _away(self, state: Tensor) -> float:
-        return float(self.model.support.distance(state)[0])
+        return float(self.world.support.distance(state)[0])
 
     def _reality(self) -> tuple[gym.Env, Filter]:
         assert self.real is not None and self._filter is not None, "modes with reality have one"

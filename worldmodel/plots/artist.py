@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.film import BACKGROUND, FAINT, TEXT
+from worldmodel.world.world import World
 
 _BAR, _LENGTH = 3, 41  # pixels, before a picture is enlarged
 
@@ -15,14 +15,14 @@ class Artist:
     """Draws a model's observations, small; whoever shows them enlarges them.
 
     Args:
-        model: Whose observations.
+        world: Whose observations.
         latents: (n, latent), of data; they decide how long the bar of a vector's component is.
     """
 
-    def __init__(self, model: StateSpaceModel, latents: np.ndarray) -> None:
-        self._spec = model.observation_spec
+    def __init__(self, world: World, latents: np.ndarray) -> None:
+        self._spec = world.model.observation_spec
         if not self._spec.pixels:
-            seen = model.decode(latents)
+            seen = world.decode(latents)
             self._low, self._high = seen.min(0), seen.max(0)
 
     def __call__(

@@ -20,7 +20,7 @@ from matplotlib.colors import Normalize
 from worldmodel.data import Dataset
 from worldmodel.evaluation.identification import Targets, regress
 from worldmodel.files import whole
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.plots.latent_plots import colourings, project
 from worldmodel.plots.style import (
     BLUE,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.evaluation.identification import BALL
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.ball_plots import checkerboard
 from worldmodel.plots.curves import filter_convergence, prediction_error, training_curves
 from worldmodel.plots.latent_plots import latent_space, latent_walks
 from worldmodel.plots.strips import strips
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 __all__ = [
     "checkerboard",
@@ -28,7 +28,7 @@ __all__ = [
 
 def write_all(
     evaluation: Evaluation,
-    model: StateSpaceModel,
+    world: World,
     test: Batch,
     folder: str | Path,
     unactuated: Batch | None = None,
@@ -37,8 +37,8 @@ def write_all(
     """Draw every figure that there is something to draw from.
 
     Args:
-        evaluation: Of ``model``.
-        model: Any state-space model.
+        evaluation: Of ``world``.
+        world: Of any model.
         test: Episodes of the test split, of which the first three are shown as strips.
         folder: Where the PNGs go, named after their functions.
         unactuated: A recorded episode without control; None leaves ``latent_walks`` out.
@@ -52,17 +52,17 @@ def write_all(
         prediction_error(evaluation.metrics, folder / "prediction_error.png"),
         filter_convergence(evaluation.metrics, folder / "filter_convergence.png"),
     ]
-    drawable, spec = model.latent_size >= 2, model.observation_spec
+    drawable, spec = world.model.latent_size >= 2, world.model.observation_spec
     if drawable:
         written.append(latent_space(evaluation, folder / "latent_space.png"))
         if evaluation.truth.keys() == set(BALL):
             written.append(checkerboard(evaluation, folder / "checkerboard.png"))
     if spec.pixels and spec.shape[2] in (1, 3):
-        written.append(strips(model, test[:3], folder / "strips.png", evaluation.filtered))
+        written.append(strips(world, test[:3], folder / "strips.png", evaluation.filtered))
     if unactuated is not None and drawable:
         walks = folder / "latent_walks.png"
         written.append(
-            latent_walks(model, unactuated, evaluation.latents, walks, evaluation.filtered)
+            latent_walks(world, unactuated, evaluation.latents, walks, evaluation.filtered)
         )
     if history:
         written.append(training_curves(history, folder / "training_curves.png"))

@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 
 from worldmodel import html
 from worldmodel.errors import ShapeError, SpecError
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.style import SEQUENTIAL
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 # Up to the greatest standard deviation that a brightness in [0, 1] can have.
 SPREAD_COLOURS = ScalarMappable(Normalize(0.0, 0.5), SEQUENTIAL)
@@ -69,12 +69,12 @@ class Imagination:
 
 @torch.no_grad()
 def imagine(
-    model: StateSpaceModel, batch: Batch, looked: int = 15, dreams: int = 0, seed: int = 0
+    world: World, batch: Batch, looked: int = 15, dreams: int = 0, seed: int = 0
 ) -> Imagination:
     """Filter episodes, and imagine them from where the model stops looking.
 
     Args:
-        model: Any state-space model.
+        world: Of any model.
         batch: Recorded episodes.
         looked: Leading frames that the imagination is filtered from, at least 1.
         dreams: How many noisy ones to add.
@@ -83,7 +83,7 @@ def imagine(
     Raises:
         ShapeError: There are not more than ``looked`` frames, or ``looked`` is less than 1.
     """
-    frames = int(batch.frame_mask.sum(1).max())
+    model, frames = world.model, int(batch.frame_mask.sum(1).max())
     if not 1 <= looked < frames:
         raise ShapeError(
             f"from {frames} frames, 1 to {frames - 1} can be looked at before the model imagines "
@@ -94,20 +94,20 @@ def imagine(
     start, scale = beliefs.mean[:, looked - 1], beliefs.scale[:, looked - 1]
     controls = batch.actions[:, looked - 1 :]
     past = beliefs.mean[:, :looked]
-    alone = torch.cat([past, model.rollout(start, controls)[:, 1:]], 1)
+    alone = torch.cat([past, world.rollout(start, controls)[:, 1:]], 1)
     generator = torch.Generator(model.device).manual_seed(seed)
     noise = torch.randn(
         (dreams, *start.shape), generator=generator, device=model.device, dtype=model.dtype
     )
-    noisy = model.rollout(
+    noisy = world.rollout(
         (start + scale * noise).flatten(0, 1), controls.repeat(dreams, 1, 1), generator
     )[:, 1:].unflatten(0, (dreams, len(batch)))
     noisy = torch.cat([past.expand(dreams, *past.shape), noisy], 2)
     return Imagination(
         batch.observations.cpu().numpy(),
-        model.decode(beliefs.mean.cpu().numpy()),
-        model.decode(alone.cpu().numpy()),
-        model.decode(noisy.cpu().numpy()),
+        world.decode(beliefs.mean.cpu().numpy()),
+        world.decode(alone.cpu().numpy()),
+        world.decode(noisy.cpu().numpy()),
         looked,
         batch.frame_mask.cpu().numpy(),
     )

@@ -20,7 +20,6 @@ from mpl_toolkits.mplot3d import Axes3D, axis3d
 
 from worldmodel.errors import ShapeError
 from worldmodel.evaluation.evaluate import Evaluation
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.style import (
     BLUE,
     GREY,
@@ -38,6 +37,7 @@ from worldmodel.plots.style import (
     save,
 )
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 
 def latent_space(evaluation: Evaluation, path: str | Path) -> Path:
@@ -86,7 +86,7 @@ def _row(fig: Figure, columns: int, low: float, high: float, **where: float) -> 
 
 @torch.no_grad()
 def latent_walks(
-    model: StateSpaceModel,
+    world: World,
     unactuated: Batch,
     cloud: Float[np.ndarray, "n latent"],
     path: str | Path,
@@ -96,7 +96,7 @@ def latent_walks(
     """A walk that the model dreams beside one that frames correct, from one state (figure 4a, b).
 
     Args:
-        model: Any state-space model.
+        world: Of any model.
         unactuated: A real episode without control, of which the first is taken; the paper shows
             100 steps.
         cloud: Latents of other data, drawn pale for orientation.
@@ -104,10 +104,11 @@ def latent_walks(
         filtered: Leading frames that the first state, common to both walks, is inferred from.
         seed: Of the dream's process noise.
     """
+    model = world.model
     one = unactuated[:1].to(model.device)
     real = model.filter_beliefs(one.observations, one.actions, prefix=filtered).mean
     generator = torch.Generator(model.device).manual_seed(seed)
-    dream = model.rollout(real[:, 0], one.actions, generator)
+    dream = world.rollout(real[:, 0], one.actions, generator)
     walks = {"Generative walk": dream, "Filtered walk": real}
     points, names = project(
         np.concatenate([cloud, *(w[0].cpu().numpy() for w in walks.values())]), 3

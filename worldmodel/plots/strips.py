@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 
 from worldmodel.errors import SpecError
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.plots.imagination import SPREAD_COLOURS, Imagination, pictures
 from worldmodel.plots.style import (
     GREY,
@@ -26,6 +25,7 @@ from worldmodel.plots.style import (
     save,
 )
 from worldmodel.types import Batch
+from worldmodel.world.world import World
 
 _EPISODES = 4  # in one picture of an imagination
 SHOWN_FRAMES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45)
@@ -33,7 +33,7 @@ SHOWN_FRAMES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45)
 
 @torch.no_grad()
 def strips(
-    model: StateSpaceModel,
+    world: World,
     batch: Batch,
     path: str | Path,
     filtered: int = 15,
@@ -46,7 +46,7 @@ def strips(
     bar marks where training sequences end.
 
     Args:
-        model: A model of pixels.
+        world: Of a model of pixels.
         batch: Episodes to show, three rows of frames each.
         path: PNG to write.
         filtered: Frames of a training sequence.
@@ -55,17 +55,18 @@ def strips(
     Raises:
         SpecError: The model does not observe pixels.
     """
+    model = world.model
     if not model.observation_spec.pixels:
         raise SpecError(f"strips need a model of pixels, this one has {model.observation_spec}")
     batch = batch.to(model.device)
     beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=filtered).mean
-    dream = model.rollout(beliefs[:, 0], batch.actions)
+    dream = world.rollout(beliefs[:, 0], batch.actions)
     numbers = [n for n in shown if n <= batch.steps + 1]
     index = np.array(numbers) - 1
     rows = {
         "truth": batch.observations[:, index].cpu().numpy(),
-        "reconstructed": model.decode(beliefs[:, index].cpu().numpy()),
-        "generated": model.decode(dream[:, index].cpu().numpy()),
+        "reconstructed": world.decode(beliefs[:, index].cpu().numpy()),
+        "generated": world.decode(dream[:, index].cpu().numpy()),
     }
     cut = (filtered, f"training sequences end at frame {filtered}")
     return save(_mosaic(rows, numbers, *cut), path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
 
@@ -32,6 +33,7 @@ class TrainConfig:
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
+        dreaming: What is fitted to dreams afterwards.
         validate_every: Updates between validations, each of which also writes a checkpoint.
         patience: Validations without improvement after which training stops, counted from when
             the objective has settled; 0 never stops early.
@@ -53,6 +55,7 @@ class TrainConfig:
     objective: Literal["constrained", "elbo"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
+    dreaming: DreamConfig = field(default_factory=DreamConfig)
     validate_every: int = 250
     patience: int = 12
     tensorboard: bool = True

@@ -29,15 +29,16 @@ from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.dreams import fit_dreams
+from worldmodel.training.dreaming import fit_world
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.windows import draw_windows
+from worldmodel.world.world import World
 
 _STATE_FILE = Path("training") / "state.pt"
 # What a training state must hold.
@@ -73,7 +74,7 @@ class Trainer:
         self.train = dataset.train.to(model.device)
         self.validation = dataset.validation.to(model.device)
         model.calibrate(self.train)
-        model.source = dataset.provenance.source
+        self.source = dataset.provenance.source
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(self.train.mask.sum()) // config.window)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
@@ -104,9 +105,7 @@ class Trainer:
         frames = self.train.observations[self.train.frame_mask]
         return Constrained(self.config.constrained, self.model.deviance(frames))
 
-    def fit(
-        self, progress: bool = True, watch: Callable[[Trainer], None] | None = None
-    ) -> StateSpaceModel:
+    def fit(self, progress: bool = True, watch: Callable[[Trainer], None] | None = None) -> World:
         """Train to the end, or to where patience ends.
 
         Args:
@@ -115,7 +114,7 @@ class Trainer:
                 it is.
 
         Returns:
-            The model with the weights that validated best, in evaluation mode.
+            A world of the model with the weights that validated best, in evaluation mode.
 
         Raises:
             DivergenceError: A loss or gradient is not finite; the message names the term and the
@@ -152,24 +151,18 @@ class Trainer:
         # Not the model: one that was finished before stays whole until this one is.
         self._write_state()
         self.model.load_state_dict(self.best["model"])
-        self._fit_support()
-        fit_dreams(self.model, self.train, self.validation, c.window, c.seed, progress)
-        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
-        return self.model.eval()
-
-    @torch.no_grad()
-    def _fit_support(self) -> None:
-        """Cover the states that a filter believes in on the data, from a cold start of one frame.
-
-        Beliefs are sampled, not averaged: a dream has process noise too.
-        """
-        generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
-        samples = []
-        for batch in (self.train, self.validation):
-            belief = self.model.filter_beliefs(batch.observations, batch.actions)
-            noise = torch.randn(belief.mean.shape, generator=generator, device=self.model.device)
-            samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
-        self.model.support.fit(*samples)
+        world = fit_world(
+            self.model.eval(),
+            c.dreaming,
+            self.train,
+            self.validation,
+            c.window,
+            c.seed,
+            progress,
+            self.source,
+        )
+        world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        return world
 
     def step(self) -> Terms:
         """One gradient update."""
@@ -243,7 +236,7 @@ class Trainer:
         batch = self.validation.window(0, min(self.config.window, self.validation.steps))
         terms = self.model.eval().terms(batch, generator)
         half = max(1, batch.steps // 2)
-        error = open_loop_error(self.model, batch, filtered=half).mean().item()
+        error = open_loop_error(World(self.model), batch, filtered=half).mean().item()
         error = math.inf if math.isnan(error) else error  # NaN would never be improved on
         self.model.train()
         logs = {
@@ -280,7 +273,8 @@ class Trainer:
         current = self.model.state_dict()
         kept = {k: v.clone() for k, v in current.items()}
         self.model.load_state_dict(self.best["model"])
-        self.model.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        world = World(self.model, source=self.source)
+        world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         self.model.load_state_dict(kept)
 
     def _write_state(self) -> None:

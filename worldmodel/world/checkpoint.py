@@ -13,29 +13,52 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
+from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.files import read_json
 from worldmodel.models.registry import MODELS
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ActionSpec, ObservationSpec
+from worldmodel.world.denoiser import Denoiser, DenoiserConfig
+from worldmodel.world.support import Support
 
 FORMAT = "worldmodel-checkpoint"
-VERSION = 1
+VERSION = 2
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 
 
-def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
+class Checkpoint(NamedTuple):
+    """What a folder holds; ``World`` says what the parts are for."""
+
+    model: StateSpaceModel
+    support: Support
+    denoiser: Denoiser | None
+    dream_noise: float
+    source: Source | None
+    metrics: dict[str, Any]
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What has weights, by the prefix of their names in the file."""
+        modules: dict[str, nn.Module] = {"model": self.model, "support": self.support}
+        if self.denoiser is not None:
+            modules["denoiser"] = self.denoiser
+        return modules
+
+
+def write(kept: Checkpoint, folder: Path) -> Path:
     """Write a checkpoint, replacing the one that is there.
 
     Args:
-        model: Any registered model.
+        kept: With any registered model.
         folder: Where to; parents are made.
-        metrics: What was measured; goes to ``metrics.json`` and the model card.
 
     Returns:
         ``folder``.
@@ -44,6 +67,7 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
         FileFormatError: ``folder`` holds something that is not a checkpoint.
         SpecError: The model's class is not registered in ``MODELS``.
     """
+    model = kept.model
     names = [name for name, kind in MODELS.items() if kind is type(model)]
     if not names:
         raise SpecError(f"{type(model).__name__} is not among the models {sorted(MODELS)}")
@@ -55,7 +79,11 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
-        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+        weights = {
+            f"{part}.{name}": value.contiguous()
+            for part, module in kept.modules.items()
+            for name, value in module.state_dict().items()
+        }
         (fresh / "model.safetensors").write_bytes(serialize(weights))
         config = {
             "format": FORMAT,
@@ -64,34 +92,23 @@ def save(model: StateSpaceModel, folder: Path, metrics: dict[str, Any]) -> Path:
             "config": asdict(model.config),
             "observation_spec": asdict(model.observation_spec),
             "action_spec": asdict(model.action_spec),
-            "source": asdict(model.source) if model.source else None,
+            "denoiser": asdict(kept.denoiser.config) if kept.denoiser else None,
+            "dream_noise": kept.dream_noise,
+            "source": asdict(kept.source) if kept.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
         }
         (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (fresh / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        (fresh / "README.md").write_text(_card(config, model, metrics))
+        (fresh / "metrics.json").write_text(json.dumps(kept.metrics, indent=2) + "\n")
+        (fresh / "README.md").write_text(_card(config, model, kept.metrics))
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
-def load(folder: str | Path) -> StateSpaceModel:
-    """Read a checkpoint.
-
-    Args:
-        folder: A checkpoint folder, a run folder that holds one as ``checkpoint``, or the name of
-            a bundled one, such as "pendulum".
-
-    Returns:
-        The model, in evaluation mode, on the CPU.
-
-    Raises:
-        FileNotFoundError: There is no such folder and no bundled checkpoint of that name.
-        FileFormatError: The checkpoint is truncated, corrupt, of another format version, or of a
-            model that this version does not know.
-    """
+def read(folder: str | Path) -> Checkpoint:
+    """Read what ``write`` wrote; argument and errors as for ``worldmodel.load``."""
     path = resolve(folder)
     config = _read_config(path)
     weights = path / "model.safetensors"
@@ -101,20 +118,38 @@ def load(folder: str | Path) -> StateSpaceModel:
         raise FileFormatError(
             f"{weights} is truncated or corrupt: its SHA-256 is not config.json's"
         )
-    kind: Any = MODELS[config["model"]]
     try:
-        shape = tuple(config["observation_spec"]["shape"])
-        observation_spec = ObservationSpec(shape, config["observation_spec"]["pixels"])
-        action = config["action_spec"]
-        action_spec = ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"]))
-        model = kind(kind.config_type(**config["config"]), observation_spec, action_spec)
-        model.load_state_dict(load_file(weights))
-        model.source = _read_source(config.get("source"))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        kept = _build(config, read_json(path / "metrics.json"))
+        values = load_file(weights)
+        for part, module in kept.modules.items():
+            mine = {k: v for k, v in values.items() if k.startswith(f"{part}.")}
+            module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in mine.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
         ) from error
-    return model.eval()
+    kept.model.eval()
+    return kept
+
+
+def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
+    """All parts as ``config.json`` describes them, their weights still to be read."""
+    kind: Any = MODELS[config["model"]]
+    observation, action = config["observation_spec"], config["action_spec"]
+    model = kind(
+        kind.config_type(**config["config"]),
+        ObservationSpec(tuple(observation["shape"]), observation["pixels"]),
+        ActionSpec(action["kind"], tuple(action["low"]), tuple(action["high"])),
+    )
+    denoiser = config["denoiser"]
+    return Checkpoint(
+        model,
+        Support(model.latent_size),
+        denoiser and Denoiser(model.latent_size, DenoiserConfig(**denoiser)),
+        float(config["dream_noise"]),
+        _read_source(config["source"]),
+        metrics,
+    )
 
 
 def resolve(folder: str | Path) -> Path:
@@ -153,8 +188,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     if name != FORMAT:
         raise FileFormatError(f"{path}/config.json has format {name!r}, expected {FORMAT!r}")
     if number != VERSION:
-        raise FileFormatError(f"{path} has format version {number}, this is version {VERSION}")
-    if model not in MODELS:
+        raise FileFormatError(
+            f"{path} has format version {number}, this is version {VERSION}: train it again from "
+            "its dataset ('worldmodel train'), or use the release that wrote it"
+        )
+    if not isinstance(model, str) or model not in MODELS:
         raise FileFormatError(f"{path} holds a model {model!r}, expected one of {sorted(MODELS)}")
     return config
 
@@ -190,8 +228,8 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
         f"# {config['model'].upper()} checkpoint\n\n"
         f"A learned simulator with {model.latent_size} latent dimensions and {size:,} parameters. "
         f"It observes {model.observation_spec} and is controlled by {model.action_spec}.\n\n"
-        '```python\nimport worldmodel\n\nmodel = worldmodel.load("<this folder>")\n```\n\n'
-        "It knows what its training data showed; outside of `model.support` it guesses.\n\n"
+        '```python\nimport worldmodel\n\nworld = worldmodel.load("<this folder>")\n```\n\n'
+        "It knows what its training data showed; outside of `world.support` it guesses.\n\n"
         f"| measured | |\n|---|---|\n{rows}\n"
     )
 

@@ -8,7 +8,6 @@ agent that learns through the model calls the same ``step`` with gradients enabl
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -18,9 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodel.errors import SpecError
-from worldmodel.models.base import StateSpaceModel
-from worldmodel.world.checkpoint import load
 from worldmodel.world.frozen import freeze
+from worldmodel.world.world import World
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
@@ -57,20 +55,21 @@ class Dynamics:
     All but termination is read off the model once (``frozen.freeze``), so make this after training.
 
     Args:
-        model: Used as it is, not copied; switched to evaluation mode.
+        world: Used as it is, not copied; its model is switched to evaluation mode.
 
     Attributes:
-        model: The model.
+        world: As given.
+        model: Its model.
         frozen: Its transition and reward as they were when this was made.
         cover: Its support, likewise.
     """
 
-    def __init__(self, model: StateSpaceModel) -> None:
-        self.model = model.eval()
-        self.frozen = freeze(model)
-        self.cover = model.support.cover()
-        self._can_terminate = model.can_terminate
-        self._least, self._greatest = model.reward_range
+    def __init__(self, world: World) -> None:
+        self.world, self.model = world, world.model.eval()
+        self.frozen = freeze(world)
+        self.cover = world.support.cover()
+        self._can_terminate = self.model.can_terminate
+        self._least, self._greatest = self.model.reward_range
 
     def step(
         self,
@@ -120,7 +119,7 @@ class Dynamics:
         return (~self.inside(states)).nonzero().squeeze(1)
 
     def _nearest(self, states: Tensor) -> Tensor:
-        support = self.model.support
+        support = self.world.support
         distance = torch.cdist(states / support.scale, support.states / support.scale)
         return support.states[distance.argmin(1)]
 
@@ -130,28 +129,18 @@ class Dynamics:
         return torch.where(inside, reward.clamp(self._least, self._greatest), min(self._least, 0.0))
 
 
-def resolve(model: StateSpaceModel | str | Path) -> StateSpaceModel:
-    """A model as it is, or the one in a checkpoint folder or of a bundled name.
-
-    Raises:
-        FileNotFoundError: There is no such folder or bundled name.
-        FileFormatError: The checkpoint is truncated, corrupt or of another format version.
-    """
-    return model if isinstance(model, StateSpaceModel) else load(model)
-
-
-def latent_box(model: StateSpaceModel) -> gym.spaces.Box:
+def latent_box(world: World) -> gym.spaces.Box:
     """The observation space of the dream, and of the real environment seen through the filter.
 
     Raises:
-        SpecError: The model's support was never fitted, so that its bounds are infinite.
+        SpecError: The support was never fitted, so that its bounds are infinite.
     """
-    if not model.support.fitted:
+    if not world.support.fitted:
         raise SpecError(
-            "the model's support is not fitted, so its latent space has no finite bounds; "
-            "fit it first: model.support.fit(states, held_out)"
+            "the support is not fitted, so the latent space has no finite bounds; "
+            "fit it first: world.support.fit(states, held_out)"
         )
     low, high = (
-        bound.detach().cpu().numpy().astype(np.float32) for bound in model.support.bounds()
+        bound.detach().cpu().numpy().astype(np.float32) for bound in world.support.bounds()
     )
     return gym.spaces.Box(low, high, dtype=np.float32)

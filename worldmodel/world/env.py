@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.dynamics import Dynamics, latent_box, resolve
+from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.rendering import Window, check_render_mode, draw
 from worldmodel.world.start import states_from_options
+from worldmodel.world.world import World, resolve
 
 _METADATA = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
 
@@ -37,8 +38,9 @@ class LatentEnv(gym.Env):
     "actions": actions}. All noise comes from a generator that reset seeds from ``np_random``.
 
     Args:
-        checkpoint: Checkpoint folder, or the name of a bundled one; a string in ``gymnasium.make``,
-            so that the spec can be written as JSON.
+        checkpoint: A world, which is used as it is, its model switched to evaluation mode; or a
+            checkpoint folder, or the name of a bundled one. A string in ``gymnasium.make`` lets the
+            spec be written as JSON.
         render_mode: "rgb_array" (the decoded frame, enlarged), "human" (a window) or None.
         noise: Whether the dream has the model's process noise.
         truncate_outside: Whether leaving the support ends the episode.
@@ -54,42 +56,31 @@ class LatentEnv(gym.Env):
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: World | str | Path,
         render_mode: str | None = None,
         noise: bool = True,
         truncate_outside: bool = True,
     ) -> None:
-        self._open(resolve(checkpoint), render_mode, noise, truncate_outside)
-
-    @classmethod
-    def from_model(
-        cls,
-        model: StateSpaceModel,
-        render_mode: str | None = None,
-        noise: bool = True,
-        truncate_outside: bool = True,
-    ) -> LatentEnv:
-        """The dream of a model in memory: used as it is, switched to evaluation mode, no spec."""
-        env = cls.__new__(cls)
-        env._open(model, render_mode, noise, truncate_outside)
-        return env
-
-    def _open(
-        self, model: StateSpaceModel, render_mode: str | None, noise: bool, truncate_outside: bool
-    ) -> None:
+        world = resolve(checkpoint)
+        model = world.model
         if not model.observation_spec.pixels:
             self.metadata = {**_METADATA, "render_modes": []}
-        check_render_mode(model, render_mode, _METADATA["render_modes"])
-        self.observation_space = latent_box(model)
+        check_render_mode(world, render_mode, _METADATA["render_modes"])
+        self.observation_space = latent_box(world)
         self.action_space = model.action_spec.space()
         self.render_mode = render_mode
         self._window = Window(self.metadata["render_fps"]) if render_mode == "human" else None
-        self._dynamics = Dynamics(model)
+        self._dynamics = Dynamics(world)
         self._read = ActionReader(model.action_spec, (), model.device, model.dtype)
         self._generator = torch.Generator(model.device)
         self._noise, self._truncate_outside = noise, truncate_outside
         self._state: Tensor | None = None
         self._over = False
+
+    @property
+    def world(self) -> World:
+        """What is dreamt of."""
+        return self._dynamics.world
 
     @property
     def model(self) -> StateSpaceModel:
@@ -157,7 +148,7 @@ class LatentEnv(gym.Env):
         """
         if self.render_mode != "rgb_array":
             return None
-        return draw(self.model, self._current())[0]
+        return draw(self.world, self._current())[0]
 
     def close(self) -> None:
         """Close the window, if there is one."""
@@ -184,4 +175,4 @@ class LatentEnv(gym.Env):
 
     def _show(self) -> None:
         if self._window is not None:
-            self._window.show(draw(self.model, self._current())[0])
+            self._window.show(draw(self.world, self._current())[0])

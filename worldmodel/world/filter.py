@@ -17,10 +17,11 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import ActionSpec, Belief, ObservationSpec
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.dynamics import latent_box, resolve
+from worldmodel.world.dynamics import latent_box
+from worldmodel.world.world import World, resolve
 
 
 class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
@@ -30,7 +31,7 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     Args:
         env: The real environment.
-        model: A trained model (used as it is, switched to evaluation mode), a checkpoint folder
+        world: A world (used as it is, its model switched to evaluation mode), a checkpoint folder
             or a bundled name.
 
     Raises:
@@ -39,10 +40,10 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         FileFormatError: The checkpoint cannot be read.
     """
 
-    def __init__(self, env: gym.Env, model: StateSpaceModel | str | Path) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, model=model)
+    def __init__(self, env: gym.Env, world: World | str | Path) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=world)
         super().__init__(env)
-        self._filter = Filter(resolve(model), env.observation_space, env.action_space, ())
+        self._filter = Filter(resolve(world), env.observation_space, env.action_space, ())
         self.observation_space = self._filter.box
 
     def reset(
@@ -72,7 +73,7 @@ class VectorFilterObservation(VectorWrapper):
 
     Args:
         env: The real vector environment.
-        model: As for ``FilterObservation``.
+        world: As for ``FilterObservation``.
 
     Raises:
         SpecError: As for ``FilterObservation``, or the environment declares no autoreset mode.
@@ -80,14 +81,14 @@ class VectorFilterObservation(VectorWrapper):
         FileFormatError: The checkpoint cannot be read.
     """
 
-    def __init__(self, env: VectorEnv, model: StateSpaceModel | str | Path) -> None:
+    def __init__(self, env: VectorEnv, world: World | str | Path) -> None:
         super().__init__(env)
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise SpecError(f"{env} must declare metadata['autoreset_mode'], got {mode!r}")
         self._mode = mode
         self._filter = Filter(
-            resolve(model), env.single_observation_space, env.single_action_space, (env.num_envs,)
+            resolve(world), env.single_observation_space, env.single_action_space, (env.num_envs,)
         )
         self.single_observation_space = self._filter.box
         self.observation_space = batch_space(self._filter.box, env.num_envs)
@@ -148,7 +149,7 @@ class Filter:
     """Beliefs over the states of ``lead`` environments, one filter step for all of them.
 
     Args:
-        model: A trained model, switched to evaluation mode.
+        world: Its model is switched to evaluation mode.
         observations: Space of one environment's observations.
         actions: Space of one environment's actions.
         lead: (), for one environment whose arrays come with a leading axis of 1, or (n,).
@@ -162,14 +163,14 @@ class Filter:
 
     def __init__(
         self,
-        model: StateSpaceModel,
+        world: World,
         observations: gym.Space,
         actions: gym.Space,
         lead: tuple[int, ...],
     ) -> None:
-        self._model = model.eval()
+        self._model = model = world.model.eval()
         _check_spaces(model, observations, actions)
-        self.box = latent_box(model)
+        self.box = latent_box(world)
         self._read = ActionReader(model.action_spec, lead, model.device, model.dtype)
         self._belief: Belief | None = None
 

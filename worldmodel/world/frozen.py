@@ -7,16 +7,17 @@ long contiguous rows meet the vector units, and folds scalings and the leak into
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.models.base import StateSpaceModel
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.transition import LocallyLinear
+from worldmodel.world.world import World
 
 
 @runtime_checkable
@@ -42,15 +43,24 @@ class Frozen(Protocol):
         ...
 
 
-def freeze(model: StateSpaceModel) -> Frozen:
-    """The model as it is now, faster if there is a faster way; else the model itself."""
-    if isinstance(model, DVBF) and model.denoiser is None:
+def freeze(world: World) -> Frozen:
+    """The world as it is now, faster if there is a faster way."""
+    model = world.model
+    if isinstance(model, DVBF) and world.denoiser is None and world.dream_noise == 1:
         transition, scale = model.transition_model, None
         if isinstance(transition, FlooredNoise):
             transition, scale = transition.mean, transition.scale.detach()
         if isinstance(transition, LocallyLinear):
             return FrozenDVBF(model, transition, scale)
-    return model
+    # Looked up when called: what is changed afterwards counts.
+    return Thawed(lambda *step: world.transition(*step), lambda *step: model.reward(*step))
+
+
+class Thawed(NamedTuple):
+    """A world's own transition and reward."""
+
+    transition: Callable[..., Tensor]
+    reward: Callable[..., Tensor]
 
 
 class FrozenDVBF:

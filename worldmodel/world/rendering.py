@@ -6,21 +6,21 @@ import numpy as np
 from torch import Tensor
 
 from worldmodel.errors import SpecError, require_extra
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.world.world import World
 
 # Side in pixels that small frames are enlarged to, roughly: factors are whole numbers.
 _SIDE = 256
 
 
-def check_render_mode(model: StateSpaceModel, mode: str | None, modes: list[str]) -> None:
-    """Raise unless the model's dreams can be shown in this mode.
+def check_render_mode(world: World, mode: str | None, modes: list[str]) -> None:
+    """Raise unless the world's dreams can be shown in this mode.
 
     Raises:
         SpecError: The mode is unknown, or the model does not observe grey or RGB pixels.
     """
     if mode is None:
         return
-    spec = model.observation_spec
+    spec = world.model.observation_spec
     if not spec.pixels or spec.shape[2] not in (1, 3):
         raise SpecError(
             f"render_mode {mode!r} needs a model of grey or RGB pixels, this one observes {spec}"
@@ -29,9 +29,9 @@ def check_render_mode(model: StateSpaceModel, mode: str | None, modes: list[str]
         raise SpecError(f"render_mode must be one of {modes} or None, got {mode!r}")
 
 
-def draw(model: StateSpaceModel, states: Tensor) -> np.ndarray:
+def draw(world: World, states: Tensor) -> np.ndarray:
     """Decoded frames (batch, height, width, 3) ``uint8``, enlarged to about 256 pixels."""
-    frames = model.decode(states.cpu().numpy())
+    frames = world.decode(states.cpu().numpy())
     factor = max(1, round(_SIDE / max(frames.shape[1:3])))
     frames = frames.repeat(factor, 1).repeat(factor, 2)
     return frames.repeat(3 // frames.shape[3], 3)

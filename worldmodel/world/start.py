@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.errors import ShapeError, SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 
 _KEYS = ("state", "observations", "actions")
 

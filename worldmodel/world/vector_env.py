@@ -12,13 +12,14 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
-from worldmodel.models.base import StateSpaceModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.dynamics import Dynamics, latent_box, resolve
+from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import check_render_mode, draw
 from worldmodel.world.start import states_from_options
 from worldmodel.world.tick import make_tick
+from worldmodel.world.world import World, resolve
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
 _RESERVE = 4096
@@ -37,7 +38,7 @@ class LatentVectorEnv(VectorEnv):
     seed s + i; without noise and from given states the two agree.
 
     Args:
-        checkpoint: Checkpoint folder, or the name of a bundled one.
+        checkpoint: Checkpoint folder, the name of a bundled one, or a world.
         num_envs: How many.
         max_episode_steps: Truncate after so many steps; None never does.
         autoreset_mode: A member of ``AutoresetMode`` or its value.
@@ -53,7 +54,7 @@ class LatentVectorEnv(VectorEnv):
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: World | str | Path,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -61,35 +62,9 @@ class LatentVectorEnv(VectorEnv):
         noise: bool = True,
         truncate_outside: bool = True,
     ) -> None:
-        model = resolve(checkpoint)
-        self._open(model, num_envs, max_episode_steps, autoreset_mode, render_mode)
+        world = resolve(checkpoint)
+        model = world.model
         self._noise, self._truncate_outside = noise, truncate_outside
-
-    @classmethod
-    def from_model(
-        cls,
-        model: StateSpaceModel,
-        num_envs: int = 1,
-        max_episode_steps: int | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
-        noise: bool = True,
-        truncate_outside: bool = True,
-    ) -> LatentVectorEnv:
-        """Dreams of a model in memory: used as it is, switched to evaluation mode, no spec."""
-        env = cls.__new__(cls)
-        env._open(model, num_envs, max_episode_steps, autoreset_mode, render_mode)
-        env._noise, env._truncate_outside = noise, truncate_outside
-        return env
-
-    def _open(
-        self,
-        model: StateSpaceModel,
-        num_envs: int,
-        max_episode_steps: int | None,
-        autoreset_mode: AutoresetMode | str,
-        render_mode: str | None,
-    ) -> None:
         for name, count in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
             if count is not None and count < 1:
                 raise SpecError(f"{name} must be at least 1, got {count}")
@@ -101,14 +76,14 @@ class LatentVectorEnv(VectorEnv):
             "render_fps": LatentEnv.metadata["render_fps"],
             "autoreset_mode": self._mode,
         }
-        check_render_mode(model, render_mode, self.metadata["render_modes"])
-        self._box = latent_box(model)
+        check_render_mode(world, render_mode, self.metadata["render_modes"])
+        self._box = latent_box(world)
         self.single_observation_space = self._box
         self.single_action_space = model.action_spec.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._limit = max_episode_steps
-        self._dynamics = Dynamics(model)
+        self._dynamics = Dynamics(world)
         self._tick = make_tick(self._dynamics, self._box, num_envs)
         self._read = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
         self._generator = torch.Generator(model.device)
@@ -119,6 +94,11 @@ class LatentVectorEnv(VectorEnv):
         self._reserve = np.empty((0, model.latent_size), np.float32)
         self._elapsed = np.zeros(num_envs, np.int32)
         self._done = np.zeros(num_envs, np.bool_)
+
+    @property
+    def world(self) -> World:
+        """What is dreamt of."""
+        return self._dynamics.world
 
     @property
     def model(self) -> StateSpaceModel:
@@ -209,7 +189,7 @@ class LatentVectorEnv(VectorEnv):
         """
         if not self.render_mode:
             return None
-        return tuple(draw(self.model, torch.from_numpy(self._current().T).to(self._device)))
+        return tuple(draw(self.world, torch.from_numpy(self._current().T).to(self._device)))
 
     def _current(self) -> np.ndarray:
         if self._states is None:

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from agents.empowerment import EmpoweredConfig, Noise, train_empowered
 from worldmodel.errors import ConfigError, SpecError
-from worldmodel.models.denoiser import DenoiserConfig
+from worldmodel.world.denoiser import DenoiserConfig
 
 SMALL = EmpoweredConfig(
     steps=2,
@@ -45,28 +45,28 @@ class Louder(LinearModel):
 
 
 @pytest.fixture(scope="module")
-def model():
+def world():
     return fit_support(Louder().requires_grad_(False), 0.7)
 
 
 @pytest.mark.parametrize("estimator", ["gaussian", "sampled"])
-def test_it_goes_where_actions_matter_most_and_stays_with_the_data(model, estimator):
-    trained = train_empowered(model, replace(SMALL, estimator=estimator), progress=False)
+def test_it_goes_where_actions_matter_most_and_stays_with_the_data(world, estimator):
+    trained = train_empowered(world, replace(SMALL, estimator=estimator), progress=False)
     right = trained.teacher.states[:, 0].argmax()
     assert trained.nats[right] > trained.nats.median()
     state = torch.stack([torch.linspace(-1.2, 0.8, 11), torch.zeros(11)], 1)
     with torch.no_grad():
         assert (trained.policy(state[:6]) > 0.5).all()
         for _ in range(30):
-            state = model.transition(state, trained.policy(state))
-    assert (state[:, 0] > 1).all() and model.support.inside(state).all()
+            state = world.transition(state, trained.policy(state))
+    assert (state[:, 0] > 1).all() and world.support.inside(state).all()
 
 
-def test_the_same_seed_gives_the_same_agent(model):
+def test_the_same_seed_gives_the_same_agent(world):
     probe = torch.randn(50, 2, generator=generator())
     brief = replace(SMALL, updates=5, denoiser=DenoiserConfig(updates=5, hidden=4))
     first, second, other = (
-        train_empowered(model, replace(brief, seed=seed), progress=False) for seed in (3, 3, 4)
+        train_empowered(world, replace(brief, seed=seed), progress=False) for seed in (3, 3, 4)
     )
     assert torch.equal(first.policy(probe), second.policy(probe))
     assert torch.equal(first.teacher.values, second.teacher.values)

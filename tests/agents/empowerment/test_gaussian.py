@@ -130,20 +130,20 @@ def test_it_is_differentiable_in_the_state():
 
 
 def test_a_model_is_a_system_too():
-    model = tiny_model().requires_grad_(False)
+    world = tiny_model().requires_grad_(False)
     states = torch.randn(4, 3, generator=generator())
-    nats = GaussianEmpowerment(dynamics_of(model), 4, Noise(0.1, process=1.0))(states)
+    nats = GaussianEmpowerment(dynamics_of(world), 4, Noise(0.1, process=1.0))(states)
     assert nats.shape == (4,) and (nats > 0).all()
-    louder = GaussianEmpowerment(dynamics_of(model), 4, Noise(0.2, process=1.0))(states)
+    louder = GaussianEmpowerment(dynamics_of(world), 4, Noise(0.2, process=1.0))(states)
     assert (louder < nats).all()
 
 
 def test_pixels_count_as_shares_of_full_brightness():
-    model = LinearModel(PIXELS).requires_grad_(False)
-    estimator = GaussianEmpowerment(dynamics_of(model), 3, Noise(0.1))
+    world = LinearModel(PIXELS).requires_grad_(False)
+    estimator = GaussianEmpowerment(dynamics_of(world), 3, Noise(0.1))
     with torch.no_grad():
         nats = estimator(torch.zeros(1, 2))
-        model.C.mul_(2)
+        world.model.C.mul_(2)
         assert estimator(torch.zeros(1, 2)) > nats
 
 

@@ -15,12 +15,12 @@ def nats(states):
 
 
 @pytest.fixture
-def model():
+def world():
     return fit_support(LinearModel(), 0.7)
 
 
-def test_the_single_wrapper_pays_for_the_state_arrived_in(model):
-    env = EmpowermentReward(LatentEnv.from_model(model), nats, weight=2.0, task_weight=0.5)
+def test_the_single_wrapper_pays_for_the_state_arrived_in(world):
+    env = EmpowermentReward(LatentEnv(world), nats, weight=2.0, task_weight=0.5)
     env.reset(seed=0)
     state, reward, _, _, info = env.step(np.zeros(1, np.float32))
     assert info["empowerment"] == pytest.approx(float(state[0]) ** 2 + 1, rel=1e-5)
@@ -29,8 +29,8 @@ def test_the_single_wrapper_pays_for_the_state_arrived_in(model):
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_the_vector_wrapper_pays_where_an_episode_ends_and_not_where_one_begins(model, mode):
-    plain = LatentVectorEnv.from_model(model, 8, max_episode_steps=5, autoreset_mode=mode)
+def test_the_vector_wrapper_pays_where_an_episode_ends_and_not_where_one_begins(world, mode):
+    plain = LatentVectorEnv(world, 8, max_episode_steps=5, autoreset_mode=mode)
     env = VectorEmpowermentReward(plain, nats)
     env.reset(seed=0)
     ended = np.zeros(8, bool)

@@ -117,7 +117,7 @@ class Support(nn.Module):
     def _order(self, points: Float[Tensor, "n latent"]) -> None:
         """Put centres first that cover most of what those before them leave (greedy set cover)."""
         covers = (torch.cdist(points, self.centres) <= self.radius).to(points.dtype)
-        left, order = torch.ones(len(points), device=points.device), []
+        left, order = points.new_ones(len(points)), []
         for _ in range(len(self.centres)):
             gain = left @ covers
             gain[order] = -1

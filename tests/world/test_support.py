@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodel.models.support import Support
+from worldmodel.world.support import Support
 
 
 def cloud(n, seed, latent=3):

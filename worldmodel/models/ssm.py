@@ -1,28 +1,23 @@
 """The contract of a state-space model.
 
-Everything downstream (simulator, filter, agents, viewer) is written against this class and
-nothing more. A subclass owes: ``config`` (a frozen dataclass), the specs and sizes below, and the
-abstract methods. It draws every random number from a ``torch.Generator`` it is given, never draws
-inside ``transition``, and takes device and dtype from its parameters.
+Everything downstream (the world, its environments and filter, agents) is written against this class
+and nothing more. A model knows neither files nor environments nor what its data covered. A subclass
+owes: ``config`` (a frozen dataclass), the specs and sizes below, and the abstract methods. It draws
+every random number from a ``torch.Generator`` it is given, never draws inside ``transition``, and
+takes device and dtype from its parameters.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from worldmodel import html
-from worldmodel.data.environments import Source
 from worldmodel.errors import ShapeError
-from worldmodel.models.denoiser import Denoiser
-from worldmodel.models.support import Support
 from worldmodel.types import ActionSpec, Batch, Belief, ObservationSpec
 
 if TYPE_CHECKING:
@@ -47,11 +42,6 @@ class StateSpaceModel(nn.Module, ABC):
         action_spec: What one action looks like.
         latent_size: Dimensions of the latent state.
         noise_size: Dimensions of the process noise; standard normal a priori.
-        support: Where in latent space the training data lie; fitted after training.
-        denoiser: What leads a dream back to them, a part of ``transition``; fitted after training.
-            None if dreams are left alone.
-        dream_noise: With a denoiser, scale of the noise that ``transition`` is given; fitted too.
-        source: The environment that the training data come from, or None if that is not known.
     """
 
     is_bound: ClassVar[bool] = True
@@ -62,15 +52,6 @@ class StateSpaceModel(nn.Module, ABC):
     action_spec: ActionSpec
     latent_size: int
     noise_size: int
-    support: Support
-    denoiser: Denoiser | None
-    dream_noise: Tensor
-    source: Source | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Not of the class: that would hide a module of this name.
-        self.denoiser = None
 
     @abstractmethod
     def initial(
@@ -211,114 +192,13 @@ class StateSpaceModel(nn.Module, ABC):
             torch.stack([b.mean for b in beliefs], 1), torch.stack([b.scale for b in beliefs], 1)
         )
 
-    def filter(self, observations: np.ndarray, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
-        """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
-
-        Arguments and errors as for ``filter_beliefs``.
-        """
-        beliefs = self.filter_beliefs(self._tensor(observations), self._tensor(actions), prefix)
-        return beliefs.mean.cpu().numpy()
-
-    @torch.no_grad()
-    def rollout(
-        self,
-        state: Float[Tensor, "batch latent"],
-        actions: Float[Tensor, "batch steps act"],
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "batch frames latent"]:
-        """States from ``state`` on, open loop; process noise only if a generator is given."""
-        states = [state]
-        for t in range(actions.shape[1]):
-            noise = None
-            if generator is not None:
-                noise = torch.randn(
-                    (len(state), self.noise_size),
-                    generator=generator,
-                    device=self.device,
-                    dtype=self.dtype,
-                )
-            states.append(self.transition(states[-1], actions[:, t], noise))
-        return torch.stack(states, 1)
-
-    def imagine(
-        self, state: np.ndarray, actions: np.ndarray, seed: int | None = None
-    ) -> np.ndarray:
-        """Dream from given states under given actions.
-
-        Args:
-            state: (B, latent).
-            actions: (B, T, act), in the environment's units.
-            seed: Of the process noise; None dreams without noise.
-
-        Returns:
-            Latent rollout (B, T + 1, latent), beginning with ``state``.
-
-        Raises:
-            ShapeError: ``state`` or ``actions`` do not fit the model or each other.
-        """
-        start, controls = self._tensor(state), self._tensor(actions)
-        if start.ndim != 2 or start.shape[1] != self.latent_size:
-            raise ShapeError(f"state must be (B, {self.latent_size}), got {tuple(start.shape)}")
-        self._check_actions(controls, len(start))
-        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        return self.rollout(start, controls, generator).cpu().numpy()
-
-    @torch.no_grad()
-    def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Mean observations (..., *obs) of latents (..., latent), as the environment gives them.
-
-        Raises:
-            ShapeError: The last axis is not ``latent_size``.
-        """
-        states = self._tensor(latents)
-        if states.shape[-1] != self.latent_size:
-            raise ShapeError(
-                f"latents must be (..., {self.latent_size}), got {tuple(states.shape)}"
-            )
-        return self.unscale_observations(self.emit(states).mean).cpu().numpy()
-
-    def _repr_html_(self) -> str:
-        size = sum(parameter.numel() for parameter in self.parameters())
-        facts = [
-            ("latent dimensions", str(self.latent_size)),
-            ("parameters", f"{size:,}"),
-            ("observes", self.observation_spec.describe()),
-            ("actions", self.action_spec.describe()),
-            ("trained on", self.source.env_id if self.source else "unknown"),
-        ]
-        return html.table((type(self).__name__, ""), facts) + self._dream()
-
-    @torch.no_grad()
-    def _dream(self, dreams: int = 6, steps: int = 40) -> str:
-        """Film of dreams under random actions, side by side; empty if they are no pictures."""
-        if not self.observation_spec.pixels or self.observation_spec.shape[2] not in (1, 3):
-            return ""
-        generator = torch.Generator(self.device).manual_seed(0)
-        start = self.initial_prior(dreams, generator)
-        if self.support.fitted:
-            start = self.support.states[:: max(1, len(self.support.states) // dreams)][:dreams]
-        chosen = self.action_spec.space()
-        chosen.seed(0)
-        drawn = np.stack([[chosen.sample() for _ in range(steps)] for _ in range(len(start))])
-        actions = self._tensor(self.action_spec.encode(drawn))
-        frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
-        film = np.stack([html.tiles(frames[None, :, t]) for t in range(steps + 1)])
-        return html.film(film, 10.0, "dreams under random actions", 60_000)
-
-    def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
-        """Write a checkpoint folder, whole or not at all. See ``models/checkpoint.py``."""
-        from worldmodel.world.checkpoint import save
-
-        return save(self, Path(folder), metrics or {})
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.as_tensor(np.asarray(array), device=self.device)
-        return tensor if tensor.dtype == torch.uint8 else tensor.to(self.dtype)
-
-    def _check_actions(self, actions: Tensor, batch: int) -> None:
+    def check_actions(self, actions: Tensor, batch: int) -> None:
+        """Raise a ShapeError unless actions are (batch, T, act) and finite."""
         expected = (batch, "T", self.action_spec.size)
         if actions.ndim != 3 or len(actions) != batch or actions.shape[2] != expected[2]:
             raise ShapeError(f"actions must be {expected}, got {tuple(actions.shape)}")
+        if not actions.isfinite().all():
+            raise ShapeError(f"actions must be finite, got {actions[~actions.isfinite()][0]}")
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
         spec = self.observation_spec
@@ -329,7 +209,7 @@ class StateSpaceModel(nn.Module, ABC):
                 f"observations must be (B, T + 1, {', '.join(map(str, spec.shape))}) {spec.dtype}, "
                 f"got {tuple(observations.shape)} {observations.dtype}"
             )
-        self._check_actions(actions, len(observations))
+        self.check_actions(actions, len(observations))
         if observations.shape[1] != actions.shape[1] + 1:
             raise ShapeError(
                 f"{actions.shape[1]} actions need {actions.shape[1] + 1} observations, "

@@ -5,14 +5,15 @@ import pytest
 import torch
 from small import PIXELS, generator, random_batch, random_dataset, small_model
 
-from agents.empowerment import Dynamics, denoised
 from worldmodel.errors import ConfigError
-from worldmodel.models.denoiser import Denoiser, DenoiserConfig, fit_denoiser
 from worldmodel.models.registry import MODELS
+from worldmodel.training import dreaming
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.checkpoint import load
-from worldmodel.world.frozen import freeze
+from worldmodel.world.denoiser import Denoiser, DenoiserConfig, fit_denoiser
+from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.world import World, load
 
 
 def circle(count, radius=1.0, seed=0):
@@ -40,19 +41,18 @@ def test_states_of_the_data_stay_where_they_are(denoiser):
 def test_a_dream_that_shrinks_no_longer_does(denoiser):
     """Turning by 0.1 rad and shrinking by a tenth per step, as averages of futures do."""
     turn = torch.tensor([[math.cos(0.1), math.sin(0.1)], [-math.sin(0.1), math.cos(0.1)]])
-    shrinking = Dynamics(
-        lambda z, u, w: 0.9 * z @ turn, lambda z: z, torch.tensor([-1.0]), torch.tensor([1.0])
-    )
-    kept, none = denoised(shrinking, denoiser), torch.zeros(5, 1)
+
+    def shrink(states):
+        return 0.9 * states @ turn
+
     start = circle(5, seed=3)
     lost, held = start, start
     for _ in range(20):
-        lost, held = shrinking.step(lost, none, none), kept.step(held, none, none)
+        lost, held = shrink(lost), denoiser(shrink(held))
     assert (lost.norm(dim=1) < 0.2).all()
     torch.testing.assert_close(held.norm(dim=1), torch.ones(5), atol=0.15, rtol=0)
     turned = math.acos(float((held[0] @ start[0]) / (held[0].norm() * start[0].norm())))
     assert turned == pytest.approx(2.0, abs=0.3)
-    assert kept.low is shrinking.low and kept.observe is shrinking.observe
 
 
 def test_the_same_seed_gives_the_same_denoiser():
@@ -78,33 +78,30 @@ def test_before_it_is_fitted_it_moves_nothing():
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].takes_pixels])
-def test_a_model_that_denoises_does_so_in_dreams_and_nowhere_else(name, monkeypatch, tmp_path):
-    brief = DenoiserConfig(noise=0.1, updates=20, hidden=8)
-    monkeypatch.setattr("worldmodel.models.learned._denoising", lambda noise: brief)
-    plain, model = (small_model(name, PIXELS, denoise=noise) for noise in (0.0, 0.1))
-    plain.load_state_dict(model.state_dict(), strict=False)
-    batch = random_batch(PIXELS)
+def test_a_world_denoises_in_dreams_and_nowhere_else(name, monkeypatch, tmp_path):
+    brief = {"updates": 20, "hidden": 8}
+    monkeypatch.setattr(dreaming, "FITTED", brief)
+    batch, model = random_batch(PIXELS), small_model(name, PIXELS)
     state, action = model.initial_prior(5, generator()), batch.actions[:, 0]
-    assert torch.equal(model.transition(state, action), plain.transition(state, action))
     train = TrainConfig(updates=2, batch_size=4, window=3, validate_every=1, tensorboard=False)
-    trained = Trainer(model, random_dataset(PIXELS), train, tmp_path).fit(progress=False)
-    plain.load_state_dict(trained.state_dict(), strict=False)
-    reached = plain.transition(state, action)
+    train = replace(train, dreaming=DreamConfig(0.1))
+    world = Trainer(model, random_dataset(PIXELS), train, tmp_path).fit(progress=False)
+    assert world.denoiser is not None
     with torch.no_grad():
-        assert torch.equal(trained.transition(state, action), trained.denoiser(reached))
-        assert not torch.allclose(trained.denoiser(reached), reached)
-    assert torch.equal(freeze(trained).transition(state, action, None), trained.denoiser(reached))
-    assert torch.equal(load(tmp_path).transition(state, action), trained.denoiser(reached))
-    observations, actions = batch.observations, batch.actions
-    believed = [m.filter_beliefs(observations, actions).mean for m in (trained, plain)]
-    assert torch.equal(*believed)
+        reached = world.model.transition(state, action)
+        once = world.denoiser(reached)
+        assert not torch.allclose(once, reached)
+        assert torch.equal(world.transition(state, action), once)
+    assert torch.equal(Dynamics(world).step(state, action, None).next_state, once)
+    assert torch.equal(load(tmp_path).transition(state, action), once)
+    plain = World(world.model)
+    assert torch.equal(plain.transition(state, action), reached)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].takes_pixels])
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
-def test_a_setting_that_cannot_be_is_refused(name, noise):
+def test_a_setting_that_cannot_be_is_refused(noise):
     with pytest.raises(ConfigError, match="denoise"):
-        replace(small_model(name, PIXELS).config, denoise=noise)
+        DreamConfig(noise)
 
 
 def test_what_cannot_be_is_refused():

@@ -1,0 +1,94 @@
+"""A world's dreams: its model's transition, the noise as calibrated, and the denoiser once."""
+
+import numpy as np
+import pytest
+import torch
+from small import generator, random_batch, small_model
+
+import worldmodel
+from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
+from worldmodel.world.support import Support
+from worldmodel.world.world import World
+
+
+def denoiser_of(latent_size, seed=0):
+    states = torch.randn(200, latent_size, generator=generator())
+    return fit_denoiser(states, DenoiserConfig(updates=20, hidden=8, seed=seed), progress=False)
+
+
+@pytest.fixture
+def batch():
+    return random_batch()
+
+
+@pytest.fixture
+def world(batch):
+    """Its denoiser moves states, and its dreams have half of the model's noise."""
+    model = small_model("dvbf")
+    model.calibrate(batch)
+    return World(model, denoiser=denoiser_of(model.latent_size), dream_noise=0.5)
+
+
+@pytest.fixture
+def inputs(world, batch):
+    state = world.model.initial_prior(len(batch), generator())
+    noise = torch.randn(len(batch), world.model.noise_size, generator=generator(1))
+    return state, batch.actions[:, 0], noise
+
+
+@torch.no_grad()
+def test_a_step_is_the_models_with_its_noise_scaled_then_denoised_once(world, inputs):
+    state, action, noise = inputs
+    expected = world.denoiser(world.model.transition(state, action, noise / 2))
+    assert torch.equal(world.transition(state, action, noise), expected)
+    assert not torch.allclose(expected, world.model.transition(state, action, noise / 2))
+    still = world.transition(state, action)
+    assert torch.equal(still, world.transition(state, action, 0 * noise))
+
+
+def test_a_denoised_steps_gradient_agrees_with_finite_differences(world, inputs):
+    wide = World(world.model.double(), denoiser=world.denoiser, dream_noise=0.5)
+    wide_inputs = [value[:2].double().requires_grad_() for value in inputs]
+    assert torch.autograd.gradcheck(wide.transition, wide_inputs)
+
+
+def test_a_denoised_rollout_is_the_transition_repeated(world, batch, inputs):
+    state = inputs[0]
+    rollout = world.rollout(state, batch.actions)
+    noisy = world.rollout(state, batch.actions, generator())
+    assert torch.equal(noisy, world.rollout(state, batch.actions, generator()))
+    assert not torch.equal(noisy, rollout)
+    with torch.no_grad():
+        for t in range(batch.steps):
+            assert torch.equal(rollout[:, t], state)
+            state = world.transition(state, batch.actions[:, t])
+    assert torch.equal(rollout[:, -1], state)
+
+
+def test_support_and_denoiser_follow_the_model_into_64_bits(world, batch):
+    wide = World(world.model.double(), Support(world.model.latent_size), world.denoiser)
+    latents = wide.filter(batch.observations.numpy(), batch.actions.numpy())
+    dream = wide.imagine(latents[:, 0], batch.actions.numpy(), seed=1)
+    assert latents.dtype == dream.dtype == np.float64
+    wide.support.fit(*torch.as_tensor(latents).flatten(0, 1).chunk(2))
+    assert wide.support.states.dtype == torch.float64
+
+
+def test_another_denoiser_changes_nothing_else(world):
+    world.source, world.metrics = worldmodel.load("pendulum").source, {"a": 1.0}
+    other = world.denoised_by(denoiser_of(world.model.latent_size, seed=1))
+    assert other.denoiser is not world.denoiser
+    for name in ("model", "support", "dream_noise", "source", "metrics"):
+        assert getattr(other, name) is getattr(world, name), name
+
+
+def test_it_makes_its_environments():
+    world = worldmodel.load("pendulum")
+    env, dreams = world.env(noise=False), world.vector_env(3)
+    assert isinstance(env, worldmodel.LatentEnv)
+    assert isinstance(dreams, worldmodel.LatentVectorEnv) and dreams.num_envs == 3
+    assert env.observation_space == dreams.single_observation_space
+    state, _ = env.reset(seed=0)
+    action = env.action_space.sample()
+    expected = world.imagine(state[None], action[None, None])[0, 1]
+    np.testing.assert_allclose(env.step(action)[0], expected, atol=1e-5)

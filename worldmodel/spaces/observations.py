@@ -1,0 +1,135 @@
+"""What an environment shows: its observation space as named streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from worldmodel.errors import ShapeError
+from worldmodel.spaces import tree
+from worldmodel.spaces.stream import Stream
+
+ROOT = "observation"
+
+
+@dataclass(frozen=True)
+class ObservationSpace:
+    """A Gymnasium observation space as a flat dictionary of named streams, and back.
+
+    Attributes:
+        root: Dict and Tuple, nested, with streams for leaves.
+    """
+
+    root: tree.Node
+
+    @classmethod
+    def from_space(cls, space: gym.Space) -> ObservationSpace:
+        """Read the streams off a space of one environment.
+
+        Raises:
+            SpecError: A part cannot be learned from; the message names it by its path, and for
+                pixels whose axes cannot be told the wrapper that mends it.
+        """
+        return cls(tree.grow(space, ROOT, pictures=True))
+
+    def space(self) -> gym.Space:
+        """A new space, equal to the one that was read."""
+        return tree.space_of(self.root)
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """In the order of the space, without those that have no scalar."""
+        return tuple(stream for stream in tree.leaves(self.root) if stream.size)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the streams."""
+        return tuple(stream.name for stream in self.streams)
+
+    @property
+    def size(self) -> int:
+        """Number of scalars of the encoded form of all streams."""
+        return sum(stream.size for stream in self.streams)
+
+    def __getitem__(self, name: str) -> Stream:
+        return {stream.name: stream for stream in self.streams}[name]
+
+    def describe(self) -> str:
+        """In words."""
+        if isinstance(self.root, Stream):
+            return self.root.describe()
+        return ", ".join(f"{stream.name}: {stream.describe()}" for stream in self.streams)
+
+    def read(
+        self, sample: Any, lead: tuple[int, ...] = (), missing: bool = False
+    ) -> dict[str, np.ndarray]:
+        """What is recorded of an observation, or of a batch in Gymnasium's layout.
+
+        Args:
+            sample: Of the space; with ``lead``, the same nested dictionaries and tuples, whose
+                arrays have these axes in front, as a vector environment gives them.
+            lead: Leading axes.
+            missing: Whether NaN may stand for a number that was not measured.
+
+        Returns:
+            (*lead, *shape) by name of the stream; fresh arrays.
+
+        Raises:
+            ShapeError: The observation breaks its space; the message names stream, value and
+                what was expected.
+        """
+        root = self.root
+        if isinstance(root, Stream):
+            return {root.name: root.read(sample, lead, missing)}
+        values: dict[str, np.ndarray] = {}
+        _read(root, sample, lead, missing, values)
+        return values
+
+    def write(self, values: dict[str, np.ndarray]) -> Any:
+        """The observation that was recorded: the inverse of ``read``, batches included.
+
+        Args:
+            values: (*lead, *shape) by name of the stream, finite.
+
+        Returns:
+            A sample in the space, or a batch in Gymnasium's layout.
+
+        Raises:
+            ShapeError: A stream is missing, unknown, or of another shape.
+        """
+        if values.keys() != set(self.names):
+            raise ShapeError(f"expected the streams {list(self.names)}, got {list(values)}")
+        first = self.streams[0]
+        lead = np.shape(values[first.name])
+        return tree.write(self.root, values, lead[: len(lead) - len(first.shape)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, from which ``from_json`` makes the same again."""
+        return tree.to_json(self.root)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> ObservationSpace:
+        """What ``to_json`` gave.
+
+        Raises:
+            SpecError: It is no such data.
+        """
+        return cls(tree.from_json(plain, "observations"))
+
+
+def _read(
+    branch: tree.Branch,
+    sample: Any,
+    lead: tuple[int, ...],
+    missing: bool,
+    values: dict[str, np.ndarray],
+) -> None:
+    for member, part in zip(branch.members, branch.split(sample), strict=True):
+        if isinstance(member, tree.Branch):
+            _read(member, part, lead, missing, values)
+        elif member.size:
+            values[member.name] = member.read(part, lead, missing)

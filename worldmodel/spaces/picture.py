@@ -1,0 +1,49 @@
+"""Values of a stream as small pictures for people; whoever shows them enlarges them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+
+BACKGROUND, TEXT, FAINT = (24, 27, 34), (232, 235, 240), (120, 128, 142)
+MOST_BARS = 128
+_BAR, _LENGTH = 3, 41  # pixels
+
+
+def pixels(
+    values: Shaped[np.ndarray, "*lead height width channel"], channels: int, white: float
+) -> UInt8[np.ndarray, "*lead height width 3"]:
+    """Grey or RGB as they are; of a stack its last frame; of other channels the last.
+
+    Args:
+        values: From 0 for black.
+        channels: Of one frame of a stack, else all there are.
+        white: The value of white.
+    """
+    shown = values[..., -channels:] if channels in (1, 3) else values[..., -1:]
+    if white != 255:
+        shown = np.rint(np.clip(shown, 0, white) * (255 / white))
+    return shown.astype(np.uint8).repeat(3 // shown.shape[-1], -1)
+
+
+def bars(
+    values: Shaped[np.ndarray, "*lead n"],
+    low: Float[np.ndarray, " n"],
+    high: Float[np.ndarray, " n"],
+) -> UInt8[np.ndarray, "*lead height width 3"]:
+    """One bar per component, of 128 at most, from the middle of its range to its value."""
+    values, low, high = (array[..., :MOST_BARS] for array in (values, low, high))
+    middle, half = low / 2 + high / 2, np.maximum(high / 2 - low / 2, 1e-6)
+    place = np.nan_to_num(np.clip((values - middle) / half, -1, 1))
+    centre = _LENGTH // 2
+    ends = np.rint((place + 1) / 2 * (_LENGTH - 1))[..., None]
+    column = np.arange(_LENGTH)
+    filled = (column >= np.minimum(ends, centre)) & (column <= np.maximum(ends, centre))
+    rows = np.where(filled[..., None], *(np.array(c, np.uint8) for c in (TEXT, BACKGROUND)))
+    rows[..., centre, :] = FAINT
+    lead, n = values.shape[:-1], values.shape[-1]
+    page = np.full((*lead, n, 1 + _BAR, _LENGTH, 3), BACKGROUND, np.uint8)
+    page[..., 1:, :, :] = rows[..., None, :, :]
+    page = page.reshape(*lead, n * (1 + _BAR), _LENGTH, 3)
+    edge = np.full((*lead, 1, _LENGTH, 3), BACKGROUND, np.uint8)
+    return np.concatenate([page, edge], -3)

@@ -1,0 +1,113 @@
+"""From a trained model to a world: what its data cover, and what its dreams need.
+
+The process noise serves two masters. In training it says what recognition may correct, and is made
+wide, for wide noise makes corrections cheap; in a dream it should say what the model does not know.
+So a denoised dream's noise is scaled until the mean of many dreams predicts best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from worldmodel.data import Source
+from worldmodel.errors import DivergenceError, require_finite
+from worldmodel.evaluation.prediction import open_loop_error
+from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.types import Batch
+from worldmodel.world.denoiser import Denoiser, DenoiserConfig
+from worldmodel.world.support import Support
+from worldmodel.world.world import World
+
+# Fractions of the prior's standard deviation that dreams are tried with, and how many are averaged.
+_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
+_DREAMS = 16
+# Half the way at a time: dreams stray little per step, and rare states are to stay in place.
+FITTED: dict[str, Any] = dict(share=0.5, updates=12_000, hidden=128)
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """What is fitted to dreams after training.
+
+    Attributes:
+        denoise: Noise on the data's states, in their standard deviations, that dreams learn to
+            undo, so that they stay on the data manifold; their process noise is then scaled as
+            predicts best. 0 leaves them alone. See ``world/denoiser.py``.
+    """
+
+    denoise: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_finite(0, denoise=self.denoise)
+
+
+@torch.no_grad()
+def fit_world(
+    model: StateSpaceModel,
+    config: DreamConfig,
+    train: Batch,
+    validation: Batch,
+    window: int,
+    seed: int,
+    progress: bool,
+    source: Source | None = None,
+) -> World:
+    """Cover the data by a support, and fit what keeps dreams on them.
+
+    Args:
+        model: Trained.
+        config: What is fitted.
+        train: Whose states are covered, and denoised: the latter the best that is known of them,
+            not those after a cold start.
+        validation: What the support is calibrated on; the second halves are predicted.
+        window: Frames that an episode's first state is read from, less one.
+        seed: Of the noise.
+        progress: Whether to show a progress bar.
+        source: Where the data come from.
+
+    Raises:
+        DivergenceError: The states are not finite, or no noise gives dreams that are.
+    """
+    world = World(model, _fit_support(model, train, validation, seed), source=source)
+    if not config.denoise:
+        return world
+    # No further than the shortest episode: padding is no observation.
+    prefix = min(window, int(train.mask.sum(1).min())) + 1
+    belief = model.filter_beliefs(train.observations, train.actions, prefix)
+    settings = DenoiserConfig(config.denoise, **FITTED)
+    world.denoiser = Denoiser(model.latent_size, settings).to(model.device)
+    world.denoiser.fit(belief.mean[train.frame_mask], progress)
+    _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
+    return world
+
+
+def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:
+    """Cover the states that a filter believes in on the data, from a cold start of one frame.
+
+    Beliefs are sampled, not averaged: a dream has process noise too.
+    """
+    generator = torch.Generator(model.device).manual_seed(seed)
+    samples = []
+    for batch in (train, validation):
+        belief = model.filter_beliefs(batch.observations, batch.actions)
+        noise = torch.randn(belief.mean.shape, generator=generator, device=model.device)
+        samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
+    support = Support(model.latent_size).to(model.device)
+    support.fit(*samples)
+    return support
+
+
+def _fit_noise(world: World, batch: Batch, seed: int) -> None:
+    errors = []
+    for scale in _SCALES:
+        world.dream_noise = scale
+        generator = torch.Generator(world.model.device).manual_seed(seed)
+        error = open_loop_error(world, batch, max(1, batch.steps // 2), _DREAMS, generator)
+        errors.append(error.mean())
+    error = torch.stack(errors).nan_to_num(torch.inf)
+    if torch.isinf(error).all():
+        raise DivergenceError("dreams diverge: not finite at any scale of their noise")
+    world.dream_noise = _SCALES[int(error.argmin())]

@@ -1,0 +1,247 @@
+"""What a person keeps after training: a model, and all that is known about dreaming with it.
+
+A model is mathematics. A world adds where its training data lie in latent space, what keeps its
+dreams there, where the data came from and what was measured; and it makes environments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel import html
+from worldmodel.data import Source
+from worldmodel.errors import ShapeError
+from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.world.checkpoint import Checkpoint, read, write
+from worldmodel.world.denoiser import Denoiser
+from worldmodel.world.support import Support
+
+
+class World:
+    """A trained model and what was calibrated for dreaming with it.
+
+    Args:
+        model: Used as it is, not copied.
+        support: Where in latent space the training data lie; by default one that is not fitted:
+            everything is inside.
+        denoiser: Moves dreamt states back onto the data manifold, after every step of the model's
+            transition; None leaves them alone.
+        dream_noise: Factor on the process noise of dreams, calibrated on held-out rollouts.
+        source: The environment that the training data come from; None if that is not known.
+        metrics: What was measured; goes to ``metrics.json`` and the model card.
+
+    Attributes:
+        model: As given; the others likewise.
+    """
+
+    def __init__(
+        self,
+        model: StateSpaceModel,
+        support: Support | None = None,
+        denoiser: Denoiser | None = None,
+        dream_noise: float = 1.0,
+        source: Source | None = None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        support = support or Support(model.latent_size)
+        self.support = support.to(model.device, model.dtype)
+        self.denoiser = None if denoiser is None else denoiser.to(model.device, model.dtype)
+        self.dream_noise = dream_noise
+        self.source = source
+        self.metrics = metrics or {}
+
+    def transition(
+        self,
+        state: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch act"],
+        noise: Float[Tensor, "batch noise"] | None = None,
+    ) -> Float[Tensor, "batch latent"]:
+        """The next dreamt state: the model's, its noise as calibrated, denoised. Differentiable.
+
+        Args:
+            state: Where each dream is.
+            action: Model actions (``ActionSpec.encode``) in the environment's units.
+            noise: Standard normal draws; None dreams without process noise.
+        """
+        drawn = None if noise is None else self.dream_noise * noise
+        arrived = self.model.transition(state, action, drawn)
+        return arrived if self.denoiser is None else self.denoiser(arrived)
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        state: Float[Tensor, "batch latent"],
+        actions: Float[Tensor, "batch steps act"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch frames latent"]:
+        """States from ``state`` on, open loop; process noise only if a generator is given."""
+        shape = (len(state), self.model.noise_size)
+        states = [state]
+        for action in actions.unbind(1):
+            noise = None
+            if generator is not None:
+                noise = torch.randn(
+                    shape, generator=generator, device=self.model.device, dtype=self.model.dtype
+                )
+            states.append(self.transition(states[-1], action, noise))
+        return torch.stack(states, 1)
+
+    def filter(self, observations: np.ndarray, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
+        """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
+
+        Args:
+            observations: (B, T + 1, *obs) as recorded.
+            actions: (B, T, act), as ``ActionSpec.encode`` gives them.
+            prefix: Leading frames the first state is read from; 1 is a live cold start.
+
+        Raises:
+            ShapeError: Observations or actions do not fit the model or each other, or are not
+                finite.
+        """
+        frames, controls = self._tensor(observations), self._tensor(actions)
+        return self.model.filter_beliefs(frames, controls, prefix).mean.cpu().numpy()
+
+    def imagine(
+        self, state: np.ndarray, actions: np.ndarray, seed: int | None = None
+    ) -> np.ndarray:
+        """Dream from given states under given actions.
+
+        Args:
+            state: (B, latent).
+            actions: (B, T, act), as ``ActionSpec.encode`` gives them.
+            seed: Of the process noise; None dreams without noise.
+
+        Returns:
+            Latent rollout (B, T + 1, latent), beginning with ``state``.
+
+        Raises:
+            ShapeError: ``state`` or ``actions`` do not fit the model or each other, or are not
+                finite.
+        """
+        start, controls = self._tensor(state), self._tensor(actions)
+        latent = self.model.latent_size
+        if start.ndim != 2 or start.shape[1] != latent:
+            raise ShapeError(f"state must be (B, {latent}), got {tuple(start.shape)}")
+        if not start.isfinite().all():
+            raise ShapeError(f"state must be finite, got {start[~start.isfinite().all(1)][0]}")
+        self.model.check_actions(controls, len(start))
+        generator = None if seed is None else torch.Generator(self.model.device).manual_seed(seed)
+        return self.rollout(start, controls, generator).cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Mean observations (..., *obs) of latents (..., latent), as the environment gives them.
+
+        Raises:
+            ShapeError: The last axis is not the latent state's.
+        """
+        states, latent = self._tensor(latents), self.model.latent_size
+        if states.shape[-1:] != (latent,):
+            raise ShapeError(f"latents must be (..., {latent}), got {tuple(states.shape)}")
+        return self.model.unscale_observations(self.model.emit(states).mean).cpu().numpy()
+
+    def denoised_by(self, denoiser: Denoiser) -> World:
+        """The same world with another denoiser in place of its own."""
+        return World(
+            self.model, self.support, denoiser, self.dream_noise, self.source, self.metrics
+        )
+
+    def env(self, **kwargs: Any) -> gym.Env:
+        """One dream as an environment without wrappers; ``kwargs`` are those of ``LatentEnv``."""
+        return gym.make("worldmodel/Latent-v0", checkpoint=self, **kwargs).unwrapped
+
+    def vector_env(self, num_envs: int, **kwargs: Any) -> VectorEnv:
+        """Many dreams at once; ``kwargs`` are those of ``LatentVectorEnv``."""
+        return gym.make_vec("worldmodel/Latent-v0", num_envs, checkpoint=self, **kwargs)
+
+    def to(self, device: torch.device | str) -> World:
+        """The same world with its networks moved to another device."""
+        self.model.to(device)
+        self.support.to(device)
+        if self.denoiser is not None:
+            self.denoiser.to(device)
+        return self
+
+    def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint folder, whole or not at all; see ``checkpoint.write``.
+
+        Args:
+            folder: Where to; a checkpoint that is there is replaced.
+            metrics: In place of the world's own.
+        """
+        kept = Checkpoint(
+            self.model,
+            self.support,
+            self.denoiser,
+            self.dream_noise,
+            self.source,
+            self.metrics if metrics is None else metrics,
+        )
+        return write(kept, Path(folder))
+
+    def _repr_html_(self) -> str:
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        facts = [
+            ("latent dimensions", str(self.model.latent_size)),
+            ("parameters", f"{size:,}"),
+            ("observes", self.model.observation_spec.describe()),
+            ("actions", self.model.action_spec.describe()),
+            ("trained on", self.source.env_id if self.source else "unknown"),
+        ]
+        return html.table((type(self.model).__name__, ""), facts) + self._film()
+
+    def _film(self, dreams: int = 6, steps: int = 40) -> str:
+        """Film of dreams under random actions, side by side; empty if they are no pictures."""
+        model = self.model
+        if not model.observation_spec.pixels or model.observation_spec.shape[2] not in (1, 3):
+            return ""
+        generator = torch.Generator(model.device).manual_seed(0)
+        with torch.no_grad():
+            start = model.initial_prior(dreams, generator)
+        if self.support.fitted:
+            start = self.support.states[:: max(1, len(self.support.states) // dreams)][:dreams]
+        chosen = model.action_spec.space()
+        chosen.seed(0)
+        drawn = np.stack([[chosen.sample() for _ in range(steps)] for _ in range(len(start))])
+        actions = self._tensor(model.action_spec.encode(drawn))
+        frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
+        film = np.stack([html.tiles(frames[None, :, t]) for t in range(steps + 1)])
+        return html.film(film, 10.0, "dreams under random actions", 60_000)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.as_tensor(np.asarray(array), device=self.model.device)
+        return tensor if tensor.dtype == torch.uint8 else tensor.to(self.model.dtype)
+
+
+def load(folder: str | Path) -> World:
+    """Read a checkpoint.
+
+    Args:
+        folder: A checkpoint folder, a run folder that holds one as ``checkpoint``, or the name of
+            a bundled one, such as "pendulum".
+
+    Returns:
+        The world, its model in evaluation mode and without gradients to its weights, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such folder and no bundled checkpoint of that name.
+        FileFormatError: The checkpoint is truncated, corrupt, of another format version, or of a
+            model that this version does not know.
+    """
+    kept = read(folder)
+    kept.model.requires_grad_(False)
+    return World(*kept)
+
+
+def resolve(world: World | str | Path) -> World:
+    """A world as it is, or the one of a folder or a bundled name; errors as for ``load``."""
+    return world if isinstance(world, World) else load(world)
