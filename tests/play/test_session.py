@@ -92,7 +92,7 @@ def test_the_filter_follows_reality(play, linear, unending):
     assert session.blind == 0 and session.looking
 
 
-def test_beside_reality_the_dream_looks_and_then_shuts_its_eyes(play, linear, unending):
+def test_beside_reality_the_dream_looks_and_then_runs_open_loop(play, linear, unending):
     session = play("compare", real=unending, seed=5)
     for t, push in enumerate(PUSHES[:20]):
         assert session.looking == (t < LOOKING)
@@ -119,7 +119,7 @@ def test_a_look_sets_the_dream_to_what_the_filter_believes(play, linear, unendin
     np.testing.assert_array_equal(session.frame["observation"], linear.decode(believed))
     assert session.blind == 0
     session.step(PUSHES[20])
-    assert session.blind == 1, "its eyes are shut again"
+    assert session.blind == 1, "it runs open loop again"
 
 
 @pytest.mark.parametrize("mode", ["dream", "filter"])

@@ -97,7 +97,7 @@ COMMANDS = (
     Command("Page Up", "reset to the one before", _next_state(-1), (pygame.K_PAGEUP,), 4),
     Command(
         "Enter",
-        "open the dream's eyes: re-synchronise it",
+        "let the dream look: re-synchronise it",
         lambda app: app.session.look(),
         (pygame.K_RETURN, pygame.K_KP_ENTER),
         2,

@@ -141,9 +141,9 @@ class Screen:
         if session.distance > 1:
             note, colour = "outside the data", BAD
         elif session.looking:
-            note = "eyes open" if session.mode == "filter" else "eyes still open"
+            note = "closed loop" if session.mode == "filter" else "still closed loop"
         else:
-            note = f"eyes shut for {session.blind * self._interval:.1f} s"
+            note = f"open loop for {session.blind * self._interval:.1f} s"
         paint_frame(self.pen, surface, self.artist(session.frame), title, note, colour)
 
     def _paint_reality(self, surface: pygame.Surface) -> None:

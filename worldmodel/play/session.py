@@ -26,7 +26,7 @@ MODES: dict[Mode, str] = {
     "compare": "dream against reality",
     "filter": "filter following reality",
 }
-# Steps that a dream beside reality keeps its eyes open for: one frame shows no velocity.
+# Steps that a dream beside reality begins closed loop with: one frame shows no velocity.
 LOOKING = 10
 SPAN = 600  # steps that are remembered
 
@@ -56,7 +56,7 @@ class Session:
     """A game in one of three modes.
 
     "dream" steps the model alone. "compare" steps the model and the real environment by the same
-    actions; after a reset the dream looks at the first frames, then shuts its eyes until ``look``.
+    actions; after a reset the dream looks at the first frames, then runs open loop until ``look``.
     "filter" shows what the model believes of the real environment, frame by frame.
 
     Methods that a key calls return what is to be said about it.
