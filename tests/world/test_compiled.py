@@ -1,5 +1,8 @@
 """The compiled step against the tensor step, for every model and setting."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,10 @@ from small import BOX, DISCRETE, generator, random_batch, small_model, tiny_mode
 
 from worldmodel.models.registry import MODELS
 from worldmodel.world import compiled, interpreter
-from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED, compile_step
+from worldmodel.world.compiled import compile_step
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
+from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import TensorStep, TensorSteps, step_of, steps_of
 from worldmodel.world.vector_env import LatentVectorEnv
 
@@ -183,8 +187,8 @@ def test_a_step_leaves_its_inputs_and_what_it_gave_alone():
     first = steps(states, actions, drawn)
     kept = [np.copy(array) for array in first]
     steps(first.states, actions, None)
-    for array, copy in zip((states, actions, drawn.numpy(), *first), (*before, *kept), strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, was in zip((states, actions, drawn.numpy(), *first), (*before, *kept), strict=True):
+        np.testing.assert_array_equal(array, was)
 
 
 def test_training_on_does_not_reach_it():
@@ -215,6 +219,22 @@ def test_the_reason_is_said(monkeypatch, model):
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     for env in (LatentEnv.from_model(ours), LatentVectorEnv.from_model(ours, 2)):
         assert env.compiled == "numba is not installed: pip install 'worldmodel[fast]'"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_of_an_environment_goes_its_own_way(copied):
+    action = np.zeros(2, np.float32)
+    for make in (LatentEnv.from_model, lambda model: LatentVectorEnv.from_model(model, 1)):
+        env = make(prepared(tiny_model(), terminates=False))
+        env.reset(seed=0)
+        twin = copied(env)
+        if isinstance(env, LatentVectorEnv):
+            action = np.zeros((1, 2), np.float32)
+        first = env.step(action)[0]
+        np.testing.assert_array_equal(first, twin.step(action)[0])
+        env.reset(seed=1)
+        np.testing.assert_array_equal(env.reset(seed=0)[0], twin.reset(seed=0)[0])
+        np.testing.assert_array_equal(env.step(action)[0], first)
 
 
 def test_without_a_place_for_numbas_cache_it_does_without(monkeypatch):

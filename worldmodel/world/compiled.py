@@ -24,8 +24,6 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics
 
-# What a step may tell beside its numbers.
-TERMINATED, OUTSIDE, DIVERGED, REFUSED = 1, 2, 4, 8
 # Draws of a single dream's noise that are made at a time: one alone costs as much as hundreds.
 DRAWS = 512
 
@@ -148,20 +146,29 @@ class CompiledStep:
     """
 
     def __init__(self, program: StepProgram) -> None:
+        draws, drawn = program.ports[2], program.ports[-1]
+        self._open(program, np.zeros(drawn + DRAWS * draws + PANEL, np.float32))
+        with _said():
+            self(-1)
+
+    def _open(self, program: StepProgram, space: np.ndarray) -> None:
         from worldmodel.world import interpreter
 
         latent, act, draws, state, action, _, following = program.ports[:7].tolist()
         seen, drawn = program.ports[-2:].tolist()
-        size = drawn + DRAWS * draws
-        space = np.zeros(size + PANEL, np.float32)
         self.state, self.action = space[state : state + latent], space[action : action + act]
         self.following = space[following : following + latent]
         self.observation = space[seen : seen + latent]
-        self.noise = space[drawn:size].reshape(DRAWS, draws)
+        self.noise = space[drawn : drawn + DRAWS * draws].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
-        self._run: Any = interpreter.step_one
-        with _said():
-            self(-1)
+        self._program, self._run = program, _as_any(interpreter.step_one)
+
+    def __getstate__(self) -> tuple[StepProgram, np.ndarray]:
+        """What a copy is made of: views would no longer be of one memory."""
+        return self._program, self._args[-1]
+
+    def __setstate__(self, state: tuple[StepProgram, np.ndarray]) -> None:
+        self._open(*state)
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
@@ -191,19 +198,29 @@ class CompiledFilter:
     """
 
     def __init__(self, program: FilterProgram, size: int) -> None:
+        latent = program.ports[0]
+        self._open(program, size, np.zeros(program.registers + latent + PANEL, np.float32))
+        self.scale[:] = 1
+        with _said():
+            self()
+
+    def _open(self, program: FilterProgram, size: int, space: np.ndarray) -> None:
         from worldmodel.world import interpreter
 
         latent, act, mean, scale, action = program.ports[:5].tolist()
         seen, frame = program.ports[-2:].tolist()
-        space = np.zeros(program.registers + latent + PANEL, np.float32)
         self.mean, self.scale = space[mean : mean + latent], space[scale : scale + latent]
         self.action, self.frame = space[action : action + act], space[frame : frame + size]
         self.observation = space[seen : seen + latent]
         self._args = (program.code, program.weights, program.ports[:-1], space)
-        self._run: Any = interpreter.filter_one
-        self.scale[:] = 1
-        with _said():
-            self()
+        self._program, self._run = program, _as_any(interpreter.filter_one)
+
+    def __getstate__(self) -> tuple[FilterProgram, int, np.ndarray]:
+        """See ``CompiledStep``."""
+        return self._program, len(self.frame), self._args[-1]
+
+    def __setstate__(self, state: tuple[FilterProgram, int, np.ndarray]) -> None:
+        self._open(*state)
 
     def __call__(self) -> int:
         """Predict with the action, correct with the frame.
@@ -249,7 +266,7 @@ class CompiledSteps:
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._none = np.zeros((draws, 0), np.float32)
-        self._run: Any = interpreter.step_many
+        self._run = _as_any(interpreter.step_many)
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
@@ -266,6 +283,11 @@ class CompiledSteps:
             *self._args, states, actions, draws, reached, observations, rewards, flags
         )
         return Arrays(reached, observations, rewards, flags[0], flags[1], status)
+
+
+def _as_any(function: Any) -> Any:
+    """Numba types that no checker knows."""
+    return function
 
 
 def _said() -> Status:

@@ -13,10 +13,11 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.compiled import DIVERGED, DRAWS, OUTSIDE, REFUSED, TERMINATED
+from worldmodel.world.compiled import DRAWS
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.rendering import Camera, Window, check_render_mode
 from worldmodel.world.start import states_from_options
+from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import step_of
 from worldmodel.world.world import World, resolve
 

@@ -20,8 +20,9 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays, put_row
 from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.compiled import DIVERGED, REFUSED, CompiledFilter, compile_filter
+from worldmodel.world.compiled import CompiledFilter, compile_filter
 from worldmodel.world.dynamics import latent_box
+from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.world import World, resolve
 
 

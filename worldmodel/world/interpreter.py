@@ -15,7 +15,6 @@ import numpy as np
 from numba import njit
 
 from worldmodel.models.program import Op
-from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.kernels import (
     INNER,
     OPTIONS,
@@ -33,6 +32,7 @@ from worldmodel.world.kernels import (
     softmax_one,
 )
 from worldmodel.world.lanes import get, put
+from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 
 _inner = njit(**INNER)
 # Environments per block.

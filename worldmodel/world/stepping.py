@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from worldmodel.world.compiled import (
-    DIVERGED,
     DRAWS,
-    OUTSIDE,
-    TERMINATED,
     Arrays,
     CompiledStep,
     CompiledSteps,
     compile_step,
 )
 from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.status import DIVERGED, OUTSIDE, TERMINATED
 
 
 def step_of(

@@ -14,11 +14,11 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.compiled import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import states_from_options
+from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import steps_of
 from worldmodel.world.world import World, resolve
 
