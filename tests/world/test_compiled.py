@@ -59,7 +59,7 @@ def mover(size: int, g: torch.Generator) -> Denoiser:
     """Moves states somewhere, some of them further than predictions from data would be."""
     denoiser = Denoiser(size, DenoiserConfig(hidden=8))
     for parameter in denoiser.parameters():
-        parameter.copy_(0.1 * torch.randn(parameter.shape, generator=g))
+        parameter.copy_(0.5 * torch.randn(parameter.shape, generator=g))
     denoiser.mean.fill_(0.2)
     denoiser.std.fill_(0.8)
     denoiser.calibrate(torch.randn(200, size, generator=g), quantile=0.8)

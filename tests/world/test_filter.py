@@ -19,10 +19,9 @@ from small import (
     vector,
 )
 
-from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
+from worldmodel.errors import ResetNeeded, ShapeError, SpecError
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
-from worldmodel.types import to_numpy
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -220,7 +219,7 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
+    with pytest.raises(SpecError, match=r"4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
     spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
     with pytest.raises(SpecError, match="Text"):
@@ -264,9 +263,7 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "observations", [PIXELS, VECTOR, SEVERAL], ids=["pixels", "vector", "several"]
-)
+@pytest.mark.parametrize("observations", [PIXELS, VECTOR], ids=["pixels", "vector"])
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
 @pytest.mark.parametrize(("name", "changes"), FILTERS, ids=str)
 def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
@@ -278,10 +275,7 @@ def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
     frames, controls = batch.observations[:1], batch.actions[:1]
     expected = model.filter_beliefs(frames, controls)
     for t in range(13):
-        recorded = to_numpy(frames[:, t])
-        if not isinstance(recorded, dict):
-            recorded = {observations.names[0]: recorded}
-        frame = observations.write(recorded)
+        frame = frames[:, t].numpy()
         if t:
             belief.advance(actions.decode(controls[0, t - 1].numpy()), frame)
         else:
@@ -307,6 +301,9 @@ def test_why_a_filter_is_not_compiled_is_said(world, real):
         compiled = Filter(dvbf, *spaces, ()).compiled
         assert compiled is True if reason is None else reason in compiled
         assert "many" in Filter(dvbf, *spaces, (3,)).compiled
+    several = covered(small_model("dvbf", SEVERAL, BOX))
+    why = Filter(several, SEVERAL.space(), BOX.space(), ()).compiled
+    assert "StreamEncoder has no compiled form" in why
 
 
 def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
@@ -322,7 +319,7 @@ def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
     for wrong in (np.float32([0, np.nan]), np.zeros(3), "left"):
         with pytest.raises(InvalidAction):
             belief.advance(wrong, frame)
-    with pytest.raises(DivergenceError):
+    with pytest.raises(ShapeError, match="must be finite"):
         belief.advance(action, np.full((1, 3), np.nan, np.float32))
     np.testing.assert_array_equal(before, (belief.means(), belief.scales()))
     belief.advance(action, frame)
