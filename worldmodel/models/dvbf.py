@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldmodel.models import fused_fusion, fused_inference
 from worldmodel.models.codec.emission import Comparison
 from worldmodel.models.dvbf_config import DVBFConfig
-from worldmodel.models.fused_inference import can_fuse, infer_fused
 from worldmodel.models.inference import Sampled, infer, recognise
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
@@ -164,7 +164,10 @@ class DVBF(LearnedModel):
         parts = self.recognition, self.transition_model
         weights = self.transition_model.draw(generator)
         known = (features, controls, start, draws, unseen, seen, weights)
-        return infer_fused(*parts, *known) if can_fuse(*parts) else infer(*parts, *known)
+        for fused in (fused_inference, fused_fusion):
+            if fused.can_fuse(*parts):
+                return fused.infer_fused(*parts, *known)
+        return infer(*parts, *known)
 
 
 def _push_forward(function, mean: Tensor, scale: Tensor) -> Belief:

@@ -158,7 +158,7 @@ class _Infer(torch.autograd.Function):
             mean, raw, logits = o.split([noise, noise, len(base)], 1)
             torch.add(nn.functional.softplus(raw), LEAST_SCALE, out=scale)
             x[:, known:-1] = torch.where(look, torch.addcmul(mean, scale, draw), blind)
-            _weigh(logits, kind.factorial, m)
+            weigh(logits, kind.factorial, m)
             torch.mm(m, flat, out=v.flatten(1))
             row, result = before.unsqueeze(1), after[t].unsqueeze(1)
             torch.baddbmm(row, x.unsqueeze(1), v, beta=1 - kind.leak, out=result)
@@ -196,9 +196,9 @@ class _Infer(torch.autograd.Function):
             torch.addcmul(on_means[t], on_noise, look[t], out=o[:, :noise])
             torch.addcmul(on_raw[t], on_noise, drawn[t], out=o[:, noise : 2 * noise])
             on_mixing = (x.unsqueeze(2) * after.unsqueeze(1)).flatten(1) @ flat
-            o[:, 2 * noise :] = _on_logits(on_mixing, kept.mixing[t], kind.factorial)
+            o[:, 2 * noise :] = on_logits(on_mixing, kept.mixing[t], kind.factorial)
             torch.mm(o, second, out=h)
-            _on_units(h, kept.hidden[t], kept.bent[t], kind)
+            on_units(h, kept.hidden[t], kept.bent[t], kind)
             on_state = on_x[:, :latent] + on_states[t]
             on_state.addmm_(h, back).add_(after, alpha=1 - kind.leak)
         on_mixed = (kept.inputs.unsqueeze(3) * on_after.unsqueeze(2)).flatten(0, 1).flatten(1)
@@ -230,7 +230,7 @@ def _room(given: Tensor, controls: Tensor, start: Tensor, base: Tensor, kind: Ki
     )
 
 
-def _weigh(logits: Tensor, factorial: bool, out: Tensor) -> None:
+def weigh(logits: Tensor, factorial: bool, out: Tensor) -> None:
     """As ``LocallyLinear.weigh`` does."""
     if factorial:
         torch.sigmoid(logits, out=out)
@@ -239,14 +239,14 @@ def _weigh(logits: Tensor, factorial: bool, out: Tensor) -> None:
         torch.softmax(logits, 1, out=out)
 
 
-def _on_logits(on_mixing: Tensor, mixing: Tensor, factorial: bool) -> Tensor:
+def on_logits(on_mixing: Tensor, mixing: Tensor, factorial: bool) -> Tensor:
     """Gradient of the mixing weights' logits from that of the weights."""
     if factorial:
         return on_mixing * mixing * (1 - mixing)
     return torch.ops.aten._softmax_backward_data(on_mixing, mixing, 1, mixing.dtype)
 
 
-def _on_units(gradient: Tensor, hidden: Tensor, bent: Tensor, kind: Kind) -> None:
+def on_units(gradient: Tensor, hidden: Tensor, bent: Tensor, kind: Kind) -> None:
     """Take a gradient through the hidden units' activations, in place."""
     aten, units = torch.ops.aten, kind.recognition
     if kind.smooth:
