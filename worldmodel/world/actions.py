@@ -47,7 +47,7 @@ class ActionReader:
         return torch.from_numpy(self.array(actions)).to(self._device, self._dtype)
 
     def array(self, actions: Any) -> np.ndarray:
-        """The same as a fresh ``float32`` array."""
+        """The same as a fresh ``float32`` array, contiguous."""
         array = np.asarray(actions)
         allowed = "iu" if self._discrete else "fiu"
         if array.shape != self._shape or array.dtype.kind not in allowed:
@@ -82,4 +82,5 @@ class ActionReader:
         if not np.isfinite(array).all():
             raise InvalidAction(f"actions must be finite, got {array}")
         # Two ufuncs cost a fifth of np.clip on a thousand small actions.
-        return np.minimum(np.maximum(array, self._low), self._high).astype(np.float32, copy=False)
+        clipped = np.minimum(np.maximum(array, self._low), self._high)
+        return clipped.astype(np.float32, "C", copy=False)
