@@ -5,8 +5,8 @@ import pytest
 import torch
 from small import random_dataset, tiny_model
 
-from worldmodel.plots.comparison import comparison, comparison_table
 from worldmodel.evaluation.snapshots import FRACTIONS, Snapshot, Snapshots
+from worldmodel.plots.comparison import comparison, comparison_table
 from worldmodel.plots.course import course
 from worldmodel.systems import pendulum
 
