@@ -78,4 +78,4 @@ def maximise_bound(model, dataset: Dataset, folder: Path, **settings) -> None:
 
 def in_units_of(model, likelihood: torch.Tensor, frames: int) -> torch.Tensor:
     """The same of the observations as a model scales them."""
-    return likelihood + frames * model.codec.parts[0].spread.double().log().sum()
+    return likelihood + frames * model.codec.parts[0].std.double().log().sum()

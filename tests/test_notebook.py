@@ -44,10 +44,10 @@ def test_a_bundled_model_shows_what_it_is_and_what_it_dreams():
     for fact in (
         "DVBF",
         "140,325",
-        "16 × 16 × 1 pixels",
+        "16 × 16 × 1 pixels",  # noqa: RUF001 (a sign of multiplication)
         "2 numbers from -0.25 to 0.25",
         "BouncingBall-v0",
-    ):  # noqa: RUF001 (a sign of multiplication)
+    ):
         assert fact in shown
     film = picture(shown)
     assert film.n_frames > 30 and film.height == 64 and film.width > 6 * 64

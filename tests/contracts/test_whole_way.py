@@ -6,11 +6,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from small import BOX, VECTOR, generator, random_dataset, small_model
+from small import BOX, PIXELS, SEVERAL, VECTOR, generator, random_dataset, small_model
 
 from agents.pathwise import PathwiseConfig, train_policy
-from worldmodel.models.registry import MODELS
-from worldmodel.systems import preset
+from worldmodel.models.registry import MODELS, fitting
+from worldmodel.systems import preset, preset_for
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.dynamics import latent_box
@@ -24,7 +24,7 @@ SHORT = TrainConfig(updates=4, batch_size=6, window=5, validate_every=2, tensorb
 class Real(gym.Env):
     """Any environment of the right spaces."""
 
-    observation_space = gym.spaces.Box(-np.inf, np.inf, VECTOR.shape, np.float32)
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (VECTOR.size,), np.float32)
     action_space = BOX.space()
 
     def reset(self, *, seed=None, options=None):
@@ -103,8 +103,14 @@ def test_an_agent_learns_through_it(trained):
     assert world.model.action_spec.space().contains(action)
 
 
-def test_it_learns_by_the_preset_for_vectors(name):
-    chosen = preset("vectors")
-    model = MODELS[name](chosen.model(name, VECTOR), VECTOR, BOX)
-    assert torch.isfinite(model.terms(random_dataset().train, generator()).rate).all()
-    assert chosen.training(random_dataset()).window == 6
+@pytest.mark.parametrize(
+    "space", [VECTOR, PIXELS, SEVERAL], ids=lambda space: "-".join(s.kind for s in space.streams)
+)
+def test_the_preset_for_data_has_settings_for_it(name, space):
+    if name not in fitting(space):
+        pytest.skip("it takes no such data")
+    chosen, data = preset(preset_for(space)), random_dataset(space)
+    model = MODELS[name](chosen.model(name, space), space, BOX)
+    model.calibrate(data.train)
+    assert torch.isfinite(model.terms(data.train, generator()).rate).all()
+    assert chosen.training(data).window == 6

@@ -22,12 +22,15 @@ from worldmodel.world.world import World
 GAIN = 0.5  # of the filter's correction
 
 
+VECTOR = vector(2)
+
+
 class Rotation(StateSpaceModel):
     """z' = R z + u, x = z; ``bias`` is added to every predicted state."""
 
     latent_size = noise_size = 2
 
-    def __init__(self, bias: float = 0.0, observations=vector(2)):
+    def __init__(self, bias: float = 0.0, observations=VECTOR):
         super().__init__()
         self.observation_spec = observations
         self.action_spec = box((-1.0, -1.0), (1.0, 1.0))

@@ -71,7 +71,7 @@ def test_vectors_are_never_convolved(choice):
 
 
 def test_what_cannot_be_convolved_is_refused():
-    with pytest.raises(SpecError, match="at least 8, got 7 . 64 . 1 pixels"):
+    with pytest.raises(SpecError, match=r"at least 8, got 7 . 64 . 1 pixels"):
         tiny_model(pixels(7, 64, 1), BOX, codec={"encoder": "conv"})
 
 

@@ -8,17 +8,27 @@ from worldmodel.models import fused_fusion, fused_inference
 from worldmodel.models.inference import infer
 
 SIZE, STEPS = 4, 5
-FUSION = {"recognition": "fusion", "reading_scale": 0.5, "transition_init": 0.4}
+
+
+def network(**transition):
+    return {"transition": transition}
+
+
+def fusion(**transition):
+    recognition = {"kind": "fusion", "reading_scale": 0.5}
+    return {"recognition": recognition, "transition": {"init_scale": 0.4} | transition}
+
+
 KINDS = [
-    {},
-    {"gate": "switching", "coupling": 0.3},
-    {"gate": "factorial", "base_matrices": 5},
-    {"bound": 0.8, "leak": 0.0},
-    {"gate": "factorial", "bound": 0.5, "base_matrices": 4},
-    FUSION,
-    FUSION | {"gate": "switching", "noise_floor": 0.3},
-    FUSION | {"gate": "factorial", "bound": 0.7, "base_matrices": 4},
-    FUSION | {"noise_floor": 0.02, "bound": 1.2},
+    network(),
+    network(gate="switching", coupling=0.3),
+    network(gate="factorial", base_matrices=5),
+    network(bound=0.8, leak=0.0),
+    network(gate="factorial", bound=0.5, base_matrices=4),
+    fusion(),
+    fusion(gate="switching", noise_floor=0.3),
+    fusion(gate="factorial", bound=0.7, base_matrices=4),
+    fusion(noise_floor=0.02, bound=1.2),
 ]
 
 
@@ -32,7 +42,7 @@ def fused(model):
 
 def case(changes):
     """Parts in 64 bits, and what they are given; some frames are not looked at."""
-    model = tiny_model(VECTOR, BOX, transition=changes).double()
+    model = tiny_model(VECTOR, BOX, **changes).double()
     g = generator(1)
 
     def draw(*shape):
@@ -62,7 +72,7 @@ def outcome(function, model, given):
 def test_the_fused_loop_is_the_plain_loop(changes):
     model, given = case(changes)
     (plain, expected), (quick, found) = (outcome(f, model, given) for f in (infer, fused(model)))
-    if bound := changes.get("bound"):
+    if bound := changes["transition"].get("bound"):
         share = (plain.states[1:].abs() == bound).double().mean()
         assert 0.05 < share < 0.95, "the bound must matter, and not always"
     for name in plain._fields:
@@ -100,7 +110,7 @@ def test_other_parts_take_the_plain_loop(changes):
     model.terms(batch, generator()).rate.sum().backward()
 
 
-@pytest.mark.parametrize("changes", [{}, FUSION], ids=str)
+@pytest.mark.parametrize("changes", [network(), fusion()], ids=str)
 def test_a_window_without_steps_is_its_start(changes):
     model, (features, controls, start, *rest) = case(changes)
     none = [x[:0] for x in (features, controls)], [x[:0] for x in rest]

@@ -93,7 +93,7 @@ def test_training_reaches_the_true_systems_likelihood(tmp_path):
 
 
 def test_pictures_are_refused():
-    with pytest.raises(SpecError, match="takes vectors, got 8 . 8 . 1 pixels"):
+    with pytest.raises(SpecError, match=r"takes vectors, got 8 . 8 . 1 pixels"):
         LinearGaussian(LinearGaussianConfig(), PIXELS, BOX)
 
 

@@ -75,7 +75,7 @@ def test_a_constant_reward_is_predicted_near_itself():
     head.calibrate(torch.full((9,), -7.0))
     predicted = head(torch.randn(5, 3), torch.randn(5, 2), torch.randn(5, 3))
     assert torch.isfinite(predicted).all() and (predicted + 7).abs().max() < 5
-    assert head.least == head.greatest == -7
+    assert head.min == head.max == -7
 
 
 def test_termination_is_impossible_until_one_was_seen():

@@ -5,8 +5,9 @@ import pytest
 import torch
 from small import random_dataset, tiny_model
 
+from worldmodel.evaluation.snapshots import FRACTIONS, Snapshot, Snapshots
 from worldmodel.plots.comparison import comparison, comparison_table
-from worldmodel.plots.course import SHARES, Snapshot, Snapshots, course
+from worldmodel.plots.course import course
 from worldmodel.systems import pendulum
 
 
@@ -74,7 +75,7 @@ def taken(tmp_path):
 
 def test_snapshots_are_taken_at_their_moments_of_the_same_frames(taken):
     snapshots, model, dataset = taken
-    assert [snapshot.update for snapshot in snapshots] == [round(100 * s) for s in SHARES]
+    assert [snapshot.update for snapshot in snapshots] == [round(100 * s) for s in FRACTIONS]
     batch = dataset.test.window(0, 14)
     with torch.no_grad():
         states = model.terms(batch, torch.Generator().manual_seed(0)).states

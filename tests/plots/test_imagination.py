@@ -137,7 +137,7 @@ def test_streams_stand_side_by_side():
 
 def test_curves_need_numbers(tmp_path):
     shown = imagine(World(LinearModel(PIXELS)), episodes(PIXELS), 4)
-    with pytest.raises(SpecError, match="curves need numbers.*4 . 4 . 1 pixels"):
+    with pytest.raises(SpecError, match=r"curves need numbers.*4 . 4 . 1 pixels"):
         imagination_curves(shown, tmp_path / "curves.png")
 
 

@@ -241,7 +241,7 @@ def test_padded_episodes_train(tmp_path):
     dataset = Dataset(splits, VECTOR, BOX, dataset.provenance)
     trainer = Trainer(tiny_model(), dataset, config(), tmp_path)
     world = trainer.fit(progress=False)
-    assert world.model.codec.parts[0].spread.max() < 100
+    assert world.model.codec.parts[0].std.max() < 100
     numbers = itertools.chain.from_iterable(h.values() for h in trainer.history)
     assert max(abs(n) for n in numbers if not math.isnan(n)) < 1e4
     assert world.support.bounds()[1].max() < 1e3

@@ -65,8 +65,8 @@ def test_the_same_seed_gives_the_same_denoiser():
 def test_half_its_move_leads_half_the_way_back():
     config = DenoiserConfig(updates=800, hidden=32)
     whole, half = (
-        fit_denoiser(circle(1000), replace(config, share=share), progress=False)
-        for share in (1.0, 0.5)
+        fit_denoiser(circle(1000), replace(config, fraction=fraction), progress=False)
+        for fraction in (1.0, 0.5)
     )
     beside = circle(200, 1.15, seed=1)
     torch.testing.assert_close(half(beside) - beside, (whole(beside) - beside) / 2)
@@ -92,10 +92,10 @@ def test_a_world_denoises_in_dreams_and_nowhere_else(name, monkeypatch, tmp_path
         once = world.denoiser(reached)
         assert not torch.allclose(once, reached)
         assert torch.equal(world.transition(state, action), once)
-    assert torch.equal(Dynamics(world).step(state, action, None).next_state, once)
-    assert torch.equal(load(tmp_path).transition(state, action), once)
-    plain = World(world.model)
-    assert torch.equal(plain.transition(state, action), reached)
+        assert torch.equal(Dynamics(world).step(state, action, None).next_state, once)
+        assert torch.equal(load(tmp_path).transition(state, action), once)
+        plain = World(world.model)
+        assert torch.equal(plain.transition(state, action), reached)
 
 
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
@@ -106,6 +106,6 @@ def test_a_setting_that_cannot_be_is_refused(noise):
 
 def test_what_cannot_be_is_refused():
     bad_ones = [{"noise": 0.0}, {"noise": math.nan}, {"updates": 0}, {"hidden": 0}]
-    for bad in [*bad_ones, {"share": 0.0}, {"share": 1.1}]:
+    for bad in [*bad_ones, {"fraction": 0.0}, {"fraction": 1.1}]:
         with pytest.raises(ConfigError, match=next(iter(bad))):
             DenoiserConfig(**bad)

@@ -210,7 +210,7 @@ def test_unusable_actions_are_refused_and_change_nothing(env, action):
 @pytest.mark.parametrize("action", [3, -1, 1.0, np.array([1]), "up"])
 def test_unusable_discrete_actions_are_refused(linear, action):
     env = LatentEnv(linear(action_spec=discrete(3)))
-    env.reset(seed=0)
+    env.reset(seed=0, options={"state": np.zeros(2)})
     env.step(2)
     with pytest.raises(InvalidAction):
         env.step(action)

@@ -8,6 +8,7 @@ from small import (
     BOX,
     DISCRETE,
     PIXELS,
+    SEVERAL,
     VECTOR,
     box,
     discrete,
@@ -18,10 +19,13 @@ from small import (
     vector,
 )
 
-from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
+from worldmodel.errors import ResetNeeded, ShapeError, SpecError
+from worldmodel.models.codec import CodecConfig
+from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World
 
 
 def test_reality_has_the_dreams_spaces(world, real, real_vector):
@@ -215,7 +219,7 @@ def test_a_model_of_another_world_is_refused(linear, real, real_vector, changed,
 
 
 def test_an_unmodelled_space_and_an_undeclared_mode_are_refused(world, real, real_vector):
-    with pytest.raises(SpecError, match="4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
+    with pytest.raises(SpecError, match=r"4 . 4 . 2 pixels.*4 . 4 . 1 pixels"):
         FilterObservation(gym.wrappers.FrameStackObservation(real(), 2), world)
     spoken = gym.wrappers.TransformObservation(real(), str, gym.spaces.Text(9))
     with pytest.raises(SpecError, match="Text"):
@@ -241,12 +245,19 @@ def test_refused_actions_leave_the_belief_alone(linear):
     np.testing.assert_array_equal(*results)
 
 
+FUSION = RecognitionConfig("fusion")
 FILTERS = [
     ("dvbf", {}),
-    ("dvbf", {"recognition": "fusion"}),
-    ("dvbf", {"recognition": "fusion", "noise_floor": 0.1, "bound": 1.0, "gate": "factorial"}),
-    ("dvbf", {"transition": "mlp", "recognition": "fusion"}),
-    ("dvbf", {"depth": 3, "transition": "mlp", "bound": 0.5}),
+    ("dvbf", {"recognition": FUSION}),
+    (
+        "dvbf",
+        {
+            "recognition": FUSION,
+            "transition": TransitionConfig(noise_floor=0.1, bound=1.0, gate="factorial"),
+        },
+    ),
+    ("dvbf", {"transition": TransitionConfig("mlp"), "recognition": FUSION}),
+    ("dvbf", {"codec": CodecConfig(depth=3), "transition": TransitionConfig("mlp", bound=0.5)}),
     ("dkf", {}),
     ("e2c", {}),
 ]
@@ -259,45 +270,45 @@ def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
     model = small_model(name, observations, actions, **changes).requires_grad_(False)
     batch = random_batch(observations, actions, size=2, steps=12)
     model.calibrate(batch)
-    states = torch.randn(2000, model.latent_size, generator=generator())
-    model.support.fit(states, states[:200], margin=9.0)
-    space = gym.spaces.Box(0, 255, observations.shape, np.uint8)
-    if not observations.pixels:
-        space = gym.spaces.Box(-np.inf, np.inf, observations.shape, np.float32)
-    belief = Filter(model, space, actions.space(), ())
+    belief = Filter(covered(model, margin=9.0), observations.space(), actions.space(), ())
     assert belief.compiled is True
     frames, controls = batch.observations[:1], batch.actions[:1]
     expected = model.filter_beliefs(frames, controls)
-    belief.begin(frames[:, 0].numpy())
-    chosen = controls.argmax(-1) if actions.kind == "discrete" else controls
     for t in range(13):
+        frame = frames[:, t].numpy()
         if t:
-            belief.advance(chosen[0, t - 1].numpy(), frames[:, t].numpy())
+            belief.advance(actions.decode(controls[0, t - 1].numpy()), frame)
+        else:
+            belief.begin(frame)
         close = dict(rtol=2e-3, atol=2e-4)
         mean = expected.mean[:, t].numpy().clip(belief.box.low, belief.box.high)
         np.testing.assert_allclose(belief.means(), mean, **close)
         np.testing.assert_allclose(belief.scales(), expected.scale[:, t], **close)
 
 
-def test_why_a_filter_is_not_compiled_is_said(model, real):
-    assert "LinearModel offers no compiled form" in FilterObservation(real(), model).compiled
-    spec = ObservationSpec((8, 8, 1), True)
-    space = gym.spaces.Box(0, 255, spec.shape, np.uint8)
+def covered(model, margin=1.25) -> World:
+    world = World(model)
+    states = torch.randn(2000, model.latent_size, generator=generator())
+    world.support.fit(states, states[:200], margin=margin)
+    return world
+
+
+def test_why_a_filter_is_not_compiled_is_said(world, real):
+    assert "LinearModel offers no compiled form" in FilterObservation(real(), world).compiled
+    spaces = PIXELS.space(), BOX.space()
     for encoder, reason in (("conv", "FrameEncoder has no compiled form"), ("dense", None)):
-        dvbf = small_model("dvbf", spec, BOX, encoder=encoder)
-        states = torch.randn(2000, dvbf.latent_size, generator=generator())
-        dvbf.support.fit(states, states[:200])
-        compiled = Filter(dvbf, space, BOX.space(), ()).compiled
+        dvbf = covered(small_model("dvbf", PIXELS, BOX, codec=CodecConfig(encoder=encoder)))
+        compiled = Filter(dvbf, *spaces, ()).compiled
         assert compiled is True if reason is None else reason in compiled
-        assert "many" in Filter(dvbf, space, BOX.space(), (3,)).compiled
+        assert "many" in Filter(dvbf, *spaces, (3,)).compiled
+    several = covered(small_model("dvbf", SEVERAL, BOX))
+    why = Filter(several, SEVERAL.space(), BOX.space(), ()).compiled
+    assert "StreamEncoder has no compiled form" in why
 
 
 def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
     model = small_model("dvbf", VECTOR, BOX).requires_grad_(False)
-    states = torch.randn(2000, model.latent_size, generator=generator())
-    model.support.fit(states, states[:200])
-    space = gym.spaces.Box(-np.inf, np.inf, VECTOR.shape, np.float32)
-    belief = Filter(model, space, BOX.space(), ())
+    belief = Filter(covered(model), VECTOR.space(), BOX.space(), ())
     frame, action = np.zeros((1, 3), np.float32), np.zeros(2, np.float32)
     with pytest.raises(ResetNeeded):
         belief.advance(action, frame)
@@ -308,7 +319,7 @@ def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
     for wrong in (np.float32([0, np.nan]), np.zeros(3), "left"):
         with pytest.raises(InvalidAction):
             belief.advance(wrong, frame)
-    with pytest.raises(DivergenceError):
+    with pytest.raises(ShapeError, match="must be finite"):
         belief.advance(action, np.full((1, 3), np.nan, np.float32))
     np.testing.assert_array_equal(before, (belief.means(), belief.scales()))
     belief.advance(action, frame)

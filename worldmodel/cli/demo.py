@@ -67,7 +67,7 @@ class DemoConfig:
     train: TrainConfig
     agent: tyro.conf.AvoidSubcommands[PathwiseConfig | EmpoweredConfig | None]
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     films: bool = True
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -190,7 +191,12 @@ class Dynamics:
 
 def recorded_reward(world: World) -> Goal:
     """The recorded reward, as the model has learned it."""
-    return Goal(lambda *step: world.model.reward(*step), *world.model.reward_range)
+    # Not a lambda: environments that hold it are pickled.
+    return Goal(partial(_paid, world), *world.model.reward_range)
+
+
+def _paid(world: World, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+    return world.model.reward(state, action, next_state)
 
 
 def latent_box(world: World) -> gym.spaces.Box:
