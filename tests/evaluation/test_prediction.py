@@ -19,6 +19,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch, Belief
 from worldmodel.world.world import World
 
+VECTOR = vector(2)
 GAIN = 0.5  # of the filter's correction
 
 
@@ -27,7 +28,7 @@ class Rotation(StateSpaceModel):
 
     latent_size = noise_size = 2
 
-    def __init__(self, bias: float = 0.0, observations=vector(2)):
+    def __init__(self, bias: float = 0.0, observations=VECTOR):
         super().__init__()
         self.observation_spec = observations
         self.action_spec = box((-1.0, -1.0), (1.0, 1.0))
