@@ -1,6 +1,10 @@
 """``worldmodel compare``, on data and with models that take no time."""
 
 import json
+import os
+import queue
+import signal
+import threading
 
 import pytest
 from small import BOX, VECTOR, as_dataset, random_batch
@@ -11,6 +15,7 @@ from worldmodel.cli.compare import candidate
 from worldmodel.evaluation.identification import state_targets
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import preset
+from worldmodel.training import comparison
 from worldmodel.training.comparison import OBJECTIVES, Run, plan
 from worldmodel.training.trainer import Trainer
 
@@ -134,3 +139,24 @@ def test_models_that_there_are_not_are_refused_before_any_training(
     assert exit.value.code in (1, 2)
     assert named in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupt_is_noted_and_the_handler_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with comparison._noted_interrupt() as interrupted:
+        assert not interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stopped_run_ends_before_its_time_and_can_go_on(recorded, tmp_path):
+    run = planned(recorded, tmp_path)[0]
+    stop, news = threading.Event(), queue.Queue()
+    stop.set()
+    with pytest.raises(SystemExit, match="stopped"):
+        comparison.train_one(run, news, stop, os.getppid())
+    assert not run.finished and news.empty()
+    stop.clear()
+    comparison.train_one(run, news, stop, os.getppid())
+    assert run.finished

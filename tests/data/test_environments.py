@@ -155,7 +155,7 @@ def test_what_cannot_be_modelled_is_refused_with_what_can(odd_id):
 def test_collect_prints_what_it_found(odd_id, tmp_path, capsys):
     from worldmodel.cli import main  # slow to import
 
-    line = ["collect", "--out", str(tmp_path / "d.npz"), "--env-id", odd_id, "--num-envs", "2"]
+    line = ["collect", odd_id, "--out", str(tmp_path / "d.npz"), "--num-envs", "2"]
     main([*line, "--episodes", "2", "--test-steps", "14", "--pixels"])
     said = " ".join(capsys.readouterr().out.split())
     assert "note: stream 'observation' never changes in train, validation and test:" in said

@@ -23,6 +23,9 @@ VECTOR = vector(2)
 GAIN = 0.5  # of the filter's correction
 
 
+VECTOR = vector(2)
+
+
 class Rotation(StateSpaceModel):
     """z' = R z + u, x = z; ``bias`` is added to every predicted state."""
 

@@ -98,9 +98,8 @@ def agree(world, n):
     for w in (noise, None):
         expected = dynamics.step(state, clipped(world, action), w)
         seen = np.clip(expected.next_state.numpy(), box.low, box.high)
-        arrays = steps(
-            state.T.contiguous().numpy(), action.numpy(), w if w is None else w.T.contiguous()
-        )
+        drawn = None if w is None else w.T.contiguous().numpy()
+        arrays = steps(state.T.contiguous().numpy(), action.numpy(), drawn)
         close = dict(rtol=2e-4, atol=2e-5)
         np.testing.assert_allclose(arrays.states.T, expected.next_state, **close)
         np.testing.assert_allclose(arrays.observations, seen, **close)
@@ -204,12 +203,13 @@ def test_a_step_leaves_its_inputs_and_what_it_gave_alone():
     world = tiny_world()
     state, action, noise = draws(world, 300)
     steps, _ = steps_of(Dynamics(world), latent_box(world))
-    states, actions, drawn = state.T.contiguous().numpy(), action.numpy(), noise.T.contiguous()
-    before = states.copy(), actions.copy(), drawn.clone()
+    states, actions = state.T.contiguous().numpy(), action.numpy()
+    drawn = noise.T.contiguous().numpy()
+    before = states.copy(), actions.copy(), drawn.copy()
     first = steps(states, actions, drawn)
     kept = [np.copy(array) for array in first]
     steps(first.states, actions, None)
-    for array, was in zip((states, actions, drawn.numpy(), *first), (*before, *kept), strict=True):
+    for array, was in zip((states, actions, drawn, *first), (*before, *kept), strict=True):
         np.testing.assert_array_equal(array, was)
 
 

@@ -397,3 +397,17 @@ def test_rendering_shows_every_dream(world):
     left, right = env.render()
     assert left.shape == (256, 256, 3) and left[0, 0, 0] > right[0, 0, 0] + 50
     assert LatentVectorEnv(world).render() is None
+
+
+@pytest.mark.parametrize("name", ["pendulum", "ball"])
+def test_how_actions_lie_in_memory_does_not_matter(name):
+    results = []
+    env = LatentVectorEnv(name, 40, noise=False)
+    env.action_space.seed(0)
+    actions = env.action_space.sample()
+    spaced = np.repeat(actions, 2, 0)[::2]
+    for given in (actions, np.asfortranarray(actions), spaced, actions.astype(np.float64)):
+        env.reset(seed=0)
+        results.append(env.step(given)[0])
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])

@@ -14,7 +14,7 @@ from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.bench import bench
 from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
-from worldmodel.cli.console import complain, errors, say
+from worldmodel.cli.console import complain, console, say
 from worldmodel.cli.defaults import with_defaults
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             registry=REGISTRY,
         )
     except KeyboardInterrupt:
-        errors.print("interrupted")
+        console(stderr=True).print("interrupted")
         sys.exit(130)
     except (WorldModelError, OSError) as error:
         complain(str(error))

@@ -71,4 +71,4 @@ def agent(
     system = system_of(source.env_id)
     acted = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
     write_json(out / "metrics.json", acted.metrics)
-    console.print_json(data=acted.metrics)
+    console().print_json(data=acted.metrics)

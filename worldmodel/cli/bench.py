@@ -34,4 +34,4 @@ def bench(
     torch.set_num_threads(threads)
     world = load(run)
     source = reality(world, env_id, env_kwargs)
-    console.print_json(data=measure_speed(world, source, num_envs, rounds))
+    console().print_json(data=measure_speed(world, source, num_envs, rounds))

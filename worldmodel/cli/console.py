@@ -5,20 +5,22 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-console = Console(markup=False, highlight=False)
-errors = Console(markup=False, highlight=False, stderr=True)
+
+def console(stderr: bool = False) -> Console:
+    """As wide as the terminal is now."""
+    return Console(markup=False, highlight=False, stderr=stderr)
 
 
 def say(text: str) -> None:
     """Print one line, however long."""
-    console.print(text, soft_wrap=True)
+    console().print(text, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Print one line that asks for attention."""
-    console.print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
+    console().print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Print one line of an error."""
-    errors.print(Text.assemble(("error: ", "red"), text), soft_wrap=True)
+    console(stderr=True).print(Text.assemble(("error: ", "red"), text), soft_wrap=True)

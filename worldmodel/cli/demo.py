@@ -67,7 +67,7 @@ class DemoConfig:
     train: TrainConfig
     agent: tyro.conf.AvoidSubcommands[PathwiseConfig | EmpoweredConfig | None]
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     films: bool = True
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class Stopwatch:
     @contextmanager
     def __call__(self, stage: str, text: str) -> Iterator[None]:
         """Time one stage."""
-        console.rule(Text(f"{len(self.seconds) + 1}  {text}", "bold"), align="left")
+        console().rule(Text(f"{len(self.seconds) + 1}  {text}", "bold"), align="left")
         begin = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - begin
@@ -171,7 +171,7 @@ def demo(
             draw(evaluation, world, trainer.history, dataset, policy, config)
     write_json(config.out / "metrics.json", metrics)
     world.save(config.out / "checkpoint", metrics)
-    console.print(results_table(chosen.about, metrics, chosen.paper))
+    console().print(results_table(chosen.about, metrics, chosen.paper))
     seen = [path.name for name in SHOWN if (path := config.out / name).exists()]
     say(f"Look at {', '.join(seen)} in {config.out}")
     return metrics

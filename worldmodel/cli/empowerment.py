@@ -85,6 +85,6 @@ def empowerment(
     maps = mapped.truth, mapped.measured, mapped.learned
     empowerment_map(*maps, system.plane, out / "empowerment.png", visited)
     write_json(out / "metrics.json", metrics)
-    console.print_json(data=metrics)
+    console().print_json(data=metrics)
     say(f"Look at empowerment.png{' and agent.gif' if episodes else ''} in {out}")
     return metrics

@@ -58,5 +58,5 @@ def evaluate(
     )
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test, folder, system.unactuated(source))
-    console.print(results_table(source.env_id, evaluation.metrics, {}))
+    console().print(results_table(source.env_id, evaluation.metrics, {}))
     say(f"{folder}/metrics.json and figures are written")

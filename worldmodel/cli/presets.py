@@ -24,7 +24,7 @@ def presets(
         name: Of a preset; without one all are listed.
     """
     if name is None:
-        console.print(_listed())
+        console().print(_listed())
         return
     chosen = preset(name)
     say(f"{name}: {chosen.about}. Chosen {_when(name)}.")

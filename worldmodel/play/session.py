@@ -316,7 +316,7 @@ class Session:
         return self.model.observation_spec.read(frame)
 
     def _away(self, state: Tensor) -> float:
-        return float(self.world.support.distance(state)[0])
+        return float(self.world.distance(state)[0])
 
     def _reality(self) -> tuple[gym.Env, Filter]:
         assert self.real is not None and self._filter is not None, "modes with reality have one"

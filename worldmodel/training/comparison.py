@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty
@@ -175,25 +177,39 @@ def train_all(runs: Sequence[Run], parallel: int) -> None:
         context.Manager() as manager,
         ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool,
         Progress(*columns) as bar,
+        _noted_interrupt() as interrupted,
     ):
         news, stop = manager.Queue(), manager.Event()
         whole = bar.add_task("updates of all runs", total=sum(r.train.updates for r in runs))
         futures = [pool.submit(train_one, run, news, stop, os.getpid()) for run in runs]
         done: dict[str, int] = {}
-        try:
-            while not all(future.done() for future in futures) or not news.empty():
-                try:
-                    name, update = news.get(timeout=0.5)
-                except Empty:
-                    continue
-                done[name] = update
-                bar.update(whole, completed=sum(done.values()))
-        except KeyboardInterrupt:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+        while not all(future.done() for future in futures) or not news.empty():
+            if interrupted.is_set():
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise KeyboardInterrupt
+            try:
+                name, update = news.get(timeout=0.5)
+            except Empty:
+                continue
+            done[name] = update
+            bar.update(whole, completed=sum(done.values()))
         for future in futures:
             future.result()
+
+
+@contextmanager
+def _noted_interrupt() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, which must not break into a conversation with the manager's process."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals are not for other threads
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_interrupts() -> None:

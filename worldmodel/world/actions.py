@@ -43,8 +43,8 @@ class ActionReader:
         return torch.from_numpy(self.array(actions)).to(self._device, self._dtype)
 
     def array(self, actions: Any) -> np.ndarray:
-        """The same as a fresh ``float32`` array."""
-        return self._space.encode(actions, self._lead)
+        """The same as a fresh ``float32`` array, contiguous."""
+        return np.ascontiguousarray(self._space.encode(actions, self._lead))
 
     def raw(self, actions: Any) -> np.ndarray:
         """The same for who clips numbers and refuses what is not finite himself.

@@ -270,7 +270,11 @@ class CompiledSteps:
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
-    def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
+    def apart(self, noise: Tensor) -> list[np.ndarray]:
+        """Noise of many steps (steps, noise, n), step by step, as a call takes it."""
+        return list(noise.numpy())
+
+    def __call__(self, states: np.ndarray, actions: np.ndarray, noise: np.ndarray | None) -> Arrays:
         """From states (latent, n), model actions (n, act), and noise (noise, n) or None.
 
         Actions are clipped, and refused if they are not finite.
@@ -278,7 +282,7 @@ class CompiledSteps:
         n = states.shape[1]
         reached, rewards = np.empty_like(states), np.empty(n, np.float32)
         observations, flags = np.empty((n, len(states)), np.float32), np.empty((2, n), np.bool_)
-        draws = self._none if noise is None else noise.numpy()
+        draws = self._none if noise is None else noise
         status = self._run(
             *self._args, states, actions, draws, reached, observations, rewards, flags
         )

@@ -147,7 +147,7 @@ class LatentEnv(gym.Env):
         step, draw = self._step, self._draw
         step.action[:] = self._read(action)
         if draw == DRAWS:
-            draw = self._draw_noise()
+            draw = self._draw = self._draw_noise()
         reward, status = step(draw)
         if status & (REFUSED | DIVERGED):
             self._reader.array(action)

@@ -14,6 +14,7 @@ from typing import Any, no_type_check
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import load_item, store_item
 
@@ -37,6 +38,13 @@ class _Model(models.PrimitiveModel):
 
 
 _vector = Vector()
+
+
+def _flat(array: Any) -> bool:
+    """Raise unless neighbours in memory are neighbours in the array."""
+    if array.layout != "C":
+        raise TypingError(f"expected a contiguous array, got {array}")
+    return True
 
 
 def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -66,7 +74,7 @@ def load(typing, array, index):
         value.align = 4
         return value
 
-    return _vector(array, types.intp), generate
+    return _flat(array) and _vector(array, types.intp), generate
 
 
 @intrinsic
@@ -79,7 +87,7 @@ def store(typing, array, index, value):
         builder.store(args[2], place).align = 4
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, value), generate
+    return _flat(array) and types.void(array, types.intp, value), generate
 
 
 @intrinsic
@@ -91,7 +99,7 @@ def get(typing, array, index):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         return load_item(context, builder, signature.args[0], builder.gep(data, [args[1]]))
 
-    return array.dtype(array, types.intp), generate
+    return _flat(array) and array.dtype(array, types.intp), generate
 
 
 @intrinsic
@@ -104,7 +112,7 @@ def put(typing, array, index, value):
         store_item(context, builder, signature.args[0], args[2], builder.gep(data, [args[1]]))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, array.dtype), generate
+    return _flat(array) and types.void(array, types.intp, array.dtype), generate
 
 
 @intrinsic

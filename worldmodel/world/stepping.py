@@ -54,6 +54,10 @@ class TensorSteps:
         self._dynamics, self._box = dynamics, box
         self._device, self._dtype = dynamics.model.device, dynamics.model.dtype
 
+    def apart(self, noise: Tensor) -> list[Tensor]:
+        """See ``CompiledSteps``."""
+        return list(noise.unbind())
+
     @torch.inference_mode()
     def __call__(self, states: np.ndarray, actions: np.ndarray, noise: Tensor | None) -> Arrays:
         """See ``CompiledSteps``; actions have been checked and clipped already."""

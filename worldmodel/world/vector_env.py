@@ -100,10 +100,12 @@ class LatentVectorEnv(VectorEnv):
         self._generator = torch.Generator(model.device)
         self._device, self._dtype = model.device, model.dtype
         self._ahead = 1 + _DRAWN // (1 + model.noise_size * num_envs)
-        self._drawn: list[Tensor] = []
+        self._drawn: list[Any] = []
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
-        self._reserve = np.empty((0, model.latent_size), np.float32)
+        # First states (latent, n) and observations (n, latent) of episodes to come.
+        self._reserve = np.empty((model.latent_size, 0), np.float32)
+        self._first_seen = np.empty((0, model.latent_size), np.float32)
         # Steps so far, those at which episodes began, and that at which the first of them is late.
         self._clock, self._began = 0, np.zeros(num_envs, np.int64)
         self._due = max_episode_steps or np.inf
@@ -148,16 +150,16 @@ class LatentVectorEnv(VectorEnv):
         super().reset(seed=seed)
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
-            self._reserve, self._drawn = self._reserve[:0], []
+            self._reserve, self._drawn = self._reserve[:, :0], []
         states = states_from_options(self.model, options, self.num_envs)
         if states is None:
-            first = self._first_states(int(mask.sum()))
+            first, _ = self._first_states(int(mask.sum()))
         else:
-            first = states.detach().cpu().numpy()[mask]
+            first = states.detach().cpu().numpy()[mask].T
         if mask.all():
-            self._states = first.T.copy()
+            self._states = first.copy()
         else:
-            self._current()[:, mask] = first.T
+            self._current()[:, mask] = first
         current = torch.from_numpy(self._current().T).to(self._device)
         inside = self._dynamics.inside(current).cpu().numpy()
         self._begin(mask)
@@ -231,32 +233,35 @@ class LatentVectorEnv(VectorEnv):
             self._current()
         return mask.copy()
 
-    def _draw_noise(self) -> Tensor | None:
+    def _draw_noise(self) -> Any:
+        """Process noise (noise, num_envs) of one step, or None; as the steps take it."""
         if not self._noise:
             return None
         if not self._drawn:
-            self._drawn = list(self._draw_ahead(self._generator))[::-1]
+            self._drawn = self._steps.apart(self._draw_ahead(self._generator))[::-1]
         return self._drawn.pop()
 
-    def _draw_ahead(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Process noise (noise, num_envs) of one step and of those to come."""
+    def _draw_ahead(self, generator: torch.Generator) -> Tensor:
+        """Process noise (steps, noise, num_envs) of one step and of those to come."""
         shape = (self._ahead, self.model.noise_size, self.num_envs)
-        drawn = torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
-        return drawn.unbind()
+        return torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
 
-    def _first_states(self, n: int) -> np.ndarray:
-        if len(self._reserve) < n:
+    def _first_states(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """States (latent, n) and their observations (n, latent)."""
+        if self._reserve.shape[1] < n:
             drawn = self._dynamics.reset(max(n, _RESERVE), self._generator)
-            self._reserve = drawn.cpu().numpy()
-        states, self._reserve = self._reserve[:n], self._reserve[n:]
-        return states
+            self._reserve = drawn.cpu().numpy().T
+            self._first_seen = self._observe(self._reserve)
+        states, self._reserve = self._reserve[:, :n], self._reserve[:, n:]
+        observations, self._first_seen = self._first_seen[:n], self._first_seen[n:]
+        return states, observations
 
     def _restart(self, index: np.ndarray) -> np.ndarray:
         """Begin new episodes; their first observations."""
-        first = self._first_states(len(index)).T
-        self._current()[:, index] = first
+        states, observations = self._first_states(len(index))
+        self._current()[:, index] = states
         self._begin(index)
-        return self._observe(first)
+        return observations
 
     def _begin(self, index: np.ndarray) -> None:
         self._began[index] = self._clock
