@@ -19,6 +19,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch, Belief
 from worldmodel.world.world import World
 
+VECTOR = vector(2)
 GAIN = 0.5  # of the filter's correction
 
 
