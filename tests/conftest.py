@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import envs  # noqa: F401 (registers the real systems, whichever file runs first)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():

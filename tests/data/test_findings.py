@@ -94,11 +94,22 @@ def test_many_constant_components_are_counted():
 def test_equal_rewards_are_named_with_their_splits():
     dataset = random_dataset()
     flat = {
-        name: with_fields(batch, rewards=torch.full_like(batch.rewards, -1.5))
+        name: with_fields(
+            batch,
+            rewards=torch.full_like(batch.rewards, -1.5),
+            terminated=torch.zeros_like(batch.terminated),
+        )
         for name, batch in dataset.splits.items()
     }
     (told,) = findings(as_dataset(dataset.observation_spec, BOX, **flat))
     assert told.startswith("every reward is -1.5 in train and validation: ")
+    assert "nothing to aim at" in told
+    ending = {
+        name: with_fields(batch, terminated=torch.ones_like(batch.terminated))
+        for name, batch in flat.items()
+    }
+    (told,) = findings(as_dataset(dataset.observation_spec, BOX, **ending))
+    assert "all that an agent can aim at is when an episode ends" in told
     # One reward alone is not suspicious.
     single = with_fields(random_batch(size=1, steps=1), rewards=torch.ones(1, 1))
     seen = random_batch(size=1, steps=1).observations

@@ -78,11 +78,13 @@ def _of_pictures(
 def _of_rewards(batch: Batch) -> Iterator[Finding]:
     rewards = batch.rewards.cpu().numpy()[batch.mask.cpu().numpy()]
     if len(rewards) > 1 and (rewards == rewards[0]).all():
-        yield (
-            f"every reward is {rewards[0]:g}",
+        advice = (
             "an agent will find nothing to aim at; record actions that reach other rewards, or "
-            "let the environment give some",
+            "let the environment give some"
         )
+        if rewards[0] != 0 and batch.terminated.any():
+            advice = "all that an agent can aim at is when an episode ends"
+        yield f"every reward is {rewards[0]:g}", advice
 
 
 def _of_actions(dataset: Dataset, batch: Batch) -> Iterator[Finding]:
