@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from worldmodel.errors import SpecError, require_at_least, require_extra
 from worldmodel.spaces import ActionSpace, Flattening
+from worldmodel.world.dynamics import recorded_reward
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
 
@@ -31,6 +32,11 @@ ALGORITHMS = ("PPO", "A2C", "SAC", "TD3", "DDPG", "DQN")
 
 class LatentVecEnv(VecEnv):
     """``num_envs`` dreams as a Stable-Baselines3 ``VecEnv``.
+
+    Leaving the support truncates, and critics then value what they have not seen. Where no recorded
+    reward is negative that pays: whatever they imagine out there beats an end. So there leaving is
+    final, worth nothing more, as it is to all that dreams (``Goal.outside``). Where rewards can be
+    negative an end would be a way out, and leaving stays a truncation.
 
     Args:
         world: With a fitted support.
@@ -58,6 +64,7 @@ class LatentVecEnv(VecEnv):
             render_mode=self.render_mode,
         )
         self.metadata = self.env.metadata
+        self._final_outside = recorded_reward(world).outside == 0
         self._actions = np.zeros(())
         self._flat = (
             None if suits(world.model.action_spec) else Flattening(world.model.action_spec, box)
@@ -87,10 +94,12 @@ class LatentVecEnv(VecEnv):
         done = terminated | truncated
         listed: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
+            outside = bool(infos["final_info"]["outside_support"][i])
+            final = terminated[i] or (outside and self._final_outside)
             listed[i] = {
                 "terminal_observation": infos["final_obs"][i],
-                "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
-                "outside_support": bool(infos["final_info"]["outside_support"][i]),
+                "TimeLimit.truncated": not final,
+                "outside_support": outside,
             }
         return observations, rewards, done, listed
 

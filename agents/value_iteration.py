@@ -29,17 +29,16 @@ class Lookahead:
     """Acts for the best value one step ahead.
 
     Attributes:
-        step: States (b, state) and actions (b, act) to next states (b, state); it may draw them.
-        inside: States (b, state) to whether they are to be believed, (b,). Who leaves earns the
-            least value for ever.
+        step: States (b, state) and actions (b, act) to next states (b, state), which it may draw,
+            and to whether life goes on there, (b,): the states are to be believed, and end nothing.
+            Where it does not the least value is earned for ever.
         actions: (m, act), to choose from.
         states: (n, state), a sample that covers where the agent may come.
         values: (n,), of arriving in each of them.
         samples: How many next states are drawn for every state and action.
     """
 
-    step: Callable[[Tensor, Tensor], Tensor]
-    inside: Callable[[Tensor], Tensor]
+    step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     actions: Float[Tensor, "m act"]
     states: Float[Tensor, "n state"]
     values: Float[Tensor, " n"]
@@ -60,20 +59,20 @@ class Lookahead:
     ) -> tuple[Int[Tensor, "m b near"], Float[Tensor, "m b near"]]:
         """Which sampled states each action leads to the neighbourhood of, and how near.
 
-        Weights sum to the share of the draws that are inside.
+        Weights sum to the fraction of the draws in which life goes on.
         """
         near, weights = [], []
         for action in self.actions:
             drawn = [
-                self._average(self.step(states, action.expand(len(states), -1)))
+                self._average(*self.step(states, action.expand(len(states), -1)))
                 for _ in range(self.samples)
             ]
             near.append(torch.cat([index for index, _ in drawn], 1))
             weights.append(torch.cat([weight for _, weight in drawn], 1) / self.samples)
         return torch.stack(near), torch.stack(weights)
 
-    def _average(self, arrived: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest sampled states and their weights, which sum to 1, or to 0 outside.
+    def _average(self, arrived: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest sampled states and their weights, which sum to 1, or to 0 past an end.
 
         Weights are inverse squared distances, in standard deviations of the sample.
         """
@@ -86,7 +85,7 @@ class Lookahead:
         closeness = 1 / distance.square().clamp_min(1e-12)
         weight = closeness / closeness.sum(1, keepdim=True)
         index = torch.cat([part.indices for part in parts])
-        return index, torch.where(self.inside(arrived).unsqueeze(1), weight, 0.0)
+        return index, torch.where(alive.unsqueeze(1), weight, 0.0)
 
 
 def iterate_values(
@@ -97,7 +96,7 @@ def iterate_values(
     Args:
         lookahead: Its values are the rewards on arrival.
         discount: Of rewards, per step, in [0, 1).
-        tolerance: Greatest error of the values, as a share of the rewards' range.
+        tolerance: Greatest error of the values, as a fraction of the rewards' range.
 
     Returns:
         The same with values of reward and all that follows, as a mean reward per step: the
@@ -124,5 +123,5 @@ def iterate_values(
 
 
 def _gains(near: Tensor, weights: Tensor, values: Tensor) -> Float[Tensor, "m b"]:
-    """Mean value on arrival, the least value outside."""
+    """Mean value on arrival, the least value where life does not go on."""
     return (weights * values[near]).sum(2) + (1 - weights.sum(2)) * values.min()

@@ -4,7 +4,7 @@ Source: Klyubin et al. 2005; Salge et al. 2013 (Gaussian channel); Karl et al. 2
 """
 
 from agents.empowerment.agent import Empowered, EmpoweredConfig, train_empowered
-from agents.empowerment.dynamics import Dynamics, dynamics_of
+from agents.empowerment.dynamics import Dynamics, dynamics_of, on_its_data
 from agents.empowerment.exact import blahut_arimoto, sequence_channel
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise, water_filling
 from agents.empowerment.landscape import Landscape, fit_landscape
@@ -27,6 +27,7 @@ __all__ = [
     "blahut_arimoto",
     "dynamics_of",
     "fit_landscape",
+    "on_its_data",
     "sequence_channel",
     "train_empowered",
     "water_filling",

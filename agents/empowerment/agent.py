@@ -2,7 +2,7 @@
 
 Empowerment is computed inside the learned world, of states that the data showed; value iteration
 finds what to do in each of them to have as much of it as possible from then on; and a policy
-learns that by heart. Nothing of it looks at a recorded reward.
+imitates that. Nothing of it looks at a recorded reward.
 
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
@@ -20,18 +20,23 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from agents.empowerment.dynamics import Dynamics, dynamics_of
+from agents.empowerment.dynamics import Dynamics, dynamics_of, on_its_data
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise
 from agents.empowerment.sampled import SampledEmpowerment
 from agents.pathwise import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
 from worldmodel.spaces import ActionSpace
-from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
+from worldmodel.world.denoiser import DenoiserConfig
+from worldmodel.world.dynamics import Dynamics as Dream
+from worldmodel.world.dynamics import Goal
 from worldmodel.world.world import World
 
 EstimatorName = Literal["gaussian", "sampled"]
 ESTIMATORS = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}
+
+# Nobody asks what the environment would pay.
+_NOTHING = Goal(lambda state, action, next_state: torch.zeros(len(state)), 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Empowered:
 
     Attributes:
         policy: On latent states.
-        teacher: What the policy has learned by heart; its values are mean discounted empowerment
+        teacher: What the policy imitates; its values are mean discounted empowerment
             from each state on, nats.
         nats: (n,), empowerment of the teacher's states.
         dynamics: The dream that both have lived in.
@@ -110,8 +115,8 @@ def train_empowered(
         raise SpecError("the support is not fitted; call world.support.fit first")
     generator = torch.Generator().manual_seed(config.seed)
     known = world.support.states
-    denoiser = fit_denoiser(known, replace(config.denoiser, seed=config.seed), progress)
-    dynamics = dynamics_of(world.denoised_by(denoiser))
+    kept = on_its_data(world, replace(config.denoiser, seed=config.seed), progress)
+    dynamics, dream, denoiser = dynamics_of(kept), Dream(kept, goal=_NOTHING), kept.denoiser
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.std * noise)
@@ -119,12 +124,13 @@ def train_empowered(
     parts = track(states.split(256), "empowerment", disable=not progress)
     nats = torch.cat([estimator(part) for part in parts])
 
-    def step(state: Tensor, action: Tensor) -> Tensor:
+    def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         noise = torch.randn(len(state), dynamics.noise_size, generator=generator)
-        return dynamics.step(state, action, noise)
+        arrived = dream.step(state, action, noise)
+        return arrived.next_state, arrived.inside & ~arrived.terminated
 
     grid = _grid(dynamics, config.actions)
-    rewarded = Lookahead(step, world.support.inside, grid, states, nats, config.samples)
+    rewarded = Lookahead(step, grid, states, nats, config.samples)
     teacher = iterate_values(rewarded, config.discount)
     policy = _distill(teacher, world.model.action_spec, dynamics, config, generator, progress)
     return Empowered(policy, teacher, nats, dynamics)
@@ -183,8 +189,8 @@ def _rollout_policy(
     state = known[torch.randint(len(known), (1 + count // steps,), generator=generator)]
     visited = []
     for _ in range(steps):
-        state = teacher.step(state, policy(state))
+        state, alive = teacher.step(state, policy(state))
         fresh = known[torch.randint(len(known), (len(state),), generator=generator)]
-        state = torch.where(teacher.inside(state).unsqueeze(1), state, fresh)
+        state = torch.where(alive.unsqueeze(1), state, fresh)
         visited.append(state)
     return torch.cat(visited)[:count]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.errors import SpecError
+from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
 from worldmodel.world.world import World
 
 
@@ -37,7 +39,7 @@ class Dynamics:
         return (self.low + self.high) / 2
 
     @property
-    def spread(self) -> Float[Tensor, " act"]:
+    def scale(self) -> Float[Tensor, " act"]:
         """Standard deviation of uniformly random actions."""
         return (self.high - self.low) / 12**0.5
 
@@ -57,3 +59,27 @@ def dynamics_of(world: World) -> Dynamics:
         *model.control_range,
         model.noise_size,
     )
+
+
+@torch.no_grad()
+def on_its_data(world: World, config: DenoiserConfig, progress: bool = True) -> World:
+    """The world with a denoiser of its own that keeps long dreams on the recorded states.
+
+    How far it moves honest predictions is read off one step from recorded states under uniformly
+    random actions.
+
+    Args:
+        world: With a fitted support.
+        config: Of the denoiser; its seed is that of the actions and of the noise as well.
+        progress: Whether to show a progress bar.
+    """
+    model, known = world.model, world.support.states
+    kept = world.denoised_by(fit_denoiser(known, config, progress))
+    generator = torch.Generator(model.device).manual_seed(config.seed)
+    low, high = model.control_range
+    chance = torch.rand((len(known), len(low)), generator=generator, device=model.device)
+    noise = torch.randn((len(known), model.noise_size), generator=generator, device=model.device)
+    predicted = model.transition(known, torch.lerp(low, high, chance), kept.dream_noise * noise)
+    assert kept.denoiser is not None
+    kept.denoiser.calibrate(predicted)
+    return kept

@@ -114,7 +114,7 @@ class GaussianEmpowerment:
         terms = []
         for t in range(self.steps):
             carry = by_state(states, action, still)
-            fresh = by_action(states, action, still) * d.spread
+            fresh = by_action(states, action, still) * d.scale
             to_actions = torch.cat([carry @ to_actions, fresh], 2)
             if process:
                 moved = self.noise.process * by_noise(states, action, still)

@@ -140,7 +140,7 @@ class VariationalEmpowerment:
         d, noise, seen = self.dynamics, self.noise, []
         for t, action in enumerate(sequence.unflatten(1, (self.steps, -1)).unbind(1)):
             drawn = noise.process * self._draw(len(states), d.noise_size)
-            states = d.step(states, d.middle + d.spread * action, drawn)
+            states = d.step(states, d.middle + d.scale * action, drawn)
             if t >= self.steps - noise.frames:
                 seen.append(d.observe(states))
         shown = torch.cat(seen, 1)

@@ -1,5 +1,7 @@
 """Value iteration on sampled states against the same on a finite problem, written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,11 @@ MOVES = torch.tensor([[-1.0], [0.0], [1.0]])
 
 
 def on_a_line(rewards, samples=1, step=lambda state, action: state + action):
-    def inside(states):
-        return ((states > -0.5) & (states < 11.5)).squeeze(1)
+    def arrive(state, action):
+        arrived = step(state, action)
+        return arrived, ((arrived > -0.5) & (arrived < 11.5)).squeeze(1)
 
-    return Lookahead(step, inside, MOVES, LINE, rewards, samples)
+    return Lookahead(arrive, MOVES, LINE, rewards, samples)
 
 
 def tabular(rewards, discount, sweeps=3000):
@@ -94,6 +97,6 @@ def test_what_cannot_be_is_refused():
     rewards[3] = torch.nan
     with pytest.raises(SpecError, match="finite"):
         iterate_values(on_a_line(rewards))
-    few = Lookahead(lambda s, a: s + a, lambda s: s[:, 0] > 0, MOVES, LINE[:3], rewards[:3])
+    few = replace(on_a_line(rewards), states=LINE[:3], values=rewards[:3])
     with pytest.raises(ShapeError, match="got 3"):
         iterate_values(few)

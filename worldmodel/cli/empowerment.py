@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from agents.empowerment import EmpoweredConfig, dynamics_of, train_empowered
+from agents.empowerment import EmpoweredConfig, dynamics_of, on_its_data, train_empowered
 from agents.empowerment.maps import babbled, map_states
 from agents.rollout import chosen_by
 from worldmodel.cli.arguments import Run
@@ -21,7 +21,6 @@ from worldmodel.plots.acting import film_acting
 from worldmodel.plots.empowerment import empowerment_map
 from worldmodel.systems import preset_without_reward, system_of
 from worldmodel.systems.task import EPISODES, act
-from worldmodel.world.denoiser import fit_denoiser
 
 
 def empowerment(
@@ -78,8 +77,7 @@ def empowerment(
         metrics["agent"], visited = acted.metrics, acted.visited
         film_acting(chosen_by(trained.policy), world, source, out / "agent.gif", film)
     else:
-        denoiser = fit_denoiser(world.support.states, replace(agent.denoiser, seed=seed))
-        dynamics = dynamics_of(world.denoised_by(denoiser))
+        dynamics = dynamics_of(on_its_data(world, replace(agent.denoiser, seed=seed)))
     mapped = map_states(places, dynamics, source, agent)
     metrics["empowerment"] = mapped.metrics()
     maps = mapped.truth, mapped.measured, mapped.learned

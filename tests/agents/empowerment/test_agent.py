@@ -6,7 +6,7 @@ from linear_model import BOX, LinearModel, fit_support
 from small import DISCRETE, generator, tiny_model
 from torch.distributions import Normal
 
-from agents.empowerment import EmpoweredConfig, Noise, train_empowered
+from agents.empowerment import EmpoweredConfig, Noise, on_its_data, train_empowered
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.world.denoiser import DenoiserConfig
 from worldmodel.world.world import World
@@ -60,7 +60,33 @@ def test_it_goes_where_actions_matter_most_and_stays_with_the_data(world, estima
         assert (trained.policy(state[:6]) > 0.5).all()
         for _ in range(30):
             state = world.transition(state, trained.policy(state))
-    assert (state[:, 0] > 1).all() and world.support.inside(state).all()
+    assert (state[:, 0] > 0.8).all() and world.support.inside(state).all()
+
+
+def test_it_keeps_off_what_ends_an_episode(world):
+    """Actions matter most to the right, and beyond 0.5 there is none left to take."""
+    deadly = World(Louder().requires_grad_(False), world.support)
+    deadly.model.can_terminate = True
+    deadly.model.termination = lambda state: state[:, 0] - 0.5
+    trained = train_empowered(deadly, SMALL, progress=False)
+    state = torch.stack([torch.linspace(-1.2, 0.2, 8), torch.zeros(8)], 1)
+    with torch.no_grad():
+        for _ in range(30):
+            state = deadly.transition(state, trained.policy(state))
+            assert (state[:, 0] < 0.5).all()
+    assert (state[:, 0] > -0.2).all()
+
+
+def test_moves_of_its_denoiser_count_as_distance_beyond_honest_ones(world):
+    kept = on_its_data(world, DenoiserConfig(noise=0.5, updates=800), progress=False)
+    still = torch.zeros(1024, 1)
+    _, distance = kept.arrive(world.support.states, still)
+    assert (distance <= 1).float().mean() > 0.95
+    far = 2 * kept.support.bounds()[1].expand(1024, -1)
+    # As if all were inside: what is left is how far they are led back.
+    kept.support.radius = kept.support.radius * 100
+    assert kept.support.inside(world.transition(far, still)).all()
+    assert (kept.arrive(far, still)[1] > 1).all()
 
 
 def test_the_same_seed_gives_the_same_agent(world):

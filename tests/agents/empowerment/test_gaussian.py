@@ -30,7 +30,7 @@ def linear(low=(-1.0, -2.0), high=(3.0, 2.0)):
 
 def brute_force(steps, frames, sensor, process):
     """Channel matrix and noise covariance written out, capacity by numerical water-filling."""
-    spread = np.diag((linear().spread).numpy().astype(float))
+    spread = np.diag((linear().scale).numpy().astype(float))
     f, b, c, h = (m.numpy().astype(float).T for m in (F, B, C, H))
     rows, noise = [], []
     for end in range(steps - frames + 1, steps + 1):

@@ -29,7 +29,7 @@ def ball():
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_linear_system_has_the_information_of_its_channel(frames):
     """Half the log-determinant of I + C C^T, with the channel C written out."""
-    steps, sensor, spread = 3, 0.5, np.diag(linear().spread.numpy().astype(float))
+    steps, sensor, spread = 3, 0.5, np.diag(linear().scale.numpy().astype(float))
     f, b, h = (m.numpy().astype(float).T for m in (F, B, H))
     rows = []
     for end in range(steps - frames + 1, steps + 1):
