@@ -257,6 +257,34 @@ def test_a_reward_that_is_not_finite_is_told(clock):
         record(Broken(), 1, 2, Uniform(), seed=0)
 
 
+def paying(clock, reward):
+    class Paying(clock):
+        def step(self, action):
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, reward(self.time), terminated, truncated, info
+
+    return record(Paying(), 2, 3, Uniform(), seed=0, options={"length": 9}).rewards[0].tolist()
+
+
+def test_rewards_that_vary_beyond_single_precision_are_refused_with_what_mends_it(clock):
+    told = r"float32 does not hold how rewards vary.*100000000.*TransformReward"
+    with pytest.raises(SpecError, match=told):
+        paying(clock, lambda t: 1e8 + 0.1 * t)
+    # What float32 holds, or what does not vary but by rounding, is no fault.
+    assert paying(clock, lambda t: 1e3 + t) == [1001, 1002, 1003]
+    assert paying(clock, lambda t: 1e8 + 1000 * t) == [1e8 + 1000, 1e8 + 2000, 1e8 + 3000]
+    assert paying(clock, lambda t: 0.1 + 0.2) == [np.float32(0.3)] * 3
+    assert paying(clock, lambda t: 1e-30 * t) == [np.float32(1e-30 * t) for t in (1, 2, 3)]
+
+
+def test_a_state_that_varies_beyond_single_precision_is_left_out_and_said(clock):
+    env = Screen(clock(), lambda t: np.array([t, 1.7e9 + 0.05 * t]))
+    told = r"ignored as ground truth.*component 1 varies by 0.05\d* about 1700000000"
+    with pytest.warns(UserWarning, match=told):
+        batch = record(env, 1, 3, Uniform(), seed=0, options={"length": 9})
+    assert batch.states is None and batch.mask.all()
+
+
 def test_broken_promises_of_a_vector_environment_are_told(native_clock):
     vector = native_clock(2, AutoresetMode.SAME_STEP)
     vector.metadata = {"autoreset_mode": "SameStep"}

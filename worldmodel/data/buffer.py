@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int, Shaped
+from jaxtyping import Bool, Float32, Float64, Int, Shaped
 
 from worldmodel.errors import ShapeError, SpecError
 from worldmodel.spaces import ObservationSpace
@@ -15,6 +15,9 @@ from worldmodel.types import Batch, to_tensors
 
 class EpisodeBuffer:
     """Arrays that episodes are written to, under the index convention of ``worldmodel.types``.
+
+    Attributes:
+        note: Why ground truth was left out of what was handed out; None if it was not.
 
     Args:
         space: What one observation looks like.
@@ -31,11 +34,12 @@ class EpisodeBuffer:
             for stream in space.streams
         }
         self._controls = controls
-        self._rewards = np.zeros((size, steps), np.float32)
+        self._rewards = np.zeros((size, steps))
         self._terminated = np.zeros((size, steps), np.bool_)
         self._mask = np.zeros((size, steps), np.bool_)
         self._states: np.ndarray | None = None
         self._first = True
+        self.note: str | None = None
 
     def observe(
         self,
@@ -71,7 +75,7 @@ class EpisodeBuffer:
         """Write ground truth."""
         if self._first and states is not None:
             size, steps = self._mask.shape
-            self._states = np.zeros((size, steps + 1, states.shape[1]), np.float32)
+            self._states = np.zeros((size, steps + 1, states.shape[1]))
         self._first = False
         if self._states is None:
             return
@@ -99,17 +103,32 @@ class EpisodeBuffer:
         """Hand the episodes out, with what ended early padded.
 
         Raises:
-            SpecError: A recorded value is not finite; the message says which, and when.
+            SpecError: A recorded value is not finite; the message says which, and when. Or rewards
+                vary by less than ``float32`` can tell apart.
         """
         length = self._mask.sum(1)
+        if lost := _lost(self._rewards[self._mask]):
+            raise SpecError(
+                f"float32 does not hold how rewards vary: {lost}; subtract a constant with "
+                "gymnasium.wrappers.TransformReward"
+            )
         arrays = {
             "actions": np.where(self._mask[..., None], self._controls, np.float32(0)),
-            "rewards": self._rewards,
+            "rewards": _single(self._rewards),
             "terminated": self._terminated,
             "mask": self._mask,
         }
         if self._states is not None:
-            arrays["states"] = _repeat_last(self._states, length)
+            states = _repeat_last(self._states, length)
+            told = (_lost(states[..., i]) for i in range(states.shape[-1]))
+            named = [f"component {i} varies {lost}" for i, lost in enumerate(told) if lost]
+            if named:
+                self.note = (
+                    'info["state"] is ignored as ground truth: float32 does not hold how '
+                    f"{named[0]}; let the environment subtract a constant"
+                )
+            else:
+                arrays["states"] = _single(states)
         for name, array in arrays.items():
             require_finite_values(name, array)
         observations = {
@@ -126,6 +145,26 @@ def _repeat_last(frames: np.ndarray, length: np.ndarray) -> np.ndarray:
         return frames
     index = np.minimum(np.arange(last + 1), length[:, None])
     return frames[np.arange(len(frames))[:, None], index]
+
+
+def _lost(values: Float64[np.ndarray, "*n"]) -> str | None:
+    """How numbers vary, if ``float32`` would change that by more than a hundredth."""
+    if not values.size or not np.isfinite(values).all():
+        return None
+    centre, largest = values.flat[0], np.abs(values).max()
+    # Relative to the largest: squares of the greatest numbers have no float64.
+    unit = largest or 1.0
+    deviation = ((values - centre) / unit).std()
+    rounding = ((_single(values).astype(np.float64) - values) / unit).std()
+    if deviation <= 8 * np.finfo(np.float64).eps or not rounding > 0.01 * deviation:
+        return None
+    return f"by {deviation * unit:.3g} about {centre:.10g}"
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """``float32``; a number that it does not hold becomes infinite, which is refused elsewhere."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def require_finite_values(name: str, array: np.ndarray) -> None:

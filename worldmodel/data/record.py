@@ -206,7 +206,8 @@ def _record(
         player = Player(env, buffer, truth, actions, size.steps, seeds, options, advance)
         for first in range(0, size.episodes, env.num_envs):
             player.play(first)
-    return buffer.batch(), truth.note
+    batch = buffer.batch()
+    return batch, truth.note or buffer.note
 
 
 @contextmanager

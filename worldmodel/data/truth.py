@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float64, Int
 
 
 class Truth:
@@ -22,7 +22,7 @@ class Truth:
 
     def read(
         self, infos: dict[str, Any], rows: Int[np.ndarray, " k"]
-    ) -> Float32[np.ndarray, "k n"] | None:
+    ) -> Float64[np.ndarray, "k n"] | None:
         """Ground truth of some environments from a vector environment's infos.
 
         Args:
@@ -39,12 +39,12 @@ class Truth:
         ):
             return None
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            states = value[rows]
-            return _single(states).reshape(len(rows), int(np.prod(states.shape[1:])))
+            states = value[rows].astype(np.float64)
+            return states.reshape(len(rows), int(np.prod(states.shape[1:])))
         try:
             states = [np.asarray(value[i]) for i in rows]
             if all(state.dtype.kind in "biuf" for state in states):
-                return np.stack([_single(state).ravel() for state in states])
+                return np.stack([state.astype(np.float64).ravel() for state in states])
         except (KeyError, IndexError, TypeError, ValueError):
             pass  # told below
         self.note = (
@@ -52,12 +52,6 @@ class Truth:
             f"but {_shortened(value)}"
         )
         return None
-
-
-def _single(states: np.ndarray) -> np.ndarray:
-    """``float32``; a number that it does not hold becomes infinite, which is refused elsewhere."""
-    with np.errstate(over="ignore"):
-        return states.astype(np.float32)
 
 
 def _shortened(value: Any, most: int = 80) -> str:
