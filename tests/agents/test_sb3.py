@@ -79,6 +79,17 @@ def test_leaving_the_support_ends_an_episode_and_is_said(world):
     assert infos[1] == {}
 
 
+@pytest.mark.parametrize("least", [0.0, 0.5])
+def test_leaving_is_final_where_no_reward_is_negative(world, least, monkeypatch):
+    monkeypatch.setattr(type(world.model), "reward_range", (least, 1.0))
+    env = LatentVecEnv(world, 2, max_episode_steps=1, noise=False)
+    env.set_options([{"state": np.array([50.0, 0.0])}, {"state": np.zeros(2)}])
+    env.reset()
+    _, _, dones, infos = env.step(zeros(env))
+    assert dones.all()
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, True]
+
+
 def test_options_hold_for_one_reset(world):
     env = LatentVecEnv(world, 2, noise=False)
     env.set_options({"state": np.array([0.1, 0.2])})

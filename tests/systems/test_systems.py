@@ -24,6 +24,7 @@ from worldmodel.data import (
 )
 from worldmodel.errors import ConfigError
 from worldmodel.models.registry import MODELS, fitting
+from worldmodel.spaces import ObservationSpace
 from worldmodel.systems import (
     DEMOS,
     PRESETS,
@@ -131,6 +132,15 @@ def test_vectors_get_a_state_of_their_size_and_a_sharper_model():
     assert config.latent_size == 3 and config.recognition.kind == "fusion"
     tight = preset("vectors").train.constrained.tight
     assert tight < preset("pictures").train.constrained.tight
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_long_vector_gets_a_state_that_can_be_trained(model):
+    long = ObservationSpace.from_space(gym.spaces.Box(-np.inf, np.inf, (376,)))
+    config = preset("vectors").model(model, long)
+    assert config.latent_size <= 64
+    weights = MODELS[model](config, long, BOX, 0).parameters()
+    assert sum(weight.numel() for weight in weights) < 1e6
 
 
 def test_the_window_fits_the_longest_recorded_episode():

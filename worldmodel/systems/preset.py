@@ -77,10 +77,20 @@ class Preset:
         return self.agent(actions) if callable(self.agent) else self.agent
 
 
+# Beyond it an update costs more than what is left to tell apart is worth: a locally linear
+# transition mixes matrices of the state's size squared.
+_MOST = 32
+
+
+def _said(observations: ObservationSpace) -> int:
+    """How many numbers of a state a vector says: as many as it has, up to a limit."""
+    return min(max(2, observations.size), _MOST)
+
+
 def _vector_dvbf(observations: ObservationSpace) -> DVBFConfig:
     """Fusion, and a state of the vector's size: it says nearly all, and exactly."""
     return DVBFConfig(
-        latent_size=max(2, observations.size),
+        latent_size=_said(observations),
         recognition=RecognitionConfig("fusion", reading_scale=0.7),
         transition=TransitionConfig(noise_floor=0.02),
     )
@@ -88,22 +98,23 @@ def _vector_dvbf(observations: ObservationSpace) -> DVBFConfig:
 
 def _vector_dkf(observations: ObservationSpace) -> DKFConfig:
     """A state of the vector's size."""
-    return DKFConfig(latent_size=max(2, observations.size))
+    return DKFConfig(latent_size=_said(observations))
 
 
 def _vector_e2c(observations: ObservationSpace) -> E2CConfig:
     """A state of the vector's size."""
-    return E2CConfig(latent_size=max(2, observations.size))
+    return E2CConfig(latent_size=_said(observations))
 
 
 def _vector_ekvae(observations: ObservationSpace) -> EKVAEConfig:
     """Readings of the vector's size, and two dimensions for what they do not show."""
-    return EKVAEConfig(latent_size=observations.size + 2, auxiliary_size=observations.size)
+    said = _said(observations)
+    return EKVAEConfig(latent_size=said + 2, auxiliary_size=said)
 
 
 def _vector_kalman(observations: ObservationSpace) -> LinearGaussianConfig:
     """As much again for what a vector does not show, such as velocities."""
-    return LinearGaussianConfig(latent_size=2 * observations.size)
+    return LinearGaussianConfig(latent_size=2 * _said(observations))
 
 
 def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
