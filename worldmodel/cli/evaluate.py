@@ -55,6 +55,7 @@ def evaluate(
         progress=True,
         targets=system.targets,
         baselines=system.baselines(source),
+        supervised=True,
     )
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test, folder, system.unactuated(source))

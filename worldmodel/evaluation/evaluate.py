@@ -32,6 +32,7 @@ from worldmodel.evaluation.prediction import (
     open_loop_error,
 )
 from worldmodel.evaluation.termination import termination_quality
+from worldmodel.evaluation.tracking import ceiling, tracked
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
@@ -55,9 +56,11 @@ class Evaluation:
             ``prediction_mse``, of one dream without noise, ``prediction_mse_averaged``, of the
             predictive mean, ``prediction_mse_baseline`` by horizon and ``filter_error_by_frames``,
             all in scaled units ([0, 1] for pixels), with ``prediction_variance`` to divide them by;
-            ``filter_r2_by_frames`` by variable.
+            ``filter_r2_by_frames`` by variable; ``tracking``, R^2 of the live filter, and
+            ``ceiling``, that of a supervised network on frame pairs, by variable and stretch.
             ``termination`` as from ``termination_quality``, if an episode ended.
-            ``r2``, ``loglik`` and ``filter_r2_by_frames`` are missing if there is no ground truth.
+            Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames``, ``tracking`` and
+            ``ceiling`` are missing.
         filtered: Frames that were filtered before prediction began.
         latents: Sampled latents (n, latent) of the first ``filtered`` frames of every episode.
         truth: Ground truth (n,) at the same frames, by variable; empty if there is none.
@@ -81,6 +84,7 @@ def evaluate(
     progress: bool = False,
     targets: Targets = state_targets,
     baselines: Mapping[str, Predictor] | None = None,
+    supervised: bool = False,
 ) -> Evaluation:
     """Measure a world on the test split.
 
@@ -96,6 +100,7 @@ def evaluate(
         progress: Whether to show a progress bar.
         targets: Names the ground-truth variables that the latent state ought to hold.
         baselines: Predictors to compare with by name, beside the last frame and the mean frame.
+        supervised: Whether to train the network that gives the ceiling; about ten seconds.
 
     Raises:
         ShapeError: A baseline predicts observations of another shape.
@@ -135,7 +140,13 @@ def evaluate(
         metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
         if test.states is not None:
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
+        if dataset.test.states is not None and "train" in dataset.splits:
+            splits = (dataset.train, dataset.test)
+            metrics["tracking"] = tracked(model, *(s.to(model.device) for s in splits), targets)
         bar.update(task, advance=1, description="")
+    if supervised and "tracking" in metrics and "validation" in dataset.splits:
+        splits = (dataset.train, dataset.validation, dataset.test)
+        metrics["ceiling"] = ceiling(model, *splits, targets, seed, progress=progress)
     model.train(training)
     return Evaluation(metrics, train_steps + 1, latents, truth, fitted)
 

@@ -70,6 +70,8 @@ def result_rows(
             for text, horizon in zip(steps, horizons, strict=True)
         ]
     )
+    if "tracking" in metrics:
+        groups.append(_tracking_rows(metrics["tracking"], metrics.get("ceiling")))
     last = []
     for name, how in (_TERMINATION | _AGENT).items():
         part, _, key = name.partition(".")
@@ -99,6 +101,21 @@ def results_table(title: str, metrics: dict[str, Any], paper: Mapping[str, float
             table.add_row(*row[: len(table.columns)])
         table.add_section()
     return table
+
+
+def _tracking_rows(
+    tracking: dict[str, dict[str, float]], ceiling: dict[str, dict[str, float]] | None
+) -> list[tuple[str, str, str]]:
+    """R^2 of the live filter by stretch of the episode, and below it what could be had."""
+    stretches = next(iter(tracking.values()))
+    rows = [("live filter from one frame, R² in frames", "  ".join(stretches), "")]
+    for name, found in tracking.items():
+        title = _VARIABLES.get(name, name.replace("_", " "))
+        rows.append((f"  {title}", "  ".join(f"{r2:.3f}" for r2 in found.values()), ""))
+        if ceiling is not None:
+            most = "  ".join(f"{r2:.3f}" for r2 in ceiling[name].values())
+            rows.append((f"  {title}, a supervised network", most, ""))
+    return rows
 
 
 def _fractions(metrics: dict[str, Any], horizon: int) -> str:
