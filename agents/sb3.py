@@ -156,19 +156,24 @@ class FlatAgent:
 
 
 def suits(actions: ActionSpace) -> bool:
-    """Whether algorithms take the space as it is: a bounded float32 vector, or indices from 0."""
+    """Whether algorithms take the space as it is, and act in it.
+
+    They divide by the range of a ``float32`` vector, so it has to be finite and not zero; and count
+    from 0 in ``int64``.
+    """
     space = actions.space()
     if isinstance(space, gym.spaces.Discrete):
-        return bool(space.start == 0)
-    vector = (
-        isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and len(space.shape) == 1
-    )
-    return vector and all(actions.bounded)
+        return bool(space.start == 0 and space.dtype == np.int64)
+    if not (isinstance(space, gym.spaces.Box) and space.dtype == np.float32):
+        return False
+    half = space.high / 2 - space.low / 2
+    plain = (half > 0) & (half < np.finfo(np.float32).max / 2)
+    return len(space.shape) == 1 and bool(plain.all())
 
 
 def acting(agent: BaseAlgorithm, actions: ActionSpace) -> BaseAlgorithm | FlatAgent:
     """An algorithm that was trained in the dream, whose actions are the real environment's."""
-    if suits(actions):
+    if agent.action_space == actions.space():
         return agent
     return FlatAgent(agent, Flattening(actions, isinstance(agent.action_space, gym.spaces.Box)))
 
