@@ -231,6 +231,11 @@ BROKEN = {
     "pixels": (Box(0, 255, (8, 8, 1), np.uint8), np.zeros((8, 8, 1), np.float32), "uint8"),
     "half": (MultiBinary(2), np.array([0.5, 1]), "int8, got float64"),
     "many": (Box(-1, 1, (40,)), np.full(40, np.nan, np.float32), "finite"),
+    "half a pixel": (Box(0, 9, (2,), np.uint8), [0.5, 1.0], "uint8, got float64"),
+    "too large": (Box(-1, 1, (), np.float32), 1e39, "finite, got inf"),
+    "wide index": (Discrete(3, dtype=np.int8), np.int64(1), "int8, got int64"),
+    "object": (Box(-1, 1, (2,)), object(), "float32, got object"),
+    "nothing": (Box(-1, 1, (2,)), None, "float32, got object"),
 }
 
 
@@ -247,18 +252,36 @@ def test_missing_numbers_are_read_if_asked_for():
         streams.read({"pos": np.array([np.nan, np.inf], np.float32)}, missing=True)
 
 
-def test_what_gymnasium_has_in_a_space_is_read():
-    for space, sample in (
-        (Box(-1, 1, (2,), np.float64), np.zeros(2, np.float32)),
-        (Box(-1, 1, (2,), np.float32), [0.5, 1]),
-        (Box(-1, 1, (), np.float32), 0.1),
-        (Box(0, 9, (2,), np.int64), np.zeros(2, np.uint8)),
-        (Discrete(3, dtype=np.int8), 2),
-        (MultiBinary(2), np.array([0.0, 1.0])),
-        (MultiBinary(2), np.array([False, True])),
-    ):
-        streams = streams_of(space)
-        assert space.contains(streams.write(streams.read(sample)))
+IN_SPACE = [
+    (Box(-1, 1, (2,), np.float64), np.zeros(2, np.float32)),
+    (Box(-1, 1, (2,), np.float32), [0.5, 1]),
+    (Box(-1, 1, (2,), np.float32), (np.float64(0.5), np.float64(1))),
+    (Box(-1, 1, (), np.float32), 0.1),
+    (Box(-1, 1, (), np.float32), np.float64(0.1)),
+    (Box(-1, 1, (), np.float32), np.array(0.5, np.float16)),
+    (Box(-9, 9, (), np.float64), 3),
+    (Box(0, 9, (2,), np.int64), np.zeros(2, np.uint8)),
+    (Box(0, 9, (2,), np.uint8), [1.0, 2.0]),
+    (Box(0, 1, (2,), np.bool_), [0, True]),
+    (Discrete(3, dtype=np.int8), 2),
+    (Discrete(3), np.array(2)),
+    (Discrete(3), True),
+    (MultiDiscrete([2, 3]), (1, 2)),
+    (MultiBinary(2), np.array([0.0, 1.0])),
+    (MultiBinary(2), np.array([False, True])),
+    (MultiBinary(2), [0, 1]),
+    (Tuple((Discrete(2), Discrete(3))), [1, 2]),
+    (Tuple((Discrete(2), Discrete(3))), np.array([1, 2])),
+    (Dict(a=Box(-1, 1, (2,), np.float32), b=Discrete(2, dtype=np.int8)), {"b": 1, "a": [0, 1]}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*Casting input x")
+@pytest.mark.parametrize(("space", "sample"), IN_SPACE, ids=str)
+def test_what_gymnasium_has_in_a_space_is_read(space, sample):
+    assert space.contains(sample)
+    streams = streams_of(space)
+    assert space.contains(streams.write(streams.read(sample)))
 
 
 def test_what_is_read_is_a_copy():
