@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from rich.progress import Progress
 
-from worldmodel.errors import SpecError, require_at_least, require_extra
+from worldmodel.errors import ShapeError, SpecError, require_at_least, require_extra
 from worldmodel.spaces import ActionSpace, Flattening
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
@@ -183,10 +183,14 @@ def _stacked(options: list[dict[str, Any]]) -> dict[str, Any]:
 
     Raises:
         SpecError: Not all have the same options.
+        ShapeError: Those of one name do not have the same shape.
     """
     if any(o.keys() != options[0].keys() for o in options):
         raise SpecError(f"every dream needs the same options, got {[sorted(o) for o in options]}")
-    return {key: np.stack([o[key] for o in options]) for key in options[0]}
+    try:
+        return {key: np.stack([o[key] for o in options]) for key in options[0]}
+    except ValueError as error:
+        raise ShapeError(f"options of all dreams must have the same shapes: {error}") from error
 
 
 def train_sb3(

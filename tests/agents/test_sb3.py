@@ -10,7 +10,7 @@ from small import discrete, vector
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from agents.sb3 import LatentVecEnv, suits, train_sb3
-from worldmodel.errors import MissingExtraError, SpecError
+from worldmodel.errors import MissingExtraError, ShapeError, SpecError
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.world import World
 
@@ -85,6 +85,13 @@ def test_options_hold_for_one_reset(world):
     env.set_options({"state": np.array([0.1, 0.2])})
     np.testing.assert_allclose(env.reset(), [[0.1, 0.2]] * 2, rtol=1e-6)
     assert np.abs(env.reset() - [[0.1, 0.2]] * 2).max() > 1e-3
+
+
+def test_options_of_different_shapes_are_refused(env):
+    for state in ([0.0], [[0.0], [0.0, 1.0]]):
+        env.set_options([{"state": [0.0, 0.0]}] * 2 + [{"state": state}])
+        with pytest.raises(ShapeError, match="same shapes"):
+            env.reset()
 
 
 def test_seeds_repeat_and_differ(env):

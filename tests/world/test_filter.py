@@ -184,6 +184,14 @@ def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(world, real_v
     np.testing.assert_allclose(infos["belief_scale"], [[0.35, 0.35], [0.5, 0.5]], atol=1e-6)
 
 
+@pytest.mark.parametrize("mask", ["abc", [True, False], np.array([1, 0]), np.zeros(2, np.bool_)])
+def test_an_unusable_reset_mask_is_refused(world, real_vector, mask):
+    env = VectorFilterObservation(real_vector(2, AutoresetMode.DISABLED), world)
+    env.reset(seed=0)
+    with pytest.raises(ShapeError, match="reset_mask"):
+        env.reset(options={"reset_mask": mask})
+
+
 def test_an_agent_made_in_the_dream_runs_in_reality(world, real):
     dream, filtered = LatentEnv(world), FilterObservation(real(), world)
     for env in (dream, filtered):

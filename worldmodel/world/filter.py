@@ -23,6 +23,7 @@ from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.compiled import CompiledFilter, compile_filter
 from worldmodel.world.dynamics import latent_box
+from worldmodel.world.start import checked_options, chosen_by
 from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.world import World, resolve
 
@@ -56,6 +57,7 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and begin a belief from its first frame."""
+        checked_options(options)
         frame, info = self.env.reset(seed=seed, options=options)
         self._filter.begin(frame)
         return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
@@ -112,9 +114,8 @@ class VectorFilterObservation(VectorWrapper):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environments and begin beliefs, of all or of those in ``reset_mask``."""
         # Taken before the environment is reset, since some remove it from the options.
-        mask = (options or {}).get("reset_mask")
+        mask = chosen_by(checked_options(options).get("reset_mask"), self.num_envs)
         frames, infos = self.env.reset(seed=seed, options=options)
-        mask = np.ones(self.num_envs, np.bool_) if mask is None else np.array(mask)
         self._filter.begin(frames, mask)
         self._done = self._done & ~mask
         return self._filter.means(), self._with_scales(infos, mask)
