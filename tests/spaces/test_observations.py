@@ -72,7 +72,24 @@ def test_gymnasiums_frame_stacks(wrapper):
         assert np.array_equal(stream.picture(recorded), newest)
 
 
-UNTOLD = [(3, 64, 3), (1, 64, 3), (3, 3, 3), (84, 84, 84), (10, 20, 15), (2, 3, 64, 3)]
+UNTOLD = [
+    (3, 64, 3),
+    (1, 64, 3),
+    (3, 3, 3),
+    (3, 3, 64),
+    (3, 3, 4),
+    (64, 1, 3),
+    (84, 84, 84),
+    (10, 20, 15),
+    (2, 3, 64, 3),
+    (84, 84, 3, 4),
+    (84, 84, 1, 4),
+    (84, 84, 4, 1),
+    (84, 84, 4, 3),
+    (8, 8, 8, 1),
+    (3, 84, 84, 4),
+    (3, 4, 84, 84),
+]
 
 
 @pytest.mark.parametrize("shape", UNTOLD)
@@ -85,16 +102,38 @@ def test_untold_axes_are_refused_with_the_mend(shape):
 
 
 def test_the_mends_mend():
-    space = Box(0, 255, (3, 64, 3), np.uint8)
+    space = Box(0, 255, (3, 64, 4), np.uint8)
     with pytest.raises(SpecError) as caught:
         streams_of(space)
     told = str(caught.value)
     code = told[told.index("gymnasium.wrappers.TransformObservation") :].split(" puts")[0]
     first = eval(code, {"gymnasium": gym, "np": np, "env": Echo(space)})
-    assert only(first.observation_space).shape == (64, 3, 3)
-    assert "gymnasium.wrappers.ResizeObservation(env, (64, 64))" in told
+    assert only(first.observation_space).shape == (64, 4, 3)
+    space = Box(0, 255, (3, 64, 3), np.uint8)
+    with pytest.raises(SpecError, match=r"gymnasium.wrappers.ResizeObservation\(env, \(64, 64\)\)"):
+        streams_of(space)
     last = gym.wrappers.ResizeObservation(Echo(space), (64, 64))
     assert only(last.observation_space).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((84, 80, 3, 4), 3), ((84, 80, 1, 4), 3), ((84, 80, 4, 3), 2), ((3, 4, 84, 80), 1)],
+)
+def test_frames_elsewhere_than_in_front_are_moved_by_the_mend(shape, axis):
+    space = Box(0, 255, shape, np.uint8)
+    with pytest.raises(SpecError) as caught:
+        streams_of(space)
+    told = str(caught.value)
+    code = told[told.index("gymnasium.wrappers.TransformObservation") :].split(" puts")[0]
+    mended = eval(code, {"gymnasium": gym, "np": np, "env": Echo(space)})
+    seen, _ = mended.reset(seed=0)
+    assert seen in mended.observation_space
+    frames = np.moveaxis(space.sample(), axis, 0)
+    read = only(mended.observation_space).read(frames)
+    assert read.shape == (84, 80, 12 if 3 in shape else 4)
+    newest = only(Box(0, 255, frames.shape[1:], np.uint8)).read(frames[-1])
+    assert np.array_equal(read[..., -newest.shape[-1] :], newest)
 
 
 def test_pixels_of_rank_5_are_no_picture():
