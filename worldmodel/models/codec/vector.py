@@ -94,3 +94,6 @@ class VectorCodec(StreamCodec):
         """Gaussian of one scale."""
         c, size = self.config, self.stream.size
         return GaussianEmission(mlp(latent_size, c.hidden, size, depth=c.depth), size)
+
+
+CODEC = VectorCodec
