@@ -322,6 +322,24 @@ def test_the_same_settings_suit_a_dark_picture_and_a_bright_one(network):
     torch.testing.assert_close(gap, torch.full_like(gap, np.log(5)), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("largest", [1e-300, 1e-9, 1e300, 1e307])
+def test_numbers_of_any_size_have_a_scale_and_come_back(largest):
+    seen = largest * (torch.rand(500, 2, generator=generator(), dtype=torch.float64) - 0.7)
+    codec = codec_of(DOUBLE, seen)
+    scaled = codec.scale(seen)
+    assert scaled.isfinite().all() and codec.weight == 2
+    torch.testing.assert_close(scaled.std(0), torch.ones(2).to(scaled), atol=0.01, rtol=0)
+    torch.testing.assert_close(codec.unscale(scaled), seen, rtol=1e-9, atol=1e-9 * largest)
+
+
+def test_the_scale_is_the_plain_one_to_the_last_bit():
+    seen = 3 + 5 * torch.randn(500, 2, generator=generator(), dtype=torch.float64)
+    part = codec_of(DOUBLE, seen).parts[0]
+    mean = (seen - seen[0]).mean(0) + seen[0]
+    assert torch.equal(part.mean, mean)
+    assert torch.equal(part.std, (seen - mean).square().mean(0).sqrt())
+
+
 ANGLE = """
 import torch
 

@@ -362,6 +362,22 @@ def test_pictures_for_people():
     assert only(Box(-np.inf, np.inf, (999,))).picture(np.full(999, np.nan)).shape == (513, 41, 3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("large", [3e38, 1e300, 1.7e308])
+def test_pictures_of_large_numbers(large):
+    stream = only(Box(-np.inf, np.inf, (2,), np.float64))
+    shown = np.array([[large, -large], [-large, large], [0.0, 0.0]])
+    some = np.array([[large, np.nan], [-np.inf, np.nan]])
+    plain = stream.picture(shown / large, *stream.ranges(shown / large))
+    assert np.array_equal(stream.picture(shown, *stream.ranges(shown)), plain)
+    for values in (shown, some):
+        assert stream.picture(values).shape == (len(values), 9, 41, 3)
+        for seen in (shown, some):
+            low, high = stream.ranges(seen)
+            assert np.isfinite([low, high]).all()
+            assert stream.picture(values, low, high).shape == (len(values), 9, 41, 3)
+
+
 @pytest.mark.parametrize(
     "plain", [{}, [], None, {"stream": {}}, {"path": "a", "dict": [], "keys": ["b"]}]
 )

@@ -228,11 +228,18 @@ class Stream:
         return picture.bars(np.asarray(values), low, high)
 
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
+        """Ends of the bars for recorded values (*lead, n) like these; None if they are known.
+
+        What is not finite is passed over.
+        """
         if self.kind != "vector" or not len(values):
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
-        return rows.min(0), rows.max(0)
+        finite = np.isfinite(rows)
+        low = rows.min(0, where=finite, initial=np.inf)
+        high = rows.max(0, where=finite, initial=-np.inf)
+        some = finite.any(0)
+        return np.where(some, low, -1.0), np.where(some, high, 1.0)
 
     @property
     def slack(self) -> float:
