@@ -143,6 +143,7 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             SpecError: An option is unknown, or the options contradict each other.
             ShapeError: An option does not fit the model or the number of environments.
+            DivergenceError: The belief after the given observations is not finite.
             ResetNeeded: A reset of some came before the first reset of all.
         """
         options = checked_options(options)
