@@ -49,11 +49,46 @@ def to_numpy(observations: Observations) -> Any:
 
 
 def to_tensors(observations: Any, lead: int, device: torch.device | str = "cpu") -> Observations:
-    """The inverse of ``to_numpy``; arrays are not copied if they need not be."""
-    if isinstance(observations, Mapping):
-        streams = {k: torch.as_tensor(v, device=device) for k, v in observations.items()}
-        return from_streams(streams, lead)
-    return torch.as_tensor(np.asarray(observations), device=device)
+    """The inverse of ``to_numpy``; arrays are not copied if they need not be.
+
+    Raises:
+        ShapeError: They are no arrays of real numbers, or share no ``lead`` leading axes.
+    """
+    if not isinstance(observations, Mapping):
+        return to_tensor("observations", observations, device)
+    streams = {k: to_tensor(str(k), v, device) for k, v in observations.items()}
+    shapes = {name: tuple(value.shape) for name, value in streams.items()}
+    if len({shape[:lead] for shape in shapes.values()}) != 1:
+        raise ShapeError(f"streams must begin with the same {lead} axes, got {shapes}")
+    return from_streams(streams, lead)
+
+
+def to_tensor(name: str, values: Any, device: torch.device | str = "cpu") -> Tensor:
+    """Real numbers as a tensor of their own dtype.
+
+    Raises:
+        ShapeError: They are none; begins with ``name``.
+    """
+    try:
+        tensor = torch.as_tensor(np.asarray(values), device=device)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} must be an array of real numbers, got {values!r:.200}") from error
+    if tensor.is_complex():
+        raise ShapeError(f"{name} must be an array of real numbers, got {tensor.dtype}")
+    return tensor
+
+
+def to_finite(name: str, values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Finite numbers as a tensor of a given dtype.
+
+    Raises:
+        ShapeError: They are none, or are not in that dtype; begins with ``name``.
+    """
+    tensor = to_tensor(name, values, device)
+    kept = tensor.to(dtype)
+    if not (finite := kept.isfinite()).all():
+        raise ShapeError(f"{name} must be finite in {dtype}, got {tensor[~finite][0].item()}")
+    return kept
 
 
 def _named(name: str, values: Observations) -> list[tuple[str, Tensor]]:

@@ -127,6 +127,13 @@ def test_every_preset_builds_every_model_that_its_data_take(name, model):
         assert built.latent_size == config.latent_size
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_without_an_entry_has_its_own_defaults(name, monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", MODELS["dkf"])
+    for observations in (PIXELS, VECTOR):
+        assert preset(name).model("mine", observations) == MODELS["dkf"].config_type()
+
+
 def test_vectors_get_a_state_of_their_size_and_a_sharper_model():
     config = preset("vectors").model("dvbf", VECTOR)
     assert config.latent_size == 3 and config.recognition.kind == "fusion"

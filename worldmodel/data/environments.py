@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from worldmodel.errors import (
     ConfigError,
@@ -168,6 +168,21 @@ class CheckedObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
                 "gymnasium.wrappers.TransformObservation mends what it shows or declares"
             ) from error
         return observation
+
+
+def check_each(env: VectorEnv) -> None:
+    """Have every environment of Gymnasium's synchronous one check what it shows, from now on.
+
+    Native vector environments write their arrays themselves, and those of other processes are out
+    of reach.
+    """
+    vector = env.unwrapped
+    shown = isinstance(vector, SyncVectorEnv) and vector.single_observation_space
+    if isinstance(vector, SyncVectorEnv) and shown == env.single_observation_space:
+        vector.envs = [
+            one if isinstance(one, CheckedObservation) else CheckedObservation(one)
+            for one in vector.envs
+        ]
 
 
 def _vectors_only(space: gym.Space) -> bool:

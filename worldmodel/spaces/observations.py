@@ -139,7 +139,12 @@ class ObservationSpace:
             node, sample = next(
                 (member, part) for member, part in parts if any(s.size for s in tree.leaves(member))
             )
-        shape = np.shape(sample)
+        try:
+            shape = np.shape(sample)
+        except ValueError as error:
+            raise ShapeError(
+                f"{node.name} must be an array of numbers, got {sample!r:.200}"
+            ) from error
         own = len(node.leaf.shape)
         if own and shape[-own:] != node.leaf.shape:
             raise ShapeError(f"{node.name} must end in {node.leaf.shape}, got {shape}")

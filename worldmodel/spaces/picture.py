@@ -36,7 +36,8 @@ def bars(
     """One bar per component, of 128 at most, from the middle of its range to its value."""
     values, low, high = (array[..., :MOST_BARS] for array in (values, low, high))
     middle, half = low / 2 + high / 2, np.maximum(high / 2 - low / 2, 1e-6)
-    place = np.nan_to_num(np.clip((values - middle) / half, -1, 1))
+    # Clipped first: what is far outside may be too far to subtract from.
+    place = np.nan_to_num((np.clip(values, middle - half, middle + half) - middle) / half)
     centre = _LENGTH // 2
     ends = np.rint((place + 1) / 2 * (_LENGTH - 1))[..., None]
     column = np.arange(_LENGTH)

@@ -228,11 +228,18 @@ class Stream:
         return picture.bars(np.asarray(values), low, high)
 
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
+        """Ends of the bars for recorded values (*lead, n) like these; None if they are known.
+
+        What is not finite is passed over.
+        """
         if self.kind != "vector" or not len(values):
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
-        return rows.min(0), rows.max(0)
+        finite = np.isfinite(rows)
+        low = rows.min(0, where=finite, initial=np.inf)
+        high = rows.max(0, where=finite, initial=-np.inf)
+        some = finite.any(0)
+        return np.where(some, low, -1.0), np.where(some, high, 1.0)
 
     @property
     def slack(self) -> float:
@@ -314,19 +321,23 @@ class Stream:
         raise ShapeError(f"{self.name} must be {self._dtype}, got {array.dtype}")
 
     def _array(self, sample: Any) -> np.ndarray:
-        """A number or list as an array of the space's dtype, if nothing is lost by that."""
+        """A number or list as an array of the space's dtype, if nothing is lost by that.
+
+        Gymnasium takes a Box's numbers so whatever their type, but indices only if they are
+        Python's.
+        """
         try:
             array = np.asarray(sample)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ShapeError(f"{self.name} must be an array of numbers, got {sample!r}") from error
-        allowed = "biuf" if self.leaf.floating else "biu"
-        if isinstance(sample, np.generic) or array.dtype.kind not in allowed:
+        box = self.leaf.kind == "Box"
+        if array.dtype.kind not in ("biuf" if box else "biu"):
             return array
-        if self.leaf.floating:
-            with np.errstate(over="ignore"):
-                return array.astype(self._dtype)
-        kept = array.astype(self._dtype)
-        return kept if (kept == array).all() else array
+        if isinstance(sample, np.generic) and not box:
+            return array
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = array.astype(self._dtype)
+        return kept if self.leaf.floating or (kept == array).all() else array
 
     def _encoded_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if self.kind == "discrete":

@@ -39,6 +39,8 @@ class Branch:
             ShapeError: ``sample`` is no such dictionary or tuple.
         """
         if self.keys is None:
+            if isinstance(sample, np.ndarray) and sample.ndim:
+                sample = list(sample)
             if not isinstance(sample, tuple | list) or len(sample) != len(self.members):
                 raise ShapeError(
                     f"{self.path} must be a tuple of {len(self.members)}, got {sample!r}"
