@@ -107,7 +107,7 @@ def test_a_systems_preset_fits_its_environment(name):
     side = env.observation_space.shape[0]
     assert f"{side} x {side} pixels" in chosen.about
     assert env.spec.max_episode_steps >= max(size.steps for size in chosen.splits.values())
-    latent = {"Pendulum": 3, "BouncingBall": 4, "TwoBouncingBalls": 10}
+    latent = {"Pendulum": 4, "BouncingBall": 4, "TwoBouncingBalls": 10}
     known = latent[system.env_id[len("worldmodel/") : -len("-v0")]]
     assert chosen.models["dvbf"].latent_size == known
     env.close()
