@@ -1,0 +1,134 @@
+"""Indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped, UInt8
+
+from worldmodel.spaces import picture
+from worldmodel.spaces.stream import Kind, Stream, components, listed
+
+
+class Discrete(Stream):
+    """(k,) ``int64`` indices from 0, of Discrete and MultiDiscrete."""
+
+    kind: ClassVar[Kind] = "discrete"
+    preset: ClassVar = "vectors"
+    linear: ClassVar[bool] = False
+    _gaps: ClassVar[bool] = False
+
+    @property
+    def drawn(self) -> Literal["steps"]:
+        """See ``Stream``."""
+        return "steps"
+
+    @property
+    def slack(self) -> float:
+        """See ``Stream``."""
+        return 1e-3
+
+    @property
+    def size(self) -> int:
+        """Of all one-hot vectors."""
+        return sum(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each index."""
+        return self.leaf.sizes
+
+    def describe(self) -> str:
+        """In words."""
+        counts = [f"one of {count}" for count in self.sizes]
+        if len(counts) > 1 and len(set(counts)) == 1:
+            return f"{len(counts)} times {counts[0]}"
+        return ", ".join(counts)
+
+    def encode(self, values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """See ``Stream``."""
+        lead = values.shape[: values.ndim - len(self.shape)]
+        if self._eye is not None:
+            return self._eye.take(values[..., 0], 0)
+        flat = np.zeros((*lead, self.size), np.float32)
+        if not lead:
+            flat[values + self._firsts] = 1
+        else:
+            np.put_along_axis(flat, values + self._firsts, np.float32(1), -1)
+        return flat
+
+    def decode(self, flat: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """See ``Stream``."""
+        lead = flat.shape[:-1]
+        if len(self.sizes) == 1:
+            return flat.argmax(-1)[..., None]
+        if len(set(self.sizes)) == 1:
+            return flat.reshape(*lead, len(self.sizes), self.sizes[0]).argmax(-1)
+        edges = zip(self._firsts, (*self._firsts[1:], self.size), strict=True)
+        return np.stack([flat[..., first:end].argmax(-1) for first, end in edges], -1)
+
+    def picture(
+        self, values: np.ndarray, low: Any = None, high: Any = None
+    ) -> UInt8[np.ndarray, "*lead height width 3"]:
+        """See ``Stream``."""
+        first, last = (0.0,) * len(self.sizes), tuple(count - 1.0 for count in self.sizes)
+        return picture.bars(np.asarray(values), first, last, low, high)
+
+    def ranges(self, values: np.ndarray) -> tuple[None, None]:
+        """They are known."""
+        return None, None
+
+    def identity(self) -> Any:
+        """All that is known of it."""
+        return {"stream": self.to_json()}
+
+    def _partial_finding(
+        self, splits: Mapping[str, Shaped[np.ndarray, "n k"]], still: Bool[np.ndarray, " k"]
+    ) -> str | None:
+        if not still.any():
+            return None
+        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
+        return (
+            f"stream {self.name!r} has {components(still)} in {listed(names)}: nothing can be "
+            "learned from that, unless it is to be so"
+        )
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """First value of each index (*sample's shape), in 64 bits."""
+        return self.leaf.bounds[0].astype("uint64" if self._dtype.kind == "u" else "int64")
+
+    @cached_property
+    def _last(self) -> np.ndarray:
+        """Greatest index of each component, (*sample's shape)."""
+        return np.array([count - 1 for count in self.sizes], np.int64).reshape(self.leaf.shape)
+
+    @cached_property
+    def _firsts(self) -> Int64[np.ndarray, " k"]:
+        """Where each index begins in the one-hot form."""
+        return np.cumsum((0, *self.sizes[:-1]), dtype=np.int64)[: len(self.sizes)]
+
+    @cached_property
+    def _eye(self) -> np.ndarray | None:
+        """One-hot vectors of a single index, as long as they are few."""
+        few = len(self.sizes) == 1 and self.size <= 256
+        return np.eye(self.size, dtype=np.float32) if few else None
+
+    def _record(self, array: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
+        if array.ndim == 0:
+            return np.full(1, array.item() - self._starts.item(), np.int64)
+        index = np.asarray(array.astype(self._starts.dtype) - self._starts).astype(np.int64)
+        return index.reshape(lead + self.shape)
+
+    def _sample(self, values: np.ndarray, lead: tuple[int, ...]) -> Any:
+        values = values.reshape(lead + self.leaf.shape)
+        index = np.minimum(np.maximum(values, 0), self._last)
+        values = np.asarray(self._starts + np.asarray(index).astype(self._starts.dtype))
+        array = self.limits.fit(values)
+        return array[()] if self.leaf.kind == "Discrete" else array
+
+    def _encoded_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return (0.0,) * self.size, (1.0,) * self.size

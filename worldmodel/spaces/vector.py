@@ -1,0 +1,100 @@
+"""Numbers and switches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
+
+from worldmodel.spaces import picture
+from worldmodel.spaces.stream import Kind, Stream, components, listed
+
+_NAMED = 8  # constant components that a sentence names one by one
+
+
+class Vector(Stream):
+    """(n,), of all Boxes that are no pictures, and of MultiBinary.
+
+    ``float32`` where that holds every value exactly and else ``float64``: whoever makes
+    ``float32`` of it has to take its offset away first.
+    """
+
+    kind: ClassVar[Kind] = "vector"
+    preset: ClassVar = "vectors"
+    linear: ClassVar[bool] = True
+    _gaps: ClassVar[bool] = True
+
+    @property
+    def drawn(self) -> Literal["curves", "steps"]:
+        """See ``Stream``."""
+        return "steps" if self.binary else "curves"
+
+    @property
+    def slack(self) -> float:
+        """See ``Stream``."""
+        return 1e-3
+
+    @property
+    def size(self) -> int:
+        """Number of components."""
+        return self.shape[0]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """There is no index."""
+        return ()
+
+    def describe(self) -> str:
+        """In words."""
+        what = "switch" if self.binary else "number"
+        return f"{self.size} {what}" + ("" if self.size == 1 else "es" if self.binary else "s")
+
+    def encode(self, values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """See ``Stream``."""
+        return values.reshape(*values.shape[:-1], self.size)
+
+    def decode(self, flat: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """See ``Stream``."""
+        return flat.reshape(flat.shape[:-1] + self.shape)
+
+    def picture(
+        self, values: np.ndarray, low: Any = None, high: Any = None
+    ) -> UInt8[np.ndarray, "*lead height width 3"]:
+        """See ``Stream``."""
+        return picture.bars(np.asarray(values), self.low, self.high, low, high)
+
+    def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """See ``Stream``."""
+        if not len(values):
+            return None, None
+        rows = values.reshape(-1, self.size).astype(np.float64)
+        return rows.min(0), rows.max(0)
+
+    def identity(self) -> Any:
+        """Of ``float32`` in a row the shape, as it was when there were no others."""
+        if self.leaf.floating and self.leaf.dtype != "float64" and self.shape == self.leaf.shape:
+            return {"shape": list(self.shape), "pixels": False}
+        return {"stream": self.to_json()}
+
+    def _partial_finding(
+        self, splits: Mapping[str, Shaped[np.ndarray, "n size"]], still: Bool[np.ndarray, " size"]
+    ) -> str | None:
+        # A few of many, such as the memory of a game or the corners of a map, hurt nobody.
+        if not still.any() or _NAMED < still.sum() < still.size / 2:
+            return None
+        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
+        return (
+            f"stream {self.name!r} has {components(still, _NAMED)} in {listed(names)}: nothing can "
+            "be learned from that; look at the sensor, unless it is to be so"
+        )
+
+    def _record(self, array: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
+        return np.array(array, self.dtype, order="C").reshape(lead + self.shape)
+
+    def _sample(self, values: np.ndarray, lead: tuple[int, ...]) -> Any:
+        return self.limits.fit(values.reshape(lead + self.leaf.shape))
+
+    def _encoded_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.leaf.usable_bounds()
