@@ -22,7 +22,7 @@ def episodes(spec, size=3, steps=10) -> Batch:
     g = torch.Generator().manual_seed(0)
     frames = torch.rand((size, steps + 1, *spec[KEY].shape), generator=g)
     return Batch(
-        (255 * frames).to(torch.uint8) if spec.pictures else frames,
+        (255 * frames).to(torch.uint8) if spec.filmed else frames,
         2 * torch.rand(size, steps, 1, generator=g) - 1,
         torch.zeros(size, steps),
         torch.zeros(size, steps).bool(),

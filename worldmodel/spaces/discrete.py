@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from worldmodel.spaces import picture
-from worldmodel.spaces.stream import Kind, Stream, components, listed
+from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
 
 
 class Discrete(Stream):
     """(k,) ``int64`` indices from 0, of Discrete and MultiDiscrete."""
 
     kind: ClassVar[Kind] = "discrete"
-    preset: ClassVar = "vectors"
+    preset: ClassVar[Preset] = "vectors"
     linear: ClassVar[bool] = False
     _gaps: ClassVar[bool] = False
 

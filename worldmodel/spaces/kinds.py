@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,29 @@ def stream_of(name: str, leaf: Leaf, path: str, pictures: bool) -> Stream:
     if pictures and (axes := axes_of(leaf, path)):
         return Pixels.of(name, leaf, axes)
     return Vector(name, (leaf.size,), leaf.recorded, leaf)
+
+
+def recorded_streams(values: Mapping[str, np.ndarray]) -> tuple[Stream, ...]:
+    """What values (episodes, frames, *shape) were recorded of, as far as they tell without a space.
+
+    How many indices there are is taken from the largest; which channels belong to one picture of a
+    stack is not known.
+
+    Args:
+        values: By name of the stream.
+    """
+    return tuple(_recorded(name, array) for name, array in values.items())
+
+
+def _recorded(name: str, values: np.ndarray) -> Stream:
+    shape = values.shape[2:]
+    if len(shape) == 3:
+        return Pixels.recorded(name, values)
+    if values.dtype == np.int64:
+        last = tuple(values.reshape(-1, *shape).max(0, initial=0).tolist())
+        return Discrete(name, shape, "int64", Leaf("MultiDiscrete", shape, "int64", (0,), last))
+    dtype = values.dtype.name
+    return Vector(name, shape, dtype, Leaf("Box", shape, dtype, (-np.inf,), (np.inf,)))
 
 
 def stream_from_json(plain: dict[str, Any]) -> Stream:

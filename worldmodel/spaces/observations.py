@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 
 from worldmodel.errors import ShapeError
 from worldmodel.spaces import tree
-from worldmodel.spaces.stream import Stream
+from worldmodel.spaces.stream import Preset, Stream
 
 ROOT = "observation"
 
@@ -72,8 +72,8 @@ class ObservationSpace:
 
     @property
     def preset(self) -> str:
-        """Name of the generic preset that suits all streams: one of pictures suits vectors too."""
-        return min(stream.preset for stream in self.streams)
+        """Name of the generic preset that suits all streams."""
+        return min((stream.preset for stream in self.streams), key=get_args(Preset).index)
 
     @property
     def content(self) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Shaped, UInt8
 
 from worldmodel.spaces import picture
 from worldmodel.spaces.leaf import Leaf
-from worldmodel.spaces.stream import Kind, Stream, listed
+from worldmodel.spaces.stream import Kind, Preset, Stream, listed
 
 
 class Pixels(Stream):
@@ -21,7 +21,7 @@ class Pixels(Stream):
     """
 
     kind: ClassVar[Kind] = "pixels"
-    preset: ClassVar = "pictures"
+    preset: ClassVar[Preset] = "pictures"
     linear: ClassVar[bool] = False
     _gaps: ClassVar[bool] = False
 

@@ -17,6 +17,9 @@ from worldmodel.spaces.limits import Limits
 from worldmodel.spaces.scaling import Scaling, scaling
 
 Kind = Literal["pixels", "vector", "discrete"]
+# Generic presets. One that suits what says little of the state suits what says more, too: the first
+# that a stream asks for is for all.
+Preset = Literal["pictures", "vectors"]
 
 # A number is constant if it varies by no more than so many steps of its floating-point type.
 _STEPS = 8
@@ -51,7 +54,7 @@ class Stream(ABC):
     axes: tuple[int, ...] = ()
 
     kind: ClassVar[Kind]
-    preset: ClassVar[Literal["pictures", "vectors"]]
+    preset: ClassVar[Preset]
     linear: ClassVar[bool]
     _gaps: ClassVar[bool]  # whether NaN can stand for a number that was not measured
 

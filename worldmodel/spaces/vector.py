@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from worldmodel.spaces import picture
-from worldmodel.spaces.stream import Kind, Stream, components, listed
+from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
 
 _NAMED = 8  # constant components that a sentence names one by one
 
@@ -22,7 +22,7 @@ class Vector(Stream):
     """
 
     kind: ClassVar[Kind] = "vector"
-    preset: ClassVar = "vectors"
+    preset: ClassVar[Preset] = "vectors"
     linear: ClassVar[bool] = True
     _gaps: ClassVar[bool] = True
 
