@@ -119,14 +119,14 @@ def test_a_batch_says_what_each_stream_is():
         assert what in shown
 
 
-def test_an_imagination_runs_and_says_when_nobody_looks():
+def test_an_imagination_runs_and_says_when_it_is_open_loop():
     batch = random_batch(PIXELS, BOX, size=4, steps=9)
     shown = imagine(World(small_model("dvbf", PIXELS)), batch, 4, dreams=3)
     film = picture(shown._repr_html_())
     assert film.n_frames == 10 and (film.width, film.height) == (6 * 66 - 2, 3 * 66 - 2)
-    assert "after frame 4" in shown._repr_html_() and "spread of 3" in shown._repr_html_()
+    assert "after frame 4" in shown._repr_html_() and "std of 3" in shown._repr_html_()
     vectors = imagine(World(small_model("dvbf")), random_batch(), 4)._repr_html_()
-    assert "nobody looks after frame 4" in vectors and picture(vectors).n_frames == 7
+    assert "open loop after frame 4" in vectors and picture(vectors).n_frames == 7
 
 
 def test_a_rollout_shows_returns_and_rewards_until_the_end():

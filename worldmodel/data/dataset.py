@@ -142,12 +142,12 @@ class Dataset:
         Raises:
             SpecError: Streams, or actions, differ from the data's; the message names both.
         """
-        pairs: tuple[tuple[str, Any, Any], ...] = (
-            ("observations", self.observation_spec, observation_spec),
-            ("actions", self.action_spec, action_spec),
-        )
-        for what, had, expected in pairs:
-            if not had.agrees(expected):
+        seen, acted = self.observation_spec, self.action_spec
+        for what, had, expected, fits in (
+            ("observations", seen, observation_spec, seen.agrees(observation_spec)),
+            ("actions", acted, action_spec, acted.agrees(action_spec)),
+        ):
+            if not fits:
                 raise SpecError(
                     f"the {what} of the dataset ({self.provenance.env_id}) are {had.space()}, "
                     f"the model expects {expected.space()}"

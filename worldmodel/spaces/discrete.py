@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 from worldmodel.spaces import picture
 from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
@@ -80,6 +80,10 @@ class Discrete(Stream):
     def ranges(self, values: np.ndarray) -> tuple[None, None]:
         """They are known."""
         return None, None
+
+    def lines(self, values: np.ndarray) -> Float64[np.ndarray, "*lead n"]:
+        """See ``Stream``."""
+        return values.astype(np.float64) + self._starts.ravel()
 
     def identity(self) -> Any:
         """All that is known of it."""

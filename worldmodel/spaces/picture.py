@@ -80,9 +80,10 @@ def beside(
     for shown in pictures:
         factor = max(1, tallest // shown.shape[-3])
         large = shown.repeat(factor, -3).repeat(factor, -2)
-        room = [(0, 0)] * (large.ndim - 3)
-        below = tallest - large.shape[-3]
-        columns.append(np.pad(large, [*room, (0, below), (0, gap), (0, 0)]))
+        high, wide = large.shape[-3:-1]
+        column = np.full((*large.shape[:-3], tallest, wide + gap, 3), BACKGROUND, np.uint8)
+        column[..., :high, :wide, :] = large
+        columns.append(column)
     return np.concatenate(columns, -2)[..., :-gap, :]
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float64, Shaped, UInt8
 
 from worldmodel.spaces import picture
 from worldmodel.spaces.leaf import Leaf
@@ -82,6 +82,10 @@ class Pixels(Stream):
     def ranges(self, values: np.ndarray) -> tuple[None, None]:
         """There is no bar."""
         return None, None
+
+    def lines(self, values: np.ndarray) -> Float64[np.ndarray, "*lead n"]:
+        """See ``Stream``."""
+        return values.reshape(*values.shape[:-3], -1).astype(np.float64)
 
     def identity(self) -> Any:
         """Of the usual ones the shape, as it was when there were no others."""

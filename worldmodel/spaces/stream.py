@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float64, Shaped, UInt8
 
 from worldmodel.errors import ShapeError
 from worldmodel.spaces.leaf import Leaf
@@ -177,6 +177,10 @@ class Stream(ABC):
     @abstractmethod
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
+
+    @abstractmethod
+    def lines(self, values: np.ndarray) -> Float64[np.ndarray, "*lead n"]:
+        """Recorded values (*lead, *shape) as numbers to draw over time, as the space has them."""
 
     @abstractmethod
     def identity(self) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float64, Shaped, UInt8
 
 from worldmodel.spaces import picture
 from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
@@ -71,6 +71,10 @@ class Vector(Stream):
             return None, None
         rows = values.reshape(-1, self.size).astype(np.float64)
         return rows.min(0), rows.max(0)
+
+    def lines(self, values: np.ndarray) -> Float64[np.ndarray, "*lead n"]:
+        """See ``Stream``."""
+        return values.astype(np.float64)
 
     def identity(self) -> Any:
         """Of ``float32`` in a row the shape, as it was when there were no others."""
