@@ -60,7 +60,7 @@ class Lookahead:
     ) -> tuple[Int[Tensor, "m b near"], Float[Tensor, "m b near"]]:
         """Which sampled states each action leads to the neighbourhood of, and how near.
 
-        Weights sum to the share of the draws that are inside.
+        Weights sum to the fraction of the draws that are inside.
         """
         near, weights = [], []
         for action in self.actions:
@@ -77,10 +77,10 @@ class Lookahead:
 
         Weights are inverse squared distances, in standard deviations of the sample.
         """
-        spread = self.states.std(0)
+        std = self.states.std(0)
         parts = [
-            torch.cdist(part, self.states / spread).topk(_NEIGHBOURS, largest=False)
-            for part in (arrived / spread).split(2048)
+            torch.cdist(part, self.states / std).topk(_NEIGHBOURS, largest=False)
+            for part in (arrived / std).split(2048)
         ]
         distance = torch.cat([part.values for part in parts])
         closeness = 1 / distance.square().clamp_min(1e-12)
@@ -97,7 +97,7 @@ def iterate_values(
     Args:
         lookahead: Its values are the rewards on arrival.
         discount: Of rewards, per step, in [0, 1).
-        tolerance: Greatest error of the values, as a share of the rewards' range.
+        tolerance: Greatest error of the values, as a fraction of the rewards' range.
 
     Returns:
         The same with values of reward and all that follows, as a mean reward per step: the
