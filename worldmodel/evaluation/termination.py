@@ -24,8 +24,9 @@ def termination_quality(world: World, batch: Batch) -> dict[str, float]:
         ``fraction`` of steps that ended an episode; ``brier``, the mean squared error of the
         predicted chance, and ``brier_baseline``, that of always predicting the fraction; ``auc``,
         the chance that a step which ended an episode was held likelier to than one that did not (a
-        half is guessing); ``recall`` and ``false_alarms``, the fractions of ending and of other steps at
-        which a dream would have ended. Empty unless some steps ended an episode and some did not.
+        half is guessing); ``recall`` and ``false_alarms``, the fractions of ending and of other
+        steps at which a dream would have ended. Empty unless some steps ended an episode and some
+        did not.
     """
     ended = batch.terminated[batch.mask].cpu().numpy()
     if ended.all() or not ended.any():

@@ -96,6 +96,7 @@ class Lines:
                 _draw_lines(axes, row, e, ended)
             axes.axvline(self._cut, color=GREY if row.map is None else VERMILION, lw=1, ls=":")
             axes.set_xlim(0.5, len(ended) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             title = f"episode {e + 1}" if i == 0 else ""
             dress(axes, "frame" if last else "", "", title, grid=row.map is None)
             if e == 0:
@@ -145,7 +146,7 @@ def _draw_map(axes: Axes, values: Float64[np.ndarray, "frames n"], brightest: fl
     place = (0.5, frames + 0.5, size - 0.5, -0.5)
     style: dict[str, Any] = dict(cmap=SEQUENTIAL, vmin=0, vmax=brightest, interpolation="nearest")
     axes.imshow(values.T, extent=place, aspect="auto", **style)
-    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
 
 
 def _draw_lines(axes: Axes, row: _Row, episode: int, ended: np.ndarray) -> None:
@@ -159,4 +160,4 @@ def _draw_lines(axes: Axes, row: _Row, episode: int, ended: np.ndarray) -> None:
         shown = np.where(ended, np.nan, line[episode])
         axes.plot(frames, shown, label=title, drawstyle=shape, **style)
     if row.steps:
-        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 from worldmodel.spaces import picture
-from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
+from worldmodel.spaces.stream import Kind, Preset, Stream
 
 
 class Discrete(Stream):
@@ -20,6 +20,7 @@ class Discrete(Stream):
     preset: ClassVar[Preset] = "vectors"
     linear: ClassVar[bool] = False
     _gaps: ClassVar[bool] = False
+    _indexed: ClassVar[bool] = True
 
     @property
     def drawn(self) -> Literal["steps"]:
@@ -30,16 +31,6 @@ class Discrete(Stream):
     def slack(self) -> float:
         """See ``Stream``."""
         return 1e-3
-
-    @property
-    def size(self) -> int:
-        """Of all one-hot vectors."""
-        return sum(self.sizes)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Number of values of each index."""
-        return self.leaf.sizes
 
     def describe(self) -> str:
         """In words."""
@@ -92,13 +83,7 @@ class Discrete(Stream):
     def _partial_finding(
         self, splits: Mapping[str, Shaped[np.ndarray, "n k"]], still: Bool[np.ndarray, " k"]
     ) -> str | None:
-        if not still.any():
-            return None
-        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
-        return (
-            f"stream {self.name!r} has {components(still)} in {listed(names)}: nothing can be "
-            "learned from that, unless it is to be so"
-        )
+        return self._constant_components(splits, still)
 
     @cached_property
     def _starts(self) -> np.ndarray:

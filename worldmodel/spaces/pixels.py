@@ -49,16 +49,6 @@ class Pixels(Stream):
         """See ``Stream``."""
         return 2.0 * self.white / 255
 
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """There is no index."""
-        return ()
-
     def describe(self) -> str:
         """In words."""
         return " × ".join(map(str, self.shape)) + " pixels"  # noqa: RUF001 (multiplication)

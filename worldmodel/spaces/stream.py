@@ -23,6 +23,7 @@ Preset = Literal["pictures", "vectors"]
 
 # A number is constant if it varies by no more than so many steps of its floating-point type.
 _STEPS = 8
+_NAMED = 8  # constant components that a sentence names one by one
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Stream(ABC):
     preset: ClassVar[Preset]
     linear: ClassVar[bool]
     _gaps: ClassVar[bool]  # whether NaN can stand for a number that was not measured
+    _indexed: ClassVar[bool] = False  # whether the encoded form is one-hot
 
     @property
     @abstractmethod
@@ -68,15 +70,15 @@ class Stream(ABC):
     def slack(self) -> float:
         """See the class."""
 
-    @property
-    @abstractmethod
+    @cached_property
     def size(self) -> int:
         """Number of scalars of the encoded form: one-hot if discrete."""
+        return sum(self.sizes) if self._indexed else int(np.prod(self.shape))
 
     @property
-    @abstractmethod
     def sizes(self) -> tuple[int, ...]:
         """Number of values of each index; empty unless discrete."""
+        return self.leaf.sizes if self._indexed else ()
 
     @property
     def binary(self) -> bool:
@@ -223,6 +225,21 @@ class Stream(ABC):
     ) -> str | None:
         """The same where not all components are constant in the first split, but some may be."""
 
+    def _constant_components(
+        self, splits: Mapping[str, Shaped[np.ndarray, "n ..."]], still: Bool[np.ndarray, " size"]
+    ) -> str | None:
+        """A finding about those components, unless they are a few of many.
+
+        Such as the memory of a game or the corners of a map, which hurt nobody.
+        """
+        if not still.any() or _NAMED < still.sum() < still.size / 2:
+            return None
+        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
+        return (
+            f"stream {self.name!r} has {components(still)} in {listed(names)}: nothing can be "
+            "learned from that; look at the sensor, unless it is to be so"
+        )
+
     def scaling(self) -> Scaling:
         """Of the encoded form (size,), from its bounds to [-1, 1]."""
         return scaling(self.low, self.high)
@@ -279,10 +296,10 @@ class Stream(ABC):
         return kept if (kept == array).all() else array
 
 
-def components(which: Bool[np.ndarray, " size"], named: int = 8) -> str:
-    """Which components are constant, the first few one by one."""
+def components(which: Bool[np.ndarray, " size"]) -> str:
+    """Which components are constant; one by one if they are few."""
     indices = np.flatnonzero(which)
-    if len(indices) > named:
+    if len(indices) > _NAMED:
         return f"{len(indices)} constant components ({indices[0]} to {indices[-1]})"
     several = "s" if len(indices) > 1 else ""
     return f"the constant component{several} {listed([str(index) for index in indices])}"

@@ -9,9 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Shaped, UInt8
 
 from worldmodel.spaces import picture
-from worldmodel.spaces.stream import Kind, Preset, Stream, components, listed
-
-_NAMED = 8  # constant components that a sentence names one by one
+from worldmodel.spaces.stream import Kind, Preset, Stream
 
 
 class Vector(Stream):
@@ -35,16 +33,6 @@ class Vector(Stream):
     def slack(self) -> float:
         """See ``Stream``."""
         return 1e-3
-
-    @property
-    def size(self) -> int:
-        """Number of components."""
-        return self.shape[0]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """There is no index."""
-        return ()
 
     def describe(self) -> str:
         """In words."""
@@ -85,14 +73,7 @@ class Vector(Stream):
     def _partial_finding(
         self, splits: Mapping[str, Shaped[np.ndarray, "n size"]], still: Bool[np.ndarray, " size"]
     ) -> str | None:
-        # A few of many, such as the memory of a game or the corners of a map, hurt nobody.
-        if not still.any() or _NAMED < still.sum() < still.size / 2:
-            return None
-        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
-        return (
-            f"stream {self.name!r} has {components(still, _NAMED)} in {listed(names)}: nothing can "
-            "be learned from that; look at the sensor, unless it is to be so"
-        )
+        return self._constant_components(splits, still)
 
     def _record(self, array: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
         return np.array(array, self.dtype, order="C").reshape(lead + self.shape)
