@@ -235,7 +235,7 @@ def _between(low: Any, high: Any, share: Any) -> Any:
 
 
 def _groups(part: Stream) -> list[tuple[str, int]]:
-    if part.kind == "discrete":
+    if part.sizes:
         return [("index", size) for size in part.sizes]
     return [("switch" if part.binary else "number", part.size)]
 

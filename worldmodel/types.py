@@ -11,7 +11,7 @@ both. Ground truth travels in ``states``; models never see it, evaluation does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from worldmodel import html
 from worldmodel.errors import ShapeError
+from worldmodel.spaces import Stream, recorded_streams
 
 Observations = Any  # a Tensor, or a TensorDict of several streams
 
@@ -178,20 +179,35 @@ class Batch:
         return f"Batch({len(self)} episodes of {self.steps} steps)"
 
     def _repr_html_(self) -> str:
+        streams = dict(_named("observations", self.observations))
+        shown = recorded_streams({name: value.cpu().numpy() for name, value in streams.items()})
+        what = {stream.name: stream.describe() for stream in shown}
         rows = [
-            (name, " × ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."))  # noqa: RUF001 (a sign of multiplication)
+            (
+                name,
+                " × ".join(map(str, value.shape)),  # noqa: RUF001 (a sign of multiplication)
+                str(value.dtype).removeprefix("torch."),
+                what.get(name, ""),
+            )
             for field, values in self.items()
             for name, value in _named(field, values)
         ]
-        return html.table(("Batch", "shape", "type"), rows) + self.strip()
+        return html.table(("Batch", "shape", "type", "each"), rows) + self.strip(shown)
 
-    def strip(self, episodes: int = 3) -> str:
-        """HTML pictures of the first episodes' grey or RGB frames; empty if there are none."""
-        streams = dict(_named("observations", self.observations[:episodes]))
+    def strip(self, streams: Sequence[Stream], episodes: int = 3) -> str:
+        """HTML pictures of the first episodes' frames; empty if there are none.
+
+        Args:
+            streams: What is observed.
+            episodes: How many.
+        """
+        arrays = to_numpy(self.observations[:episodes])
+        if len(streams) == 1:
+            arrays = {streams[0].name: arrays}
         return "".join(
-            html.strip(frames.cpu().numpy(), f"{name}, episodes in rows")
-            for name, frames in streams.items()
-            if frames.dtype == torch.uint8 and frames.ndim == 5 and frames.shape[-1] in (1, 3)
+            html.strip(stream.picture(arrays[stream.name]), f"{stream.name}, episodes in rows")
+            for stream in streams
+            if stream.drawn == "film"
         )
 
     def to(self, device: torch.device | str) -> Batch:

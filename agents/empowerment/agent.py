@@ -117,6 +117,7 @@ def train_empowered(
     known = world.support.states
     kept = on_its_data(world, replace(config.denoiser, seed=config.seed), progress)
     dynamics, dream, denoiser = dynamics_of(kept), Dream(kept, goal=_NOTHING), kept.denoiser
+    assert denoiser is not None
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.std * noise)

@@ -84,7 +84,9 @@ def on_its_data(world: World, config: DenoiserConfig, progress: bool = True) -> 
     low, high = model.control_range
     chance = torch.rand((len(known), len(low)), generator=generator, device=model.device)
     noise = torch.randn((len(known), model.noise_size), generator=generator, device=model.device)
-    predicted = model.transition(known, low * (1 - chance) + high * chance, kept.dream_noise * noise)
+    predicted = model.transition(
+        known, low * (1 - chance) + high * chance, kept.dream_noise * noise
+    )
     assert kept.denoiser is not None
     kept.denoiser.calibrate(predicted)
     return kept

@@ -151,8 +151,9 @@ def test_float_pictures():
     sample = np.full((8, 6, 3), 1 / 3)
     assert double.read(sample).dtype == np.float32
     np.testing.assert_allclose(double.write(double.read(sample)), sample, rtol=1e-7)
+    assert only(Box(0, 1, (84, 84), np.float32)).shape == (84, 84, 1)
     # Without believable axes, or other bounds, numbers are numbers.
-    for other in (Box(0, 1, (5, 6, 7)), Box(0, 1, (8, 8)), Box(-1, 1, (8, 8, 3))):
+    for other in (Box(0, 1, (5, 6, 7)), Box(0, 1, (7, 8)), Box(-1, 1, (8, 8, 3))):
         assert only(other).kind == "vector"
 
 

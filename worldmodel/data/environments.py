@@ -102,7 +102,7 @@ class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._tells = _vectors_only(env.observation_space)
+        self._tells = _tells_state(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -185,9 +185,9 @@ def check_each(env: VectorEnv) -> None:
         ]
 
 
-def _vectors_only(space: gym.Space) -> bool:
+def _tells_state(space: gym.Space) -> bool:
     try:
-        return all(s.kind == "vector" for s in ObservationSpace.from_space(space).streams)
+        return ObservationSpace.from_space(space).linear
     except SpecError:
         return False
 

@@ -37,7 +37,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
-        vectors_only: Whether it refuses streams of other kinds.
+        linear: Whether it refuses streams that are not linear in a state.
         config_type: Class of ``config``: a frozen dataclass of plain values and of such
             dataclasses, all with defaults, and with ``latent_size`` among them.
         config: Frozen dataclass from which the same model can be built again.
@@ -49,7 +49,7 @@ class StateSpaceModel(nn.Module, ABC):
     """
 
     is_bound: ClassVar[bool] = True
-    vectors_only: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     config_type: ClassVar[type]
     config: Any
     observation_spec: ObservationSpace
@@ -258,7 +258,7 @@ class StateSpaceModel(nn.Module, ABC):
                 raise ShapeError(
                     f"{stream.name} must be finite, got {values[~values.isfinite()][0]}"
                 )
-            if stream.kind == "discrete":
+            if stream.sizes:
                 self._check_indices(stream, values)
         self.check_actions(actions, observations.shape[0])
         if tuple(observations.shape[:2]) != frames:

@@ -7,6 +7,7 @@ from worldmodel.spaces.leaf import Leaf
 
 _FEW = 4  # grey, grey with alpha, RGB, RGBA
 _USUAL = (1, 3)  # grey, RGB
+_LEAST = 8  # side of a grey picture of floats; what is smaller is a matrix
 _FLATTEN = "gymnasium.wrappers.FlattenObservation(env) makes numbers of it"
 
 
@@ -24,7 +25,8 @@ def axes_of(leaf: Leaf, path: str) -> tuple[int, ...] | None:
             raise _refusal(leaf.shape, path)
         return axes
     bright = leaf.floating and leaf.low == (0.0,) and leaf.high in ((1.0,), (255.0,))
-    return picture_axes(leaf.shape) if bright and len(leaf.shape) > 2 else None
+    flat = len(leaf.shape) == 2 and min(leaf.shape) < _LEAST
+    return picture_axes(leaf.shape) if bright and not flat else None
 
 
 def picture_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:

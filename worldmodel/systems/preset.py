@@ -63,7 +63,7 @@ class Preset:
             ConfigError: There is no such model.
         """
         kind = model_type(name)
-        known = {**GENERIC[observations.content].models, **self.models}
+        known = {**GENERIC[observations.preset].models, **self.models}
         chosen = known[name] if name in known else kind.config_type()
         return chosen(observations) if callable(chosen) else chosen
 

@@ -7,7 +7,7 @@ streams.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast, get_args
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, StreamEmission
 from worldmodel.models.codec.stream import StreamCodec
 from worldmodel.spaces import ObservationSpace
-from worldmodel.spaces.stream import Kind
+from worldmodel.spaces.kinds import KINDS
 from worldmodel.types import Observations, from_streams
 
 # Each kind of stream has its codec in the file of its name, which says ``CODEC``.
 CODECS: dict[str, type[StreamCodec]] = {
-    kind: import_module(f"{__package__}.{kind}").CODEC for kind in get_args(Kind)
+    kind: import_module(f"{__package__}.{kind}").CODEC for kind in KINDS
 }
 
 
