@@ -22,7 +22,7 @@ class Comparison:
     real: Rollout
 
     def metrics(self) -> dict[str, int | float]:
-        """Undiscounted returns, lengths in steps, and the share that ended by itself, of each."""
+        """Undiscounted returns, lengths in steps, and the fraction that ended by itself."""
         metrics: dict[str, int | float] = {"episodes": len(self.real.returns)}
         for name, acted in (("dream", self.dream), ("real", self.real)):
             metrics[f"return_{name}"] = float(acted.returns.mean())

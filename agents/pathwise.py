@@ -141,23 +141,19 @@ class Policy(nn.Module):
         """
         out = self.network((state - self.mean) / self.std)
         if len(self._groups) == 1 and self._groups[0][0] == "number":
-            return self._bounded(out, self.low, self.high)
+            return _between(self.low, self.high, out.tanh())
         chosen, at = [], 0
         for kind, size in self._groups:
             here = slice(at, at + size)
             part, draw = out[:, here], None if noise is None else noise[:, here]
             if kind == "number":
-                chosen.append(self._bounded(part, self.low[here], self.high[here]))
+                chosen.append(_between(self.low[here], self.high[here], part.tanh()))
             elif kind == "switch":
                 chosen.append(_switched(part, draw))
             else:
                 chosen.append(_indexed(part, draw))
             at += size
         return torch.cat(chosen, 1)
-
-    @staticmethod
-    def _bounded(out: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        return low + (out.tanh() + 1) * (high - low) / 2
 
     def predict(
         self, observation: Float[np.ndarray, "*batch latent"], deterministic: bool = True
@@ -185,7 +181,7 @@ class Policy(nn.Module):
         hidden = np.tanh(w1 @ ((observation - mean) / std) + b1)
         # Of what is chosen the likeliest has the greatest logit, and a switch is on above zero.
         out = w3 @ np.tanh(w2 @ hidden + b2) + b3
-        bounded = low + (np.tanh(out) + 1) * (high - low) / 2
+        bounded = _between(low, high, np.tanh(out))
         if self.draws:
             bounded = np.where(self._numbers, bounded, np.where(self._switches, out > 0, out))
         return self.actions.decode(bounded)
@@ -233,8 +229,13 @@ class Policy(nn.Module):
         return policy.eval()
 
 
+def _between(low: Any, high: Any, share: Any) -> Any:
+    """From low to high as the share goes from -1 to 1; their difference may overflow."""
+    return low / 2 * (1 - share) + high / 2 * (1 + share)
+
+
 def _groups(part: Stream) -> list[tuple[str, int]]:
-    if part.kind == "discrete":
+    if part.sizes:
         return [("index", size) for size in part.sizes]
     return [("switch" if part.binary else "number", part.size)]
 

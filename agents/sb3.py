@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from rich.progress import Progress
 
-from worldmodel.errors import SpecError, require_at_least, require_extra
+from worldmodel.errors import ShapeError, SpecError, require_at_least, require_extra
 from worldmodel.spaces import ActionSpace, Flattening
 from worldmodel.world.dynamics import recorded_reward
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -165,19 +165,24 @@ class FlatAgent:
 
 
 def suits(actions: ActionSpace) -> bool:
-    """Whether algorithms take the space as it is: a bounded float32 vector, or indices from 0."""
+    """Whether algorithms take the space as it is, and act in it.
+
+    They divide by the range of a ``float32`` vector, so it has to be finite and not zero; and count
+    from 0 in ``int64``.
+    """
     space = actions.space()
     if isinstance(space, gym.spaces.Discrete):
-        return bool(space.start == 0)
-    vector = (
-        isinstance(space, gym.spaces.Box) and space.dtype == np.float32 and len(space.shape) == 1
-    )
-    return vector and all(actions.bounded)
+        return bool(space.start == 0 and space.dtype == np.int64)
+    if not (isinstance(space, gym.spaces.Box) and space.dtype == np.float32):
+        return False
+    half = space.high / 2 - space.low / 2
+    plain = (half > 0) & (half < np.finfo(np.float32).max / 2)
+    return len(space.shape) == 1 and bool(plain.all())
 
 
 def acting(agent: BaseAlgorithm, actions: ActionSpace) -> BaseAlgorithm | FlatAgent:
     """An algorithm that was trained in the dream, whose actions are the real environment's."""
-    if suits(actions):
+    if agent.action_space == actions.space():
         return agent
     return FlatAgent(agent, Flattening(actions, isinstance(agent.action_space, gym.spaces.Box)))
 
@@ -187,10 +192,14 @@ def _stacked(options: list[dict[str, Any]]) -> dict[str, Any]:
 
     Raises:
         SpecError: Not all have the same options.
+        ShapeError: Those of one name do not have the same shape.
     """
     if any(o.keys() != options[0].keys() for o in options):
         raise SpecError(f"every dream needs the same options, got {[sorted(o) for o in options]}")
-    return {key: np.stack([o[key] for o in options]) for key in options[0]}
+    try:
+        return {key: np.stack([o[key] for o in options]) for key in options[0]}
+    except ValueError as error:
+        raise ShapeError(f"options of all dreams must have the same shapes: {error}") from error
 
 
 def train_sb3(

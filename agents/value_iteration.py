@@ -76,10 +76,10 @@ class Lookahead:
 
         Weights are inverse squared distances, in standard deviations of the sample.
         """
-        spread = self.states.std(0)
+        std = self.states.std(0)
         parts = [
-            torch.cdist(part, self.states / spread).topk(_NEIGHBOURS, largest=False)
-            for part in (arrived / spread).split(2048)
+            torch.cdist(part, self.states / std).topk(_NEIGHBOURS, largest=False)
+            for part in (arrived / std).split(2048)
         ]
         distance = torch.cat([part.values for part in parts])
         closeness = 1 / distance.square().clamp_min(1e-12)

@@ -3,6 +3,7 @@
 import base64
 import io
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from linear_model import LinearModel
@@ -13,6 +14,7 @@ from small import (
     PIXELS,
     SEVERAL,
     VECTOR,
+    as_dataset,
     box,
     random_batch,
     random_dataset,
@@ -24,6 +26,7 @@ import worldmodel
 from agents.rollout import Rollout
 from worldmodel import html
 from worldmodel.plots.imagination import imagine
+from worldmodel.spaces import ObservationSpace
 from worldmodel.world.world import World
 
 LIMIT = 220_000  # bytes of one cell
@@ -91,17 +94,39 @@ def test_a_strip_holds_the_frames_as_they_are():
             tile = strip[y : y + 64 : 8, x : x + 64 : 8]
             np.testing.assert_array_equal(tile[..., :1], batch.observations[episode, t])
     assert "7 × 8 × 8 × 1" in batch._repr_html_()  # noqa: RUF001 (a sign of multiplication)
-    assert "<img" not in with_fields(batch, observations=batch.rewards.new_zeros(5, 7, 3)).strip()
+    numbers = with_fields(batch, observations=batch.rewards.new_zeros(5, 7, 3))._repr_html_()
+    assert "<img" not in numbers and "3 numbers" in numbers
 
 
-def test_an_imagination_runs_and_says_when_nobody_looks():
+@pytest.mark.parametrize(
+    ("shape", "dtype", "white"),
+    [((4, 8, 8), np.uint8, 255), ((8, 8, 3), np.float32, 1), ((8, 8), np.uint8, 255)],
+)
+def test_stacks_and_float_pictures_are_shown_as_pictures(shape, dtype, white):
+    """Of a stack the last frame; from black to white, whatever the numbers."""
+    space = ObservationSpace.from_space(gym.spaces.Box(0, white, shape, dtype))
+    batch = random_batch(space, BOX, size=1, steps=2)
+    last = batch.observations[0, 1].numpy() / white
+    last = last if last.shape[-1] == 3 else last[..., -1:].repeat(3, -1)
+    for shown in (batch, as_dataset(space, BOX, train=batch)):
+        strip = np.asarray(picture(shown._repr_html_()).convert("RGB"))
+        np.testing.assert_allclose(strip[:64:8, 66:130:8] / 255, last, atol=0.5 / 255)
+
+
+def test_a_batch_says_what_each_stream_is():
+    shown = random_batch(SEVERAL, BOX)._repr_html_()
+    for what in ("8 × 8 × 1 pixels", "2 numbers", "one of 3"):  # noqa: RUF001 (a sign of multiplication)
+        assert what in shown
+
+
+def test_an_imagination_runs_and_says_when_it_is_open_loop():
     batch = random_batch(PIXELS, BOX, size=4, steps=9)
     shown = imagine(World(small_model("dvbf", PIXELS)), batch, 4, dreams=3)
     film = picture(shown._repr_html_())
     assert film.n_frames == 10 and (film.width, film.height) == (6 * 66 - 2, 3 * 66 - 2)
-    assert "after frame 4" in shown._repr_html_() and "spread of 3" in shown._repr_html_()
+    assert "after frame 4" in shown._repr_html_() and "std of 3" in shown._repr_html_()
     vectors = imagine(World(small_model("dvbf")), random_batch(), 4)._repr_html_()
-    assert "nobody looks after frame 4" in vectors and picture(vectors).n_frames == 7
+    assert "open loop after frame 4" in vectors and picture(vectors).n_frames == 7
 
 
 def test_a_rollout_shows_returns_and_rewards_until_the_end():

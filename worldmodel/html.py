@@ -83,7 +83,7 @@ def titles(words: Sequence[str], width: int) -> str:
 
 def lines(series: Float[np.ndarray, "n time"], text: str, most: int = 20) -> str:
     """The first series over time, with their range at the left; NaN is not drawn."""
-    shown = series[:most]
+    shown = series[:most].astype(np.float64)
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     width, height, left = 360, 90, 60
     x = np.linspace(left, width - 5, series.shape[1])

@@ -11,7 +11,7 @@ both. Ground truth travels in ``states``; models never see it, evaluation does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from worldmodel import html
 from worldmodel.errors import ShapeError
+from worldmodel.spaces import Stream, recorded_streams
 
 Observations = Any  # a Tensor, or a TensorDict of several streams
 
@@ -49,11 +50,46 @@ def to_numpy(observations: Observations) -> Any:
 
 
 def to_tensors(observations: Any, lead: int, device: torch.device | str = "cpu") -> Observations:
-    """The inverse of ``to_numpy``; arrays are not copied if they need not be."""
-    if isinstance(observations, Mapping):
-        streams = {k: torch.as_tensor(v, device=device) for k, v in observations.items()}
-        return from_streams(streams, lead)
-    return torch.as_tensor(np.asarray(observations), device=device)
+    """The inverse of ``to_numpy``; arrays are not copied if they need not be.
+
+    Raises:
+        ShapeError: They are no arrays of real numbers, or share no ``lead`` leading axes.
+    """
+    if not isinstance(observations, Mapping):
+        return to_tensor("observations", observations, device)
+    streams = {k: to_tensor(str(k), v, device) for k, v in observations.items()}
+    shapes = {name: tuple(value.shape) for name, value in streams.items()}
+    if len({shape[:lead] for shape in shapes.values()}) != 1:
+        raise ShapeError(f"streams must begin with the same {lead} axes, got {shapes}")
+    return from_streams(streams, lead)
+
+
+def to_tensor(name: str, values: Any, device: torch.device | str = "cpu") -> Tensor:
+    """Real numbers as a tensor of their own dtype.
+
+    Raises:
+        ShapeError: They are none; begins with ``name``.
+    """
+    try:
+        tensor = torch.as_tensor(np.asarray(values), device=device)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} must be an array of real numbers, got {values!r:.200}") from error
+    if tensor.is_complex():
+        raise ShapeError(f"{name} must be an array of real numbers, got {tensor.dtype}")
+    return tensor
+
+
+def to_finite(name: str, values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Finite numbers as a tensor of a given dtype.
+
+    Raises:
+        ShapeError: They are none, or are not in that dtype; begins with ``name``.
+    """
+    tensor = to_tensor(name, values, device)
+    kept = tensor.to(dtype)
+    if not (finite := kept.isfinite()).all():
+        raise ShapeError(f"{name} must be finite in {dtype}, got {tensor[~finite][0].item()}")
+    return kept
 
 
 def _named(name: str, values: Observations) -> list[tuple[str, Tensor]]:
@@ -143,20 +179,35 @@ class Batch:
         return f"Batch({len(self)} episodes of {self.steps} steps)"
 
     def _repr_html_(self) -> str:
+        streams = dict(_named("observations", self.observations))
+        shown = recorded_streams({name: value.cpu().numpy() for name, value in streams.items()})
+        what = {stream.name: stream.describe() for stream in shown}
         rows = [
-            (name, " × ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."))  # noqa: RUF001 (a sign of multiplication)
+            (
+                name,
+                " × ".join(map(str, value.shape)),  # noqa: RUF001 (a sign of multiplication)
+                str(value.dtype).removeprefix("torch."),
+                what.get(name, ""),
+            )
             for field, values in self.items()
             for name, value in _named(field, values)
         ]
-        return html.table(("Batch", "shape", "type"), rows) + self.strip()
+        return html.table(("Batch", "shape", "type", "each"), rows) + self.strip(shown)
 
-    def strip(self, episodes: int = 3) -> str:
-        """HTML pictures of the first episodes' grey or RGB frames; empty if there are none."""
-        streams = dict(_named("observations", self.observations[:episodes]))
+    def strip(self, streams: Sequence[Stream], episodes: int = 3) -> str:
+        """HTML pictures of the first episodes' frames; empty if there are none.
+
+        Args:
+            streams: What is observed.
+            episodes: How many.
+        """
+        arrays = to_numpy(self.observations[:episodes])
+        if len(streams) == 1:
+            arrays = {streams[0].name: arrays}
         return "".join(
-            html.strip(frames.cpu().numpy(), f"{name}, episodes in rows")
-            for name, frames in streams.items()
-            if frames.dtype == torch.uint8 and frames.ndim == 5 and frames.shape[-1] in (1, 3)
+            html.strip(stream.picture(arrays[stream.name]), f"{stream.name}, episodes in rows")
+            for stream in streams
+            if stream.drawn == "film"
         )
 
     def to(self, device: torch.device | str) -> Batch:

@@ -117,6 +117,7 @@ def train_empowered(
     known = world.support.states
     kept = on_its_data(world, replace(config.denoiser, seed=config.seed), progress)
     dynamics, dream, denoiser = dynamics_of(kept), Dream(kept, goal=_NOTHING), kept.denoiser
+    assert denoiser is not None
     rows = torch.arange(config.states) % len(known)
     noise = torch.randn(config.states, known.shape[1], generator=generator)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.std * noise)
@@ -159,6 +160,7 @@ def _distill(
     Prediction to No-Regret Online Learning" (DAgger).
     """
     low, high, states = dynamics.low, dynamics.high, teacher.states
+    half = torch.where(dynamics.half > 0, dynamics.half, 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = Policy(states.mean(0), states.std(0), space, low, high, config.hidden)
@@ -172,7 +174,7 @@ def _distill(
         for _ in range(config.updates):
             rows = torch.randint(len(states), (256,), generator=generator)
             with torch.enable_grad():
-                error = (policy(states[rows]) - actions[rows]) / (high - low)
+                error = (policy(states[rows]) / 2 - actions[rows] / 2) / half
                 loss = error.square().mean()
             optimizer.zero_grad()
             loss.backward()

@@ -36,12 +36,17 @@ class Dynamics:
     @property
     def middle(self) -> Float[Tensor, " act"]:
         """The action half-way between the least and the greatest."""
-        return (self.low + self.high) / 2
+        return self.low / 2 + self.high / 2
+
+    @property
+    def half(self) -> Float[Tensor, " act"]:
+        """Half the range of the actions, which itself may be more than a float holds."""
+        return self.high / 2 - self.low / 2
 
     @property
     def scale(self) -> Float[Tensor, " act"]:
         """Standard deviation of uniformly random actions."""
-        return (self.high - self.low) / 12**0.5
+        return self.half / 3**0.5
 
 
 def dynamics_of(world: World) -> Dynamics:
@@ -79,7 +84,9 @@ def on_its_data(world: World, config: DenoiserConfig, progress: bool = True) -> 
     low, high = model.control_range
     chance = torch.rand((len(known), len(low)), generator=generator, device=model.device)
     noise = torch.randn((len(known), model.noise_size), generator=generator, device=model.device)
-    predicted = model.transition(known, torch.lerp(low, high, chance), kept.dream_noise * noise)
+    predicted = model.transition(
+        known, low * (1 - chance) + high * chance, kept.dream_noise * noise
+    )
     assert kept.denoiser is not None
     kept.denoiser.calibrate(predicted)
     return kept

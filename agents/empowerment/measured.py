@@ -8,6 +8,7 @@ random sequences that a model is judged by. It is what a learned model's empower
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from agents.empowerment.gaussian import Noise, capacity
 from agents.empowerment.sampled import fitted_nats, mirrored_sequences, require_fit
 from worldmodel.errors import ConfigError, SpecError
+from worldmodel.spaces import ObservationSpace
 
 
 def measured_empowerment(
@@ -125,12 +127,19 @@ def _show(
     """Last observations of each state under each of the action sequences."""
     count, steps = actions.shape[:2]
     env = make(len(states) * count)
+    space = ObservationSpace.from_space(env.single_observation_space)
     env.reset(seed=0, options={"state": np.repeat(states, count, 0)})
     seen = []
     for t in range(steps):
         observed, *_ = env.step(np.tile(actions[:, t], (len(states), 1)))
         if t >= steps - frames:
-            unit = 255.0 if observed.dtype == np.uint8 else 1.0
-            seen.append(observed.reshape(len(states), count, -1) / np.float32(unit))
+            flat = _natural(space, observed, len(states) * count)
+            seen.append(flat.reshape(len(states), count, -1))
     env.close()
     return torch.from_numpy(np.concatenate(seen, -1)).double()
+
+
+def _natural(space: ObservationSpace, observed: Any, n: int) -> Float[np.ndarray, "n sensed"]:
+    """All streams beside each other, pixels from 0 to 1."""
+    read = space.read(observed, (n,))
+    return np.concatenate([s.encode(read[s.name]) / s.unit for s in space.streams], 1)

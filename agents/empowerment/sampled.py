@@ -71,7 +71,7 @@ class SampledEmpowerment:
         d, count, samples = self.dynamics, len(states), len(self.sequences)
         states, seen = states.repeat_interleave(samples, 0), []
         for t in range(self.steps):
-            action = d.middle + (d.high - d.low) / 2 * self.sequences[:, t]
+            action = d.middle + d.half * self.sequences[:, t]
             states = d.step(states, action.repeat(count, 1), self.drawn[t].repeat(count, 1))
             if t >= self.steps - self.noise.frames:
                 seen.append(d.observe(states).view(count, samples, -1))

@@ -48,6 +48,23 @@ def test_actions_fill_the_box_and_never_leave_it(gain):
         torch.testing.assert_close(actions.amax(0), HIGH)
 
 
+def test_a_range_that_float32_cannot_hold_is_learned_in():
+    wide = box((-3e38, 0.0), (3e38, 3.3e38))
+    model = LinearModel(action_spec=wide)
+    model.B.mul_(1e-38)
+    agent, history = train_policy(
+        fit_support(model, 0.7),
+        PathwiseConfig(updates=5, batch_size=8, horizon=4, hidden=8),
+        progress=False,
+    )
+    assert np.isfinite(history).all()
+    assert all(parameter.isfinite().all() for parameter in agent.parameters())
+    for seen in (np.zeros(2), 10 * np.random.default_rng(0).normal(size=(50, 2))):
+        actions, _ = agent.predict(seen)
+        assert np.isfinite(actions).all()
+        assert (actions >= np.float32(wide.low)).all() and (actions <= np.float32(wide.high)).all()
+
+
 def test_predict_takes_one_state_or_many_of_either_width():
     agent = policy()
     states = np.random.default_rng(0).normal(size=(5, 2))

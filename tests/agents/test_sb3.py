@@ -9,8 +9,9 @@ from linear_model import LinearModel, fit_support
 from small import discrete, vector
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from agents.sb3 import LatentVecEnv, train_sb3
-from worldmodel.errors import MissingExtraError, SpecError
+from agents.sb3 import LatentVecEnv, suits, train_sb3
+from worldmodel.errors import MissingExtraError, ShapeError, SpecError
+from worldmodel.spaces import ActionSpace
 from worldmodel.world.world import World
 
 TINY = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
@@ -97,6 +98,13 @@ def test_options_hold_for_one_reset(world):
     assert np.abs(env.reset() - [[0.1, 0.2]] * 2).max() > 1e-3
 
 
+def test_options_of_different_shapes_are_refused(env):
+    for state in ([0.0], [[0.0], [0.0, 1.0]]):
+        env.set_options([{"state": [0.0, 0.0]}] * 2 + [{"state": state}])
+        with pytest.raises(ShapeError, match="same shapes"):
+            env.reset()
+
+
 def test_seeds_repeat_and_differ(env):
     def run(seed):
         env.seed(seed)
@@ -174,6 +182,42 @@ def test_discrete_actions_train_too():
     learner = train_sb3(world, "PPO", 128, num_envs=8, progress=False, **TINY)
     choices, _ = learner.predict(np.zeros((5, 2), np.float32))
     assert choices.shape == (5,) and set(choices) <= {0, 1, 2}
+
+
+OFF_POLICY = {"learning_starts": 8, "batch_size": 4}
+SETTINGS = {"PPO": {"n_steps": 8, "batch_size": 16}, "A2C": {"n_steps": 8}}
+ODD_SPACES = {
+    "wider than float32": gym.spaces.Box(np.float32(-3e38), np.float32(3e38), (2,)),
+    "one value": gym.spaces.Box(np.float32([0, -1]), np.float32([0, 1])),
+    "double": gym.spaces.Box(-2.0, 3.0, (2,), np.float64),
+    "narrow index": gym.spaces.Discrete(3, dtype=np.int32),
+    "shifted index": gym.spaces.Discrete(3, start=-1),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "SAC", "TD3", "DQN"])
+@pytest.mark.parametrize("space", ODD_SPACES.values(), ids=ODD_SPACES)
+def test_actions_arrive_in_the_real_space(space, algorithm):
+    index = isinstance(space, gym.spaces.Discrete)
+    if algorithm in (("SAC", "TD3") if index else ("DQN",)):
+        pytest.skip("has another kind of actions")
+    spec = ActionSpace.from_space(space)
+    model = LinearModel(action_spec=spec)
+    model.B.div_(max(spec.high))
+    settings = SETTINGS.get(algorithm, OFF_POLICY) | {"policy_kwargs": {"net_arch": [8]}}
+    learner = train_sb3(
+        fit_support(model, 0.7), algorithm, 64, num_envs=2, progress=False, **settings
+    )
+    seen = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    for deterministic in (True, False):
+        many, _ = learner.predict(seen, deterministic=deterministic)
+        assert len(many) == 9 and all(action in space for action in many)
+        assert learner.predict(seen[0], deterministic=deterministic)[0] in space
+
+
+def test_a_plain_space_is_taken_as_it_is(world, env):
+    assert suits(world.model.action_spec) and env.action_space == gym.spaces.Box(-1, 1, (1,))
+    assert suits(discrete(3))
 
 
 def test_an_unknown_algorithm_is_refused(world):

@@ -16,7 +16,6 @@ from agents.sb3 import train_sb3
 from worldmodel import LatentEnv, LatentVectorEnv
 from worldmodel.data import SplitConfig, collect
 from worldmodel.models.registry import MODELS
-from worldmodel.plots.curves import imagination_curves
 from worldmodel.plots.imagination import imagine
 from worldmodel.plots.strips import imagination_strips, strips
 from worldmodel.systems import preset, preset_for
@@ -124,8 +123,6 @@ def draw(world: World, dataset, folder) -> None:
         imagination_strips(shown, folder / "imagine.png"),
         strips(world, dataset.test, folder / "strips.png", filtered=4, shown=(1, 6, 12)),
     ]
-    if world.model.observation_spec.numbers:
-        written.append(imagination_curves(shown, folder / "curves.png"))
     assert all(path.stat().st_size > 1000 for path in written)
 
 

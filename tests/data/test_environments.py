@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import zoo
+from gymnasium.vector import SyncVectorEnv
 from small import pixels
 
 from worldmodel import data
@@ -231,6 +232,8 @@ def test_what_breaks_its_declared_space_is_refused_by_name(name, lie, told):
 
     with pytest.raises(ShapeError, match=told):
         record(make(), 2, 3, Uniform(), seed=0)
+    with pytest.raises(ShapeError, match=told):
+        record(SyncVectorEnv([make] * 2), 2, 3, Uniform(), seed=0)
     gym.register("test/Lies-v0", entry_point=make, disable_env_checker=True)
     try:
         with pytest.raises(ShapeError, match=told):

@@ -144,3 +144,34 @@ def test_what_never_changes_at_all_is_saved_all_the_same(tmp_path):
     assert told.startswith("stream 'observation' never changes in train: ")
     with pytest.raises(SpecError):
         loaded.split("test")
+
+
+def test_what_varies_in_training_may_stand_still_in_a_short_test():
+    """Neither components, indices, rewards nor actions are named then; black pictures are."""
+    space = ObservationSpace.from_space(zoo.OBSERVATIONS["nested"][0])
+    train, test = random_batch(space, seed=1), random_batch(space, size=1, steps=3, seed=2)
+    still = test.observations.clone()
+    for name, values in still.items():
+        still[name] = values[:, :1].expand(values.shape)
+    test = with_fields(
+        test,
+        observations=still,
+        rewards=torch.ones_like(test.rewards),
+        actions=torch.zeros_like(test.actions),
+    )
+    assert findings(as_dataset(space, BOX, test=test, train=train)) == []
+    still["picture"] = torch.zeros_like(still["picture"])
+    dark = with_fields(test, observations=still)
+    (told,) = findings(as_dataset(space, BOX, test=dark, train=train))
+    frames = 4 + train.observations["picture"].shape[:2].numel()
+    assert told.startswith(f"stream 'picture': 4 of {frames} pictures are of one colour, 4 of them")
+    assert "in test: " in told
+
+
+def test_a_few_of_many_components_may_stand_still():
+    """The dark corners of a grey float picture that counts as a vector, for example."""
+    space = ObservationSpace.from_space(gym.spaces.Box(-1, 1, (256,), np.float32))
+    batch = random_batch(space)
+    seen = batch.observations.clone()
+    seen[..., :24] = 0
+    assert findings(as_dataset(space, BOX, train=with_fields(batch, observations=seen))) == []

@@ -39,7 +39,7 @@ def test_a_model_that_does_not_know_is_no_better_than_the_base_rate():
     model.termination = lambda state: torch.full(state.shape[:-1], -30.0)
     blind = termination_quality(World(model), batch)
     assert blind["auc"] == 0.5 and blind["recall"] == blind["false_alarms"] == 0
-    assert blind["brier"] == pytest.approx(blind["share"]) and blind["brier"] > quality["brier"]
+    assert blind["brier"] == pytest.approx(blind["fraction"]) and blind["brier"] > quality["brier"]
 
 
 def test_padding_has_no_influence():

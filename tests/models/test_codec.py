@@ -1,5 +1,10 @@
 """Codecs: standard units that suit any signal, and several streams beside each other."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from small import with_fields as replaced
 from torch.distributions import Normal
 
 from worldmodel.models.codec import Codec, CodecConfig
+from worldmodel.models.codec.codec import CODECS
 from worldmodel.models.codec.emission import StreamEmission
 from worldmodel.spaces import ObservationSpace
 from worldmodel.training.losses.constrained import Constrained, ConstrainedConfig
@@ -314,3 +320,100 @@ def test_the_same_settings_suit_a_dark_picture_and_a_bright_one(network):
     # In brightness the dark one is known five times as exactly: ln 5 nats for every pixel.
     gap = (terms[1].reconstruction - terms[0].reconstruction) / space.size
     torch.testing.assert_close(gap, torch.full_like(gap, np.log(5)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("largest", [1e-300, 1e-9, 1e300, 1e307])
+def test_numbers_of_any_size_have_a_scale_and_come_back(largest):
+    seen = largest * (torch.rand(500, 2, generator=generator(), dtype=torch.float64) - 0.7)
+    codec = codec_of(DOUBLE, seen)
+    scaled = codec.scale(seen)
+    assert scaled.isfinite().all() and codec.weight == 2
+    torch.testing.assert_close(scaled.std(0), torch.ones(2).to(scaled), atol=0.01, rtol=0)
+    torch.testing.assert_close(codec.unscale(scaled), seen, rtol=1e-9, atol=1e-9 * largest)
+
+
+def test_the_scale_is_the_plain_one_to_the_last_bit():
+    seen = 3 + 5 * torch.randn(500, 2, generator=generator(), dtype=torch.float64)
+    part = codec_of(DOUBLE, seen).parts[0]
+    mean = (seen - seen[0]).mean(0) + seen[0]
+    assert torch.equal(part.mean, mean)
+    assert torch.equal(part.std, (seen - mean).square().mean(0).sqrt())
+
+
+ANGLE_STREAM = """
+from typing import ClassVar
+
+from worldmodel.spaces.kinds.vector import Vector
+
+
+class Angle(Vector):
+    kind: ClassVar[str] = "angle"
+    turn: ClassVar[int] = 1
+
+    @classmethod
+    def take(cls, name, leaf, path, observed):
+        return super().take(name, leaf, path, observed) if leaf.dtype == "float64" else None
+
+    @classmethod
+    def recorded(cls, name, values):
+        return None
+
+
+STREAM = Angle
+"""
+ANGLE_CODEC = """
+import torch
+
+from worldmodel.models.codec.vector import VectorCodec
+
+
+class AngleCodec(VectorCodec):
+    def natural(self, flat):
+        return torch.rad2deg(self.unscale(flat))
+
+
+CODEC = AngleCodec
+"""
+ASK = """
+import gymnasium as gym
+import numpy as np
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.world.world import World
+
+space = gym.spaces.Dict(
+    {"joint": gym.spaces.Box(-np.pi, np.pi, (2,), np.float64), "speed": gym.spaces.Box(-1, 1, (2,))}
+)
+seen = ObservationSpace.from_space(space)
+assert [stream.kind for stream in seen.streams] == ["angle", "vector"]
+push = ActionSpace.from_space(gym.spaces.Box(-1, 1, (1,)))
+model = DVBF(DVBFConfig(), seen, push)
+frames = {name: np.zeros((3, 5, 2), kind) for name, kind in (("joint", "f8"), ("speed", "f4"))}
+world = World(model)
+latents = world.filter(frames, np.zeros((3, 4, 1)))
+assert world.decode(latents)["joint"].shape == (3, 5, 2)
+assert ObservationSpace.from_json(seen.to_json()) == seen
+print(type(model.codec.parts[0]).__name__)
+"""
+
+
+def test_every_kind_of_stream_has_a_codec_of_its_own():
+    assert list(CODECS) == ["discrete", "pixels", "vector"]
+    assert len(set(CODECS.values())) == 3
+
+
+def test_a_new_kind_of_stream_is_two_files(tmp_path):
+    """In a copy of the package, of which nothing is changed."""
+    root, copy = Path(__file__).parents[2], tmp_path / "worldmodel"
+    shutil.copytree(
+        root / "worldmodel", copy, ignore=shutil.ignore_patterns("checkpoints", "__pycache__")
+    )
+    (copy / "spaces" / "kinds" / "angle.py").write_text(ANGLE_STREAM)
+    (copy / "models" / "codec" / "angle.py").write_text(ANGLE_CODEC)
+    paths = {"PYTHONPATH": str(tmp_path), "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env=paths, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "AngleCodec" in done.stdout

@@ -50,12 +50,12 @@ def test_every_episode_is_somewhere_in_every_panel(episodes, dreams):
         assert all(contains(film[3], kind[e, 3]) for e in range(episodes))
 
 
-def test_the_spread_takes_a_panel_of_its_own():
+def test_the_std_takes_a_panel_of_its_own():
     few, more = (dream_film(random_imagination(2, dreams)).shape[2] for dreams in (0, 3))
     assert more > 1.7 * few
 
 
-def test_the_footer_says_when_nobody_looks_any_more():
+def test_the_footer_says_when_it_is_open_loop():
     film = dream_film(random_imagination(1))
     caption = film[:, -30:-8, film.shape[2] // 2 :]
     assert (caption[0] == caption[1]).all() and (caption[2] == caption[4]).all()

@@ -141,7 +141,7 @@ def test_strips_leave_out_frames_beyond_the_episode(untrained, dataset, tmp_path
     assert read(narrow).shape[1] < read(wide).shape[1]
 
 
-def test_strips_of_vectors_are_bars(tmp_path):
+def test_strips_of_vectors_are_curves(tmp_path):
     model = LinearModel(vector(4))
     batch = random_batch(model.observation_spec, model.action_spec, size=2, steps=20)
     check(figures.strips(World(model), batch, tmp_path / "strips.png"))

@@ -1,5 +1,6 @@
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -47,3 +48,9 @@ def test_what_cannot_be_plotted_is_refused(shape, variables):
 def test_two_dimensions_are_a_flat_plot():
     found = latent_space_plot(np.eye(2), ["one", "two"], {"reward": np.arange(2.0)})
     assert '"scattergl"' in found and '"scatter3d"' not in found.partition('id="plotly"')[0]
+
+
+def test_lines_of_a_range_that_float32_cannot_hold():
+    plain = html.lines(np.float32([[-3, 0, 3]]), "reward")
+    wide = html.lines(np.float32([[-3e38, 0, 3e38]]), "reward")
+    assert re.findall('points="[^"]*"', wide) == re.findall('points="[^"]*"', plain)

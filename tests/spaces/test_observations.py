@@ -72,7 +72,24 @@ def test_gymnasiums_frame_stacks(wrapper):
         assert np.array_equal(stream.picture(recorded), newest)
 
 
-UNTOLD = [(3, 64, 3), (1, 64, 3), (3, 3, 3), (84, 84, 84), (10, 20, 15), (2, 3, 64, 3)]
+UNTOLD = [
+    (3, 64, 3),
+    (1, 64, 3),
+    (3, 3, 3),
+    (3, 3, 64),
+    (3, 3, 4),
+    (64, 1, 3),
+    (84, 84, 84),
+    (10, 20, 15),
+    (2, 3, 64, 3),
+    (84, 84, 3, 4),
+    (84, 84, 1, 4),
+    (84, 84, 4, 1),
+    (84, 84, 4, 3),
+    (8, 8, 8, 1),
+    (3, 84, 84, 4),
+    (3, 4, 84, 84),
+]
 
 
 @pytest.mark.parametrize("shape", UNTOLD)
@@ -85,16 +102,38 @@ def test_untold_axes_are_refused_with_the_mend(shape):
 
 
 def test_the_mends_mend():
-    space = Box(0, 255, (3, 64, 3), np.uint8)
+    space = Box(0, 255, (3, 64, 4), np.uint8)
     with pytest.raises(SpecError) as caught:
         streams_of(space)
     told = str(caught.value)
     code = told[told.index("gymnasium.wrappers.TransformObservation") :].split(" puts")[0]
     first = eval(code, {"gymnasium": gym, "np": np, "env": Echo(space)})
-    assert only(first.observation_space).shape == (64, 3, 3)
-    assert "gymnasium.wrappers.ResizeObservation(env, (64, 64))" in told
+    assert only(first.observation_space).shape == (64, 4, 3)
+    space = Box(0, 255, (3, 64, 3), np.uint8)
+    with pytest.raises(SpecError, match=r"gymnasium.wrappers.ResizeObservation\(env, \(64, 64\)\)"):
+        streams_of(space)
     last = gym.wrappers.ResizeObservation(Echo(space), (64, 64))
     assert only(last.observation_space).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((84, 80, 3, 4), 3), ((84, 80, 1, 4), 3), ((84, 80, 4, 3), 2), ((3, 4, 84, 80), 1)],
+)
+def test_frames_elsewhere_than_in_front_are_moved_by_the_mend(shape, axis):
+    space = Box(0, 255, shape, np.uint8)
+    with pytest.raises(SpecError) as caught:
+        streams_of(space)
+    told = str(caught.value)
+    code = told[told.index("gymnasium.wrappers.TransformObservation") :].split(" puts")[0]
+    mended = eval(code, {"gymnasium": gym, "np": np, "env": Echo(space)})
+    seen, _ = mended.reset(seed=0)
+    assert seen in mended.observation_space
+    frames = np.moveaxis(space.sample(), axis, 0)
+    read = only(mended.observation_space).read(frames)
+    assert read.shape == (84, 80, 12 if 3 in shape else 4)
+    newest = only(Box(0, 255, frames.shape[1:], np.uint8)).read(frames[-1])
+    assert np.array_equal(read[..., -newest.shape[-1] :], newest)
 
 
 def test_pixels_of_rank_5_are_no_picture():
@@ -112,8 +151,9 @@ def test_float_pictures():
     sample = np.full((8, 6, 3), 1 / 3)
     assert double.read(sample).dtype == np.float32
     np.testing.assert_allclose(double.write(double.read(sample)), sample, rtol=1e-7)
+    assert only(Box(0, 1, (84, 84), np.float32)).shape == (84, 84, 1)
     # Without believable axes, or other bounds, numbers are numbers.
-    for other in (Box(0, 1, (5, 6, 7)), Box(0, 1, (8, 8)), Box(-1, 1, (8, 8, 3))):
+    for other in (Box(0, 1, (5, 6, 7)), Box(0, 1, (7, 8)), Box(-1, 1, (8, 8, 3))):
         assert only(other).kind == "vector"
 
 
@@ -231,6 +271,11 @@ BROKEN = {
     "pixels": (Box(0, 255, (8, 8, 1), np.uint8), np.zeros((8, 8, 1), np.float32), "uint8"),
     "half": (MultiBinary(2), np.array([0.5, 1]), "int8, got float64"),
     "many": (Box(-1, 1, (40,)), np.full(40, np.nan, np.float32), "finite"),
+    "half a pixel": (Box(0, 9, (2,), np.uint8), [0.5, 1.0], "uint8, got float64"),
+    "too large": (Box(-1, 1, (), np.float32), 1e39, "finite, got inf"),
+    "wide index": (Discrete(3, dtype=np.int8), np.int64(1), "int8, got int64"),
+    "object": (Box(-1, 1, (2,)), object(), "float32, got object"),
+    "nothing": (Box(-1, 1, (2,)), None, "float32, got object"),
 }
 
 
@@ -247,18 +292,36 @@ def test_missing_numbers_are_read_if_asked_for():
         streams.read({"pos": np.array([np.nan, np.inf], np.float32)}, missing=True)
 
 
-def test_what_gymnasium_has_in_a_space_is_read():
-    for space, sample in (
-        (Box(-1, 1, (2,), np.float64), np.zeros(2, np.float32)),
-        (Box(-1, 1, (2,), np.float32), [0.5, 1]),
-        (Box(-1, 1, (), np.float32), 0.1),
-        (Box(0, 9, (2,), np.int64), np.zeros(2, np.uint8)),
-        (Discrete(3, dtype=np.int8), 2),
-        (MultiBinary(2), np.array([0.0, 1.0])),
-        (MultiBinary(2), np.array([False, True])),
-    ):
-        streams = streams_of(space)
-        assert space.contains(streams.write(streams.read(sample)))
+IN_SPACE = [
+    (Box(-1, 1, (2,), np.float64), np.zeros(2, np.float32)),
+    (Box(-1, 1, (2,), np.float32), [0.5, 1]),
+    (Box(-1, 1, (2,), np.float32), (np.float64(0.5), np.float64(1))),
+    (Box(-1, 1, (), np.float32), 0.1),
+    (Box(-1, 1, (), np.float32), np.float64(0.1)),
+    (Box(-1, 1, (), np.float32), np.array(0.5, np.float16)),
+    (Box(-9, 9, (), np.float64), 3),
+    (Box(0, 9, (2,), np.int64), np.zeros(2, np.uint8)),
+    (Box(0, 9, (2,), np.uint8), [1.0, 2.0]),
+    (Box(0, 1, (2,), np.bool_), [0, True]),
+    (Discrete(3, dtype=np.int8), 2),
+    (Discrete(3), np.array(2)),
+    (Discrete(3), True),
+    (MultiDiscrete([2, 3]), (1, 2)),
+    (MultiBinary(2), np.array([0.0, 1.0])),
+    (MultiBinary(2), np.array([False, True])),
+    (MultiBinary(2), [0, 1]),
+    (Tuple((Discrete(2), Discrete(3))), [1, 2]),
+    (Tuple((Discrete(2), Discrete(3))), np.array([1, 2])),
+    (Dict(a=Box(-1, 1, (2,), np.float32), b=Discrete(2, dtype=np.int8)), {"b": 1, "a": [0, 1]}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*Casting input x")
+@pytest.mark.parametrize(("space", "sample"), IN_SPACE, ids=str)
+def test_what_gymnasium_has_in_a_space_is_read(space, sample):
+    assert space.contains(sample)
+    streams = streams_of(space)
+    assert space.contains(streams.write(streams.read(sample)))
 
 
 def test_what_is_read_is_a_copy():
@@ -298,6 +361,22 @@ def test_pictures_for_people():
     assert not np.array_equal(wide, numbers.picture(np.zeros(3)))
     assert only(MultiDiscrete([3, 4])).picture(np.array([0, 3])).shape == (9, 41, 3)
     assert only(Box(-np.inf, np.inf, (999,))).picture(np.full(999, np.nan)).shape == (513, 41, 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("large", [3e38, 1e300, 1.7e308])
+def test_pictures_of_large_numbers(large):
+    stream = only(Box(-np.inf, np.inf, (2,), np.float64))
+    shown = np.array([[large, -large], [-large, large], [0.0, 0.0]])
+    some = np.array([[large, np.nan], [-np.inf, np.nan]])
+    plain = stream.picture(shown / large, *stream.ranges(shown / large))
+    assert np.array_equal(stream.picture(shown, *stream.ranges(shown)), plain)
+    for values in (shown, some):
+        assert stream.picture(values).shape == (len(values), 9, 41, 3)
+        for seen in (shown, some):
+            low, high = stream.ranges(seen)
+            assert np.isfinite([low, high]).all()
+            assert stream.picture(values, low, high).shape == (len(values), 9, 41, 3)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_systems_preset_fits_its_environment(name):
     side = env.observation_space.shape[0]
     assert f"{side} x {side} pixels" in chosen.about
     assert env.spec.max_episode_steps >= max(size.steps for size in chosen.splits.values())
-    latent = {"Pendulum": 3, "BouncingBall": 4, "TwoBouncingBalls": 10}
+    latent = {"Pendulum": 4, "BouncingBall": 4, "TwoBouncingBalls": 10}
     known = latent[system.env_id[len("worldmodel/") : -len("-v0")]]
     assert chosen.models["dvbf"].latent_size == known
     env.close()
@@ -125,6 +125,13 @@ def test_every_preset_builds_every_model_that_its_data_take(name, model):
     if model in fitting(observations):
         built = MODELS[model](config, observations, actions, 0)
         assert built.latent_size == config.latent_size
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_without_an_entry_has_its_own_defaults(name, monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", MODELS["dkf"])
+    for observations in (PIXELS, VECTOR):
+        assert preset(name).model("mine", observations) == MODELS["dkf"].config_type()
 
 
 def test_vectors_get_a_state_of_their_size_and_a_sharper_model():

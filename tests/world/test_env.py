@@ -20,6 +20,8 @@ from worldmodel.errors import (
 )
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.registration import register
+from worldmodel.world.start import states_from_options
+from worldmodel.world.vector_env import LatentVectorEnv
 
 
 @pytest.fixture
@@ -154,6 +156,35 @@ def test_a_dream_starts_at_the_last_of_given_frames(world, real):
     np.testing.assert_allclose(one, world.filter(frames[0][None, None], actions[None, :0])[0, 0])
 
 
+STATES = [
+    ("abc", "state must be .*numbers.*'abc'"),
+    (["1", "2"], "state must be .*numbers"),
+    ([[1], [1, 2]], "state must be .*numbers"),
+    ({"a": 1}, "state must be .*numbers"),
+    (object(), "state must be .*numbers"),
+    (None, "state must be .*numbers"),
+    (np.ones(2) * 1j, "state must be .*numbers"),
+    (np.array(["2020-01-01"] * 2, "datetime64[D]"), "state must be .*numbers"),
+    ([0, 1e39], r"state must be finite.*1e\+39"),
+    ([1e300, 0], r"state must be finite.*1e\+300"),
+    ([np.nan, 0], "state must be finite.*nan"),
+    ([[[0, 0]]], r"state must be \(2,\)"),
+]
+FRAMES = ["abc", None, [[1, 2], [3]], 3, {"a": np.zeros((1, 4, 4, 1), np.uint8)}, object()]
+THREE = np.full((3, 4, 4, 1), 127, np.uint8)
+ACTIONS = [
+    "abc",
+    [[1], [1, 2]],
+    {"a": 1},
+    np.zeros((5, 1), np.float32),
+    np.full((2, 1), np.nan),
+    np.full((5, 1), np.inf),
+    np.zeros((2, 1)) * 1j,
+    np.zeros((2, 2)),
+    object(),
+]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
@@ -171,11 +202,46 @@ def test_a_dream_starts_at_the_last_of_given_frames(world, real):
         ({"observations": np.zeros((0, 4, 4, 1), np.uint8)}, ShapeError, "K >= 1"),
         ({"observations": np.zeros((1, 4, 4, 1), np.float32)}, ShapeError, "uint8"),
         ({"observations": np.zeros((1, 5, 5, 1), np.uint8)}, ShapeError, "5, 5"),
+        *(({"state": state}, ShapeError, match) for state, match in STATES),
+        *(({"observations": frames}, ShapeError, "observation") for frames in FRAMES),
+        *(
+            ({"observations": frames, "actions": actions}, ShapeError, "'actions' for")
+            for frames in (THREE, THREE[:1])
+            for actions in ACTIONS
+        ),
     ],
 )
-def test_unusable_options_are_refused(env, options, error, match):
-    with pytest.raises(error, match=match):
-        env.reset(options=options)
+def test_unusable_options_are_refused(env, world, options, error, match):
+    before = env.reset(seed=0)[0]
+    for dream in (env, LatentVectorEnv(world, 1)):
+        with pytest.raises(error, match=match):
+            dream.reset(options=options)
+    np.testing.assert_array_equal(env.state, before)
+
+
+@pytest.mark.parametrize("options", [[1], "state", 3], ids=repr)
+def test_options_that_are_none_are_refused(world, options):
+    with pytest.raises(SpecError, match="reset options"):
+        states_from_options(world.model, options, 1)
+
+
+def test_no_actions_go_with_a_single_frame(env, linear):
+    for none in (None, [], np.zeros((0, 1), np.float32)):
+        env.reset(options={"observations": THREE[:1], "actions": none})
+    many = LatentEnv(linear(action_spec=discrete(3)))
+    for none in (None, [], np.zeros(0, np.int64)):
+        many.reset(options={"observations": THREE[:1], "actions": none})
+
+
+def test_frames_that_no_belief_fits_are_refused(linear):
+    env = LatentEnv(linear(observation_spec=vector(4)))
+    with pytest.raises(DivergenceError, match="'observations'"):
+        env.reset(options={"observations": np.full((1, 4), 3e38, np.float32)})
+
+
+def test_whole_numbers_and_switches_are_states(env):
+    for state in ([1, 0], (True, False), np.float16([1, 0]), torch.tensor([1.0, 0.0])):
+        assert env.reset(options={"state": state})[0].tolist() == [1, 0]
 
 
 def test_discrete_dreams_start_from_frames_too(linear):

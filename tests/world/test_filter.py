@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.error import InvalidAction
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from small import (
     BOX,
     DISCRETE,
@@ -22,6 +22,7 @@ from small import (
 from worldmodel.errors import ResetNeeded, ShapeError, SpecError
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
+from worldmodel.spaces import ObservationSpace
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -183,6 +184,14 @@ def test_the_vector_filter_serves_a_masked_reset_in_next_step_mode(world, real_v
     np.testing.assert_allclose(infos["belief_scale"], [[0.35, 0.35], [0.5, 0.5]], atol=1e-6)
 
 
+@pytest.mark.parametrize("mask", ["abc", [True, False], np.array([1, 0]), np.zeros(2, np.bool_)])
+def test_an_unusable_reset_mask_is_refused(world, real_vector, mask):
+    env = VectorFilterObservation(real_vector(2, AutoresetMode.DISABLED), world)
+    env.reset(seed=0)
+    with pytest.raises(ShapeError, match="reset_mask"):
+        env.reset(options={"reset_mask": mask})
+
+
 def test_an_agent_made_in_the_dream_runs_in_reality(world, real):
     dream, filtered = LatentEnv(world), FilterObservation(real(), world)
     for env in (dream, filtered):
@@ -245,6 +254,118 @@ def test_refused_actions_leave_the_belief_alone(linear):
     np.testing.assert_array_equal(*results)
 
 
+class Shows(gym.Env):
+    """Shows first one thing and then another."""
+
+    def __init__(self, space, first, then):
+        self.observation_space, self.action_space = space, BOX.space()
+        self.first, self.then = first, then
+
+    def reset(self, *, seed=None, options=None):
+        return self.first, {}
+
+    def step(self, action):
+        return self.then, 0.0, False, False, {}
+
+
+SHOWN = {
+    "int for int8": (gym.spaces.Discrete(4, dtype=np.int8), np.int8(2), 2),
+    "float for float32": (gym.spaces.Box(-5, 5, (), np.float32), np.float32(0.5), 0.5),
+    "double for float32": (gym.spaces.Box(-5, 5, ()), np.float32(0.5), np.float64(0.5)),
+    "list": (gym.spaces.Box(-5, 5, (2,)), np.float32([1, 2]), [1.0, 2.0]),
+    "switches": (gym.spaces.MultiBinary(2), np.int8([0, 1]), [False, True]),
+    "tuple": (
+        gym.spaces.Tuple((gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (2,)))),
+        (np.int64(1), np.float32([0, 1])),
+        [1, (0.0, 1.0)],
+    ),
+}
+
+
+def one_and_two(space, first, then, world):
+    """A filter's means of one environment, and of two at once."""
+    one = FilterObservation(Shows(space, first, then), world)
+    two = VectorFilterObservation(SyncVectorEnv([lambda: Shows(space, first, then)] * 2), world)
+    action = np.float32([0.5, 0.5])
+    return (
+        lambda: (one.reset()[0], one.step(action)[0]),
+        lambda: (two.reset()[0][0], two.step(np.stack([action] * 2))[0][0]),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*Casting input x")
+@pytest.mark.parametrize(("space", "plain", "shown"), SHOWN.values(), ids=SHOWN)
+def test_a_filter_takes_what_is_in_the_space_as_a_recorder_does(space, plain, shown):
+    assert space.contains(shown)
+    world = covered(small_model("dvbf", ObservationSpace.from_space(space), BOX))
+    for other, usual in zip(
+        one_and_two(space, shown, shown, world),
+        one_and_two(space, plain, plain, world),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(other(), usual())
+
+
+REFUSED_FRAMES = {
+    "double": (np.zeros(3), "float32, got float64"),
+    "integers": (np.zeros(3, np.int64), "float32, got int64"),
+    "shape": (np.zeros(2, np.float32), r"of shape \(3,\), got \(2,\)"),
+    "batch": (np.zeros((1, 3), np.float32), r"of shape \(3,\), got \(1, 3\)"),
+    "text": ("here", "float32, got"),
+    "nothing": (None, "float32, got object"),
+    "dictionary": ({"a": 1}, "float32, got object"),
+    "NaN": (np.full(3, np.nan, np.float32), "finite, got nan"),
+}
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(("frame", "match"), REFUSED_FRAMES.values(), ids=REFUSED_FRAMES)
+def test_what_breaks_the_space_is_believed_by_no_filter(frame, match, later):
+    space, world = VECTOR.space(), covered(small_model("dvbf", VECTOR, BOX))
+    first = np.zeros(3, np.float32) if later else frame
+    for use in one_and_two(space, first, frame, world):
+        with pytest.raises(ShapeError, match=match):
+            use()
+
+
+class Ends(gym.vector.VectorEnv):
+    """A native vector environment whose episodes end at once, and what it gives of their ends."""
+
+    def __init__(self, infos):
+        self.num_envs, self.infos = 2, infos
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.single_observation_space, self.single_action_space = VECTOR.space(), BOX.space()
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, 2)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, 2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 3), np.float32), {}
+
+    def step(self, actions):
+        ended = np.array([True, False])
+        return np.zeros((2, 3), np.float32), np.zeros(2), ended, ~ended & False, self.infos
+
+
+@pytest.mark.parametrize(
+    ("infos", "error", "match"),
+    [
+        ({}, SpecError, "final_obs"),
+        ({"final_obs": np.array([None, None])}, ShapeError, "float32, got object"),
+        ({"final_obs": [np.zeros(3), None]}, ShapeError, "float32, got float64"),
+    ],
+)
+def test_last_frames_that_are_missing_or_broken_are_refused(infos, error, match):
+    env = VectorFilterObservation(Ends(infos), covered(small_model("dvbf", VECTOR, BOX)))
+    env.reset()
+    with pytest.raises(error, match=match):
+        env.step(np.zeros((2, 2), np.float32))
+
+
+def test_both_filters_say_whether_they_are_compiled(world, real, real_vector):
+    vector = VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), world)
+    assert vector.compiled == "filters of many environments step tensors"
+
+
 FUSION = RecognitionConfig("fusion")
 FILTERS = [
     ("dvbf", {}),
@@ -275,7 +396,7 @@ def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
     frames, controls = batch.observations[:1], batch.actions[:1]
     expected = model.filter_beliefs(frames, controls)
     for t in range(13):
-        frame = frames[:, t].numpy()
+        frame = frames[0, t].numpy()
         if t:
             belief.advance(actions.decode(controls[0, t - 1].numpy()), frame)
         else:
@@ -309,7 +430,7 @@ def test_why_a_filter_is_not_compiled_is_said(world, real):
 def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
     model = small_model("dvbf", VECTOR, BOX).requires_grad_(False)
     belief = Filter(covered(model), VECTOR.space(), BOX.space(), ())
-    frame, action = np.zeros((1, 3), np.float32), np.zeros(2, np.float32)
+    frame, action = np.zeros(3, np.float32), np.zeros(2, np.float32)
     with pytest.raises(ResetNeeded):
         belief.advance(action, frame)
     with pytest.raises(ResetNeeded):
@@ -320,7 +441,7 @@ def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
         with pytest.raises(InvalidAction):
             belief.advance(wrong, frame)
     with pytest.raises(ShapeError, match="must be finite"):
-        belief.advance(action, np.full((1, 3), np.nan, np.float32))
+        belief.advance(action, np.full(3, np.nan, np.float32))
     np.testing.assert_array_equal(before, (belief.means(), belief.scales()))
     belief.advance(action, frame)
     assert not np.array_equal(before[0], belief.means())

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from small import generator, random_batch, small_model
+from small import SEVERAL, generator, random_batch, small_model
 
 import worldmodel
+from worldmodel.errors import ShapeError
 from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
@@ -80,6 +81,56 @@ def test_another_denoiser_changes_nothing_else(world):
     assert other.denoiser is not world.denoiser
     for name in ("model", "support", "dream_noise", "source", "metrics"):
         assert getattr(other, name) is getattr(world, name), name
+
+
+NAN = np.full((1, 3), np.nan)
+FRAMES, PUSHES = np.zeros((1, 3, 16, 16, 1), np.uint8), np.zeros((1, 2, 1), np.float32)
+MISUSED = {
+    "imagine text": (lambda w: w.imagine("abc", PUSHES), "state must be .*numbers, got 'abc'"),
+    "imagine nothing": (lambda w: w.imagine(None, PUSHES), "state must be .*numbers"),
+    "imagine ragged": (lambda w: w.imagine([[1], [1, 2]], PUSHES), "state must be .*numbers"),
+    "imagine NaN": (lambda w: w.imagine(NAN, PUSHES), "state must be finite.*nan"),
+    "imagine beyond": (lambda w: w.imagine([[1e39, 0, 0]], PUSHES), r"finite.*1e\+39"),
+    "imagine shape": (lambda w: w.imagine(np.zeros(3), PUSHES), r"state must be \(B, 3\)"),
+    "imagine actions": (lambda w: w.imagine(np.zeros((1, 3)), "left"), "actions must be .*numbers"),
+    "imagine few": (lambda w: w.imagine(np.zeros((1, 3)), PUSHES[0]), "actions must be"),
+    "decode text": (lambda w: w.decode("abc"), "latents must be .*numbers, got 'abc'"),
+    "decode NaN": (lambda w: w.decode(NAN), "latents must be finite.*nan"),
+    "decode shape": (lambda w: w.decode(np.zeros(2)), r"latents must be \(\.\.\., 3\)"),
+    "filter nothing": (lambda w: w.filter(None, None), "observations must be .*numbers"),
+    "filter text": (lambda w: w.filter("abc", PUSHES), "observations must be .*numbers"),
+    "filter scalar": (lambda w: w.filter(np.uint8(3), PUSHES), "observation must be"),
+    "filter complex": (lambda w: w.filter(FRAMES * 1j, PUSHES), "observations must be .*numbers"),
+    "filter double": (lambda w: w.filter(FRAMES / 1, PUSHES), "observation must be"),
+    "filter no actions": (lambda w: w.filter(FRAMES, None), "actions must be .*numbers"),
+    "filter NaN": (lambda w: w.filter(FRAMES, PUSHES * np.nan), "actions must be finite"),
+    "filter few": (lambda w: w.filter(FRAMES, PUSHES[:, :1]), "1 actions need 2 observations"),
+    "filter none": (lambda w: w.filter(FRAMES, PUSHES, prefix=0), "prefix must.*3 frames, got 0"),
+    "filter more": (lambda w: w.filter(FRAMES, PUSHES, prefix=9), "prefix must.*3 frames, got 9"),
+}
+
+
+@pytest.mark.parametrize(("use", "match"), MISUSED.values(), ids=MISUSED)
+def test_what_cannot_be_used_is_refused_by_name(use, match):
+    with pytest.raises(ShapeError, match=match):
+        use(worldmodel.load("pendulum"))
+
+
+def test_streams_that_do_not_fit_are_refused():
+    several = World(small_model("dvbf", SEVERAL))
+    batch = random_batch(SEVERAL)
+    streams = {name: value.numpy() for name, value in batch.observations.items()}
+    actions = batch.actions.numpy()
+    assert several.filter(streams, actions).shape[:2] == streams["joints"].shape[:2]
+    for wrong, match in (
+        ({k: v for k, v in streams.items() if k != "gear"}, "lack the stream 'gear'"),
+        ({"joints": streams["joints"]}, "camera must be|lack"),
+        (streams | {"gear": streams["gear"][:, :2]}, "gear"),
+        (streams | {"gear": streams["gear"] + 7}, r"gear must lie in \[0, 2\], got"),
+        (streams | {"joints": "abc"}, "joints must be .*numbers"),
+    ):
+        with pytest.raises(ShapeError, match=match):
+            several.filter(wrong, actions)
 
 
 def test_it_makes_its_environments():

@@ -126,7 +126,7 @@ def task_agent(world: World, name: str) -> PathwiseConfig:
     agent = preset(name).acting(spaces[1])
     if isinstance(agent, PathwiseConfig):
         return agent
-    agent = GENERIC[spaces[0].content].acting(spaces[1])
+    agent = GENERIC[spaces[0].preset].acting(spaces[1])
     assert isinstance(agent, PathwiseConfig), "the generic presets' are"
     return agent
 

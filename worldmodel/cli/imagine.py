@@ -38,7 +38,8 @@ def imagine(
     """Film what is real, what the filter believes, and what the model imagines by itself.
 
     Real episodes are recorded, and the same actions are given to the dream. Dreams with noise of
-    their own show how sure the model is. Of a model of vectors there are curves and no film.
+    their own show how sure the model is. Pictures are filmed; imagine.png shows every stream:
+    pictures as strips of frames, numbers as curves, indices and switches as steps.
 
     Args:
         run: Run folder, checkpoint, or the name of a bundled one.

@@ -150,7 +150,7 @@ class Zero(ActionProcess):
         self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
     ) -> Any:
         """See ``ActionProcess.sample``."""
-        if named := [part.name for part in space.parts if part.kind == "discrete"]:
+        if named := [part.name for part in space.parts if not part.linear]:
             raise SpecError(
                 f"Zero cannot draw actions from {space.space()}: none of the choices that "
                 f"{named[0]!r} has means no control; expected Box or MultiBinary"

@@ -16,7 +16,7 @@ from worldmodel import html
 from worldmodel.data.buffer import require_finite_values
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import SpecError
-from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
+from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, to_numpy
 
 
@@ -122,7 +122,7 @@ class Dataset:
             ("drawn", f"{told.process.get('name', '')}, seed {told.seed}"),
             ("fingerprint", told.fingerprint[:12]),
         ]
-        shown = next(iter(self.splits.values())).strip()
+        shown = next(iter(self.splits.values())).strip(self.observation_spec.streams)
         counts = html.table(("Dataset", "episodes", "steps", "frames"), rows)
         return counts + html.table((), facts) + shown
 
@@ -142,17 +142,11 @@ class Dataset:
         Raises:
             SpecError: Streams, or actions, differ from the data's; the message names both.
         """
-        ours, theirs = self.action_spec, action_spec
-        pairs = (
-            (
-                "observations",
-                self.observation_spec,
-                observation_spec,
-                self.observation_spec.agrees(observation_spec),
-            ),
-            ("actions", ours, theirs, _controls(ours) == _controls(theirs)),
-        )
-        for what, had, expected, fits in pairs:
+        seen, acted = self.observation_spec, self.action_spec
+        for what, had, expected, fits in (
+            ("observations", seen, observation_spec, seen.agrees(observation_spec)),
+            ("actions", acted, action_spec, acted.agrees(action_spec)),
+        ):
             if not fits:
                 raise SpecError(
                     f"the {what} of the dataset ({self.provenance.env_id}) are {had.space()}, "
@@ -184,39 +178,12 @@ def fingerprint(
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256(_json([_observed(observation_spec), _acted(action_spec)]))
+    digest = hashlib.sha256(_json([observation_spec.identity(), action_spec.identity()]))
     for split, batch in sorted(splits.items()):
         for name, array in named_arrays(batch):
             digest.update(_json([split, name, array.dtype.name, array.shape]))
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _observed(space: ObservationSpace) -> dict[str, Any]:
-    """What a fingerprint is taken of; see there."""
-    stream = space.root
-    if isinstance(stream, Stream) and stream.leaf.kind == "Box" and stream.leaf.dtype != "float64":
-        pixels = (
-            stream.kind == "pixels" and stream.leaf.dtype == "uint8" and stream.axes == (0, 1, 2)
-        )
-        vector = (
-            stream.kind == "vector" and stream.leaf.floating and stream.shape == stream.leaf.shape
-        )
-        if pixels or vector:
-            return {"shape": list(stream.shape), "pixels": pixels}
-    return space.to_json()
-
-
-def _acted(space: ActionSpace) -> dict[str, Any]:
-    """What a fingerprint is taken of; see there."""
-    part = space.root
-    if isinstance(part, Stream):
-        low, high = part.leaf.bounds
-        if part.leaf.kind == "Discrete" and low == 0:
-            return {"kind": "discrete", "low": [0.0] * part.size, "high": [1.0] * part.size}
-        if part.leaf.floating and low.ndim == 1 and np.isfinite([low, high]).all():
-            return {"kind": "box", "low": low.tolist(), "high": high.tolist()}
-    return space.to_json()
 
 
 def installed_versions() -> dict[str, str]:
@@ -232,13 +199,6 @@ def installed_versions() -> dict[str, str]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True).encode()
-
-
-def _controls(space: ActionSpace) -> Any:
-    """What a model knows of actions."""
-    return [
-        (part.name, part.kind, part.shape, part.sizes, part.low, part.high) for part in space.parts
-    ]
 
 
 def _check_split(

@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from worldmodel.errors import (
     ConfigError,
@@ -102,7 +102,7 @@ class ObservationAsTruth(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._tells = _vectors_only(env.observation_space)
+        self._tells = _tells_state(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -170,9 +170,24 @@ class CheckedObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         return observation
 
 
-def _vectors_only(space: gym.Space) -> bool:
+def check_each(env: VectorEnv) -> None:
+    """Have every environment of Gymnasium's synchronous one check what it shows, from now on.
+
+    Native vector environments write their arrays themselves, and those of other processes are out
+    of reach.
+    """
+    vector = env.unwrapped
+    shown = isinstance(vector, SyncVectorEnv) and vector.single_observation_space
+    if isinstance(vector, SyncVectorEnv) and shown == env.single_observation_space:
+        vector.envs = [
+            one if isinstance(one, CheckedObservation) else CheckedObservation(one)
+            for one in vector.envs
+        ]
+
+
+def _tells_state(space: gym.Space) -> bool:
     try:
-        return all(s.kind == "vector" for s in ObservationSpace.from_space(space).streams)
+        return ObservationSpace.from_space(space).linear
     except SpecError:
         return False
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worldmodel.data.babble import ActionProcess, Uniform, describe
 from worldmodel.data.buffer import EpisodeBuffer
 from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
-from worldmodel.data.environments import CheckedObservation, Wrapping, make_vec, observed
+from worldmodel.data.environments import Wrapping, check_each, make_vec, observed
 from worldmodel.data.player import Player, autoreset_mode
 from worldmodel.data.truth import Truth
 from worldmodel.errors import SpecError, require_at_least
@@ -102,7 +102,8 @@ def record(
     require_at_least(0, seed=seed)
     if not isinstance(env, VectorEnv):
         single = env
-        env = SyncVectorEnv([lambda: CheckedObservation(single)])
+        env = SyncVectorEnv([lambda: single])
+    check_each(env)
     label = "recording" if progress else None
     batch, note = _record(env, size, process, seed, options, label)
     if note:

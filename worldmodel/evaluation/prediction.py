@@ -33,7 +33,7 @@ def open_loop_error(
 ) -> Float[Tensor, " horizons"]:
     """Mean squared error of the k-step prediction, k = 1 ... T + 1 - ``filtered``.
 
-    The model filters the first ``filtered`` frames and then predicts the rest without looking,
+    The model filters the first ``filtered`` frames and then predicts the rest open loop,
     under the recorded actions: by one dream without process noise, or by the predictive mean, the
     mean frame of dreams with it. That is what squared error asks for where small differences grow,
     as they do when balls collide: one sharp picture of a wrong place costs twice the variance.
@@ -54,7 +54,7 @@ def open_loop_error(
         a dream without noise has diverged. A predictive mean that is exact may come out below 0.
 
     Raises:
-        ConfigError: ``dreams`` is 1 or negative: one dream does not tell its spread.
+        ConfigError: ``dreams`` is 1 or negative: one dream has no std.
     """
     if dreams == 1 or dreams < 0:
         raise ConfigError(f"dreams must be 0 or at least 2, got {dreams}")
@@ -152,7 +152,7 @@ def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, " frames
 def frame_variance(model: StateSpaceModel, batch: Batch) -> float:
     """Variance of the recorded frames, averaged over the observation, in scaled units.
 
-    It is the error of the best constant prediction: dividing by it gives shares.
+    It is the error of the best constant prediction: dividing by it gives fractions.
     """
     frames = model.scale_observations(batch.observations)[batch.frame_mask]
     return frames.var(0, unbiased=False).mean().item()

@@ -21,11 +21,12 @@ def termination_quality(world: World, batch: Batch) -> dict[str, float]:
         batch: Episodes; padded steps do not count.
 
     Returns:
-        ``share`` of steps that ended an episode; ``brier``, the mean squared error of the predicted
-        chance, and ``brier_baseline``, that of always predicting the share; ``auc``, the chance
-        that a step which ended an episode was held likelier to than one that did not (a half is
-        guessing); ``recall`` and ``false_alarms``, the shares of ending and of other steps at which
-        a dream would have ended. Empty unless some steps ended an episode and some did not.
+        ``fraction`` of steps that ended an episode; ``brier``, the mean squared error of the
+        predicted chance, and ``brier_baseline``, that of always predicting the fraction; ``auc``,
+        the chance that a step which ended an episode was held likelier to than one that did not (a
+        half is guessing); ``recall`` and ``false_alarms``, the fractions of ending and of other
+        steps at which a dream would have ended. Empty unless some steps ended an episode and some
+        did not.
     """
     ended = batch.terminated[batch.mask].cpu().numpy()
     if ended.all() or not ended.any():
@@ -36,11 +37,11 @@ def termination_quality(world: World, batch: Batch) -> dict[str, float]:
         beliefs.mean[:, :-1].flatten(0, 1), batch.actions.flatten(0, 1)
     ).unflatten(0, batch.mask.shape)
     chance = model.termination(arrived)[batch.mask].sigmoid().cpu().numpy().astype(np.float64)
-    share = ended.mean()
+    fraction = ended.mean()
     return {
-        "share": float(share),
+        "fraction": float(fraction),
         "brier": float(np.square(chance - ended).mean()),
-        "brier_baseline": float(share * (1 - share)),
+        "brier_baseline": float(fraction * (1 - fraction)),
         "auc": _rank_statistic(chance[ended], chance[~ended]),
         "recall": float((chance[ended] > 0.5).mean()),
         "false_alarms": float((chance[~ended] > 0.5).mean()),

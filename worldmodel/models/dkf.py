@@ -48,7 +48,7 @@ class DKFConfig:
     Attributes:
         latent_size: Dimensions of the state.
         codec: Of observations.
-        leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
+        leak: Fraction of the state that is forgotten per step unless the data object, in [0, 1).
         hidden: Hidden units of emission, transition, smoother's read-out and filter.
         recurrent: Hidden units of each direction of the smoother.
         head_hidden: Hidden units of reward and termination heads.
@@ -78,7 +78,7 @@ class GaussianTransition(nn.Module):
         latent_size: Dimensions of the state.
         action_size: Components of one action.
         hidden: Hidden units.
-        leak: Share of the state that is forgotten per step before f acts.
+        leak: Fraction of the state that is forgotten per step before f acts.
     """
 
     def __init__(self, latent_size: int, action_size: int, hidden: int, leak: float) -> None:

@@ -75,7 +75,7 @@ class EKVAEConfig:
         base_matrices: Number of base matrices.
         mixing_hidden: Hidden units of the network that mixes them.
         transition_init: Scale of the base matrices' initial values.
-        leak: Share of the state that is forgotten per step unless the data object, in [0, 1).
+        leak: Fraction of the state that is forgotten per step unless the data object, in [0, 1).
         hidden: Hidden units of the network that reads frames.
         head_hidden: Hidden units of reward and termination heads.
     """

@@ -131,14 +131,14 @@ class LinearGaussian(LearnedModel):
 
     config: LinearGaussianConfig
     config_type = LinearGaussianConfig
-    vectors_only = True
+    linear = True
 
     def _build(self, generator: torch.Generator) -> None:
         spec, latent = self.observation_spec, self.latent_size
-        if not spec.only_vectors:
+        if not spec.linear:
             raise SpecError(
                 f"a linear model takes vectors, got {spec.describe()}: pictures of what moves are "
-                "not linear in where it is"
+                "not linear in where it is, nor are indices"
             )
         self.emission = LinearEmission(latent, spec.size)
         random = torch.randn(latent, latent, generator=generator)

@@ -16,7 +16,7 @@ from worldmodel.models.program import Builder, Rows
 class Recognition(nn.Module):
     """One hidden layer over (x_{t+1}, z_t, u_t).
 
-    It is split so that all but the state's share is computed for a whole sequence at once.
+    It is split so that all but what the state adds is computed for a whole sequence at once.
 
     Args:
         observation_size: Numbers that describe one frame: its scalars, or features of them.
@@ -42,7 +42,7 @@ class Recognition(nn.Module):
     def embed(
         self, frame: Float[Tensor, "*batch size"], action: Float[Tensor, "*batch act"]
     ) -> Float[Tensor, "*batch hidden"]:
-        """The share of x_{t+1} and u_t in the hidden layer, for all steps at once."""
+        """What x_{t+1} and u_t add to the hidden layer, for all steps at once."""
         return self.context(torch.cat([frame, action], -1))
 
     def forward(

@@ -33,5 +33,5 @@ def model_type(name: str) -> type[LearnedModel]:
 
 def fitting(observation_spec: ObservationSpace) -> tuple[str, ...]:
     """Names of the models that take such observations."""
-    vectors = observation_spec.only_vectors
-    return tuple(name for name, kind in MODELS.items() if vectors or not kind.vectors_only)
+    linear = observation_spec.linear
+    return tuple(name for name, kind in MODELS.items() if linear or not kind.linear)

@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.codec import Codec
 from worldmodel.models.program import Builder, Rows
-from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.types import Batch, Belief, Observations
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class StateSpaceModel(nn.Module, ABC):
 
     Attributes:
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
-        vectors_only: Whether it refuses streams of other kinds.
+        linear: Whether it refuses streams that are not linear in a state.
         config_type: Class of ``config``: a frozen dataclass of plain values and of such
             dataclasses, all with defaults, and with ``latent_size`` among them.
         config: Frozen dataclass from which the same model can be built again.
@@ -49,7 +49,7 @@ class StateSpaceModel(nn.Module, ABC):
     """
 
     is_bound: ClassVar[bool] = True
-    vectors_only: ClassVar[bool] = False
+    linear: ClassVar[bool] = False
     config_type: ClassVar[type]
     config: Any
     observation_spec: ObservationSpace
@@ -210,9 +210,12 @@ class StateSpaceModel(nn.Module, ABC):
             Belief with mean and scale (B, T + 1, latent), without covariances.
 
         Raises:
-            ShapeError: Observations or actions do not fit the model or each other.
+            ShapeError: Observations, actions or ``prefix`` do not fit the model or each other.
         """
         self._check(observations, actions)
+        frames = actions.shape[1] + 1
+        if not 1 <= prefix <= frames:
+            raise ShapeError(f"prefix must be 1 to all of the {frames} frames, got {prefix}")
         belief = self.initial(observations[:, :prefix], actions[:, : prefix - 1])
         beliefs = [belief]
         for t in range(actions.shape[1]):
@@ -230,6 +233,12 @@ class StateSpaceModel(nn.Module, ABC):
         if not actions.isfinite().all():
             raise ShapeError(f"actions must be finite, got {actions[~actions.isfinite()][0]}")
 
+    @staticmethod
+    def _check_indices(stream: Stream, values: Tensor) -> None:
+        for index, size in zip(values.unbind(-1), stream.sizes, strict=True):
+            if wrong := index[(index < 0) | (index >= size)].tolist():
+                raise ShapeError(f"{stream.name} must lie in [0, {size - 1}], got {wrong[0]}")
+
     def _check(self, observations: Observations, actions: Tensor) -> None:
         frames = (len(actions), actions.shape[1] + 1) if actions.ndim == 3 else None
         for stream in self.observation_spec.streams:
@@ -239,7 +248,7 @@ class StateSpaceModel(nn.Module, ABC):
                     raise ShapeError(f"observations lack the stream {stream.name!r}")
                 values = observations[stream.name]
             floats = values.is_floating_point()
-            fits = floats if "float" in stream.dtype else not floats
+            fits = floats == ("float" in stream.dtype)
             if not fits or tuple(values.shape[2:]) != stream.shape:
                 raise ShapeError(
                     f"{stream.name} must be (B, T + 1, {', '.join(map(str, stream.shape))}) "
@@ -249,6 +258,8 @@ class StateSpaceModel(nn.Module, ABC):
                 raise ShapeError(
                     f"{stream.name} must be finite, got {values[~values.isfinite()][0]}"
                 )
+            if stream.sizes:
+                self._check_indices(stream, values)
         self.check_actions(actions, observations.shape[0])
         if tuple(observations.shape[:2]) != frames:
             raise ShapeError(

@@ -31,7 +31,7 @@ class Terms:
         observed: False on frames whose process noise was drawn without a look at them, and on
             padding.
         frame_mask: False on padding, and on a first frame that is context alone.
-        weight: Distortion of the mean observation; shares of it are what is allowed.
+        weight: Distortion of the mean observation; fractions of it are what is allowed.
         filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
             beside the model, per frame, with a gradient to that filter alone. None where inference
             filters by itself.

@@ -101,7 +101,7 @@ class LocallyLinear(Transition):
         coupling: Standard deviation of a random matrix that all base matrices share at first, or
             that the first one begins with if the gate is factorial.
         gate: "smooth", "switching" or "factorial".
-        leak: Share of the state that is forgotten per step before the matrices act, in [0, 1).
+        leak: Fraction of the state that is forgotten per step before the matrices act, in [0, 1).
         generator: Source of the initial means.
     """
 

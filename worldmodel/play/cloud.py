@@ -19,7 +19,7 @@ Trail = Sequence[np.ndarray | None]
 _TRAIL = 50  # steps
 _STRIP = 110  # pixels
 _PICK = 14  # pixels around the mouse
-_LIFT = 0.38  # share of white in the colours of the points
+_LIFT = 0.38  # fraction of white in the colours of the points
 _FOOT, _LOW = 64, 230  # pixels kept free below the cloud for axes and colours, if it is not low
 
 
@@ -235,8 +235,8 @@ class Cloud:
             return
         ends = self.space.coordinates(np.stack([path for _, path in known]))
         lines = self.space.view(ends, surface.get_size())[..., :2]
-        share = 0.25 + 0.75 * (np.array([i for i, _ in known])[:, None] + 1) / len(paths)
-        faded = (share * np.array(colour) + (1 - share) * np.array(PANEL)).astype(int)
+        fraction = 0.25 + 0.75 * (np.array([i for i, _ in known])[:, None] + 1) / len(paths)
+        faded = (fraction * np.array(colour) + (1 - fraction) * np.array(PANEL)).astype(int)
         for shade, (start, end) in zip(faded.tolist(), lines.tolist(), strict=True):
             pygame.draw.line(surface, shade, start, end, self._pen.pixels(2))
 

@@ -16,7 +16,7 @@ _WAYS: dict[str, tuple[int, float]] = {
     "down": (1, -1.0),
     "up": (1, 1.0),
 }
-GENTLE = 0.3  # share of the full action
+GENTLE = 0.3  # fraction of the full action
 _DEAD = 0.15  # of an axis's way, below which a stick is at rest
 
 
@@ -80,14 +80,14 @@ class Controls:
             one_hot = np.zeros(self._spec.size, np.float32)
             one_hot[held] = 1
             return self._spec.decode(one_hot)
-        share = np.zeros(self._spec.size, np.float32)
+        fraction = np.zeros(self._spec.size, np.float32)
         if self._spec.size == 1:
-            share[0] = np.clip(across + up, -1, 1)
+            fraction[0] = np.clip(across + up, -1, 1)
         else:
-            moved = share[2 * self.pair : 2 * self.pair + 2]
+            moved = fraction[2 * self.pair : 2 * self.pair + 2]
             moved[:] = (across, up)[: len(moved)]
-        share *= GENTLE if self.gentle else 1.0
-        return self._spec.decode(self._low / 2 * (1 - share) + self._high / 2 * (1 + share))
+        fraction *= GENTLE if self.gentle else 1.0
+        return self._spec.decode(self._low / 2 * (1 - fraction) + self._high / 2 * (1 + fraction))
 
     def _push(self) -> tuple[float, float]:
         push = list(self._stick)

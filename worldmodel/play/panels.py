@@ -45,8 +45,8 @@ def paint_frame(
     if factor >= 1:
         image = pygame.transform.scale(image, (factor * wide, factor * high))
     else:
-        share = min(area.width / wide, area.height / high)
-        small = max(int(share * wide), 1), max(int(share * high), 1)
+        fraction = min(area.width / wide, area.height / high)
+        small = max(int(fraction * wide), 1), max(int(fraction * high), 1)
         image = pygame.transform.smoothscale(image, small)
     place = surface.blit(image, image.get_rect(center=area.center))
     pygame.draw.rect(surface, colour, place.inflate(4, 4), 2)
@@ -133,8 +133,8 @@ def _paint_line(surface: pygame.Surface, line: Line, trace: Trace, plot: pygame.
 
 
 def _heights(values: np.ndarray, trace: Trace, plot: pygame.Rect) -> np.ndarray:
-    share = np.clip((values - trace.low) / (trace.high - trace.low), 0, 1)
-    return plot.bottom - share * plot.height
+    fraction = np.clip((values - trace.low) / (trace.high - trace.low), 0, 1)
+    return plot.bottom - fraction * plot.height
 
 
 def _number(value: float, how: str) -> str:

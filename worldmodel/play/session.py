@@ -17,7 +17,7 @@ from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.artist import Artist
 from worldmodel.world.dynamics import Dynamics, latent_box
-from worldmodel.world.filter import Filter, alone
+from worldmodel.world.filter import Filter
 from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]
@@ -138,7 +138,7 @@ class Session:
         frame, _ = real.reset(seed=self._seed)
         self._seed, self._looking = None, LOOKING
         self.real_frame = self._seen(frame)
-        belief.begin(alone(frame))
+        belief.begin(frame)
         return self._begin(self._believed(), "a new episode")
 
     def reset_to(self, index: int) -> str:
@@ -275,7 +275,7 @@ class Session:
         action = self.model.action_spec.decode(control.cpu().numpy()[0])
         frame, paid, terminated, truncated, _ = real.step(action)
         self.real_frame = self._seen(frame)
-        belief.advance(action, alone(frame))
+        belief.advance(action, frame)
         if terminated or truncated:
             self.ended = "the real episode has ended"
         return float(paid)

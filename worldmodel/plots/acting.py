@@ -47,8 +47,10 @@ def film_acting(
             break
     env.close()
     panels = {"real": np.stack(scene)}
-    if world.model.observation_spec.content == "pictures":
-        believed = Artist(world)(world.decode(np.stack(latents)))
+    if filmed := world.model.observation_spec.filmed:
+        artist = Artist(world)
+        seen = artist.named(world.decode(np.stack(latents)))
+        believed = artist({stream.name: seen[stream.name] for stream in filmed})
         panels["what the filter believes"] = _enlarged(believed, scene[0].shape[0])
     return write_gif(side_by_side(panels, fps=fps), path, fps)
 

@@ -85,8 +85,8 @@ def checkerboard(evaluation: Evaluation, path: str | Path) -> Path:
 
 def fields(values: Float[np.ndarray, " n"], low: float, high: float) -> Int[np.ndarray, " n"]:
     """Which third of [low, high] each value lies in: 0, 1 or 2."""
-    share = (values - low) / max(high - low, np.finfo(np.float32).tiny)
-    return (FIELDS * share).astype(int).clip(0, FIELDS - 1)
+    fraction = (values - low) / max(high - low, np.finfo(np.float32).tiny)
+    return (FIELDS * fraction).astype(int).clip(0, FIELDS - 1)
 
 
 def palette() -> Float[np.ndarray, "3 3 3"]:

@@ -127,11 +127,11 @@ def comparison(results: Sequence[Result], path: str | Path) -> Path:
 
 def _identified(axes: Axes, groups: Mapping[tuple[str, str], Sequence[Result]]) -> None:
     variables = list(next(iter(groups.values()))[0].get("r2", {})) if groups else []
-    spread = np.linspace(-0.22, 0.22, len(variables)) if len(variables) > 1 else [0.0]
+    places = np.linspace(-0.22, 0.22, len(variables)) if len(variables) > 1 else [0.0]
     for row, runs in enumerate(groups.values()):
         if row % 2:
             axes.axhspan(row - 0.5, row + 0.5, color=PALE, alpha=0.35, lw=0)
-        for name, offset, colour in zip(variables, spread, _cycle(SERIES), strict=False):
+        for name, offset, colour in zip(variables, places, _cycle(SERIES), strict=False):
             values = [max(run["r2"][name], -0.05) for run in runs]
             axes.plot(values, [row + offset] * len(runs), "o", color=colour, ms=3.4, alpha=0.65)
             axes.plot(np.median(values), row + offset, "|", color=colour, ms=9, mew=2)
@@ -166,8 +166,8 @@ def _predicted(
     colours = dict(zip(models, _cycle((*SERIES, INK, GREY)), strict=False))
     dashes = dict(zip(reversed(objectives), _cycle(_DASHES), strict=False))
     for (model, objective), runs in groups.items():
-        shares = [np.divide(run["prediction_mse"], run["prediction_variance"]) for run in runs]
-        median = np.median(shares, 0)
+        fractions = [np.divide(run["prediction_mse"], run["prediction_variance"]) for run in runs]
+        median = np.median(fractions, 0)
         steps = np.arange(1, len(median) + 1)
         axes.plot(steps, median, color=colours[model], ls=dashes[objective], lw=1.5)
     axes.axhline(1, color=GREY, lw=0.8)
@@ -176,7 +176,7 @@ def _predicted(
     axes.set_xticks(HORIZONS, [str(k) for k in HORIZONS])
     axes.minorticks_off()
     title = "Does it predict? (median of the seeds)"
-    dress(axes, "steps without looking", "squared error / variance of the frames", title)
+    dress(axes, "open-loop steps", "squared error / variance of the frames", title)
     handles = [Line2D([], [], color=c, lw=2, label=_short(model)) for model, c in colours.items()]
     handles += [Line2D([], [], color=INK, ls=d, lw=1.4, label=o) for o, d in dashes.items()]
     axes.legend(

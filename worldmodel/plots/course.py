@@ -116,7 +116,7 @@ def _multiplier(
         legend(axes)
         return
     log_scale(axes, percent)
-    dress(axes, "updates", "share of the variance")
+    dress(axes, "updates", "fraction of the variance")
     other = axes.twinx()
     values = [logs.get("objective/multiplier", np.nan) for logs in history]
     other.plot(updates, values, color=VERMILION, lw=1.5)

@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from worldmodel.errors import ShapeError, SpecError
-from worldmodel.plots.imagination import Imagination
+from worldmodel.errors import ShapeError
 from worldmodel.plots.style import (
     BLUE,
     DASHES,
@@ -22,7 +21,6 @@ from worldmodel.plots.style import (
     ORANGE,
     PURPLE,
     SERIES,
-    SMALL,
     TEXT,
     VERMILION,
     dress,
@@ -35,11 +33,6 @@ from worldmodel.plots.style import (
     save,
 )
 
-_IMAGINED: tuple[dict[str, Any], ...] = (
-    dict(color=INK, lw=2.2),
-    dict(color=BLUE, lw=1.4, dashes=(4, 2)),
-    dict(color=VERMILION, lw=1.4),
-)
 _BASELINES = {
     "last_frame": "last frame stands still",
     "mean_frame": "mean of all frames",
@@ -48,7 +41,7 @@ _BASELINES = {
 
 
 def prediction_error(metrics: Mapping[str, Any], path: str | Path) -> Path:
-    """Open-loop error by horizon as a share of the frames' variance, beside all baselines.
+    """Open-loop error by horizon as a fraction of the frames' variance, beside all baselines.
 
     Args:
         metrics: Of an ``Evaluation``.
@@ -68,7 +61,7 @@ def prediction_error(metrics: Mapping[str, Any], path: str | Path) -> Path:
     log_scale(axes, percent)
     axes.set_xlim(1, max(len(steps), 2))
     filtered = len(metrics["filter_error_by_frames"])
-    title = f"Prediction without looking, after {filtered} filtered frames"
+    title = f"Open-loop prediction after {filtered} filtered frames"
     dress(axes, "horizon (steps)", "squared error / variance of the frames", title)
     _steady_ticks(axes, len(steps))
     legend(axes, loc="center right")
@@ -111,50 +104,6 @@ def filter_convergence(metrics: Mapping[str, Any], path: str | Path) -> Path:
         dress(right, "frames seen", "$R^2$ of the filtered state", "Filtered state")
         right.set_xticks(frames[::2])
         legend(right, loc="lower right", ncols=1 + len(variables) // 5)
-    return save(fig, path)
-
-
-def imagination_curves(imagination: Imagination, path: str | Path) -> Path:
-    """Real, filtered and imagined numbers over time, with the spread of the noisy dreams.
-
-    Args:
-        imagination: Of a model that observes numbers or indices; of its first three episodes the
-            first six of them.
-        path: PNG to write.
-
-    Raises:
-        SpecError: Only pictures are observed.
-    """
-    names = [s.name for s in imagination.space.numbers]
-    if not names:
-        raise SpecError(f"curves need numbers; observed: {imagination.space.describe()}")
-
-    def numbers(streams: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([streams[name] for name in names], -1)[..., :6].astype(np.float64)
-
-    dreams = numbers(imagination.dreams)
-    lines = {"real": imagination.real, "filtered": imagination.filtered}
-    ended = ~imagination.recorded[..., None]
-    lines |= {"imagined": imagination.imagined}
-    shown = {name: np.where(ended, np.nan, numbers(line)) for name, line in lines.items()}
-    labels = [f"{name} {i}" for name in names for i in range(imagination.real[name].shape[-1])]
-    episodes, size = min(3, len(imagination.recorded)), shown["real"].shape[-1]
-    fig = figure(1.0 + 2.9 * episodes, 0.9 + 1.35 * size)
-    grid = fig.subplots(size, episodes, sharex=True, sharey="row", squeeze=False)
-    steps = np.arange(imagination.recorded.shape[1])
-    for (i, e), axes in np.ndenumerate(grid):
-        if len(dreams):
-            middle = np.where(ended, np.nan, dreams.mean(0))[e, :, i]
-            reach = 2 * dreams.std(0)[e, :, i]
-            band = dict(color=ORANGE, alpha=0.35, lw=0, label="dreams, ± 2 standard deviations")
-            axes.fill_between(steps, middle - reach, middle + reach, **band)
-        for (name, line), style in zip(shown.items(), _IMAGINED, strict=True):
-            axes.plot(steps, line[e, :, i], label=name, **style)
-        axes.axvline(imagination.looked - 1, color=GREY, lw=1, ls=":")
-        title = f"episode {e + 1}" if i == 0 else ""
-        dress(axes, "step" if i == size - 1 else "", labels[i] if e == 0 else "", title)
-    handles, texts = grid[0, 0].get_legend_handles_labels()
-    fig.legend(handles, texts, loc="outside upper center", ncols=4, fontsize=SMALL, frameon=False)
     return save(fig, path)
 
 

@@ -18,13 +18,13 @@ def dream_film(
     """One panel per kind of frame; in each the episodes at the same places of a grid.
 
     Args:
-        shown: Of any model.
+        shown: Of any model. If it observes pictures they are filmed and nothing else.
         fps: Frames per second of the film, and of the environment if time is to be real.
     """
     imagined = f"imagined from {shown.looked / fps:.1f} s"
     panels = {
         imagined if title == "imagined" else title: _grid(film)
-        for title, film in pictures(shown).items()
+        for title, film in pictures(shown, shown.space.filmed).items()
     }
     height, width = next(iter(panels.values())).shape[1:3]
     scale = max(1, min(_SCALE, _WIDTH // (width * len(panels)), _HEIGHT // height))

@@ -135,7 +135,7 @@ def _checked(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 def _encode(film: np.ndarray, fps: float, colours: int) -> bytes:
     sample = film[:: max(1, len(film) // 16)]
     strip = Image.fromarray(sample.reshape(-1, *film.shape[2:]))
-    # Black is most of many a film: the root of its count leaves the rarer colours their share.
+    # Black is most of many a film: the root of its count leaves room for the rarer colours.
     counts, present = zip(*(strip.getcolors(1 << 24) or ()), strict=True)
     sample = np.repeat(np.array(present, np.uint8), np.sqrt(counts).astype(int), 0)
     strip = Image.fromarray(sample[None])

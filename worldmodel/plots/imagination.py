@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,16 @@ from matplotlib.colors import Normalize
 from worldmodel import html
 from worldmodel.errors import ShapeError
 from worldmodel.plots.style import SEQUENTIAL
-from worldmodel.spaces import ObservationSpace
+from worldmodel.spaces import ObservationSpace, Stream
 from worldmodel.types import Batch, to_numpy
 from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
-# Up to the greatest standard deviation that a brightness in [0, 1] can have.
-SPREAD_COLOURS = ScalarMappable(Normalize(0.0, 0.5), SEQUENTIAL)
-_SPREAD_STEPS = 100  # of 1; finer ones are noise, which makes films large
+# Up to the maximum of the standard deviation of a brightness in [0, 1].
+STD_COLOURS = ScalarMappable(Normalize(0.0, 0.5), SEQUENTIAL)
+_STD_STEPS = 100  # of 1; finer ones are noise, which makes films large
 _SHOWN_EPISODES, _LIMIT = 3, 150_000  # in a notebook; bytes
-_SHOWN_DREAMS = 2  # of the noisy ones; the spread tells of all
+_SHOWN_DREAMS = 2  # of the noisy ones; their standard deviation tells of all
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +37,7 @@ class Imagination:
             under the actions that were recorded.
         dreams: Likewise, each from a sample of the last filtered belief and with process noise of
             its own; there may be none.
-        looked: Leading frames after which nobody looked any more.
+        looked: Leading frames that were filtered; the rest is open loop.
         recorded: False past the end of an episode.
         artist: Makes pictures of observations.
     """
@@ -56,13 +56,18 @@ class Imagination:
         return self.artist.space
 
     @property
+    def takes(self) -> dict[str, Mapping[str, Shaped[np.ndarray, "episodes frames ..."]]]:
+        """By title, without the noisy dreams."""
+        return {"real": self.real, "filtered": self.filtered, "imagined": self.imagined}
+
+    @property
     def noisy(self) -> int:
         """Number of dreams with noise."""
         return len(next(iter(self.dreams.values())))
 
     def __repr__(self) -> str:
         episodes, frames = self.recorded.shape
-        shown = f"{episodes} episodes of {frames} frames, {self.looked} of them looked at"
+        shown = f"{episodes} episodes of {frames} frames, {self.looked} of them filtered"
         return f"Imagination({shown}, {self.noisy} noisy dreams)"
 
     def _repr_html_(self) -> str:
@@ -70,7 +75,7 @@ class Imagination:
         frames = np.stack(list(films.values()), 1)
         film = np.stack([html.tiles(frames[:, :, t]) for t in range(frames.shape[2])])
         titles = html.titles(list(films), film.shape[2] // len(films))
-        text = f"nobody looks after frame {self.looked}"
+        text = f"open loop after frame {self.looked}"
         return titles + html.film(film, 10.0, text, _LIMIT) + f"<br>{text}"
 
 
@@ -78,7 +83,7 @@ class Imagination:
 def imagine(
     world: World, batch: Batch, looked: int = 15, dreams: int = 0, seed: int = 0
 ) -> Imagination:
-    """Filter episodes, and imagine them from where the model stops looking.
+    """Filter episodes, and imagine how they go on, open loop.
 
     Args:
         world: Of any model.
@@ -93,7 +98,7 @@ def imagine(
     model, frames = world.model, int(batch.frame_mask.sum(1).max())
     if not 1 <= looked < frames:
         raise ShapeError(
-            f"from {frames} frames, 1 to {frames - 1} can be looked at before the model imagines "
+            f"from {frames} frames, 1 to {frames - 1} can be filtered before the model imagines "
             f"the rest; asked for {looked}"
         )
     batch = batch.window(0, frames - 1).to(model.device)
@@ -118,24 +123,33 @@ def imagine(
     return Imagination(real, filtered, imagined, drawn, looked, recorded, artist)
 
 
-def pictures(shown: Imagination) -> dict[str, UInt8[np.ndarray, "episodes frames h w 3"]]:
+def pictures(
+    shown: Imagination, streams: Sequence[Stream] = ()
+) -> dict[str, UInt8[np.ndarray, "episodes frames h w 3"]]:
     """RGB frames to show beside each other, by title; black past the end of an episode.
 
     Besides what was, was filtered and was imagined these are, if there are noisy dreams, two of
-    them and the spread of all: dark where all agree, bright where the standard deviation of what
-    they look like is half of full brightness, the greatest there can be.
+    them and the standard deviation of all: dark where all agree, bright where that of what they
+    look like is half of full brightness, the maximum.
+
+    Args:
+        shown: What to draw.
+        streams: Which ones; by default all, side by side.
     """
-    draw = shown.artist
-    films = {"real": draw(shown.real), "filtered": draw(shown.filtered)}
-    films["imagined"] = draw(shown.imagined)
+    names = [stream.name for stream in streams or shown.space.streams]
+
+    def draw(take: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "*lead frames h w 3"]:
+        return shown.artist({name: take[name] for name in names})
+
+    films = {title: draw(take) for title, take in shown.takes.items()}
     if shown.noisy:
         dreams = draw(shown.dreams)
         for i, film in enumerate(dreams[:_SHOWN_DREAMS]):
             films[f"dream {i + 1}"] = film
-        spread = dreams.mean(-1, dtype=np.float32).std(0) / np.float32(255)
-        steps = np.round(_SPREAD_STEPS * spread) / _SPREAD_STEPS
-        rgba = np.asarray(SPREAD_COLOURS.to_rgba(steps.ravel(), bytes=True))
-        films[f"spread of {shown.noisy}"] = rgba[:, :3].reshape(*steps.shape, 3)
+        std = dreams.mean(-1, dtype=np.float32).std(0) / np.float32(255)
+        steps = np.round(_STD_STEPS * std) / _STD_STEPS
+        rgba = np.asarray(STD_COLOURS.to_rgba(steps.ravel(), bytes=True))
+        films[f"std of {shown.noisy}"] = rgba[:, :3].reshape(*steps.shape, 3)
     ended = ~shown.recorded
     for title, film in films.items():
         colour = film.copy()

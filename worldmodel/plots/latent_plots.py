@@ -174,12 +174,12 @@ def project(
 
 
 def viewpoint(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
-    """Direction to look from, upper half, in units of the axes' spread.
+    """Direction to look from, upper half, in units of the axes' std.
 
-    A little off the direction of least spread: flat clouds show their face and their depth.
+    A little off the direction of the smallest std: flat clouds show their face and their depth.
     """
-    spread = points.std(0)
-    principal = np.linalg.svd((points - points.mean(0)) / spread, full_matrices=False)[2]
+    std = points.std(0)
+    principal = np.linalg.svd((points - points.mean(0)) / std, full_matrices=False)[2]
     eye = principal[2] + 0.55 * principal[0] + 0.35 * principal[1]
     return eye if eye[2] >= 0 else -eye
 

@@ -14,7 +14,6 @@ from worldmodel import html
 from worldmodel.plots import page
 from worldmodel.plots.curves import (
     filter_convergence,
-    imagination_curves,
     prediction_error,
     training_curves,
 )
@@ -22,6 +21,7 @@ from worldmodel.plots.dream import dream_film
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.latent_plots import project
 from worldmodel.plots.space import latent_space_plot
+from worldmodel.plots.strips import imagination_strips
 from worldmodel.plots.table import result_rows
 from worldmodel.training.trainer import read_history
 from worldmodel.world.world import World
@@ -69,15 +69,18 @@ def space(latents: np.ndarray, variables: Mapping[str, np.ndarray]) -> str:
 
 
 def film(imagination: Imagination, title: str, fps: float) -> str:
-    """A film, or curves if no pictures are observed."""
+    """A film of what is pictures, and a figure where anything else is observed."""
     caption = (
         f"{title}: what was, what the filter makes of it, and what the model imagines after "
-        f"{imagination.looked} frames, without noise and with; the spread is the standard "
-        f"deviation of {imagination.noisy} noisy dreams."
+        f"{imagination.looked} frames, without noise and with; std is the standard deviation of "
+        f"{imagination.noisy} noisy dreams."
     )
-    if imagination.space.content == "vectors":
-        return _drawn(partial(imagination_curves, imagination), caption)
-    return page.film(dream_film(imagination, fps), fps, caption)
+    shown = ""
+    if imagination.space.filmed:
+        shown += page.film(dream_film(imagination, fps), fps, caption)
+    if imagination.space.plotted:
+        shown += _drawn(partial(imagination_strips, imagination), caption)
+    return shown
 
 
 def figures(folder: Path, metrics: dict[str, Any]) -> list[str]:

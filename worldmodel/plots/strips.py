@@ -1,4 +1,7 @@
-"""Frames in rows: what was, what the filter makes of it, what the model makes of it alone.
+"""Takes of the same episodes: what was, what the filter makes of it, what the model makes alone.
+
+Every stream is shown as what it is: pictures as strips of frames, numbers as curves, indices and
+switches as steps.
 
 Source: Karl et al. 2017, figures 4c and 7.
 """
@@ -7,28 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from worldmodel.plots.imagination import SPREAD_COLOURS, Imagination, pictures
-from worldmodel.plots.style import (
-    GREY,
-    INK,
-    SMALL,
-    TEXT,
-    VERMILION,
-    figure,
-    save,
-)
+from worldmodel.plots.imagination import STD_COLOURS, Imagination, pictures
+from worldmodel.plots.lines import Lines
+from worldmodel.plots.mosaic import Mosaic
+from worldmodel.plots.style import figure, save
+from worldmodel.spaces import ObservationSpace
 from worldmodel.types import Batch, to_numpy
 from worldmodel.world.artist import Artist
 from worldmodel.world.world import World
 
-_EPISODES = 4  # in one picture of an imagination
+_EPISODES = 4  # of an imagination in one picture; of curves one less
 SHOWN_FRAMES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45)
+_KEY = "standard deviation, as a fraction of full brightness"
 
 
 @torch.no_grad()
@@ -47,106 +45,99 @@ def strips(
 
     Args:
         world: Of any model.
-        batch: Episodes to show, three rows of frames each.
+        batch: Episodes to show, three rows of frames each; fewer of them where there are several
+            streams.
         path: PNG to write.
         filtered: Frames of a training sequence.
         shown: Numbers of the frames to show, from 1; those beyond the episodes are left out.
+            Curves go on to the last of them.
 
     """
     model = world.model
-    batch = batch.to(model.device)
+    numbers = [n for n in shown if n <= batch.steps + 1]
+    batch = batch.window(0, max(max(numbers) - 1, 1)).to(model.device)
     beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=filtered).mean
     dream = world.rollout(beliefs[:, 0], batch.actions)
-    numbers = [n for n in shown if n <= batch.steps + 1]
-    index = np.array(numbers) - 1
-    draw = Artist(world, beliefs.flatten(0, 1).cpu().numpy())
-    rows = {
-        "truth": draw(to_numpy(batch.observations[:, index])),
-        "reconstructed": draw(world.decode(beliefs[:, index].cpu().numpy())),
-        "generated": draw(world.decode(dream[:, index].cpu().numpy())),
+    artist = Artist(world, beliefs.flatten(0, 1).cpu().numpy())
+    takes = {
+        "truth": artist.named(to_numpy(batch.observations)),
+        "reconstructed": artist.named(world.decode(beliefs.cpu().numpy())),
+        "generated": artist.named(world.decode(dream.cpu().numpy())),
     }
     cut = (filtered, f"training sequences end at frame {filtered}")
-    return save(_mosaic(rows, numbers, *cut), path)
+    space, index = artist.space, np.array(numbers) - 1
+    recorded, rows = batch.frame_mask.cpu().numpy(), _rows(space, len(batch))
+    blocks: list[Mosaic | Lines] = []
+    for stream in space.filmed:
+        films = {
+            title: stream.picture(values[stream.name][:rows, index])
+            for title, values in takes.items()
+        }
+        for film in films.values():
+            film[~recorded[:rows, index]] = 0
+        blocks.append(Mosaic(films, numbers, *cut, _named(artist, stream.name)))
+    if space.plotted:
+        blocks.append(Lines(space.plotted, _by_stream(takes), {}, recorded, filtered))
+    return save(_stacked(blocks), path)
 
 
 def imagination_strips(imagination: Imagination, path: str | Path, columns: int = 11) -> Path:
-    """Real, filtered and imagined frames of the same episodes, and how far the dreams spread.
+    """Real, filtered and imagined episodes, and how much the noisy dreams differ.
 
-    A bar marks where nobody looks any more.
+    A bar marks where the model goes on open loop.
 
     Args:
-        imagination: Its first four episodes are shown.
+        imagination: Of pictures its first four episodes are shown, fewer if there are several
+            streams; of numbers the first three.
         path: PNG to write.
         columns: How many frames to show, at even distances.
     """
-    films = pictures(imagination)
+    artist, space = imagination.artist, imagination.space
     index = np.linspace(0, imagination.recorded.shape[1] - 1, columns).round().astype(int)
     index = np.unique(index)
-    rows = {title: film[:_EPISODES, index] for title, film in films.items()}
-    cut = (imagination.looked, f"nobody looks after frame {imagination.looked}")
-    fig = _mosaic(rows, (index + 1).tolist(), *cut, foot=1.4)
-    if imagination.noisy:
-        _spread_key(fig)
-    return save(fig, path)
+    cut = (imagination.looked, f"open loop after frame {imagination.looked}")
+    key = (STD_COLOURS, _KEY) if imagination.noisy else None
+    rows = _rows(space, _EPISODES)
+    blocks: list[Mosaic | Lines] = []
+    for stream in space.filmed:
+        films = pictures(imagination, [stream])
+        takes = {title: film[:rows, index] for title, film in films.items()}
+        name = _named(artist, stream.name)
+        blocks.append(Mosaic(takes, (index + 1).tolist(), *cut, name, key))
+    if space.plotted:
+        few = slice(_EPISODES - 1)
+        lines = {
+            title: {name: values[few] for name, values in take.items()}
+            for title, take in imagination.takes.items()
+        }
+        dreams = {name: values[:, few] for name, values in imagination.dreams.items()}
+        recorded = imagination.recorded[few]
+        blocks.append(Lines(space.plotted, _by_stream(lines), dreams, recorded, imagination.looked))
+    return save(_stacked(blocks), path)
 
 
-def _spread_key(fig: Figure) -> None:
-    """What the colours of the spread mean, in the room below the frames."""
-    (axes,) = fig.axes
-    left, right, lower, upper = axes.get_images()[0].get_extent()
-    (start, end), (low, high) = axes.get_xlim(), axes.get_ylim()
-    width, height = (right - left) / (end - start), (lower - upper) / (low - high)
-    x, y = 1 - 3.3 * width, 0.55 * height
-    bar = axes.inset_axes((x, y, 3.2 * width, 0.2 * height))
-    key = fig.colorbar(SPREAD_COLOURS, cax=bar, orientation="horizontal")
-    key.outline.set_visible(False)
-    key.set_ticks([0, 0.1, 0.2, 0.3, 0.4, 0.5])
-    bar.tick_params(labelsize=SMALL, color=GREY, labelcolor=INK, length=2)
-    text = "spread: standard deviation\n(share of full brightness)"
-    style: dict[str, Any] = dict(ha="right", va="center", fontsize=SMALL, color=INK)
-    axes.text(x - 0.15 * width, y + 0.1 * height, text, transform=axes.transAxes, **style)
+def _named(artist: Artist, name: str) -> str:
+    """Headline of a stream, if there are others."""
+    if len(artist.space.streams) == 1:
+        return ""
+    return f"{name} ({artist.space[name].describe()})"
 
 
-def _mosaic(
-    rows: Mapping[str, np.ndarray],
-    numbers: Sequence[int],
-    cut: int,
-    cut_text: str,
-    foot: float = 0.6,
-) -> Figure:
-    """Lay out frames (episodes, columns, height, width, channel) by title, with their labels.
+def _rows(space: ObservationSpace, episodes: int) -> int:
+    """How many episodes of pictures are shown: fewer if there are other things to see."""
+    return max(1, episodes // max(1, len(space.filmed) + bool(space.plotted)))
 
-    ``foot`` is the room below them, in heights of a frame.
-    """
-    frames = np.stack(list(rows.values()), 1)
-    episodes, kinds, columns, height, width, _ = frames.shape
-    step_x, step_y = 1.08 * width, 1.08 * height
-    group = kinds * step_y + 0.3 * height
-    bottom = (episodes - 1) * group + (kinds - 1) * step_y + height
-    inches = 0.62 / width
-    across, down = columns * step_x + 1.75 * width, bottom + (foot + 0.6) * height
-    fig = figure(inches * across, inches * down)
-    axes = fig.add_subplot()
-    axes.set_axis_off()
-    for (e, k, c), _ in np.ndenumerate(frames[..., 0, 0, 0]):
-        x, y = c * step_x, e * group + k * step_y
-        extent = (x, x + width, y + height, y)
-        axes.imshow(frames[e, k, c], extent=extent, interpolation="nearest")
-    above = -0.12 * height
-    axes.text(-0.15 * width, above, "frame", ha="right", fontsize=SMALL, color=INK)
-    for c, number in enumerate(numbers):
-        place = (c * step_x + width / 2, above)
-        axes.text(*place, str(number), ha="center", fontsize=TEXT, color=INK)
-    for e in range(episodes):
-        for k, text in enumerate(rows):
-            y = e * group + k * step_y + height / 2
-            axes.text(-0.15 * width, y, text, ha="right", va="center", fontsize=SMALL, color=INK)
-    if numbers[0] <= cut < numbers[-1]:
-        x = sum(n <= cut for n in numbers) * step_x - 0.04 * width
-        axes.plot([x, x], [-0.05 * height, bottom + 0.05 * height], color=VERMILION, lw=2.5)
-        y = bottom + 0.12 * height
-        axes.text(x, y, cut_text, ha="center", va="top", fontsize=SMALL, color=INK)
-    axes.set_xlim(-1.75 * width, columns * step_x)
-    axes.set_ylim(bottom + foot * height, -0.6 * height)
-    axes.set_aspect("equal")
+
+def _by_stream(takes: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+    names = next(iter(takes.values()))
+    return {name: {title: take[name] for title, take in takes.items()} for name in names}
+
+
+def _stacked(blocks: Sequence[Mosaic | Lines]) -> Figure:
+    """Below each other, as wide as the widest."""
+    width, heights = max(block.width for block in blocks), [block.height for block in blocks]
+    fig = figure(width, sum(heights))
+    parts = fig.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)
+    for block, part in zip(blocks, parts[:, 0], strict=True):
+        block.draw(part, width)
     return fig

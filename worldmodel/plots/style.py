@@ -141,7 +141,7 @@ def log_scale(
 
 
 def percent(value: float, _: Any = None) -> str:
-    """A share as it is written on an axis."""
+    """A fraction as it is written on an axis."""
     return f"{100 * value:g} %"
 
 

@@ -22,7 +22,7 @@ _AGENT = {
     "empowerment.spearman": ("empowerment: rank correlation with the true map", ".2f"),
 }
 _TERMINATION = {
-    "termination.share": ("steps that ended an episode", ".1%"),
+    "termination.fraction": ("steps that ended an episode", ".1%"),
     "termination.recall": ("ends that the dream foresees", ".1%"),
     "termination.false_alarms": ("other steps that it would end", ".1%"),
 }

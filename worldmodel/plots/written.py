@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.progress import Progress
 
-from worldmodel.plots.curves import imagination_curves
 from worldmodel.plots.dream import dream_film
 from worldmodel.plots.film import write_gif, write_mp4
 from worldmodel.plots.imagination import Imagination
@@ -19,7 +19,7 @@ def write_imagination(imagination: Imagination, out: Path, fps: float, mp4: bool
     """Write ``imagine.gif``, ``imagine.mp4`` if asked for, and ``imagine.png``.
 
     Args:
-        imagination: Where nothing is observed that is a picture there are curves and no film.
+        imagination: Where nothing is observed that is a picture there is no film.
         out: Folder.
         fps: Frames per second.
         mp4: Whether to write a video; needs the extra "mp4".
@@ -27,19 +27,12 @@ def write_imagination(imagination: Imagination, out: Path, fps: float, mp4: bool
     Returns:
         The files written.
     """
-    pictures = imagination.space.content == "pictures"
-    with Progress() as bar:
-        task = bar.add_task("draw", total=2 + mp4 if pictures else 1)
-        if not pictures:
-            written = [imagination_curves(imagination, out / "imagine.png")]
-            bar.advance(task)
-            return written
+    drawings: list[Callable[[], Path]] = []
+    if imagination.space.filmed:
         film = dream_film(imagination, fps)
-        written = [write_gif(film, out / "imagine.gif", fps, _LIMIT)]
-        bar.advance(task)
+        drawings.append(lambda: write_gif(film, out / "imagine.gif", fps, _LIMIT))
         if mp4:
-            written.append(write_mp4(film, out / "imagine.mp4", fps))
-            bar.advance(task)
-        written.append(imagination_strips(imagination, out / "imagine.png"))
-        bar.advance(task)
-    return written
+            drawings.append(lambda: write_mp4(film, out / "imagine.mp4", fps))
+    drawings.append(lambda: imagination_strips(imagination, out / "imagine.png"))
+    with Progress() as bar:
+        return [draw() for draw in bar.track(drawings, description="draw")]

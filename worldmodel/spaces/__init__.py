@@ -2,6 +2,7 @@
 
 from worldmodel.spaces.actions import ActionSpace
 from worldmodel.spaces.flat import FlatActions, Flattening, VectorFlatActions
+from worldmodel.spaces.kinds import recorded_streams
 from worldmodel.spaces.observations import ObservationSpace
 from worldmodel.spaces.scaling import Scaling, scaling
 from worldmodel.spaces.stream import Stream
@@ -17,6 +18,7 @@ __all__ = [
     "VectorFlatActions",
     "map_arrays",
     "put_row",
+    "recorded_streams",
     "scaling",
     "stack",
 ]

@@ -172,6 +172,25 @@ class ActionSpace:
         """
         return _sample(self.root, rng, lead)
 
+    def agrees(self, other: ActionSpace) -> bool:
+        """Whether a model knows the other's actions by the same controls."""
+        ours, theirs = (
+            [(p.name, p.kind, p.shape, p.sizes, p.low, p.high) for p in space.parts]
+            for space in (self, other)
+        )
+        return ours == theirs
+
+    def identity(self) -> Any:
+        """What a dataset's fingerprint is taken of: of the usual ones only the bounds."""
+        part = self.root
+        if isinstance(part, Stream):
+            low, high = part.leaf.bounds
+            if part.leaf.kind == "Discrete" and low == 0:
+                return {"kind": "discrete", "low": [0.0] * part.size, "high": [1.0] * part.size}
+            if part.leaf.floating and low.ndim == 1 and np.isfinite([low, high]).all():
+                return {"kind": "box", "low": low.tolist(), "high": high.tolist()}
+        return self.to_json()
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, from which ``from_json`` makes the same again."""
         return tree.to_json(self.root)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 
 from worldmodel.errors import ShapeError
 from worldmodel.spaces import tree
-from worldmodel.spaces.stream import Stream
+from worldmodel.spaces.stream import Preset, Stream
 
 ROOT = "observation"
 
@@ -46,19 +46,19 @@ class ObservationSpace:
         return tuple(stream for stream in tree.leaves(self.root) if stream.size)
 
     @property
-    def pictures(self) -> tuple[Stream, ...]:
-        """Those that are pictures."""
-        return tuple(stream for stream in self.streams if stream.kind == "pixels")
+    def filmed(self) -> tuple[Stream, ...]:
+        """Those that figures show as pictures."""
+        return tuple(stream for stream in self.streams if stream.drawn == "film")
 
     @property
-    def numbers(self) -> tuple[Stream, ...]:
-        """Those that are numbers or indices."""
-        return tuple(stream for stream in self.streams if stream.kind != "pixels")
+    def plotted(self) -> tuple[Stream, ...]:
+        """Those that figures show as lines over time."""
+        return tuple(stream for stream in self.streams if stream.drawn != "film")
 
     @property
-    def only_vectors(self) -> bool:
-        """Whether nothing but vectors is observed."""
-        return all(stream.kind == "vector" for stream in self.streams)
+    def linear(self) -> bool:
+        """Whether all that is observed are amounts, which a linear map of a state can give."""
+        return all(stream.linear for stream in self.streams)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,9 +71,9 @@ class ObservationSpace:
         return sum(stream.size for stream in self.streams)
 
     @property
-    def content(self) -> Literal["pictures", "vectors"]:
-        """What defaults are chosen by: whether there are pictures."""
-        return "pictures" if self.pictures else "vectors"
+    def preset(self) -> str:
+        """Name of the generic preset that suits all streams."""
+        return min((stream.preset for stream in self.streams), key=get_args(Preset).index)
 
     def __getitem__(self, name: str) -> Stream:
         return {stream.name: stream for stream in self.streams}[name]
@@ -139,7 +139,12 @@ class ObservationSpace:
             node, sample = next(
                 (member, part) for member, part in parts if any(s.size for s in tree.leaves(member))
             )
-        shape = np.shape(sample)
+        try:
+            shape = np.shape(sample)
+        except ValueError as error:
+            raise ShapeError(
+                f"{node.name} must be an array of numbers, got {sample!r:.200}"
+            ) from error
         own = len(node.leaf.shape)
         if own and shape[-own:] != node.leaf.shape:
             raise ShapeError(f"{node.name} must end in {node.leaf.shape}, got {shape}")
@@ -152,6 +157,10 @@ class ObservationSpace:
             for space in (self, other)
         )
         return ours == theirs
+
+    def identity(self) -> Any:
+        """What a dataset's fingerprint is taken of."""
+        return self.root.identity() if isinstance(self.root, Stream) else self.to_json()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, from which ``from_json`` makes the same again."""

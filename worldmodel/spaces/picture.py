@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -30,13 +31,26 @@ def pixels(
 
 def bars(
     values: Shaped[np.ndarray, "*lead n"],
-    low: Float[np.ndarray, " n"],
-    high: Float[np.ndarray, " n"],
+    least: Sequence[float],
+    most: Sequence[float],
+    low: Any = None,
+    high: Any = None,
 ) -> UInt8[np.ndarray, "*lead height width 3"]:
-    """One bar per component, of 128 at most, from the middle of its range to its value."""
+    """One bar per component, of 128 at most, from the middle of its range to its value.
+
+    Args:
+        values: To show.
+        least: (n,), left ends unless others are given; -1 where they are infinite.
+        most: (n,), right ends, likewise; 1 where they are infinite.
+        low: (n,), given left ends.
+        high: (n,), given right ends.
+    """
+    low = _finite(least, -1.0) if low is None else np.asarray(low, float)
+    high = _finite(most, 1.0) if high is None else np.asarray(high, float)
     values, low, high = (array[..., :MOST_BARS] for array in (values, low, high))
     middle, half = low / 2 + high / 2, np.maximum(high / 2 - low / 2, 1e-6)
-    place = np.nan_to_num(np.clip((values - middle) / half, -1, 1))
+    # Clipped first: what is far outside may be too far to subtract from.
+    place = np.nan_to_num((np.clip(values, middle - half, middle + half) - middle) / half)
     centre = _LENGTH // 2
     ends = np.rint((place + 1) / 2 * (_LENGTH - 1))[..., None]
     column = np.arange(_LENGTH)
@@ -67,7 +81,12 @@ def beside(
     for shown in pictures:
         factor = max(1, tallest // shown.shape[-3])
         large = shown.repeat(factor, -3).repeat(factor, -2)
-        room = [(0, 0)] * (large.ndim - 3)
-        below = tallest - large.shape[-3]
-        columns.append(np.pad(large, [*room, (0, below), (0, gap), (0, 0)]))
+        high, wide = large.shape[-3:-1]
+        column = np.full((*large.shape[:-3], tallest, wide + gap, 3), BACKGROUND, np.uint8)
+        column[..., :high, :wide, :] = large
+        columns.append(column)
     return np.concatenate(columns, -2)[..., :-gap, :]
+
+
+def _finite(ends: Sequence[float], otherwise: float) -> Float[np.ndarray, " n"]:
+    return np.where(np.isfinite(ends), ends, otherwise)

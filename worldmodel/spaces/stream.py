@@ -2,84 +2,107 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Bool, Float64, Shaped, UInt8
 
 from worldmodel.errors import ShapeError
-from worldmodel.spaces import picture
-from worldmodel.spaces.layout import axes_of
 from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.limits import Limits
 from worldmodel.spaces.scaling import Scaling, scaling
 
-Kind = Literal["pixels", "vector", "discrete"]
+# Generic presets. One that suits what says little of the state suits what says more, too: the first
+# that a stream asks for is for all.
+Preset = Literal["pictures", "vectors"]
+
+# A number is constant if it varies by no more than so many steps of its floating-point type.
+_STEPS = 8
+_NAMED = 8  # constant components that a sentence names one by one
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One part of an observation or action, and how it is recorded.
+class Stream(ABC):
+    """One part of an observation or action, how it is recorded, and all that its kind decides.
+
+    A kind is one subclass in ``worldmodel/spaces/kinds/``, and one codec.
 
     Attributes:
         name: Members of Dict and Tuple joined by "."; "observation" or "action" if there is one
             part without a name.
-        kind: "pixels": (height, width, channel), ``uint8`` in [0, 255], or ``float32`` in [0, 1]
-            or [0, 255] as declared (float64 pictures lose what float32 does not resolve).
-            "vector": (n,), all other Boxes and MultiBinary, ``float32`` where that holds every
-            value exactly and else ``float64``: whoever makes ``float32`` of it has to take its
-            offset away first. "discrete": (k,), ``int64`` indices from 0.
         shape: As recorded.
         dtype: As recorded.
         leaf: The space.
         axes: Of a sample, in the order they are recorded in: height, width, frame, channel. Empty
             unless pixels.
+        kind: Name of the subclass's file.
+        turn: When it is asked whether it takes a space; the smallest first.
+        preset: Name of the generic preset that suits it.
+        linear: Whether its values are amounts, which a linear map of a state can give.
+        slack: How far a value may be moved by a state that was kept in single precision.
+        drawn: What figures show of it: its pictures as a film, its components as curves over time,
+            or as steps.
     """
 
     name: str
-    kind: Kind
     shape: tuple[int, ...]
     dtype: str
     leaf: Leaf
     axes: tuple[int, ...] = ()
 
+    kind: ClassVar[str]
+    turn: ClassVar[int]
+    preset: ClassVar[Preset]
+    linear: ClassVar[bool]
+    _gaps: ClassVar[bool]  # whether NaN can stand for a number that was not measured
+    _indexed: ClassVar[bool] = False  # whether the encoded form is one-hot
+
     @classmethod
-    def of(cls, name: str, leaf: Leaf, path: str, pictures: bool) -> Stream:
-        """How the samples of a space are recorded.
+    @abstractmethod
+    def take(cls, name: str, leaf: Leaf, path: str, observed: bool) -> Stream | None:
+        """How samples of a space are recorded as this kind; None if they are of another.
 
-        Args:
-            name: Of the stream.
-            leaf: The space.
-            path: Of the space, for errors.
-            pictures: Whether there can be pixels, which actions are not.
-
-        Raises:
-            SpecError: It has pixels, but their axes cannot be told.
+        Arguments and errors are those of ``kinds.stream_of``.
         """
-        if leaf.categorical:
-            return cls(name, "discrete", (leaf.size,), "int64", leaf)
-        if pictures and (axes := axes_of(leaf, path)):
-            sides = [leaf.shape[axis] for axis in axes]
-            shape = (sides[0], sides[1], int(np.prod(sides[2:])))
-            return cls(name, "pixels", shape, "float32" if leaf.floating else "uint8", leaf, axes)
-        return cls(name, "vector", (leaf.size,), leaf.recorded, leaf)
+
+    @classmethod
+    @abstractmethod
+    def recorded(cls, name: str, values: np.ndarray) -> Stream | None:
+        """Of recorded values (episodes, frames, *shape) whose space is not known, or None."""
 
     @property
+    @abstractmethod
+    def drawn(self) -> Literal["film", "curves", "steps"]:
+        """See the class."""
+
+    @property
+    @abstractmethod
+    def slack(self) -> float:
+        """See the class."""
+
+    @cached_property
     def size(self) -> int:
         """Number of scalars of the encoded form: one-hot if discrete."""
-        return sum(self.sizes) if self.kind == "discrete" else int(np.prod(self.shape))
+        return sum(self.sizes) if self._indexed else int(np.prod(self.shape))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of values of each index; empty unless discrete."""
-        return self.leaf.sizes if self.kind == "discrete" else ()
+        return self.leaf.sizes if self._indexed else ()
 
     @property
     def binary(self) -> bool:
         """Whether each component of the vector is 0 or 1."""
         return self.leaf.kind == "MultiBinary"
+
+    @property
+    def unit(self) -> float:
+        """What recorded values are divided by to be in natural units."""
+        return 1.0
 
     @property
     def white(self) -> float:
@@ -101,17 +124,9 @@ class Stream:
         """What samples must keep to."""
         return Limits(self.leaf)
 
+    @abstractmethod
     def describe(self) -> str:
         """In words."""
-        if self.kind == "pixels":
-            return " × ".join(map(str, self.shape)) + " pixels"  # noqa: RUF001 (multiplication)
-        if self.kind == "vector":
-            what = "switch" if self.binary else "number"
-            return f"{self.size} {what}" + ("" if self.size == 1 else "es" if self.binary else "s")
-        counts = [f"one of {count}" for count in self.sizes]
-        if len(counts) > 1 and len(set(counts)) == 1:
-            return f"{len(counts)} times {counts[0]}"
-        return ", ".join(counts)
 
     def read(self, sample: Any, lead: tuple[int, ...] = (), missing: bool = False) -> np.ndarray:
         """What is recorded of a sample: (*lead, *shape), never the sample's own memory.
@@ -132,15 +147,10 @@ class Stream:
                 f"{self.name} must be of shape {lead + self.leaf.shape}, got {array.shape}"
             )
         if not self.limits.hold(array):
-            known = ~np.isnan(array) if missing and self.kind == "vector" else True
+            known = ~np.isnan(array) if missing and self._gaps else True
             if complaint := self.limits.complaint(array, known):
                 raise ShapeError(f"{self.name} {complaint}")
-        if self.kind == "discrete":
-            return self._indices(array).reshape(lead + self.shape)
-        if not self._in_order:
-            outer = tuple(range(len(lead)))
-            array = array.transpose(*outer, *(len(lead) + axis for axis in self.axes))
-        return np.array(array, self.dtype, order="C").reshape(lead + self.shape)
+        return self._record(array, lead)
 
     def write(self, values: np.ndarray) -> Any:
         """The sample that was recorded: the inverse of ``read``, in the space's own dtype.
@@ -158,50 +168,19 @@ class Stream:
         lead = values.shape[: max(values.ndim - len(self.shape), 0)]
         if values.shape != lead + self.shape:
             raise ShapeError(f"{self.name} must end in {self.shape}, got {values.shape}")
-        if self.kind == "pixels":
-            values = values.reshape(lead + tuple(self.leaf.shape[axis] for axis in self.axes))
-            if not self._in_order:
-                order = [len(lead) + self.axes.index(axis) for axis in range(len(self.axes))]
-                values = np.ascontiguousarray(values.transpose(*range(len(lead)), *order))
-        else:
-            values = values.reshape(lead + self.leaf.shape)
         if values.dtype.kind == "f" and not self.leaf.floating and np.isnan(values).any():
             raise ShapeError(f"{self.name} must be integers, got {values}")
-        if self.kind == "discrete":
-            index = np.minimum(np.maximum(values, 0), self._last)
-            values = np.asarray(self._starts + np.asarray(index).astype(self._starts.dtype))
-        if self.axes and self.leaf.dtype == self.dtype == "uint8" == values.dtype:
-            array = values.copy() if self.limits.hold(values) else self.limits.fit(values)
-        else:
-            array = self.limits.fit(values)
-        return array[()] if self.leaf.kind == "Discrete" else array
+        return self._sample(values, lead)
 
+    @abstractmethod
     def encode(self, values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Recorded values (*lead, *shape) as (*lead, size): one-hot ``float32`` if discrete."""
-        lead = values.shape[: values.ndim - len(self.shape)]
-        if self.kind != "discrete":
-            return values.reshape(*lead, self.size)
-        if self._eye is not None:
-            return self._eye.take(values[..., 0], 0)
-        flat = np.zeros((*lead, self.size), np.float32)
-        if not lead:
-            flat[values + self._firsts] = 1
-        else:
-            np.put_along_axis(flat, values + self._firsts, np.float32(1), -1)
-        return flat
 
+    @abstractmethod
     def decode(self, flat: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """The inverse of ``encode``; of one-hot vectors the index of the largest."""
-        lead = flat.shape[:-1]
-        if self.kind != "discrete":
-            return flat.reshape(lead + self.shape)
-        if len(self.sizes) == 1:
-            return flat.argmax(-1)[..., None]
-        if len(set(self.sizes)) == 1:
-            return flat.reshape(*lead, len(self.sizes), self.sizes[0]).argmax(-1)
-        edges = zip(self._firsts, (*self._firsts[1:], self.size), strict=True)
-        return np.stack([flat[..., first:end].argmax(-1) for first, end in edges], -1)
 
+    @abstractmethod
     def picture(
         self, values: np.ndarray, low: Any = None, high: Any = None
     ) -> UInt8[np.ndarray, "*lead height width 3"]:
@@ -215,29 +194,73 @@ class Stream:
             low: (n,), left end of each bar; by default the least value, or -1 if it has none.
             high: (n,), right end, likewise.
         """
-        if self.kind == "pixels":
-            stacked = len(self.axes) == 4
-            channels = self.leaf.shape[self.axes[-1]] if stacked else self.shape[-1]
-            return picture.pixels(values, channels, self.white)
-        if self.kind == "discrete":
-            least, most = np.zeros(len(self.sizes)), np.array(self.sizes, np.float64) - 1
-        else:
-            least, most = np.array(self.low), np.array(self.high)
-        low = np.where(np.isfinite(least), least, -1.0) if low is None else np.asarray(low, float)
-        high = np.where(np.isfinite(most), most, 1.0) if high is None else np.asarray(high, float)
-        return picture.bars(np.asarray(values), low, high)
 
+    @abstractmethod
     def ranges(self, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Ends of the bars for recorded values (*lead, n) like these; None if they are known."""
-        if self.kind != "vector" or not len(values):
-            return None, None
-        rows = values.reshape(-1, self.size).astype(np.float64)
-        return rows.min(0), rows.max(0)
+        """Ends of the bars for recorded values (*lead, n) like these; None if they are known.
 
-    @property
-    def slack(self) -> float:
-        """How far a value may be moved by a state that was kept in single precision."""
-        return 2.0 * self.white / 255 if self.kind == "pixels" else 1e-3
+        What is not finite is passed over.
+        """
+
+    @abstractmethod
+    def lines(self, values: np.ndarray) -> Float64[np.ndarray, "*lead n"]:
+        """Recorded values (*lead, *shape) as numbers to draw over time, as the space has them."""
+
+    @abstractmethod
+    def identity(self) -> Any:
+        """What a dataset's fingerprint is taken of, if it is all that is observed."""
+
+    def constant(self, values: Shaped[np.ndarray, "n ..."]) -> Bool[np.ndarray, " size"]:
+        """Which components never vary, by more than their dtype can resolve."""
+        values = values.reshape(len(values), -1)
+        if len(values) < 2:
+            return np.zeros(values.shape[1], np.bool_)
+        low, high = values.min(0), values.max(0)
+        if not self.leaf.floating:
+            return low == high
+        # Controls are float32, whatever the space is.
+        eps = max(float(np.finfo(dtype).eps) for dtype in (self.leaf.dtype, values.dtype))
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        return high - low <= _STEPS * eps * np.maximum(np.abs(low), np.abs(high))
+
+    def finding(self, splits: Mapping[str, Shaped[np.ndarray, "n ..."]]) -> str | None:
+        """What is suspicious about recorded values, and what to do about it, in a sentence.
+
+        Args:
+            splits: By name; the first is what is learned from. What varies there and happens to
+                be constant in another, which may be short, is not suspicious.
+        """
+        still = self.constant(next(iter(splits.values())))
+        if not still.all():
+            return self._partial_finding(splits, still)
+        names = [name for name, values in splits.items() if self.constant(values).all()]
+        return (
+            f"stream {self.name!r} never changes in {listed(names)}: nothing can be learned from "
+            "it; look at what the environment shows, or leave the stream out"
+        )
+
+    @abstractmethod
+    def _partial_finding(
+        self,
+        splits: Mapping[str, Shaped[np.ndarray, "n ..."]],
+        still: Bool[np.ndarray, " size"],
+    ) -> str | None:
+        """The same where not all components are constant in the first split, but some may be."""
+
+    def _constant_components(
+        self, splits: Mapping[str, Shaped[np.ndarray, "n ..."]], still: Bool[np.ndarray, " size"]
+    ) -> str | None:
+        """A finding about those components, unless they are a few of many.
+
+        Such as the memory of a game or the corners of a map, which hurt nobody.
+        """
+        if not still.any() or _NAMED < still.sum() < still.size / 2:
+            return None
+        names = [name for name, values in splits.items() if self.constant(values)[still].all()]
+        return (
+            f"stream {self.name!r} has {components(still)} in {listed(names)}: nothing can be "
+            "learned from that; look at the sensor, unless it is to be so"
+        )
 
     def scaling(self) -> Scaling:
         """Of the encoded form (size,), from its bounds to [-1, 1]."""
@@ -254,55 +277,21 @@ class Stream:
             "axes": list(self.axes),
         }
 
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> Stream:
-        """What ``to_json`` gave.
-
-        Raises:
-            ValueError, KeyError, TypeError: It is no such data.
-        """
-        shape, axes = (tuple(int(i) for i in plain[name]) for name in ("shape", "axes"))
-        leaf = Leaf.from_json(plain["space"])
-        stream = cls(plain["name"], plain["kind"], shape, plain["dtype"], leaf, axes)
-        if stream.kind not in get_args(Kind) or sorted(axes) not in ([], [*range(len(leaf.shape))]):
-            raise ValueError(f"{stream.name!r} of kind {stream.kind!r} cannot have axes {axes}")
-        if int(np.prod(shape)) != leaf.size:
-            raise ValueError(f"{stream.name!r} cannot be {shape} of {leaf.shape}")
-        return stream
-
     @cached_property
     def _dtype(self) -> np.dtype:
         return np.dtype(self.leaf.dtype)
 
-    @cached_property
-    def _in_order(self) -> bool:
-        return self.axes == tuple(range(len(self.axes)))
+    @abstractmethod
+    def _record(self, array: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
+        """What is recorded of valid samples (*lead, *sample's shape), in memory of its own."""
 
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """First value of each index (*sample's shape), in 64 bits."""
-        return self.leaf.bounds[0].astype("uint64" if self._dtype.kind == "u" else "int64")
+    @abstractmethod
+    def _sample(self, values: np.ndarray, lead: tuple[int, ...]) -> Any:
+        """The samples that were recorded, or the nearest in the space."""
 
-    @cached_property
-    def _last(self) -> np.ndarray:
-        """Greatest index of each component, (*sample's shape)."""
-        return np.array([count - 1 for count in self.sizes], np.int64).reshape(self.leaf.shape)
-
-    @cached_property
-    def _firsts(self) -> Int64[np.ndarray, " k"]:
-        """Where each index begins in the one-hot form."""
-        return np.cumsum((0, *self.sizes[:-1]), dtype=np.int64)[: len(self.sizes)]
-
-    @cached_property
-    def _eye(self) -> np.ndarray | None:
-        """One-hot vectors of a single index, as long as they are few."""
-        few = len(self.sizes) == 1 and self.size <= 256
-        return np.eye(self.size, dtype=np.float32) if few else None
-
-    def _indices(self, array: np.ndarray) -> Int64[np.ndarray, "..."]:
-        if array.ndim == 0:
-            return np.array(array.item() - self._starts.item(), np.int64)
-        return np.asarray(array.astype(self._starts.dtype) - self._starts).astype(np.int64)
+    @abstractmethod
+    def _encoded_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """``low`` and ``high``."""
 
     def _accepted(self, array: np.ndarray) -> np.ndarray:
         """An array of another dtype than the space's, if Gymnasium has it in the space, too."""
@@ -314,23 +303,34 @@ class Stream:
         raise ShapeError(f"{self.name} must be {self._dtype}, got {array.dtype}")
 
     def _array(self, sample: Any) -> np.ndarray:
-        """A number or list as an array of the space's dtype, if nothing is lost by that."""
+        """A number or list as an array of the space's dtype, if nothing is lost by that.
+
+        Gymnasium takes a Box's numbers so whatever their type, but indices only if they are
+        Python's.
+        """
         try:
             array = np.asarray(sample)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ShapeError(f"{self.name} must be an array of numbers, got {sample!r}") from error
-        allowed = "biuf" if self.leaf.floating else "biu"
-        if isinstance(sample, np.generic) or array.dtype.kind not in allowed:
+        box = self.leaf.kind == "Box"
+        if array.dtype.kind not in ("biuf" if box else "biu"):
             return array
-        if self.leaf.floating:
-            with np.errstate(over="ignore"):
-                return array.astype(self._dtype)
-        kept = array.astype(self._dtype)
-        return kept if (kept == array).all() else array
+        if isinstance(sample, np.generic) and not box:
+            return array
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = array.astype(self._dtype)
+        return kept if self.leaf.floating or (kept == array).all() else array
 
-    def _encoded_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        if self.kind == "discrete":
-            return (0.0,) * self.size, (1.0,) * self.size
-        if self.kind == "pixels":
-            return (0.0,) * self.size, (self.white,) * self.size
-        return self.leaf.usable_bounds()
+
+def components(which: Bool[np.ndarray, " size"]) -> str:
+    """Which components are constant; one by one if they are few."""
+    indices = np.flatnonzero(which)
+    if len(indices) > _NAMED:
+        return f"{len(indices)} constant components ({indices[0]} to {indices[-1]})"
+    several = "s" if len(indices) > 1 else ""
+    return f"the constant component{several} {listed([str(index) for index in indices])}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

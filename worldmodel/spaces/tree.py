@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from worldmodel.errors import ShapeError, SpecError
+from worldmodel.spaces.kinds import stream_from_json, stream_of
 from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.stream import Stream
 
@@ -39,6 +40,8 @@ class Branch:
             ShapeError: ``sample`` is no such dictionary or tuple.
         """
         if self.keys is None:
+            if isinstance(sample, np.ndarray) and sample.ndim:
+                sample = list(sample)
             if not isinstance(sample, tuple | list) or len(sample) != len(self.members):
                 raise ShapeError(
                     f"{self.path} must be a tuple of {len(self.members)}, got {sample!r}"
@@ -96,7 +99,7 @@ def _grow(space: gym.Space, root: str, path: str, pictures: bool) -> Node:
         ]
         return Branch(path, None, tuple(members))
     name = path.removeprefix(f"{root}.") if path != root else root
-    return Stream.of(name, Leaf.from_space(space, path), path, pictures)
+    return stream_of(name, Leaf.from_space(space, path), path, pictures)
 
 
 def leaves(node: Node) -> Iterator[Stream]:
@@ -191,7 +194,7 @@ def from_json(plain: Any, what: str) -> Node:
 
 def _from_json(plain: Any) -> Node:
     if "stream" in plain:
-        return Stream.from_json(plain["stream"])
+        return stream_from_json(plain["stream"])
     members = tuple(_from_json(member) for member in plain.get("dict", plain.get("tuple")))
     if "tuple" in plain:
         return Branch(plain["path"], None, members)

@@ -84,11 +84,11 @@ def preset_for(observations: ObservationSpace, source: Source | None = None) -> 
         source: The environment that they come from, if that is known. A system's preset is for
             its own pictures, as they come.
     """
-    if source is not None and source.wrapping == Wrapping() and observations.content == "pictures":
-        known = system_of(source.env_id).presets
-        if known:
-            return next(iter(known))
-    return observations.content
+    if source is not None and source.wrapping == Wrapping():
+        known = system_of(source.env_id)
+        if known.presets and known.refines == observations.preset:
+            return next(iter(known.presets))
+    return observations.preset
 
 
 def preset_without_reward(system: System) -> Preset | None:

@@ -57,14 +57,14 @@ class Preset:
     paper: Mapping[str, float] = field(default_factory=dict)
 
     def model(self, name: str, observations: ObservationSpace) -> Any:
-        """Settings of a model.
+        """Settings of a model: its own defaults, if no preset has others.
 
         Raises:
             ConfigError: There is no such model.
         """
-        model_type(name)
-        same = GENERIC[observations.content].models
-        chosen = self.models[name] if name in self.models else same[name]
+        kind = model_type(name)
+        known = {**GENERIC[observations.preset].models, **self.models}
+        chosen = known[name] if name in known else kind.config_type()
         return chosen(observations) if callable(chosen) else chosen
 
     def training(self, dataset: Dataset) -> TrainConfig:

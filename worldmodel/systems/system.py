@@ -30,6 +30,7 @@ class System:
         plane: Names of the first two variables of the ground truth.
         action_unit: Of every component of an action; empty if it is not known, or there is none.
         presets: By name. The first is the default for the system's own observations.
+        refines: Name of the generic preset of those observations.
     """
 
     env_id: str = ""
@@ -41,6 +42,7 @@ class System:
     plane: tuple[str, str] = ("state_0", "state_1")
     action_unit: str = ""
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    refines: str = "pictures"
 
     def spaces(self, env_kwargs: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:
         """What the environment shows and what it takes."""

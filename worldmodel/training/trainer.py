@@ -217,8 +217,8 @@ class Trainer:
         if draw >= 1 - c.all_frames_fraction:
             return c.window + 1
         between = 1 - c.single_frame_fraction - c.all_frames_fraction
-        share = (draw - c.single_frame_fraction) / between
-        return 1 + int(share * (c.window + 1))
+        fraction = (draw - c.single_frame_fraction) / between
+        return 1 + int(fraction * (c.window + 1))
 
     def _learning_rate(self) -> float:
         c = self.config

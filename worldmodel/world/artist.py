@@ -38,12 +38,16 @@ class Artist:
         }
 
     def __call__(self, observations: Any) -> UInt8[np.ndarray, "*lead height width 3"]:
-        """Pictures of observations (*lead, *obs), as ``World.decode`` gives them."""
-        streams = self.named(observations)
+        """Pictures of observations (*lead, *obs), as ``World.decode`` gives them.
+
+        Of all streams, or of those that a mapping has.
+        """
+        values = self.named(observations)
         return picture.beside(
             [
-                stream.picture(np.asarray(streams[stream.name]), *self._ranges[stream.name])
+                stream.picture(np.asarray(values[stream.name]), *self._ranges[stream.name])
                 for stream in self.space.streams
+                if stream.name in values
             ],
             _GAP,
         )

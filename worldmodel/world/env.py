@@ -118,6 +118,7 @@ class LatentEnv(gym.Env):
         Raises:
             SpecError: An option is unknown, or the options contradict each other.
             ShapeError: An option does not fit the model.
+            DivergenceError: The belief after the given observations is not finite.
         """
         super().reset(seed=seed)
         if self.np_random is not self._seeded_by:

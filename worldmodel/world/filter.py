@@ -15,6 +15,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from worldmodel.data.environments import check_each
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays, put_row
@@ -22,6 +23,7 @@ from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.compiled import CompiledFilter, compile_filter
 from worldmodel.world.dynamics import latent_box
+from worldmodel.world.start import checked_options, chosen_by
 from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.world import World, resolve
 
@@ -55,14 +57,15 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environment and begin a belief from its first frame."""
+        checked_options(options)
         frame, info = self.env.reset(seed=seed, options=options)
-        self._filter.begin(alone(frame))
+        self._filter.begin(frame)
         return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and correct the belief with the frame it gave."""
         frame, reward, terminated, truncated, info = self.env.step(action)
-        self._filter.advance(action, alone(frame))
+        self._filter.advance(action, frame)
         info = {**info, "belief_scale": self._filter.scales()[0]}
         return self._filter.means()[0], reward, terminated, truncated, info
 
@@ -70,11 +73,16 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 class VectorFilterObservation(VectorWrapper):
     """``FilterObservation`` over a vector environment, in any of its autoreset modes.
 
-    One filter step serves all environments. Beliefs begin anew exactly where an episode does:
-    on the step after its end (NEXT_STEP), on the step that ends it (SAME_STEP, whose "final_obs"
-    and "final_info" are filtered too), or where ``reset_mask`` says (DISABLED).
+    One filter step serves all environments; those of Gymnasium's synchronous one are each wrapped
+    to check what they show, which it would convert to the declared dtype. Beliefs begin anew
+    exactly where an episode does: on the step after its end (NEXT_STEP), on the step that ends it
+    (SAME_STEP, whose "final_obs" and "final_info" are filtered too), or where ``reset_mask`` says
+    (DISABLED).
 
     ``info["belief_scale"]`` is (num_envs, latent).
+
+    Attributes:
+        compiled: True if filter steps are compiled, else the reason why not.
 
     Args:
         env: The real vector environment.
@@ -95,6 +103,8 @@ class VectorFilterObservation(VectorWrapper):
         self._filter = Filter(
             resolve(world), env.single_observation_space, env.single_action_space, (env.num_envs,)
         )
+        check_each(env)
+        self.compiled = self._filter.compiled
         self.single_observation_space = self._filter.box
         self.observation_space = batch_space(self._filter.box, env.num_envs)
         self._done = np.zeros(env.num_envs, np.bool_)
@@ -104,9 +114,8 @@ class VectorFilterObservation(VectorWrapper):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset the environments and begin beliefs, of all or of those in ``reset_mask``."""
         # Taken before the environment is reset, since some remove it from the options.
-        mask = (options or {}).get("reset_mask")
+        mask = chosen_by(checked_options(options).get("reset_mask"), self.num_envs)
         frames, infos = self.env.reset(seed=seed, options=options)
-        mask = np.ones(self.num_envs, np.bool_) if mask is None else np.array(mask)
         self._filter.begin(frames, mask)
         self._done = self._done & ~mask
         return self._filter.means(), self._with_scales(infos, mask)
@@ -120,8 +129,8 @@ class VectorFilterObservation(VectorWrapper):
         arrived = frames
         if self._mode is AutoresetMode.SAME_STEP and done.any():
             arrived = map_arrays(np.array, frames)
-            for row in np.flatnonzero(done):
-                put_row(arrived, int(row), infos["final_obs"][row])
+            for row in np.flatnonzero(done).tolist():
+                put_row(arrived, row, self._last_frame(infos, row))
             began = done
         self._filter.advance(actions, arrived)
         if self._mode is AutoresetMode.SAME_STEP:
@@ -134,6 +143,13 @@ class VectorFilterObservation(VectorWrapper):
             self._done = done.copy()
         infos = self._with_scales(infos, np.ones(self.num_envs, np.bool_))
         return self._filter.means(), rewards, terminations, truncations, infos
+
+    def _last_frame(self, infos: dict[str, Any], row: int) -> Any:
+        if "final_obs" not in infos:
+            raise SpecError(f"{self.env} resets in the same step, but gave no infos['final_obs']")
+        frame = infos["final_obs"][row]
+        self._filter.check(frame)
+        return frame
 
     def _with_scales(self, infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
         return {**infos, "belief_scale": self._filter.scales(), "_belief_scale": mask}
@@ -158,7 +174,7 @@ class Filter:
         world: Its model is switched to evaluation mode.
         observations: Space of one environment's observations.
         actions: Space of one environment's actions.
-        lead: (), for one environment whose arrays come with a leading axis of 1, or (n,).
+        lead: (), for one environment, or (n,).
 
     Attributes:
         box: The latent Box that means are clipped into.
@@ -179,6 +195,7 @@ class Filter:
         _check_spaces(model, observations, actions)
         self.box = latent_box(world)
         self._read = ActionReader(model.action_spec, lead, model.device, model.dtype)
+        self._lead = lead
         self._belief: Belief | None = None
         self._step: CompiledFilter | None = None
         self.compiled: bool | str = "filters of many environments step tensors"
@@ -190,7 +207,7 @@ class Filter:
 
     @torch.inference_mode()
     def begin(self, frames: Any, mask: np.ndarray | None = None) -> None:
-        """New beliefs from one frame (n, *obs) each, for all or those in ``mask``."""
+        """New beliefs from one frame (*lead, *obs) each, for all or those in ``mask``."""
         some = None if mask is None or mask.all() else mask
         rows = self._tensors(frames if some is None else map_arrays(lambda a: a[some], frames))
         none = torch.zeros(rows.shape[0], 0, self._model.action_spec.size, device=rows.device)
@@ -206,7 +223,7 @@ class Filter:
             step.observation[:] = np.clip(mean, self.box.low, self.box.high)
 
     def advance(self, actions: Any, frames: Any) -> None:
-        """Predict with the actions, correct with the frames (n, *obs) they led to.
+        """Predict with the actions, correct with the frames (*lead, *obs) they led to.
 
         Raises:
             ResetNeeded: There is no belief yet.
@@ -227,6 +244,10 @@ class Filter:
             self._read(actions)
         if status == DIVERGED:
             raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
+
+    def check(self, frame: Any) -> None:
+        """Raise a ShapeError unless an observation of one environment keeps to its space."""
+        self._model.observation_spec.read(frame)
 
     def means(self) -> np.ndarray:
         """Means (n, latent), clipped into the Box; a fresh array.
@@ -253,9 +274,9 @@ class Filter:
         return self._belief
 
     def _place(self, frames: Any, flat: np.ndarray) -> None:
-        """Write a batch of one checked observation, encoded and flat."""
+        """Write one checked observation, encoded and flat."""
         space, at = self._model.observation_spec, 0
-        streams = space.read(frames, (1,))
+        streams = space.read(frames)
         for stream in space.streams:
             flat[at : at + stream.size] = stream.encode(streams[stream.name]).reshape(-1)
             at += stream.size
@@ -263,13 +284,11 @@ class Filter:
     def _tensors(self, frames: Any) -> Observations:
         """Checked observations (n, *obs): a copy, since environments may reuse their arrays."""
         space = self._model.observation_spec
-        streams = space.read(frames, space.lead(frames))
+        if self._lead:
+            streams = space.read(frames, space.lead(frames))
+        else:
+            streams = {name: value[np.newaxis] for name, value in space.read(frames).items()}
         return to_tensors(streams, 1, self._model.device)
-
-
-def alone(observation: Any) -> Any:
-    """A batch of one."""
-    return map_arrays(lambda array: np.asarray(array)[np.newaxis], observation)
 
 
 def _check_spaces(model: StateSpaceModel, observations: gym.Space, actions: gym.Space) -> None:

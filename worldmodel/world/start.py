@@ -9,17 +9,15 @@ import torch
 from gymnasium.error import InvalidAction
 from torch import Tensor
 
-from worldmodel.errors import ShapeError, SpecError
+from worldmodel.errors import DivergenceError, ShapeError, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
-from worldmodel.types import to_tensors
+from worldmodel.types import to_finite, to_tensors
 
 _KEYS = ("state", "observations", "actions")
 
 
-def states_from_options(
-    model: StateSpaceModel, options: dict[str, Any] | None, n: int
-) -> Tensor | None:
+def states_from_options(model: StateSpaceModel, options: Any, n: int) -> Tensor | None:
     """The first states that ``options`` ask for, or None if they ask for none.
 
     Args:
@@ -35,10 +33,11 @@ def states_from_options(
         (n, latent), a fresh tensor.
 
     Raises:
-        SpecError: An option is unknown, or the options contradict each other.
+        SpecError: The options are no dictionary, one is unknown, or they contradict each other.
         ShapeError: An array does not fit the model, or is not finite.
+        DivergenceError: The filter's belief after the observations is not finite.
     """
-    options = options or {}
+    options = checked_options(options)
     if unknown := [key for key in options if key not in _KEYS]:
         raise SpecError(f"unknown reset options {unknown}; known are {list(_KEYS)}")
     if not options:
@@ -52,16 +51,37 @@ def states_from_options(
     return _filtered(model, options["observations"], options.get("actions"), n)
 
 
+def checked_options(options: Any) -> dict[str, Any]:
+    """A copy of reset options; empty for None.
+
+    Raises:
+        SpecError: They are no dictionary.
+    """
+    if options is not None and not isinstance(options, dict):
+        raise SpecError(f"reset options must be a dict or None, got {options!r:.200}")
+    return dict(options or {})
+
+
+def chosen_by(mask: Any, n: int) -> np.ndarray:
+    """Which of n environments a "reset_mask" picks, (n,) bool; all for None.
+
+    Raises:
+        ShapeError: It is no such mask, or picks none.
+    """
+    if mask is None:
+        return np.ones(n, np.bool_)
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        raise ShapeError(f"reset_mask must be a numpy array of bool, got {mask!r}")
+    if mask.shape != (n,) or not mask.any():
+        raise ShapeError(f"reset_mask must be ({n},) and pick some, got {mask}")
+    return mask.copy()
+
+
 def _given(model: StateSpaceModel, state: Any, n: int) -> Tensor:
-    array = np.asarray(state, dtype=np.float64)
-    if array.shape not in ((model.latent_size,), (n, model.latent_size)):
-        raise ShapeError(
-            f"state must be ({model.latent_size},) or ({n}, {model.latent_size}), got {array.shape}"
-        )
-    if not np.isfinite(array).all():
-        raise ShapeError(f"state must be finite, got {array}")
-    array = np.broadcast_to(array, (n, model.latent_size)).copy()
-    return torch.from_numpy(array).to(model.device, model.dtype)
+    states, latent = to_finite("state", state, model.dtype, model.device), model.latent_size
+    if states.shape not in ((latent,), (n, latent)):
+        raise ShapeError(f"state must be ({latent},) or ({n}, {latent}), got {tuple(states.shape)}")
+    return states.expand(n, latent).clone()
 
 
 def _filtered(model: StateSpaceModel, observations: Any, actions: Any, n: int) -> Tensor:
@@ -76,7 +96,8 @@ def _filtered(model: StateSpaceModel, observations: Any, actions: Any, n: int) -
         raise ShapeError(f"{lead[-1]} observations need {lead[-1] - 1} actions, got none")
     steps = (*lead[:-1], lead[-1] - 1)
     controls = np.zeros((*steps, action_space.size), np.float32)
-    if actions is not None and lead[-1] > 1:
+    # An empty list says no more than None, and has not the shape of empty actions.
+    if actions is not None and (lead[-1] > 1 or not (isinstance(actions, list) and not actions)):
         controls = _controls(action_space, actions, steps)
     if len(lead) == 1:
         frames, controls = {k: v[np.newaxis] for k, v in frames.items()}, controls[np.newaxis]
@@ -85,7 +106,10 @@ def _filtered(model: StateSpaceModel, observations: Any, actions: Any, n: int) -
         torch.from_numpy(controls).to(model.device, model.dtype),
         lead[-1],
     )
-    return beliefs.mean[:, -1].expand(n, -1).clone()
+    states = beliefs.mean[:, -1]
+    if not states.isfinite().all():
+        raise DivergenceError("the filter's belief is not finite after reset option 'observations'")
+    return states.expand(n, -1).clone()
 
 
 def _controls(space: ActionSpace, actions: Any, lead: tuple[int, ...]) -> np.ndarray:

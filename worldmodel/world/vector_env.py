@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from worldmodel.errors import DivergenceError, ResetNeeded, ShapeError, SpecError
+from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import Camera, check_render_mode
-from worldmodel.world.start import states_from_options
+from worldmodel.world.start import checked_options, chosen_by, states_from_options
 from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import steps_of
 from worldmodel.world.world import World, resolve
@@ -143,10 +143,13 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             SpecError: An option is unknown, or the options contradict each other.
             ShapeError: An option does not fit the model or the number of environments.
+            DivergenceError: The belief after the given observations is not finite.
             ResetNeeded: A reset of some came before the first reset of all.
         """
-        options = dict(options or {})
-        mask = self._mask(options.pop("reset_mask", None))
+        options = checked_options(options)
+        mask = chosen_by(options.pop("reset_mask", None), self.num_envs)
+        if not mask.all():
+            self._current()
         super().reset(seed=seed)
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
@@ -221,17 +224,6 @@ class LatentVectorEnv(VectorEnv):
         if self._states is None:
             raise ResetNeeded("call reset() first")
         return self._states
-
-    def _mask(self, mask: Any) -> np.ndarray:
-        if mask is None:
-            return np.ones(self.num_envs, np.bool_)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise ShapeError(f"reset_mask must be a numpy array of bool, got {mask!r}")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ShapeError(f"reset_mask must be ({self.num_envs},) and pick some, got {mask}")
-        if not mask.all():
-            self._current()
-        return mask.copy()
 
     def _draw_noise(self) -> Any:
         """Process noise (noise, num_envs) of one step, or None; as the steps take it."""

@@ -22,7 +22,7 @@ from worldmodel.errors import ShapeError, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
-from worldmodel.types import to_numpy, to_tensors
+from worldmodel.types import to_finite, to_numpy, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.support import Support
@@ -140,7 +140,7 @@ class World:
             states.append(self.transition(states[-1], action, noise))
         return torch.stack(states, 1)
 
-    def filter(self, observations: Any, actions: np.ndarray, prefix: int = 1) -> np.ndarray:
+    def filter(self, observations: Any, actions: Any, prefix: int = 1) -> np.ndarray:
         """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
 
         Args:
@@ -149,16 +149,14 @@ class World:
             prefix: Leading frames the first state is read from; 1 is a live cold start.
 
         Raises:
-            ShapeError: Observations or actions do not fit the model or each other, or are not
-                finite.
+            ShapeError: Observations, actions or ``prefix`` do not fit the model or each other, or
+                are not finite.
         """
         frames = to_tensors(observations, 2, self.model.device)
-        controls = self._tensor(actions)
+        controls = self._tensor("actions", actions)
         return self.model.filter_beliefs(frames, controls, prefix).mean.cpu().numpy()
 
-    def imagine(
-        self, state: np.ndarray, actions: np.ndarray, seed: int | None = None
-    ) -> np.ndarray:
+    def imagine(self, state: Any, actions: Any, seed: int | None = None) -> np.ndarray:
         """Dream from given states under given actions.
 
         Args:
@@ -173,26 +171,24 @@ class World:
             ShapeError: ``state`` or ``actions`` do not fit the model or each other, or are not
                 finite.
         """
-        start, controls = self._tensor(state), self._tensor(actions)
+        start, controls = self._tensor("state", state), self._tensor("actions", actions)
         latent = self.model.latent_size
         if start.ndim != 2 or start.shape[1] != latent:
             raise ShapeError(f"state must be (B, {latent}), got {tuple(start.shape)}")
-        if not start.isfinite().all():
-            raise ShapeError(f"state must be finite, got {start[~start.isfinite().all(1)][0]}")
         self.model.check_actions(controls, len(start))
         generator = None if seed is None else torch.Generator(self.model.device).manual_seed(seed)
         return self.rollout(start, controls, generator).cpu().numpy()
 
     @torch.no_grad()
-    def decode(self, latents: np.ndarray) -> Any:
+    def decode(self, latents: Any) -> Any:
         """Mean observations (..., *obs) of latents (..., latent), as they are recorded.
 
         An array where there is one stream, a dictionary of arrays by stream where there are more.
 
         Raises:
-            ShapeError: The last axis is not the latent state's.
+            ShapeError: The last axis is not the latent state's, or a number is not finite.
         """
-        states, latent = self._tensor(latents), self.model.latent_size
+        states, latent = self._tensor("latents", latents), self.model.latent_size
         if states.shape[-1:] != (latent,):
             raise ShapeError(f"latents must be (..., {latent}), got {tuple(states.shape)}")
         return to_numpy(self.model.unscale_observations(self.model.emit(states).mean))
@@ -267,7 +263,7 @@ class World:
             start = self.support.states[:: max(1, len(self.support.states) // dreams)][:dreams]
         space = model.action_spec
         drawn = space.sample(np.random.default_rng(0), (len(start), steps))
-        actions = self._tensor(space.encode(drawn, (len(start), steps)))
+        actions = self._tensor("actions", space.encode(drawn, (len(start), steps)))
         frames = self.decode(self.rollout(start, actions, generator).cpu().numpy())
         streams = frames if isinstance(frames, dict) else {"": frames}
         shown = [
@@ -278,9 +274,8 @@ class World:
         film = np.stack([html.tiles(pictures[None, :, t]) for t in range(steps + 1)])
         return html.film(film, 10.0, "dreams under random actions", 60_000)
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.as_tensor(np.asarray(array), device=self.model.device)
-        return tensor.to(self.model.dtype)
+    def _tensor(self, name: str, values: Any) -> Tensor:
+        return to_finite(name, values, self.model.dtype, self.model.device)
 
 
 def load(folder: str | Path) -> World:

@@ -6,6 +6,7 @@ streams.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import cast
 
 import numpy as np
@@ -14,18 +15,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.models.codec.config import CodecConfig
-from worldmodel.models.codec.discrete import DiscreteCodec
 from worldmodel.models.codec.emission import Emission, StreamEmission
-from worldmodel.models.codec.pixels import PixelCodec
 from worldmodel.models.codec.stream import StreamCodec
-from worldmodel.models.codec.vector import VectorCodec
 from worldmodel.spaces import ObservationSpace
+from worldmodel.spaces.kinds import KINDS
 from worldmodel.types import Observations, from_streams
 
+# Each kind of stream has its codec in the file of its name, which says ``CODEC``.
 CODECS: dict[str, type[StreamCodec]] = {
-    "pixels": PixelCodec,
-    "vector": VectorCodec,
-    "discrete": DiscreteCodec,
+    kind: import_module(f"{__package__}.{kind}").CODEC for kind in KINDS
 }
 
 

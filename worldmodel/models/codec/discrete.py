@@ -65,3 +65,6 @@ class DiscreteCodec(StreamCodec):
         c, stream = self.config, self.stream
         network = mlp(latent_size, c.hidden, stream.size, depth=c.depth)
         return CategoricalEmission(network, stream.sizes, self.weight)
+
+
+CODEC = DiscreteCodec

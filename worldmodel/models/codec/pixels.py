@@ -120,3 +120,6 @@ class PixelCodec(StreamCodec):
     def _bright(self, values: Tensor) -> Tensor:
         flat = values.flatten(values.ndim - len(self.stream.shape)).to(self.mean.dtype)
         return flat / self.stream.white
+
+
+CODEC = PixelCodec

@@ -41,14 +41,18 @@ class VectorCodec(StreamCodec):
         """Means and deviations; a component that never varied keeps its unit."""
         resolution = torch.finfo(values.dtype if values.is_floating_point() else torch.float32).eps
         recorded = values.double()
-        # About a value of their own, so that squares of what is large are not taken.
+        largest = recorded.abs().amax(0)
+        # In units of a power of 2, which rounds nothing, so that no square overflows; and about a
+        # value of their own, so that no square of an offset is taken.
+        unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - 1)
+        recorded = recorded / unit
         base = recorded[0]
         mean = (recorded - base).mean(0) + base
         std = (recorded - mean).square().mean(0).sqrt()
-        self.varies.copy_(std > _STEPS * resolution * recorded.abs().amax(0))
-        self.mean.copy_(mean)
+        self.varies.copy_(std > _STEPS * resolution * (largest / unit))
+        self.mean.copy_(mean * unit)
         # Its first change would otherwise look enormous.
-        self.std.copy_(torch.where(self.varies, std, 1.0))
+        self.std.copy_(torch.where(self.varies, std * unit, 1.0))
 
     @property
     def weight(self) -> float:
@@ -94,3 +98,6 @@ class VectorCodec(StreamCodec):
         """Gaussian of one scale."""
         c, size = self.config, self.stream.size
         return GaussianEmission(mlp(latent_size, c.hidden, size, depth=c.depth), size)
+
+
+CODEC = VectorCodec

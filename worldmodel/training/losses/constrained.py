@@ -112,8 +112,8 @@ class Constrained(Objective):
             distortion = terms.distortion[whole].sum().item() / (frames * (terms.weight or 1.0))
             previous = distortion if self.distortion is None else self.distortion
             self.distortion = c.decay * previous + (1 - c.decay) * distortion
-        share = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
-        self.target = c.loose * (c.tight / c.loose) ** min(max(share, 0.0), 1.0)
+        fraction = (progress - c.tighten_from) / max(c.tighten_to - c.tighten_from, 1e-9)
+        self.target = c.loose * (c.tight / c.loose) ** min(max(fraction, 0.0), 1.0)
         if self.distortion is not None:
             violation = self.distortion / self.target - 1
             self.log_multiplier += c.step * min(max(violation, -1.0), 1.0)

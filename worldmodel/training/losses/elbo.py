@@ -21,7 +21,7 @@ class ELBOConfig:
 
     Attributes:
         start: Inverse temperature c at the first update; 1 is the plain bound.
-        anneal: Share of training over which c rises linearly to 1.
+        anneal: Fraction of training over which c rises linearly to 1.
     """
 
     start: float = 0.01
@@ -43,8 +43,8 @@ class AnnealedELBO(Objective):
 
     def observe(self, terms: Terms, progress: float) -> None:
         """Raise the inverse temperature."""
-        share = progress / self.config.anneal if self.config.anneal else 1.0
-        self.temperature = min(1.0, self.config.start + (1 - self.config.start) * share)
+        fraction = progress / self.config.anneal if self.config.anneal else 1.0
+        self.temperature = min(1.0, self.config.start + (1 - self.config.start) * fraction)
 
     def logs(self) -> dict[str, float]:
         """The inverse temperature."""
