@@ -134,7 +134,7 @@ def test_another_models_agent_is_refused(out, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["imagine", "pendulum", "--out", str(out), *arguments])
     said = capsys.readouterr().err
-    assert "2 numbers on 4 latent" in said and "1 and 3" in said
+    assert "2 numbers on 4 latent" in said and "1 and 4" in said
 
 
 def test_without_the_encoder_the_extra_is_named(out, capsys, monkeypatch):
