@@ -140,6 +140,7 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
     assert len(metrics["prediction_mse"]) == 40 - 14
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
+    drawn |= {"tracking"}
     assert {path.stem for path in run.glob("*.png")} == drawn
 
 

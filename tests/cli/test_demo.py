@@ -48,7 +48,7 @@ prediction_mse_baseline.last_frame prediction_mse_baseline.mean_frame filter_err
 real_frames_used seconds.collect seconds.train seconds.evaluate seed versions
 """.split()
 FIGURES = """
-latent_space latent_walks strips prediction_error filter_convergence training_curves
+latent_space latent_walks strips prediction_error filter_convergence tracking training_curves
 """.split()
 SPLITS = {
     "train": SplitConfig(20, 14),

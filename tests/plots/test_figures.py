@@ -59,6 +59,7 @@ def test_all_figures_are_written(evaluation, untrained, dataset, tmp_path):
         "strips.png",
         "prediction_error.png",
         "filter_convergence.png",
+        "tracking.png",
         "training_curves.png",
     }
     assert {path.name for path in (tmp_path / "new").iterdir()} == names, "temporary files are left"
@@ -71,7 +72,11 @@ def test_what_there_is_nothing_of_is_left_out(evaluation, untrained, dataset, tm
         evaluation,
         truth={},
         fitted={},
-        metrics={k: v for k, v in evaluation.metrics.items() if k != "filter_r2_by_frames"},
+        metrics={
+            k: v
+            for k, v in evaluation.metrics.items()
+            if k not in ("filter_r2_by_frames", "tracking")
+        },
     )
     written = figures.write_all(blind, untrained, dataset.test, tmp_path)
     assert {path.stem for path in written} == {

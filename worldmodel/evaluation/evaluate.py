@@ -141,8 +141,8 @@ def evaluate(
         if test.states is not None:
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
         if dataset.test.states is not None and "train" in dataset.splits:
-            splits = (dataset.train, dataset.test)
-            metrics["tracking"] = tracked(model, *(s.to(model.device) for s in splits), targets)
+            known, asked = dataset.train.to(model.device), dataset.test.to(model.device)
+            metrics["tracking"] = tracked(model, known, asked, targets)
         bar.update(task, advance=1, description="")
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
         splits = (dataset.train, dataset.validation, dataset.test)

@@ -89,3 +89,14 @@ def r_squared(
 def state_targets(states: Float[np.ndarray, "*n states"]) -> dict[str, Float[np.ndarray, "*n"]]:
     """Every component of the state as it is: ``state_0``, ``state_1`` and so on."""
     return {f"state_{i}": states[..., i] for i in range(states.shape[-1])}
+
+
+def named(*names: str) -> Targets:
+    """Every component of the state under a name of its own."""
+
+    def targets(states: Float[np.ndarray, "*n states"]) -> dict[str, Float[np.ndarray, "*n"]]:
+        if states.shape[-1] != len(names):
+            return state_targets(states)
+        return {name: states[..., i] for i, name in enumerate(names)}
+
+    return targets

@@ -107,6 +107,40 @@ def filter_convergence(metrics: Mapping[str, Any], path: str | Path) -> Path:
     return save(fig, path)
 
 
+def tracking(metrics: Mapping[str, Any], path: str | Path) -> Path:
+    """Whether the live filter holds on to the state for whole episodes, by stretch of them.
+
+    Args:
+        metrics: Of an ``Evaluation``, with ``tracking`` and perhaps ``ceiling``.
+        path: PNG to write.
+    """
+    found: dict[str, dict[str, float]] = metrics["tracking"]
+    ceiling = metrics.get("ceiling", {})
+    fig = figure(7.0, 3.0)
+    axes = fig.add_subplot()
+    stretches = list(next(iter(found.values())))
+    width = 0.8 / len(found)
+    for i, (name, values) in enumerate(found.items()):
+        places = np.arange(len(stretches)) + (i - (len(found) - 1) / 2) * width
+        color = SERIES[i % len(SERIES)]
+        axes.bar(places, list(values.values()), 0.85 * width, color=color, label=label(name, False))
+        if name in ceiling:
+            axes.hlines(
+                list(ceiling[name].values()), places - width / 2, places + width / 2, color=INK
+            )
+    if ceiling:
+        axes.plot([], [], color=INK, label="a supervised network on two frames")
+    # How far below the mean a lost filter is says nothing more.
+    lowest = min(min(values.values()) for values in found.values())
+    axes.set_ylim(min(0.0, max(lowest, -0.5)) - 0.02, 1.05)
+    axes.set_xticks(range(len(stretches)), stretches)
+    dress(
+        axes, "frames since the filter started from one", "$R^2$", "Live filter, held-out episodes"
+    )
+    legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return save(fig, path)
+
+
 def training_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Path:
     """The course of training as the trainer's validations saw it.
 

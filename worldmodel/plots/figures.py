@@ -7,7 +7,12 @@ from pathlib import Path
 
 from worldmodel.evaluation.evaluate import Evaluation
 from worldmodel.plots.ball_plots import VARIABLES, checkerboard
-from worldmodel.plots.curves import filter_convergence, prediction_error, training_curves
+from worldmodel.plots.curves import (
+    filter_convergence,
+    prediction_error,
+    tracking,
+    training_curves,
+)
 from worldmodel.plots.latent_plots import latent_space, latent_walks
 from worldmodel.plots.strips import strips
 from worldmodel.types import Batch
@@ -20,6 +25,7 @@ __all__ = [
     "latent_walks",
     "prediction_error",
     "strips",
+    "tracking",
     "training_curves",
     "write_all",
 ]
@@ -51,6 +57,8 @@ def write_all(
         prediction_error(evaluation.metrics, folder / "prediction_error.png"),
         filter_convergence(evaluation.metrics, folder / "filter_convergence.png"),
     ]
+    if "tracking" in evaluation.metrics:
+        written.append(tracking(evaluation.metrics, folder / "tracking.png"))
     drawable = world.model.latent_size >= 2
     if drawable:
         written.append(latent_space(evaluation, folder / "latent_space.png"))

@@ -1,6 +1,7 @@
 """Known systems, one file each, and the presets that they bring.
 
-A module here that has a ``SYSTEM`` is one: nothing else has to be told of it.
+A module here that has a ``SYSTEM`` is one: nothing else has to be told of it. One that has
+``SYSTEMS`` says little of many; what a file says of one goes before it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def gathered(systems: Iterable[System]) -> dict[str, System]:
 _MODULES = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
 # By the id of their environments.
 SYSTEMS: dict[str, System] = {
-    module.SYSTEM.env_id.rpartition(":")[2]: module.SYSTEM
-    for module in _MODULES
-    if hasattr(module, "SYSTEM")
+    system.env_id.rpartition(":")[2]: system
+    for module in sorted(_MODULES, key=lambda module: hasattr(module, "SYSTEM"))
+    for system in getattr(module, "SYSTEMS", [module.SYSTEM] if hasattr(module, "SYSTEM") else [])
 }
 # What there can be a demo of: presets that bring an environment with them.
 DEMOS: dict[str, System] = gathered(SYSTEMS.values())
