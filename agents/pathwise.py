@@ -229,9 +229,9 @@ class Policy(nn.Module):
         return policy.eval()
 
 
-def _between(low: Any, high: Any, share: Any) -> Any:
-    """From low to high as the share goes from -1 to 1; their difference may overflow."""
-    return low / 2 * (1 - share) + high / 2 * (1 + share)
+def _between(low: Any, high: Any, place: Any) -> Any:
+    """From low to high as the place goes from -1 to 1; their difference may overflow."""
+    return low / 2 * (1 - place) + high / 2 * (1 + place)
 
 
 def _groups(part: Stream) -> list[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 Empowerment is computed inside the learned world, of states that the data showed; value iteration
 finds what to do in each of them to have as much of it as possible from then on; and a policy
-imitates that. Nothing of it looks at a recorded reward.
+is distilled from that. Nothing of it looks at a recorded reward.
 
 Source: Karl et al. 2019, "Unsupervised Real-Time Control through Variational Empowerment", whose
 policy ascends the sum of empowerment through a learned model. Differs: the sum is maximised by
@@ -85,7 +85,7 @@ class Empowered:
 
     Attributes:
         policy: On latent states.
-        teacher: What the policy imitates; its values are mean discounted empowerment
+        teacher: What the policy is distilled from; its values are mean discounted empowerment
             from each state on, nats.
         nats: (n,), empowerment of the teacher's states.
         dynamics: The dream that both have lived in.

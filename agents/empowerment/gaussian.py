@@ -58,7 +58,7 @@ class Noise:
 
     Attributes:
         sensor: Standard deviation of the noise on every scalar of the observations that are
-            sensed, in their units (pixels: share of full brightness). Above 0, for without noise
+            sensed, in their units (pixels: fraction of full brightness). Above 0, for without noise
             the capacity is infinite.
         frames: How many final observations are sensed; two show velocities, where one does not.
         process: Factor on the system's own process noise in every step; 0 leaves it out.

@@ -1,4 +1,4 @@
-"""A network that has learned an estimator's values by heart.
+"""An estimator distilled into a network.
 
 An agent asks for the empowerment of a thousand states per update, and for its gradient. Every
 answer of the linearised channel is a chain of n Jacobians; here it is one small network, fitted to
@@ -21,26 +21,26 @@ class Landscape(nn.Module):
     """States in, nats out, differentiable.
 
     Attributes:
-        r2: Share of the estimator's variance over held-out states that it explains.
-        least: Least value of the estimator over the states it was fitted to, nats.
-        greatest: Greatest.
+        r2: Fraction of the estimator's variance over held-out states that it explains.
+        minimum: Least value of the estimator over the states it was fitted to, nats.
+        maximum: Greatest.
     """
 
-    def __init__(self, shift: Tensor, spread: Tensor, hidden: int) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, hidden: int) -> None:
         super().__init__()
-        self.shift, self.spread = shift, spread
+        self.mean, self.std = mean, std
         self.network = nn.Sequential(
-            nn.Linear(len(shift), hidden),
+            nn.Linear(len(mean), hidden),
             nn.SiLU(),
             nn.Linear(hidden, hidden),
             nn.SiLU(),
             nn.Linear(hidden, 1),
         )
-        self.r2, self.least, self.greatest = 0.0, 0.0, 0.0
+        self.r2, self.minimum, self.maximum = 0.0, 0.0, 0.0
 
     def forward(self, states: Float[Tensor, "n state"]) -> Float[Tensor, " n"]:
         """Approximate empowerment, nats."""
-        return self.network((states - self.shift) / self.spread).squeeze(1)
+        return self.network((states - self.mean) / self.std).squeeze(1)
 
 
 def fit_landscape(
@@ -70,21 +70,21 @@ def fit_landscape(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         landscape = Landscape(states.mean(0), states.std(0), hidden)
-    centre, spread = values.mean(), values.std()
+    centre, std = values.mean(), values.std()
     optimizer = torch.optim.Adam(landscape.network.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for _ in track(range(updates), "landscape", disable=not progress):
         rows = train[torch.randint(len(train), (256,), generator=generator)]
-        loss = (landscape(states[rows]) - (values[rows] - centre) / spread).square().mean()
+        loss = (landscape(states[rows]) - (values[rows] - centre) / std).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
         last = landscape.network[-1]
-        last.get_parameter("weight").mul_(spread)
-        last.get_parameter("bias").mul_(spread).add_(centre)
+        last.get_parameter("weight").mul_(std)
+        last.get_parameter("bias").mul_(std).add_(centre)
         error = (landscape(states[held_out]) - values[held_out]).square().mean()
         landscape.r2 = 1 - (error / values[held_out].var()).item()
-    landscape.least, landscape.greatest = values.min().item(), values.max().item()
+    landscape.minimum, landscape.maximum = values.min().item(), values.max().item()
     return landscape.requires_grad_(False).eval()

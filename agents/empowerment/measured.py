@@ -39,7 +39,7 @@ def measured_empowerment(
         states: What "state" takes.
         steps: Actions in a sequence.
         noise: Which noise counts; sensor noise only.
-        nudge: How far an action is moved from the middle of its range, as a share of the range.
+        nudge: How far an action is moved from the middle of its range, as a fraction of the range.
         progress: Called with the number of states done.
 
     Raises:

@@ -54,4 +54,4 @@ def test_a_landscape_learns_an_estimator_and_its_gradient():
     probe = torch.tensor([[0.5, 0.0], [-1.0, 0.5]], requires_grad=True)
     (slope,) = torch.autograd.grad(landscape(probe).sum(), probe)
     torch.testing.assert_close(slope, torch.tensor([[1.0, 0.0], [-2.0, 0.0]]), atol=0.35, rtol=0)
-    assert landscape.least == pytest.approx(1.0, abs=0.01) and landscape.greatest > 5
+    assert landscape.minimum == pytest.approx(1.0, abs=0.01) and landscape.maximum > 5
