@@ -87,6 +87,19 @@ def _said(observations: ObservationSpace) -> int:
     return min(max(2, observations.size), _MOST)
 
 
+def _picture_dvbf(observations: ObservationSpace) -> DVBFConfig:
+    """Fusion, and room: a state too small is not learned, and one too large costs little.
+
+    Other streams beside a picture say what it may not show.
+    """
+    beside = sum(stream.size for stream in observations.streams if stream.preset != "pictures")
+    return DVBFConfig(
+        latent_size=min(8 + beside, _MOST),
+        recurrent=32,
+        recognition=RecognitionConfig("fusion"),
+    )
+
+
 def _vector_dvbf(observations: ObservationSpace) -> DVBFConfig:
     """Fusion, and a state of the vector's size: it says nearly all, and exactly."""
     return DVBFConfig(
@@ -140,8 +153,14 @@ def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
 GENERIC: dict[str, Preset] = {
     "pictures": Preset(
         "Pictures, alone or with other streams: they say little of velocities, nothing exactly",
+        train=TrainConfig(
+            updates=3000,
+            batch_size=64,
+            learning_rate=6e-3,
+            constrained=ConstrainedConfig(step=0.0075, decay=0.985),
+        ),
         models={
-            "dvbf": DVBFConfig(),
+            "dvbf": _picture_dvbf,
             "dkf": DKFConfig(),
             "e2c": E2CConfig(),
             "ekvae": EKVAEConfig(),
