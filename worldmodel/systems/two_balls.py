@@ -68,7 +68,7 @@ SYSTEM = System(
             },
             train=TrainConfig(
                 updates=9000,
-                learning_rate=5e-3,
+                learning_rate=3e-3,
                 dropout_fraction=0.9,
                 dropout_scale=0.05,
                 patience=0,
