@@ -18,10 +18,11 @@ from agents.empowerment.maps import babbled, map_states
 from agents.pathwise import PathwiseConfig, Policy, train_policy
 from agents.rollout import chosen_by
 from worldmodel import data
-from worldmodel.cli.console import console, say
+from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import POLICY
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
+from worldmodel.evaluation.shortcomings import shortcomings
 from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig
@@ -172,6 +173,8 @@ def demo(
     write_json(config.out / "metrics.json", metrics)
     world.save(config.out / "checkpoint", metrics)
     console().print(results_table(chosen.about, metrics, chosen.paper))
+    for shortcoming in shortcomings(metrics):
+        note(shortcoming)
     seen = [path.name for name in SHOWN if (path := config.out / name).exists()]
     say(f"Look at {', '.join(seen)} in {config.out}")
     return metrics

@@ -10,6 +10,7 @@ from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import dataset_of, folder_of, require_same_system, same_system
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
+from worldmodel.evaluation.shortcomings import shortcomings
 from worldmodel.files import write_json
 from worldmodel.plots.figures import write_all
 from worldmodel.plots.table import results_table
@@ -60,4 +61,6 @@ def evaluate(
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test, folder, system.unactuated(source))
     console().print(results_table(source.env_id, evaluation.metrics, {}))
+    for shortcoming in shortcomings(evaluation.metrics):
+        note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")

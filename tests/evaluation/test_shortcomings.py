@@ -1,0 +1,35 @@
+"""What is said of a bad model, and that nothing is said of a good one."""
+
+import re
+
+import pytest
+
+from worldmodel.evaluation.shortcomings import shortcomings
+
+GOOD = {
+    "prediction_mse": [0.01, 0.02],
+    "prediction_mse_baseline": {"last_frame": [0.4, 0.8], "mean_frame": [1.0, 1.0]},
+    "prediction_variance": 1.0,
+    "tracking": {"speed": {"0-15": 0.9, "15-40": 0.98, "40-100": 0.95}},
+}
+
+
+def test_nothing_is_said_of_a_good_model():
+    assert shortcomings(GOOD) == []
+    assert shortcomings({k: v for k, v in GOOD.items() if k != "tracking"}) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"prediction_mse": [0.99, 1.0]}, "99% of the frames' variance.*next to nothing"),
+        ({"prediction_mse": [0.45, 0.5]}, "stands still is a better prediction"),
+        (
+            {"tracking": {"speed": {"0-15": 0.98, "15-40": 0.9, "40-100": -3.0}}},
+            "loses speed: R² 0.98 in its first frames, -3.00 in frames 40-100",
+        ),
+    ],
+)
+def test_a_bad_one_is_named_once(changed, told):
+    (said,) = shortcomings(GOOD | changed)
+    assert re.search(told, said)
