@@ -10,7 +10,13 @@ from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 
 CONFIG = TrainConfig(
-    updates=40, batch_size=8, window=5, validate_every=6, warmup_steps=5, tensorboard=False
+    updates=40,
+    batch_size=8,
+    window=5,
+    validate_every=6,
+    warmup_steps=5,
+    tensorboard=False,
+    max_grad_ratio=1.2,
 )
 
 

@@ -48,6 +48,7 @@ def assert_same_end(trainer, straight):
     assert torch.equal(last["generator"], expected["generator"])
     ours, theirs = last["optimizer"]["state"], expected["optimizer"]["state"]
     assert all(same_weights(ours[index], theirs[index]) for index in theirs)
+    assert last["usual_norm"] == expected["usual_norm"] > 0
 
 
 def test_the_same_seed_is_the_same_run_and_the_global_generator_has_no_part(straight, tmp_path):

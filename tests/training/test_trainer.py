@@ -169,6 +169,34 @@ def test_gradients_are_clipped(tmp_path):
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.parametrize("ratio", [0.0, 3.0])
+def test_a_gradient_far_longer_than_usual_counts_less(tmp_path, ratio):
+    """One of 100 times the usual norm is scaled to 3 hundredths of what others are scaled to."""
+    trainer = make(tmp_path, max_grad_norm=1e-3, max_grad_ratio=ratio)
+    parameter = trainer.model.reward_head.log_scale
+    lengths = []
+    for norm in (2.0, 2.0, 2.0, 200.0, 2.0):
+        trainer.optimizer.zero_grad()
+        parameter.grad = torch.tensor(norm)
+        assert trainer._clip() == norm
+        lengths.append(parameter.grad.item())
+    expected = 1e-3 * torch.tensor([1.0, 1.0, 1.0, ratio / 100 if ratio else 1.0, 1.0])
+    torch.testing.assert_close(torch.tensor(lengths), expected, rtol=1e-3, atol=0)
+
+
+def test_gradients_that_stay_long_become_usual(tmp_path):
+    trainer = make(tmp_path, max_grad_ratio=3.0)
+    trust = [trainer._trust(norm) for norm in [1.0] + [100.0] * 200]
+    assert trust[0] == 1 and trust[1] == pytest.approx(0.03) and trust[-1] == 1
+    assert trust[1:] == sorted(trust[1:])
+
+
+@pytest.mark.parametrize("ratio", [-1.0, 0.5, math.inf, math.nan])
+def test_a_ratio_that_would_scale_usual_gradients_is_refused(ratio):
+    with pytest.raises(ConfigError, match="max_grad_ratio"):
+        config(max_grad_ratio=ratio)
+
+
 def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
     trainer = make(tmp_path, updates=40, warmup_steps=10, learning_rate=0.1, lr_final_fraction=0.05)
     rates = []

@@ -265,9 +265,11 @@ def test_foreign_bytes_with_the_right_digest_are_said(saved):
         load(saved)
 
 
-def test_a_denoiser_and_its_noise_travel_along(tmp_path):
+@pytest.mark.parametrize("distilled", [0, 3])
+def test_a_denoiser_and_its_noise_travel_along(tmp_path, distilled):
     world, batch = fitted()
-    denoiser = fit_denoiser(world.support.states, DenoiserConfig(updates=5, hidden=4), False)
+    config = DenoiserConfig(updates=5, hidden=4, distilled=distilled)
+    denoiser = fit_denoiser(world.support.states, config, False)
     world = World(world.model, world.support, denoiser, dream_noise=0.25)
     copy = load(world.save(tmp_path / "denoised"))
     assert copy.denoiser is not None and copy.denoiser.config == denoiser.config

@@ -38,7 +38,7 @@ SETTINGS = [
 ]
 
 
-def prepared(model, terminates=True, denoised=False) -> World:
+def prepared(model, terminates=True, denoised=False, distilled=0) -> World:
     """With scalings, perhaps a denoiser, and a support that holds many states."""
     model.requires_grad_(False)
     model.calibrate(random_batch(actions=model.action_spec))
@@ -49,15 +49,15 @@ def prepared(model, terminates=True, denoised=False) -> World:
     model.termination_head.seen.fill_(terminates)
     world = World(model)
     if denoised:
-        world = World(model, denoiser=mover(model.latent_size, g), dream_noise=0.7)
+        world = World(model, denoiser=mover(model.latent_size, g, distilled), dream_noise=0.7)
     states = 0.6 * torch.randn(2000, model.latent_size, generator=g)
     world.support.fit(states, states[:200])
     return world
 
 
-def mover(size: int, g: torch.Generator) -> Denoiser:
+def mover(size: int, g: torch.Generator, distilled: int) -> Denoiser:
     """Moves states somewhere, some of them further than predictions from data would be."""
-    denoiser = Denoiser(size, DenoiserConfig(hidden=8))
+    denoiser = Denoiser(size, DenoiserConfig(hidden=8, distilled=distilled))
     for parameter in denoiser.parameters():
         parameter.copy_(0.5 * torch.randn(parameter.shape, generator=g))
     denoiser.mean.fill_(0.2)
@@ -131,9 +131,10 @@ def test_every_model_is_compiled_as_it_is(name, n, actions):
     agree(prepared(small_model(name, actions=actions)), n)
 
 
+@pytest.mark.parametrize("distilled", [0, 8])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_models_denoiser_is_compiled(name):
-    agree(prepared(small_model(name), denoised=True), 100)
+def test_every_models_denoiser_is_compiled(name, distilled):
+    agree(prepared(small_model(name), denoised=True, distilled=distilled), 100)
 
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=str)

@@ -72,6 +72,18 @@ def test_half_its_move_leads_half_the_way_back():
     torch.testing.assert_close(half(beside) - beside, (whole(beside) - beside) / 2)
 
 
+def test_a_small_network_is_taught_what_a_large_one_learned():
+    config = DenoiserConfig(updates=1500, hidden=32)
+    large, small = (
+        fit_denoiser(circle(1000), replace(config, distilled=distilled), progress=False)
+        for distilled in (0, 12)
+    )
+    assert [len(layer.weight) for layer in small.network[::2]] == [12, 12, 2]
+    beside = torch.cat([circle(200, radius, seed=1) for radius in (0.85, 1.0, 1.15)])
+    moves, taught = large(beside) - beside, small(beside) - beside
+    assert (taught - moves).square().mean() < 0.1 * moves.square().mean()
+
+
 def test_before_it_is_fitted_it_moves_nothing():
     beside = circle(10, 0.8)
     assert torch.equal(Denoiser(2)(beside), beside)
@@ -105,7 +117,13 @@ def test_a_setting_that_cannot_be_is_refused(noise):
 
 
 def test_what_cannot_be_is_refused():
-    bad_ones = [{"noise": 0.0}, {"noise": math.nan}, {"updates": 0}, {"hidden": 0}]
+    bad_ones = [
+        {"noise": 0.0},
+        {"noise": math.nan},
+        {"updates": 0},
+        {"hidden": 0},
+        {"distilled": -1},
+    ]
     for bad in [*bad_ones, {"fraction": 0.0}, {"fraction": 1.1}]:
         with pytest.raises(ConfigError, match=next(iter(bad))):
             DenoiserConfig(**bad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
@@ -28,6 +29,10 @@ class TrainConfig:
         lr_final_fraction: Fraction of it at the end.
         warmup_steps: Updates over which the learning rate rises linearly from zero.
         max_grad_norm: The gradient is scaled down to this norm.
+        max_grad_ratio: A gradient whose norm is more than this many times the usual one is scaled
+            down further, by as much as it is above that; at least 1, or 0 to count all alike.
+            Where all gradients are scaled to one norm, the one of a batch with a single sequence
+            on which the filter diverges would else undo what hundreds of others have done.
         dropout_fraction: Fraction of sequences in which observation dropout cuts.
         dropout_scale: Standard deviation of the process noise after a cut, in (0, 1]: 1 is its
             prior, less keeps sharp what dynamics such as bounces depend on, at a constant rate.
@@ -58,6 +63,7 @@ class TrainConfig:
     lr_final_fraction: float = 0.02
     warmup_steps: int = 100
     max_grad_norm: float = 10.0
+    max_grad_ratio: float = 0.0
     dropout_fraction: float = 0.55
     dropout_scale: float = 1.0
     dropout_until: float = 1.0
@@ -77,6 +83,10 @@ class TrainConfig:
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_choices(self)
         require_finite(0, learning_rate=self.learning_rate)
+        if self.max_grad_ratio != 0 and not 1 <= self.max_grad_ratio < math.inf:
+            raise ConfigError(
+                f"max_grad_ratio must be 0, or finite and at least 1, got {self.max_grad_ratio}"
+            )
         if not 0 < self.dropout_scale <= 1:
             raise ConfigError(f"dropout_scale must lie in (0, 1], got {self.dropout_scale}")
         if not 0 < self.dropout_until <= 1:

@@ -25,7 +25,11 @@ from worldmodel.world.world import World
 _SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 _DREAMS = 16
 # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
-FITTED: dict[str, Any] = dict(fraction=0.5, updates=12_000, hidden=128)
+# Every step of every dream passes the taught units: of two layers of 32 ReLUs it is four times as
+# fast among many as of those that teach. Fitted to noise themselves, 32 or 64 ReLUs leave less of
+# it (losses 2.30 and 2.10 against 2.40e-4 of 128 SiLUs, 2.45 once taught), but rare states to
+# chance: in the pendulum's dream SAC then learned nothing (0 of 100 upright instead of 100).
+FITTED: dict[str, Any] = dict(fraction=0.5, updates=12_000, hidden=128, distilled=32)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ from worldmodel.world.world import World
 
 _STATE_FILE = Path("training") / "state.pt"
 # What a training state must hold.
-_STATE = "identity model optimizer objective generator update best history".split()
+_STATE = "identity model optimizer objective generator update usual_norm best history".split()
+# Of the moving average of the gradient's norm.
+_DECAY = 0.99
 
 
 class Trainer:
@@ -92,6 +94,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
         self.update = 0
+        self.usual_norm = 0.0  # of the gradient; 0 before the first
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
         self._identity = {
@@ -200,14 +203,23 @@ class Trainer:
         return terms
 
     def _clip(self) -> Tensor:
-        """Scale the gradient down to ``max_grad_norm``; the norm that it had."""
+        """Scale the gradient as the configuration says; the norm that it had."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if norm > self.config.max_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(
-                self.model.parameters(), self.config.max_grad_norm, norm
-            )
+        length = norm.item()
+        allowed = self._trust(length) * min(length, self.config.max_grad_norm)
+        if length > allowed:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), allowed, norm)
         return norm
+
+    def _trust(self, norm: float) -> float:
+        """What fraction of a gradient counts: less than 1 if it is far longer than usual."""
+        if not self.config.max_grad_ratio or not math.isfinite(norm):
+            return 1.0
+        usual = self.usual_norm or norm
+        longest = self.config.max_grad_ratio * usual
+        self.usual_norm = _DECAY * usual + (1 - _DECAY) * min(norm, longest)
+        return min(1.0, longest / norm) if norm else 1.0
 
     def _draw_prefix(self) -> int:
         c = self.config
@@ -298,6 +310,7 @@ class Trainer:
             "objective": self.objective.state_dict(),
             "generator": self.generator.get_state(),
             "update": self.update,
+            "usual_norm": self.usual_norm,
             "best": self.best,
             "history": self.history,
         }
@@ -318,7 +331,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         self.generator.set_state(state["generator"].cpu())
-        self.update, self.best, self.history = state["update"], state["best"], state["history"]
+        self.update, self.usual_norm = state["update"], state["usual_norm"]
+        self.best, self.history = state["best"], state["history"]
 
     def _writer(self) -> Any:
         if not self.config.tensorboard:
@@ -350,6 +364,8 @@ def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         json.loads(state["identity"])
+        # A run may be older than this part is.
+        state = {"usual_norm": 0.0} | state
         return {part: state[part] for part in _STATE}
     except Exception as error:
         raise FileFormatError(f"{path} is truncated or corrupt: {error!r}") from error
