@@ -149,8 +149,9 @@ def evaluate(
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
         splits = (dataset.train, dataset.validation, dataset.test)
         metrics["ceiling"] = ceiling(model, *splits, targets, seed, progress=progress)
-        there = (split.to(model.device) for split in splits)
-        metrics["tracking_network"] = tracked_by_network(model, *there, targets, seed)
+        known, held_out, asked = (split.to(model.device) for split in splits)
+        found = tracked_by_network(model, known, held_out, asked, targets, seed)
+        metrics["tracking_network"] = found
     model.train(training)
     return Evaluation(metrics, train_steps + 1, latents, truth, fitted)
 
