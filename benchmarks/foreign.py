@@ -46,7 +46,6 @@ ENVIRONMENT = {
     "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
     "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
 }
-SMOKE = 200  # updates
 
 
 def commands(system: Foreign, seed: int, folder: Path, updates: int | None) -> dict[str, list[str]]:
@@ -65,16 +64,23 @@ def commands(system: Foreign, seed: int, folder: Path, updates: int | None) -> d
     return {"collect": collect, "train": train, "evaluate": evaluate}
 
 
-def run(name: str, seed: int, folder: Path, smoke: bool) -> dict[str, Any]:
-    """One system under one seed; its metrics, also written."""
+def run(name: str, seed: int, folder: Path, smoke: int | None) -> dict[str, Any]:
+    """One system under one seed; its metrics, also written.
+
+    Args:
+        name: Of the system.
+        seed: Of data and model.
+        folder: Of this run.
+        smoke: Updates of a smoke run; None for a whole one.
+    """
     torch.set_num_threads(1)
     os.environ.update(ENVIRONMENT)
-    system = FOREIGN[name].brief() if smoke else FOREIGN[name]
-    typed = commands(system, seed, folder, SMOKE if smoke else None)
+    system = FOREIGN[name] if smoke is None else FOREIGN[name].brief()
+    typed = commands(system, seed, folder, smoke)
     metrics: dict[str, Any] = {
         "system": name,
         "seed": seed,
-        "smoke": smoke,
+        "smoke": smoke is not None,
         "command": shlex.join([sys.executable, *sys.argv]),
         "typed": {stage: shlex.join(["worldmodel", *words]) for stage, words in typed.items()},
         "versions": data.installed_versions(),
@@ -143,6 +149,7 @@ def main(
     folder: Path = Path("runs/benchmark-foreign"),
     parallel: int = 2,
     smoke: bool = False,
+    smoke_updates: int = 200,
 ) -> None:
     """Run the benchmark.
 
@@ -151,8 +158,9 @@ def main(
         seeds: Of data and models.
         folder: Where the runs go.
         parallel: Processes at a time, of one thread each.
-        smoke: Whether to try one seed with a tenth of the data and 200 updates: what comes out says
+        smoke: Whether to try one seed with a tenth of the data and few updates: what comes out says
             that all of it runs, and is printed only.
+        smoke_updates: How many.
     """
     if unknown := set(systems) - FOREIGN.keys():
         raise SystemExit(f"unknown {sorted(unknown)}; there are {list(FOREIGN)}")
@@ -171,7 +179,8 @@ def main(
                 if (path / "metrics.json").exists():
                     runs.append(read_json(path / "metrics.json"))
                 else:
-                    waiting.append(pool.submit(run, name, seed, path, smoke))
+                    updates = smoke_updates if smoke else None
+                    waiting.append(pool.submit(run, name, seed, path, updates))
         for done in as_completed(waiting):
             runs.append(done.result())
             print(summary(runs[-1]), flush=True)

@@ -169,5 +169,5 @@ def _row(values: Iterable[float | None]) -> str:
 
 def _number(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

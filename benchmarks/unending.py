@@ -1,7 +1,7 @@
 """``InvertedPendulum-v5`` whose episodes go on after the pole has fallen, for the foreign systems.
 
-Under random actions the pole falls within six steps, and Gymnasium's episode ends: nothing could be
-filtered or predicted for long. The physics goes on as it is; the pole lies down and is thrown about.
+Under random actions the pole falls within six steps, and Gymnasium's episode ends: nothing could
+be filtered or predicted for long. The physics goes on as it is: the pole lies down.
 """
 
 from __future__ import annotations
