@@ -7,8 +7,8 @@
 Each run records its own data, trains and is measured by the command line as a user types it: no
 flag but the environment, the side of its pictures and how much is recorded. Then predictions are
 judged under actions drawn in ways that nothing was trained on. Runs that are done are not done
-again; the tables go to docs/results.md. The planar and three-link tasks of PC3 are not among them
-yet.
+again, nor are those that failed: delete their folders. The tables go to docs/results.md. The planar
+and three-link tasks of PC3 are not among the systems yet.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def run(name: str, seed: int, folder: Path, smoke: int | None) -> dict[str, Any]
     try:
         metrics["taken"] = carry_out(typed, folder)
         metrics |= measure(system, seed, folder)
-    except WorldModelError as error:
-        metrics["error"] = str(error)
+    except (WorldModelError, ValueError, RuntimeError) as error:
+        metrics["error"] = f"{type(error).__name__}: {error}"
     write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -80,7 +80,7 @@ FOREIGN = {
         480,
         held_out=200,
         process="uniform",
-        unseen={"quick": Held(1), "slow": Held(2)},
+        unseen={"quick": Held(2), "slow": Held(3)},
     ),
     "acrobot": Foreign("Acrobot-v1", 32, 50, unseen=_CHOICES),
     "lunar-lander": Foreign("LunarLander-v3", 32, 105, unseen=_CHOICES),
