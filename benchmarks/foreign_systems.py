@@ -84,7 +84,7 @@ FOREIGN = {
     ),
     "acrobot": Foreign("Acrobot-v1", 32, 50, unseen=_CHOICES),
     "lunar-lander": Foreign("LunarLander-v3", 32, 105, unseen=_CHOICES),
-    "inverted-pendulum": Foreign("unending:InvertedPendulum-v5", 32, 50, env_kwargs=_SMALL),
+    "inverted-pendulum": Foreign("steadied:InvertedPendulum-v5", 32, 50, env_kwargs=_SMALL),
     "reacher": Foreign("Reacher-v5", 32, 80, 125, env_kwargs={**_SMALL, "max_episode_steps": 125}),
     "dm-pendulum": _dm_control("pendulum-swingup"),
     "dm-cartpole": _dm_control("cartpole-swingup"),
