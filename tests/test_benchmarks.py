@@ -65,7 +65,60 @@ def test_only_the_block_between_the_markers_is_replaced(seeds, tmp_path, monkeyp
     assert "old" not in text
 
 
-@pytest.mark.parametrize("name", ["pendulum", "ball", "two-balls", "software-sensor"])
+@pytest.mark.parametrize("name", ["pendulum", "ball", "two-balls", "software-sensor", "foreign"])
 def test_the_results_have_a_place_for_every_benchmark(seeds, name):
     page = seeds.RESULTS.read_text()
     assert page.count(f"<!-- {name} -->") == page.count(f"<!-- /{name} -->") == 1
+
+
+@pytest.fixture
+def foreign_tables(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import foreign_tables
+
+    return foreign_tables
+
+
+def foreign(reached: int, late: float, **more) -> dict:
+    """A run of a system whose test episodes all have so many frames."""
+    stretches = {"0-15": 0.99, "15-40": 0.9, "40-100": late}
+    ceiling = dict.fromkeys(stretches, 0.95)
+    errors = {"model": 0.1, "last_frame": 1.5, "mean_frame": 1.0}
+    told = {kind: {"1": e, "5": e, "10": e, "30": None} for kind, e in errors.items()}
+    taken = {"cpu_seconds": 600.0, "peak_mb": 1500.0}
+    return {
+        "system": "swing",
+        "seed": 0,
+        "tracking": {"sin": stretches, "velocity": stretches, "leg": stretches},
+        "tracking_network": dict.fromkeys(("sin", "velocity", "leg"), stretches),
+        "ceiling": {"sin": ceiling, "velocity": ceiling, "leg": dict.fromkeys(stretches, 0.1)},
+        "reached": [20] * reached,
+        "enough": 10,
+        "fraction": dict.fromkeys(("babbling", "quick", "slow"), told),
+        "frames": {"train": 10_050},
+        "taken": dict.fromkeys(("collect", "train", "evaluate"), taken),
+        "shortcomings": [],
+        **more,
+    }
+
+
+def test_a_filter_is_judged_where_it_should_have_settled(foreign_tables):
+    assert foreign_tables.judged(foreign(120, 0.8)) == ["40-100"]
+    assert foreign_tables.judged(foreign(44, 0.8)) == ["15-40"], "few episodes last to frame 50"
+    assert foreign_tables.worst_ratio(foreign(120, 0.8), True) == pytest.approx(0.8 / 0.95)
+    row = foreign_tables.variables(foreign(120, 0.8))["leg"]
+    assert "ratio" not in row, "the camera does not show it"
+
+
+def test_rows_of_foreign_systems_are_medians_and_failures_are_counted(foreign_tables):
+    runs = [foreign(120, late, seed=i) for i, late in enumerate((0.8, 0.95, 0.9))]
+    runs += [{"system": "swing", "seed": 3, "error": "train failed: diverged"}]
+    runs += [{"system": "fall", "seed": 0, "error": "train failed: diverged"}]
+    text = foreign_tables.tables(runs)
+    assert "| swing | 40-100 | 0.947 | 0.947 |" in text
+    assert "| swing | 0.1 / 0.1 / 0.1 / - | 1.5 / 1.5 / 1.5 / - |" in text
+    assert "| swing | 10050 | 600 | 600 | 1.5 | 1.5 | 0 of 4 | 1 |" in text
+    assert "| fall | - | - | - | - | - | 0 of 1 | 1 |" in text
+    assert "| swing | leg | 0.9 | 0.9 | 0.1 | - |" in text
+    assert foreign_tables.summary(runs[-1]) == "fall, seed 0: train failed: diverged"
+    assert "R² over ceiling 0.842 positions" in foreign_tables.summary(runs[0])

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from dataclasses import asdict
 
 import gymnasium as gym
@@ -240,3 +241,36 @@ def test_what_breaks_its_declared_space_is_refused_by_name(name, lie, told):
             collect("test/Lies-v0", splits={"train": SplitConfig(2, 3)}, num_envs=2)
     finally:
         del gym.registry["test/Lies-v0"]
+
+
+def test_a_module_that_registers_environments_is_imported_ready_to_render(tmp_path, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "renderer_of_mine.py").write_text("import os\nGL = os.environ.get('MUJOCO_GL')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    Source("renderer_of_mine:CartPole-v1", {}, Wrapping(pixels=True)).make().close()
+    assert sys.modules["renderer_of_mine"].GL == "egl", "dm_control reads it when it is imported"
+
+
+@pytest.mark.parametrize("missing", ["shimmy", "dm_control"])
+def test_dm_control_that_is_not_installed_names_the_extra(missing, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != missing or None)
+    with pytest.raises(MissingExtraError, match=rf"'{missing}'.*worldmodel\[foreign\]"):
+        Source("shimmy:dm_control/cartpole-swingup-v0").make()
+
+
+@pytest.mark.parametrize(
+    ("said", "extra"),
+    [
+        ('MuJoCo is not installed, run `pip install "gymnasium[mujoco]"`', "mujoco"),
+        ('Box2D is not installed, run `pip install "gymnasium[box2d]"`', "foreign"),
+        ('pygame is not installed, run `pip install "gymnasium[box2d]"`', "pixels"),
+    ],
+)
+def test_what_gymnasium_misses_names_the_extra(said, extra, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise gym.error.DependencyNotInstalled(said)
+
+    monkeypatch.setattr(gym, "make", refuse)
+    with pytest.raises(MissingExtraError, match=rf"worldmodel\[{extra}\]"):
+        Source("CartPole-v1").make()

@@ -9,7 +9,7 @@ from linear_model import LinearModel
 from small import BOX, VECTOR, as_dataset, random_batch, tiny_model
 
 from worldmodel.evaluation.evaluate import evaluate
-from worldmodel.evaluation.tracking import ceiling, tracked
+from worldmodel.evaluation.tracking import ceiling, tracked, tracked_by_network
 from worldmodel.types import Belief
 from worldmodel.world.world import World
 
@@ -64,6 +64,28 @@ def test_the_ceiling_is_what_two_frames_tell():
     assert again == found
 
 
+class Bent(LinearModel):
+    """A filter that knows where the point is by the sine of it alone, as an angle's may."""
+
+    def filter_beliefs(self, observations, actions, prefix=1):
+        place = observations[..., 0].clamp(-2, 2)
+        mean = torch.stack([torch.sin(place), torch.cos(place)], -1) * torch.tensor([5.0, 0.02])
+        return Belief(mean, torch.ones_like(mean))
+
+
+def test_a_network_reads_what_a_line_does_not():
+    train, validation, test = moving(200, 20, 0), moving(60, 20, 1), moving(60, 44, 2)
+    splits = train, validation, test = [
+        replace(b, states=b.states.clamp(-2, 2)) for b in (train, validation, test)
+    ]
+    found = tracked_by_network(Bent(), *splits, named, updates=1500)
+    line = tracked(Bent(), train, test, named)
+    assert found.keys() == line.keys() and found["place"].keys() == line["place"].keys()
+    assert found["place"]["0-15"] > 0.99 and line["place"]["0-15"] < 0.95
+    assert found["hidden"]["0-15"] < 0.1
+    assert found == tracked_by_network(Bent(), *splits, named, updates=1500)
+
+
 @pytest.mark.parametrize("supervised", [True, False])
 def test_an_evaluation_tells_both(supervised):
     splits = {name: moving(40, 20, i) for i, name in enumerate(("train", "validation", "test"))}
@@ -74,5 +96,5 @@ def test_an_evaluation_tells_both(supervised):
         World(model), dataset, train_steps=9, targets=named, supervised=supervised
     ).metrics
     assert set(metrics["tracking"]) == {"place", "speed", "hidden"}
-    assert ("ceiling" in metrics) == supervised
+    assert ("ceiling" in metrics) == ("tracking_network" in metrics) == supervised
     assert all(np.isfinite(list(by.values())).all() for by in metrics["tracking"].values())

@@ -16,6 +16,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from worldmodel.errors import (
     ConfigError,
+    MissingExtraError,
     ShapeError,
     SpecError,
     require_at_least,
@@ -26,6 +27,8 @@ from worldmodel.spaces import ObservationSpace
 # Side in pixels of rendered pictures unless another is asked for: a renderer's own hundreds of
 # pixels are for people.
 _RENDERED_SIDE = 32
+# Extras by what Gymnasium says is not installed, the first that it says.
+_BROUGHT = {"pygame": "pixels", "mujoco": "mujoco", "box2d": "foreign"}
 
 
 @dataclass(frozen=True)
@@ -257,10 +260,11 @@ class Source:
 
     def _prepare(self) -> list[Callable[[gym.Env], gym.Env]]:
         """Check the id and get the wrappers ready."""
-        _check_id(self.env_id)
         if self.wrapping.pixels and not (os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}):
-            # MuJoCo would look for a display by default; this one renders without.
+            # MuJoCo would look for a display by default; this one renders without. dm_control
+            # reads it when it is imported, which is when the id is looked up.
             os.environ.setdefault("MUJOCO_GL", "egl")
+        _check_id(self.env_id)
         return self.wrapping.wrappers
 
     def _try(self, make: Callable[[], Any]) -> Any:
@@ -269,6 +273,7 @@ class Source:
         try:
             return make()
         except wrong as error:
+            _name_extra(error)
             asked = f" and {self.wrapping}" if self.wrapping != Wrapping() else ""
             raise SpecError(
                 f"cannot make {self.env_id!r} with the arguments {self.env_kwargs}{asked}: {error}"
@@ -282,8 +287,22 @@ def make_vec(
     return Source(env_id, env_kwargs, wrapping or Wrapping()).make_vec(num_envs)
 
 
+def _name_extra(error: Exception) -> None:
+    """Raise what names the extra, if an environment of Gymnasium's misses a package."""
+    said = str(error).lower()
+    brought = [extra for word, extra in _BROUGHT.items() if word in said]
+    if isinstance(error, gym.error.DependencyNotInstalled) and brought:
+        raise MissingExtraError(
+            f"{error}; install it with: pip install 'worldmodel[{brought[0]}]'"
+        ) from error
+
+
 def _check_id(env_id: str) -> None:
     module, _, name = env_id.rpartition(":")
+    if module == "shimmy":
+        # Without dm_control it can be imported, and registers nothing of it.
+        for needed in ("shimmy", "dm_control"):
+            require_extra(needed, "foreign")
     if module:
         _import(module, env_id)
     try:

@@ -32,7 +32,7 @@ from worldmodel.evaluation.prediction import (
     open_loop_error,
 )
 from worldmodel.evaluation.termination import termination_quality
-from worldmodel.evaluation.tracking import ceiling, tracked
+from worldmodel.evaluation.tracking import ceiling, tracked, tracked_by_network
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
@@ -56,11 +56,12 @@ class Evaluation:
             ``prediction_mse``, of one dream without noise, ``prediction_mse_averaged``, of the
             predictive mean, ``prediction_mse_baseline`` by horizon and ``filter_error_by_frames``,
             all in scaled units ([0, 1] for pixels), with ``prediction_variance`` to divide them by;
-            ``filter_r2_by_frames`` by variable; ``tracking``, R^2 of the live filter, and
-            ``ceiling``, that of a supervised network on frame pairs, by variable and stretch.
+            ``filter_r2_by_frames`` by variable; ``tracking``, R^2 of the live filter,
+            ``tracking_network``, the same read off by a small network, and ``ceiling``, that of a
+            supervised network on frame pairs, by variable and stretch.
             ``termination`` as from ``termination_quality``, if an episode ended.
-            Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames``, ``tracking`` and
-            ``ceiling`` are missing.
+            Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames`` and these three are
+            missing.
         filtered: Frames that were filtered before prediction began.
         latents: Sampled latents (n, latent) of the first ``filtered`` frames of every episode.
         truth: Ground truth (n,) at the same frames, by variable; empty if there is none.
@@ -100,7 +101,8 @@ def evaluate(
         progress: Whether to show a progress bar.
         targets: Names the ground-truth variables that the latent state ought to hold.
         baselines: Predictors to compare with by name, beside the last frame and the mean frame.
-        supervised: Whether to train the network that gives the ceiling; about ten seconds.
+        supervised: Whether to train the networks that give the ceiling and ``tracking_network``;
+            about ten seconds.
 
     Raises:
         ShapeError: A baseline predicts observations of another shape.
@@ -147,6 +149,9 @@ def evaluate(
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
         splits = (dataset.train, dataset.validation, dataset.test)
         metrics["ceiling"] = ceiling(model, *splits, targets, seed, progress=progress)
+        known, held_out, asked = (split.to(model.device) for split in splits)
+        found = tracked_by_network(model, known, held_out, asked, targets, seed)
+        metrics["tracking_network"] = found
     model.train(training)
     return Evaluation(metrics, train_steps + 1, latents, truth, fitted)
 

@@ -7,17 +7,13 @@ of it: the ceiling is a network that is told the truth in training and sees two 
 
 from __future__ import annotations
 
-import copy
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor, nn
 
 from worldmodel.evaluation.identification import Targets, r_squared, regress
-from worldmodel.models.networks import mlp
+from worldmodel.evaluation.reading import fit_reader
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
 
@@ -50,6 +46,36 @@ def tracked(model: StateSpaceModel, train: Batch, test: Batch, targets: Targets)
     return _by_stretch(fit.predict(asked), test, targets, 0)
 
 
+@torch.no_grad()
+def tracked_by_network(
+    model: StateSpaceModel,
+    train: Batch,
+    validation: Batch,
+    test: Batch,
+    targets: Targets,
+    seed: int = 0,
+    updates: int = 1500,
+) -> Tracking:
+    """As ``tracked``, but read off the filtered means by a small network.
+
+    What it reads and a linear map does not, the state holds in coordinates of its own.
+
+    Args:
+        model: Any state-space model.
+        train: With states.
+        validation: With states; decides which of the network's states during training is kept.
+        test: With states; of any length.
+        targets: Names the variables.
+        seed: Of weights and batches.
+        updates: Gradient updates.
+    """
+    known, held_out, asked = (_Beliefs(model, b, targets) for b in (train, validation, test))
+    reader = fit_reader(known, held_out, _EachScaled, seed, updates)
+    read = np.zeros_like(_truth(test, targets))
+    read[test.frame_mask.cpu().numpy()] = reader(asked)
+    return _by_stretch(read, test, targets, 0)
+
+
 def ceiling(
     model: StateSpaceModel,
     train: Batch,
@@ -76,14 +102,10 @@ def ceiling(
         progress: Whether to show a progress bar.
     """
     pairs, held_out, asked = (_Pairs(model, b, targets) for b in (train, validation, test))
-    mean, std = pairs.truth.mean(0), pairs.truth.std(0)
-    std = torch.where(std > 0, std, 1.0)
-    reader = _fit_reader(pairs, held_out, mean, std, seed, updates, progress)
+    label = "ceiling" if progress else None
+    reader = fit_reader(pairs, held_out, _HalvesScaled, seed, updates, label)
     read = np.zeros_like(_truth(test, targets))
-    with torch.no_grad():
-        for rows in torch.arange(len(asked.truth)).split(2048):
-            values = torch.addcmul(mean, reader(asked.inputs(rows)), std)
-            read[asked.episode[rows], asked.time[rows]] = values.numpy()
+    read[asked.episode, asked.time] = reader(asked)
     return _by_stretch(read, test, targets, 1)
 
 
@@ -117,6 +139,43 @@ class _Pairs:
         return torch.cat([frame, frame - before], 1)
 
 
+class _Beliefs:
+    """Filtered means of all recorded frames.
+
+    Attributes:
+        truth: (n, variables), at them.
+    """
+
+    truth: Float[Tensor, "n variables"]
+
+    def __init__(self, model: StateSpaceModel, batch: Batch, targets: Targets) -> None:
+        mask = batch.frame_mask.cpu()
+        means = model.filter_beliefs(batch.observations, batch.actions).mean
+        self._means = means.float().cpu()[mask]
+        self.truth = torch.from_numpy(_truth(batch, targets)).float()[mask]
+
+    def inputs(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k latent"]:
+        """Some of the means."""
+        return self._means[rows]
+
+
+class _EachScaled(nn.Module):
+    """Every component in units of its own deviation.
+
+    Args:
+        inputs: (n, features), to take the units from.
+    """
+
+    def __init__(self, inputs: Float[Tensor, "n features"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", inputs.mean(0))
+        self.register_buffer("unit", inputs.std(0).clamp_min(1e-6))
+
+    def forward(self, inputs: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
+        """Scaled."""
+        return (inputs - self.get_buffer("mean")) / self.get_buffer("unit")
+
+
 class _HalvesScaled(nn.Module):
     """Two halves of a vector, each in units of one deviation of its own: both are to be read.
 
@@ -133,40 +192,6 @@ class _HalvesScaled(nn.Module):
     def forward(self, inputs: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
         """Scaled."""
         return inputs / self.get_buffer("unit")
-
-
-@torch.enable_grad()
-def _fit_reader(
-    pairs: _Pairs,
-    held_out: _Pairs,
-    mean: Tensor,
-    std: Tensor,
-    seed: int,
-    updates: int,
-    progress: bool,
-) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    judged = torch.randperm(len(held_out.truth), generator=generator)[:2048]
-    inputs, truth = held_out.inputs(judged), (held_out.truth[judged] - mean) / std
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        reader = nn.Sequential(_HalvesScaled(inputs), mlp(inputs.shape[1], 128, truth.shape[1]))
-    optimizer = torch.optim.Adam(reader.parameters(), 1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
-    best, least = reader, math.inf
-    for update in track(range(updates), "ceiling", disable=not progress):
-        rows = torch.randint(len(pairs.truth), (128,), generator=generator)
-        error = reader(pairs.inputs(rows)) - (pairs.truth[rows] - mean) / std
-        optimizer.zero_grad()
-        error.square().mean().backward()
-        optimizer.step()
-        schedule.step()
-        if (update + 1) % 100 == 0 or update + 1 == updates:
-            with torch.no_grad():
-                loss = (reader(inputs) - truth).square().mean().item()
-            if loss < least:
-                best, least = copy.deepcopy(reader), loss
-    return best
 
 
 def _truth(batch: Batch, targets: Targets) -> Float[np.ndarray, "episodes frames variables"]:
