@@ -32,7 +32,7 @@ class LinearModel(StateSpaceModel):
         self.observation_spec, self.action_spec = observation_spec, action_spec
         self.config, self.prior_scale = None, prior_scale
         # Not calibrated: pixels are scaled to [0, 1], vectors are left as they are.
-        self.codec = Codec(observation_spec, CodecConfig())
+        self.codec = Codec(observation_spec, CodecConfig("dense"))
         angle = torch.tensor(0.3)
         rotation = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.F = torch.nn.Parameter(drift * rotation)

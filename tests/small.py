@@ -83,7 +83,9 @@ def _small(config):
             return _small(value)
         return min(value, 8) if type(value) is int else value
 
-    fields = {f.name: smaller(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    names = [f.name for f in dataclasses.fields(config)]
+    # As many components as pictures have pixels, so that they say all of them.
+    fields = {n: smaller(getattr(config, n)) for n in names if n != "components"}
     return dataclasses.replace(config, **fields)
 
 

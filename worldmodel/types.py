@@ -156,7 +156,7 @@ class Batch:
 
     def __getitem__(self, index: Tensor | slice) -> Batch:
         """Select episodes by an index tensor, a boolean tensor or a slice."""
-        return Batch(**{name: value[index] for name, value in self.items()})
+        return type(self)(**{name: value[index] for name, value in self.items()})
 
     def window(self, start: int, steps: int) -> Batch:
         """Steps ``start`` to ``start + steps`` of every episode.
@@ -168,12 +168,17 @@ class Batch:
             raise ShapeError(
                 f"window [{start}, {start + steps}] lies outside episodes of {self.steps} steps"
             )
-        return Batch(
+        return type(self)(
             **{
                 name: value[:, start : start + steps + (name in ("observations", "states"))]
                 for name, value in self.items()
             }
         )
+
+    def parts(self, episodes: int) -> Iterator[Batch]:
+        """The same, a few episodes at a time."""
+        for first in range(0, len(self), episodes):
+            yield self[first : first + episodes]
 
     def __repr__(self) -> str:
         return f"Batch({len(self)} episodes of {self.steps} steps)"
@@ -213,6 +218,15 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return replace(self, **{name: value.to(device) for name, value in self.items()})
+
+
+class ScaledBatch(Batch):
+    """Episodes whose observations (B, T + 1, size) are flat and in a model's standard units."""
+
+
+def observed_bytes(observations: Observations) -> int:
+    """Memory that observations take."""
+    return sum(value.nbytes for _, value in _named("observations", observations))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Rotation(StateSpaceModel):
         super().__init__()
         self.observation_spec = observations
         self.action_spec = box((-1.0, -1.0), (1.0, 1.0))
-        self.codec = Codec(observations, CodecConfig())
+        self.codec = Codec(observations, CodecConfig("dense"))
         self.config, self.bias = None, bias
         angle = torch.tensor(0.4)
         turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])

@@ -11,12 +11,17 @@ GOOD = {
     "prediction_mse_baseline": {"last_frame": [0.4, 0.8], "mean_frame": [1.0, 1.0]},
     "prediction_variance": 1.0,
     "tracking": {"speed": {"0-15": 0.9, "15-40": 0.98, "40-100": 0.95}},
+    "recovery": {
+        "level": {"speed": 0.95, "hidden": 0.3},
+        "blind": {"speed": 0, "hidden": None},
+        "kidnapped": {"speed": 30, "hidden": None},
+    },
 }
 
 
 def test_nothing_is_said_of_a_good_model():
     assert shortcomings(GOOD) == []
-    assert shortcomings({k: v for k, v in GOOD.items() if k != "tracking"}) == []
+    assert shortcomings({k: v for k, v in GOOD.items() if k not in ("tracking", "recovery")}) == []
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,15 @@ def test_nothing_is_said_of_a_good_model():
             {"tracking": {"speed": {"0-15": 0.98, "15-40": 0.9, "40-100": -3.0}}},
             "loses speed: R² 0.98 in its first frames, -3.00 in frames 40-100",
         ),
+        (
+            {"recovery": GOOD["recovery"] | {"blind": {"speed": None, "hidden": None}}},
+            "does not come back to speed within 30 frames after 10 that it did not see",
+        ),
+        (
+            {"recovery": GOOD["recovery"] | {"kidnapped": {"speed": None, "hidden": None}}},
+            "does not come back to speed within 30 frames after its belief was put where another",
+        ),
+        ({"recovery": None}, "not measured: most test episodes are shorter than 55 steps"),
     ],
 )
 def test_a_bad_one_is_named_once(changed, told):

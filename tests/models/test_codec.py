@@ -44,7 +44,7 @@ def frames(n=500, dim=0.2, lift=30.0) -> torch.Tensor:
 
 def test_a_pictures_mean_squared_distance_from_the_mean_picture_is_its_weight():
     seen = frames(dim=0.9, lift=0.0).to(torch.uint8)
-    codec = codec_of(PIXELS, seen)
+    codec = codec_of(PIXELS, seen, encoder="dense")
     scaled = codec.scale(seen)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(64), atol=1e-5, rtol=0)
     assert scaled.square().sum(1).mean().item() == pytest.approx(WEIGHT, rel=1e-5)
@@ -65,7 +65,7 @@ def test_brightness_and_contrast_leave_no_trace(dtype):
         one, other = one.to(dtype), other.to(dtype)
     else:
         one, other = one / 255, other / 255
-    scaled = [codec_of(space, seen).scale(seen) for seen in (one, other)]
+    scaled = [codec_of(space, seen, encoder="dense").scale(seen) for seen in (one, other)]
     torch.testing.assert_close(*scaled, atol=1e-4, rtol=1e-4)
 
 
@@ -73,7 +73,7 @@ def test_brightness_and_contrast_leave_no_trace(dtype):
 def test_float_pictures_come_back_and_stay_between_black_and_white(white):
     space = ObservationSpace.from_space(gym.spaces.Box(0, white, (8, 9, 3), np.float32))
     seen = white * torch.rand(200, 8, 9, 3, generator=generator())
-    codec = codec_of(space, seen)
+    codec = codec_of(space, seen, encoder="dense")
     scaled = codec.scale(seen)
     assert scaled.square().sum(1).mean().item() == pytest.approx(WEIGHT, rel=1e-5)
     torch.testing.assert_close(codec.unscale(scaled), seen, atol=1e-5 * white, rtol=1e-5)
@@ -88,7 +88,7 @@ def test_float_pictures_come_back_and_stay_between_black_and_white(white):
 @pytest.mark.parametrize("shade", [0, 37])
 @pytest.mark.parametrize("emission", ["gaussian", "bernoulli"])
 def test_pictures_that_never_change_weigh_nothing_and_stay_finite(shade, emission):
-    model = tiny_model(PIXELS, BOX, codec={"emission": emission})
+    model = tiny_model(PIXELS, BOX, codec={"emission": emission, "encoder": "dense"})
     batch = random_batch(PIXELS, BOX)
     still = replaced(batch, observations=torch.full_like(batch.observations, shade))
     model.calibrate(still)
@@ -126,7 +126,7 @@ class Constant(torch.nn.Module):
 def test_bernoulli_pixels_stay_brightness_and_their_mean_is_the_same_distance_away(contrast):
     on = torch.rand(400, 8, 8, 1, generator=generator()) < torch.linspace(0.1, 0.9, 8)[:, None]
     seen = (contrast * on).to(torch.uint8)
-    codec = codec_of(PIXELS, seen, emission="bernoulli")
+    codec = codec_of(PIXELS, seen, emission="bernoulli", encoder="dense")
     scaled = codec.scale(seen)
     assert scaled.min() == 0 and scaled.max() == pytest.approx(contrast / 255)
     assert torch.equal(codec.unscale(scaled), seen) and codec.log_volume == 0
@@ -200,7 +200,7 @@ def test_noise_of_the_last_bits_is_a_constant():
 
 def test_likelihoods_of_pictures_are_those_of_brightness():
     """The change of variables, written out: p(brightness) = p(scaled) / unit per pixel."""
-    batch, model = random_batch(PIXELS, BOX), tiny_model(PIXELS, BOX)
+    batch, model = random_batch(PIXELS, BOX), tiny_model(PIXELS, BOX, codec={"encoder": "dense"})
     model.calibrate(batch)
     with torch.no_grad():
         terms = model.terms(batch, generator())
@@ -289,7 +289,7 @@ def test_a_large_camera_is_convolved_beside_vectors():
             }
         )
     )
-    codec = codec_of(space, channels=4, hidden=6)
+    codec = codec_of(space, encoder="conv", channels=4, hidden=6)
     encoder, size = codec.encoder()
     assert size == 6 + 2
     assert encoder(torch.rand(5, space.size)).shape == (5, 8)

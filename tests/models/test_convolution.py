@@ -56,15 +56,7 @@ def test_a_decoder_can_draw_where_it_should():
     assert (drawn - target).abs().max() < 0.3
 
 
-@pytest.mark.parametrize(("side", "convolved"), [(16, False), (24, False), (25, True), (64, True)])
-def test_the_image_decides(side, convolved):
-    space = pixels(side, 64, 1)
-    encoder, features = Codec(space, CodecConfig(channels=4, hidden=7)).encoder()
-    assert isinstance(encoder, FrameEncoder) == convolved
-    assert features == (7 if convolved else space.size)
-
-
-@pytest.mark.parametrize("choice", ["auto", "conv"])
+@pytest.mark.parametrize("choice", ["components", "conv"])
 def test_vectors_are_never_convolved(choice):
     codec = Codec(VECTOR, CodecConfig(encoder=choice, channels=4, hidden=7))
     assert codec.encoder()[1] == 3
@@ -77,7 +69,8 @@ def test_what_cannot_be_convolved_is_refused():
 
 def test_a_convolved_model_filters_and_learns_from_every_part():
     spec = pixels(26, 30, 3)
-    model, batch = tiny_model(spec, BOX), random_batch(spec, BOX, size=3, steps=4)
+    model = tiny_model(spec, BOX, codec={"encoder": "conv"})
+    batch = random_batch(spec, BOX, size=3, steps=4)
     terms = model.terms(batch, generator())
     (terms.rate.sum() + terms.distortion.sum() + terms.calibration.sum()).backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None]
@@ -99,10 +92,10 @@ def test_depth_counts_the_hidden_layers_of_frames_and_emission():
         "LayerNorm",
         "SiLU",
     ]
-    model = tiny_model(PIXELS, BOX, codec={"depth": 2, "hidden": 9})
+    model = tiny_model(PIXELS, BOX, codec={"encoder": "dense", "depth": 2, "hidden": 9})
     assert sum(isinstance(m, torch.nn.Linear) for m in model.emission.modules()) == 3
     assert model.encoder(torch.zeros(2, PIXELS.size)).shape == (2, 9)
-    with pytest.raises(SpecError, match="convolutions take depth 1, got 2"):
-        Codec(space, CodecConfig("conv", depth=2)).encoder()
+    with pytest.raises(ConfigError, match="as many layers as the picture needs, got depth 2"):
+        CodecConfig("conv", depth=2)
     with pytest.raises(ConfigError, match="depth must be at least 1, got 0"):
         CodecConfig(depth=0)

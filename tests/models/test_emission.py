@@ -104,7 +104,9 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
         constrained=ConstrainedConfig(min_multiplier=60.0, flatness=13.0),
         tensorboard=False,
     )
-    model = tiny_model(PIXELS, BOX, codec={"emission": "bernoulli", "hidden": 32})
+    model = tiny_model(
+        PIXELS, BOX, codec={"emission": "bernoulli", "encoder": "dense", "hidden": 32}
+    )
     world = Trainer(model, data, config, tmp_path).fit(progress=False)
     seen = data.validation.observations.numpy()
     drawn = world.decode(world.filter(seen, data.validation.actions.numpy()))
@@ -113,7 +115,7 @@ def test_black_and_white_is_learned_by_either_objective(objective, tmp_path):
 
 
 def test_what_is_not_between_black_and_white_stays_gaussian():
-    model = tiny_model(VECTOR, BOX, codec={"emission": "bernoulli"})
+    model = tiny_model(VECTOR, BOX, codec={"emission": "bernoulli", "encoder": "dense"})
     assert isinstance(model.emission, GaussianEmission)
 
 

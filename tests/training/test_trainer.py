@@ -41,7 +41,8 @@ def make(folder, **changes) -> Trainer:
 
 
 def settled(**changes):
-    return {"objective": "elbo", "elbo": ELBOConfig(start=1.0, anneal=0.0)} | changes
+    plain = ELBOConfig(start=1.0, anneal=0.0)
+    return {"objective": "elbo", "elbo": plain, "coarse": 0.0} | changes
 
 
 def test_a_run_folder_holds_a_loadable_model_with_support(tmp_path):

@@ -9,7 +9,8 @@ import tyro
 
 from worldmodel import data
 from worldmodel.cli.arguments import Env, parse_kwargs
-from worldmodel.cli.console import note, say
+from worldmodel.cli.console import say
+from worldmodel.cli.suspicions import note_findings
 
 
 def collect(
@@ -54,8 +55,7 @@ def collect(
     )
     data.save(dataset, out)
     say(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
-    for finding in data.findings(dataset):
-        note(finding)
+    note_findings(dataset)
     longest = int(dataset.test.mask.any(0).sum())
     if longest < test_steps:
         say(

@@ -11,6 +11,7 @@ import tyro
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
 from worldmodel.cli.console import say
 from worldmodel.cli.defaults import Found, Hidden
+from worldmodel.cli.suspicions import note_findings
 from worldmodel.models.registry import MODELS, model_type
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
@@ -43,6 +44,7 @@ def train(
     """
     torch.set_num_threads(threads)
     recorded = found.checked(dataset)
+    note_findings(recorded)
     fresh = model_type(name)(model, recorded.observation_spec, recorded.action_spec, config.seed)
     trainer = Trainer(fresh, recorded, config, run, preset, dataset)
     if trainer.update:

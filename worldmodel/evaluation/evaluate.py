@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, SpecError
+from worldmodel.evaluation.dimensions import used_dimensions
 from worldmodel.evaluation.identification import (
     Regression,
     Targets,
@@ -31,8 +32,14 @@ from worldmodel.evaluation.prediction import (
     frame_variance,
     open_loop_error,
 )
+from worldmodel.evaluation.recovery import recovery
 from worldmodel.evaluation.termination import termination_quality
-from worldmodel.evaluation.tracking import ceiling, tracked, tracked_by_network
+from worldmodel.evaluation.tracking import (
+    ceiling,
+    fitted_line,
+    tracked_by_line,
+    tracked_by_network,
+)
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch
@@ -47,9 +54,9 @@ class Evaluation:
     """What was measured, and the samples that figures of it need.
 
     Attributes:
-        metrics: Nested dictionaries and lists of finite numbers, ready for JSON. ``r2`` and
-            ``loglik`` (nats, summed over the samples) by variable; ``bound`` with ``lower_bound``
-            (missing if the model's terms make none),
+        metrics: Nested dictionaries and lists of finite numbers and None, ready for JSON. ``r2``
+            and ``loglik`` (nats, summed over the samples) by variable; ``bound`` with
+            ``lower_bound`` (missing if the model's terms make none),
             ``reconstruction`` and ``kl`` in nats per time step, ``distortion``, the squared error
             of the reconstruction per scalar, in scaled units, and ``weight_kl``, the weights' KL
             shared among the training frames, which the bound of the paper's table leaves out;
@@ -59,9 +66,12 @@ class Evaluation:
             ``filter_r2_by_frames`` by variable; ``tracking``, R^2 of the live filter,
             ``tracking_network``, the same read off by a small network, and ``ceiling``, that of a
             supervised network on frame pairs, by variable and stretch.
+            ``recovery``, frames until the live filter is back after ten that it did not see and
+            after a belief of another episode's (None: not within 30), by variable; None if test
+            episodes are too short. ``dimensions``, how many of the latent state's the model uses.
             ``termination`` as from ``termination_quality``, if an episode ended.
-            Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames`` and these three are
-            missing.
+            Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames``, these three
+            and ``recovery`` are missing.
         filtered: Frames that were filtered before prediction began.
         latents: Sampled latents (n, latent) of the first ``filtered`` frames of every episode.
         truth: Ground truth (n,) at the same frames, by variable; empty if there is none.
@@ -144,7 +154,13 @@ def evaluate(
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
         if dataset.test.states is not None and "train" in dataset.splits:
             known, asked = dataset.train.to(model.device), dataset.test.to(model.device)
-            metrics["tracking"] = tracked(model, known, asked, targets)
+            line = fitted_line(model, known, targets)
+            metrics["tracking"] = tracked_by_line(model, line, asked, targets)
+            generator = torch.Generator(model.device).manual_seed(seed)
+            metrics["recovery"] = recovery(model, line, asked, targets, generator)
+        generator = torch.Generator(model.device).manual_seed(seed)
+        used = used_dimensions(model, test, generator)
+        metrics["dimensions"] = {"used": used, "of": model.latent_size}
         bar.update(task, advance=1, description="")
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
         splits = (dataset.train, dataset.validation, dataset.test)
@@ -176,9 +192,10 @@ def bound(terms: Terms, training_frames: int) -> dict[str, float]:
 
 def _squared_error(model: StateSpaceModel, batch: Batch, terms: Terms) -> float:
     """Of the frames that sampled states show, per scalar, whatever the emission."""
-    shown = model.emit(terms.states).mean[terms.frame_mask]
-    recorded = model.scale_observations(batch.observations)[terms.frame_mask]
-    return (shown - recorded).square().mean(dtype=torch.float64).item()
+    shown = model.emit(terms.states).mean
+    squared = (shown - model.scale_observations(batch.observations)).square().sum(-1)
+    error = (squared + model.codec.missed(batch.observations))[terms.frame_mask]
+    return error.mean(dtype=torch.float64).item() / model.observation_spec.size
 
 
 @torch.no_grad()

@@ -50,8 +50,9 @@ def open_loop_error(
         generator: Source of their noise.
 
     Returns:
-        Standard units, squared, averaged over episodes and over the observation; NaN where
-        a dream without noise has diverged. A predictive mean that is exact may come out below 0.
+        Standard units, squared, averaged over episodes and over the observation, with what the
+        model's codec misses of it; NaN where a dream without noise has diverged. A predictive mean
+        that is exact may come out below 0.
 
     Raises:
         ConfigError: ``dreams`` is 1 or negative: one dream has no std.
@@ -69,18 +70,24 @@ def open_loop_error(
         # A few episodes at a time: their pictures are added up while they are in the cache.
         for first in range(0, len(batch), _FEW):
             part = slice(first, first + _FEW)
-            frames = _pictures(model, states[part], averaged=dreams > 0)
+            frames = pictures(model, states[part], averaged=dreams > 0)
             predicted[part].add_(frames, alpha=1 / max(dreams, 1))
             if dreams:
                 squares[part].addcmul_(frames, frames, value=1 / dreams)
     error = (predicted - truth).square()
     if dreams:
         error -= (squares - predicted.square()) / (dreams - 1)
-    return _masked_mean(error, batch, filtered)
+    return _masked_mean(model, error, batch, filtered)
 
 
-def _pictures(model: StateSpaceModel, states: Tensor, averaged: bool) -> Tensor:
-    """Mean observations; NaN where a state is lost, unless they are to be averaged with others."""
+def pictures(model: StateSpaceModel, states: Tensor, averaged: bool) -> Tensor:
+    """Mean observations (*batch, size); NaN where a state (*batch, latent) is lost.
+
+    Args:
+        model: Any state-space model.
+        states: Dreamt ones.
+        averaged: Whether pictures are to be averaged with others: then they are what can be.
+    """
     # What has no picture is worth none: a distribution would not take it.
     lost = ~(states.abs() < _LOST).all(-1, keepdim=True)
     if not lost.any():
@@ -131,7 +138,7 @@ def baseline_errors(
             )
         predicted[name] = model.scale_observations(observations)
     return {
-        name: _masked_mean((truth - value).square(), batch, filtered)
+        name: _masked_mean(model, (truth - value).square(), batch, filtered)
         for name, value in predicted.items()
     }
 
@@ -145,7 +152,7 @@ def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, " frames
     """
     beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1)
     truth = model.scale_observations(batch.observations)
-    return _masked_mean((model.emit(beliefs.mean).mean - truth).square(), batch, 0)
+    return _masked_mean(model, (model.emit(beliefs.mean).mean - truth).square(), batch, 0)
 
 
 @torch.no_grad()
@@ -155,9 +162,14 @@ def frame_variance(model: StateSpaceModel, batch: Batch) -> float:
     It is the error of the best constant prediction: dividing by it gives fractions.
     """
     frames = model.scale_observations(batch.observations)[batch.frame_mask]
-    return frames.var(0, unbiased=False).mean().item()
+    missed = model.codec.missed(batch.observations)[batch.frame_mask]
+    total = frames.var(0, unbiased=False).sum() + missed.mean()
+    return total.item() / model.observation_spec.size
 
 
-def _masked_mean(squared: Tensor, batch: Batch, start: int) -> Tensor:
+def _masked_mean(model: StateSpaceModel, squared: Tensor, batch: Batch, start: int) -> Tensor:
+    """Over the observation and over episodes, of what was scaled and of what that misses."""
     mask = batch.frame_mask[:, start:].to(squared.dtype)
-    return (squared.mean(-1) * mask).sum(0) / mask.sum(0).clamp_min(1)
+    missed = model.codec.missed(batch.observations[:, start:])
+    error = (squared.sum(-1) + missed) / model.observation_spec.size
+    return (error * mask).sum(0) / mask.sum(0).clamp_min(1)

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from worldmodel.evaluation.recovery import BLIND, SHORTEST, WITHIN
+
+_DISTURBANCES = {
+    "blind": f"{BLIND} that it did not see",
+    "kidnapped": "its belief was put where another episode is",
+}
 # Of the frames' variance, one step ahead: beyond it a model knows next to nothing.
 _BLIND = 0.5
+# R^2 from which on a variable is held well enough that a filter ought to come back to it.
+_HELD = 0.5
 # R^2 that the live filter may lose between stretches of an episode.
 _LOST = 0.2
 
@@ -36,4 +44,28 @@ def shortcomings(metrics: dict[str, Any]) -> list[str]:
                     "--model.recognition.kind fusion"
                 )
                 break
+    return found + _unrecovered(metrics)
+
+
+def _unrecovered(metrics: dict[str, Any]) -> list[str]:
+    """What the live filter does not come back from."""
+    recovery = metrics.get("recovery", {})
+    if recovery is None:
+        return [
+            "whether the live filter comes back after it was led astray is not measured: most test "
+            f"episodes are shorter than {SHORTEST} steps; record longer ones by --test-steps, "
+            "where the system lets them last"
+        ]
+    found = []
+    for disturbance, after in _DISTURBANCES.items():
+        lost = [
+            name
+            for name, frames in recovery.get(disturbance, {}).items()
+            if frames is None and recovery["level"][name] > _HELD
+        ]
+        if lost:
+            found.append(
+                f"the live filter does not come back to {', '.join(lost)} within {WITHIN} frames "
+                f"after {after}; record longer episodes, or try --model.recognition.kind fusion"
+            )
     return found

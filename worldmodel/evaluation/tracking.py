@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodel.evaluation.identification import Targets, r_squared, regress
+from worldmodel.evaluation.identification import Regression, Targets, r_squared, regress
 from worldmodel.evaluation.reading import fit_reader
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
@@ -25,6 +25,19 @@ Tracking = dict[str, dict[str, float]]
 
 
 @torch.no_grad()
+def fitted_line(model: StateSpaceModel, train: Batch, targets: Targets) -> Regression:
+    """The linear map from filtered means to the truth that training episodes give.
+
+    Args:
+        model: Any state-space model.
+        train: With states.
+        targets: Names the variables.
+    """
+    means = model.filter_beliefs(train.observations, train.actions).mean.cpu().numpy()
+    mask = train.frame_mask.cpu().numpy()
+    return regress(means[mask], _truth(train, targets)[mask])
+
+
 def tracked(model: StateSpaceModel, train: Batch, test: Batch, targets: Targets) -> Tracking:
     """R^2 of the live filter from one frame on, by variable and stretch of the episode.
 
@@ -37,13 +50,23 @@ def tracked(model: StateSpaceModel, train: Batch, test: Batch, targets: Targets)
         test: With states; of any length.
         targets: Names the variables.
     """
-    known, asked = (
-        model.filter_beliefs(batch.observations, batch.actions).mean.cpu().numpy()
-        for batch in (train, test)
-    )
-    mask = train.frame_mask.cpu().numpy()
-    fit = regress(known[mask], _truth(train, targets)[mask])
-    return _by_stretch(fit.predict(asked), test, targets, 0)
+    return tracked_by_line(model, fitted_line(model, train, targets), test, targets)
+
+
+@torch.no_grad()
+def tracked_by_line(
+    model: StateSpaceModel, line: Regression, test: Batch, targets: Targets
+) -> Tracking:
+    """As ``tracked``, by a map that was fitted before.
+
+    Args:
+        model: Any state-space model.
+        line: Of ``fitted_line``.
+        test: With states; of any length.
+        targets: Names the variables.
+    """
+    asked = model.filter_beliefs(test.observations, test.actions).mean.cpu().numpy()
+    return _by_stretch(line.predict(asked), test, targets, 0)
 
 
 @torch.no_grad()
@@ -194,10 +217,15 @@ class _HalvesScaled(nn.Module):
         return inputs / self.get_buffer("unit")
 
 
-def _truth(batch: Batch, targets: Targets) -> Float[np.ndarray, "episodes frames variables"]:
+def named_truth(batch: Batch, targets: Targets) -> dict[str, Float[np.ndarray, "episodes frames"]]:
+    """The truth by variable, in float64, of episodes that have it."""
     assert batch.states is not None
     named = targets(batch.states.cpu().numpy())
-    return np.stack([values.astype(np.float64) for values in named.values()], -1)
+    return {name: values.astype(np.float64) for name, values in named.items()}
+
+
+def _truth(batch: Batch, targets: Targets) -> Float[np.ndarray, "episodes frames variables"]:
+    return np.stack(list(named_truth(batch, targets).values()), -1)
 
 
 def _by_stretch(read: np.ndarray, batch: Batch, targets: Targets, first: int) -> Tracking:

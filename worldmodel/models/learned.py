@@ -25,7 +25,7 @@ from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch
+from worldmodel.types import Batch, ScaledBatch, observed_bytes
 
 
 class Prepared(NamedTuple):
@@ -126,6 +126,27 @@ class LearnedModel(StateSpaceModel):
             self.action_scale[unbounded] = scale[unbounded]
             self.action_offset[unbounded] = (-scale * mean.to(scale))[unbounded]
 
+    @torch.no_grad()
+    def scaled(self, batch: Batch) -> Batch:
+        """The same episodes, scaled once and for all, if that takes no more memory.
+
+        ``terms`` takes them as they are.
+        """
+        recorded, frames = observed_bytes(batch.observations), batch.frame_mask.numel()
+        if self.codec.size * self.dtype.itemsize * frames > recorded:
+            return batch
+        parts = [self.scale_observations(part.observations) for part in batch.parts(16)]
+        return ScaledBatch(**dict(batch.items()) | {"observations": torch.cat(parts)})
+
+    def emphasise(self, exponent: float) -> None:
+        """Coarse to fine: weigh errors of pictures' components by that power of their variance.
+
+        At 0 they are the errors of the pictures themselves. It lasts until it is called again.
+        """
+        weights = self.codec.emphasis(exponent) if exponent else None
+        for emission in self.emissions:
+            emission.emphasise(weights)
+
     @property
     def emissions(self) -> tuple[Emission, ...]:
         """All that compare with scaled observations."""
@@ -189,7 +210,7 @@ class LearnedModel(StateSpaceModel):
 
     def _compiled_frame(self, builder: Builder, frame: Rows) -> Rows:
         """Instructions of ``scale_observations``."""
-        return builder.affine(frame, *self.codec.affine())
+        return self.codec.compiled(builder, frame)
 
     def compiled_reward(
         self, builder: Builder, state: Rows, action: Rows, next_state: Rows
@@ -233,7 +254,8 @@ class LearnedModel(StateSpaceModel):
         """The arguments of ``terms`` as networks take them."""
         frame_mask = batch.frame_mask
         # What stands in the padding may be anything, NaN too, which no product with a mask removes.
-        frames = self.scale_observations(batch.observations)
+        known = isinstance(batch, ScaledBatch)
+        frames = batch.observations if known else self.scale_observations(batch.observations)
         actions = self._scale_actions(batch.actions)
         if not frame_mask.all():
             blank = (~frame_mask).unsqueeze(2)

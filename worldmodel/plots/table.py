@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from worldmodel.evaluation.recovery import BLIND, HELD, WITHIN
+
 _VARIABLES = {"sin": "sin φ", "cos": "cos φ"}
 _BOUND = {
     "bound.lower_bound": "lower bound, nats per frame",
@@ -72,7 +74,12 @@ def result_rows(
     )
     if "tracking" in metrics:
         groups.append(_tracking_rows(metrics["tracking"], metrics.get("ceiling")))
+    if metrics.get("recovery"):
+        groups.append(_recovery_rows(metrics["recovery"]))
     last = []
+    if "dimensions" in metrics:
+        text = "{used} of {of}".format(**metrics["dimensions"])
+        last.append(("latent dimensions that predictions need", text, ""))
     for name, how in (_TERMINATION | _AGENT).items():
         part, _, key = name.partition(".")
         if key in metrics.get(part, {}):
@@ -115,6 +122,18 @@ def _tracking_rows(
         if ceiling is not None:
             most = "  ".join(f"{r2:.3f}" for r2 in ceiling[name].values())
             rows.append((f"  {title}, a supervised network", most, ""))
+    return rows
+
+
+def _recovery_rows(recovery: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """How soon the live filter is back, after both disturbances."""
+    rows = [(f"frames until it is back, after {BLIND} unseen / kidnapped", "", "")]
+    for name, level in recovery["level"].items():
+        # What is not held cannot be lost.
+        never = f"> {WITHIN}" if level >= HELD else "-"
+        frames = (recovery[after][name] for after in ("blind", "kidnapped"))
+        text = " / ".join(never if count is None else str(count) for count in frames)
+        rows.append((f"  {_VARIABLES.get(name, name.replace('_', ' '))}", text, ""))
     return rows
 
 

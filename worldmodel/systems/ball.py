@@ -13,6 +13,7 @@ from agents.rollout import Rollout
 from envs.bouncing_ball import INTERVAL, BouncingBall
 from worldmodel.data import Provenance, SplitConfig, default_splits
 from worldmodel.evaluation.prediction import Predictor
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf_config import DVBFConfig, TransitionConfig
 from worldmodel.systems.preset import Preset
 from worldmodel.systems.system import System, free
@@ -84,6 +85,7 @@ _MODELS = {
     "dvbf": DVBFConfig(
         latent_size=4,
         visible_size=2,
+        codec=CodecConfig("dense"),
         transition=TransitionConfig(coupling=0.2, gate="switching", mixing_hidden=64, leak=0.05),
     )
 }

@@ -9,7 +9,11 @@ from jaxtyping import Float
 
 from agents.empowerment import EmpoweredConfig
 from agents.rollout import Rollout
+from worldmodel.models.codec import CodecConfig
+from worldmodel.models.dkf import DKFConfig
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.e2c import E2CConfig
+from worldmodel.models.ekvae import EKVAEConfig
 from worldmodel.systems.preset import Preset
 from worldmodel.systems.system import System, free
 from worldmodel.training.config import TrainConfig
@@ -60,7 +64,13 @@ _PAPER = {
 }
 # Angle and velocity are a cylinder, for which three dimensions would do. But frames that begin to
 # wind through all three leave no way out on which they would not get worse; a fourth is one.
-_MODELS = {"dvbf": DVBFConfig(latent_size=4, recurrent=32)}
+_DENSE = CodecConfig("dense")
+_MODELS = {
+    "dvbf": DVBFConfig(latent_size=4, recurrent=32, codec=_DENSE),
+    "dkf": DKFConfig(codec=_DENSE),
+    "e2c": E2CConfig(codec=_DENSE),
+    "ekvae": EKVAEConfig(codec=_DENSE),
+}
 # Upright is an unstable equilibrium: unless dropout ends before training does no dream comes there,
 # and unless dreams are denoised none stays.
 _TRAIN = TrainConfig(

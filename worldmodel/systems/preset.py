@@ -13,6 +13,7 @@ from typing import Any
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.data import Dataset, SplitConfig, default_splits
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dkf import DKFConfig
 from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.e2c import E2CConfig
@@ -95,6 +96,7 @@ def _picture_dvbf(observations: ObservationSpace) -> DVBFConfig:
     beside = sum(stream.size for stream in observations.streams if stream.preset != "pictures")
     return DVBFConfig(
         latent_size=min(8 + beside, _MOST),
+        codec=CodecConfig(depth=3),
         recurrent=32,
         recognition=RecognitionConfig("fusion"),
     )
@@ -153,11 +155,14 @@ def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
 GENERIC: dict[str, Preset] = {
     "pictures": Preset(
         "Pictures, alone or with other streams: they say little of velocities, nothing exactly",
+        # Long windows: a velocity that is off by little shows only after many steps. Components
+        # stand for no pixels, so that flatness would not be worth the half of an update it takes.
         train=TrainConfig(
-            updates=3000,
-            batch_size=64,
+            updates=8000,
+            batch_size=32,
+            window=30,
             learning_rate=6e-3,
-            constrained=ConstrainedConfig(step=0.0075, decay=0.985),
+            constrained=ConstrainedConfig(step=0.0075, decay=0.985, flatness=0.0),
         ),
         models={
             "dvbf": _picture_dvbf,

@@ -30,6 +30,7 @@ class System:
         plane: Names of the first two variables of the ground truth.
         action_unit: Of every component of an action; empty if it is not known, or there is none.
         presets: By name. The first is the default for the system's own observations.
+        controlled: Whether actions do anything.
         refines: Name of the generic preset of those observations.
     """
 
@@ -42,6 +43,7 @@ class System:
     plane: tuple[str, str] = ("state_0", "state_1")
     action_unit: str = ""
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    controlled: bool = True
     refines: str = "pictures"
 
     def spaces(self, env_kwargs: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:

@@ -46,6 +46,7 @@ SYSTEM = System(
     env_id="worldmodel/TwoBouncingBalls-v0",
     targets=targets,
     unactuated=free(),
+    controlled=False,
     presets={
         "two-balls": Preset(
             "Two bouncing balls from 20 x 20 pixels",
@@ -54,7 +55,7 @@ SYSTEM = System(
                 "dvbf": DVBFConfig(
                     latent_size=10,
                     visible_size=6,
-                    codec=CodecConfig(emission="bernoulli", hidden=256, depth=2),
+                    codec=CodecConfig("dense", emission="bernoulli", hidden=256, depth=2),
                     recognition=RecognitionConfig(hidden=256),
                     transition=TransitionConfig(
                         base_matrices=24,
@@ -75,7 +76,7 @@ SYSTEM = System(
                 dropout_fraction=0.9,
                 dropout_scale=0.05,
                 patience=0,
-                dreaming=DreamConfig(denoise=0.15),
+                dreaming=DreamConfig(denoise=0.15, distilled=0),
                 constrained=ConstrainedConfig(
                     loose=0.06,
                     tight=0.008,

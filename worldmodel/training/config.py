@@ -45,6 +45,9 @@ class TrainConfig:
             as a filter does that starts on a live system.
         all_frames_fraction: Fraction of updates in which it sees the whole window; in the others it
             sees any number of frames.
+        coarse: Power of their variance that components of pictures are weighed with at first, so
+            that what is coarse is learned first; see ``models/codec/components.py``.
+        coarse_until: Fraction of training over which it falls to 0, linearly.
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
@@ -69,6 +72,8 @@ class TrainConfig:
     dropout_until: float = 1.0
     single_frame_fraction: float = 0.3
     all_frames_fraction: float = 0.3
+    coarse: float = 2.0
+    coarse_until: float = 0.4
     objective: Literal["constrained", "elbo"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
@@ -82,7 +87,9 @@ class TrainConfig:
         counts = ("updates", "batch_size", "window", "validate_every")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_choices(self)
-        require_finite(0, learning_rate=self.learning_rate)
+        require_finite(0, learning_rate=self.learning_rate, coarse=self.coarse)
+        if not 0 < self.coarse_until <= 1:
+            raise ConfigError(f"coarse_until must lie in (0, 1], got {self.coarse_until}")
         if self.max_grad_ratio != 0 and not 1 <= self.max_grad_ratio < math.inf:
             raise ConfigError(
                 f"max_grad_ratio must be 0, or finite and at least 1, got {self.max_grad_ratio}"

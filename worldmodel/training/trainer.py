@@ -88,6 +88,7 @@ class Trainer:
         self.validation = dataset.validation.to(model.device)
         model.calibrate(self.train)
         self.source = dataset.provenance.source
+        self._drawn = model.scaled(self.train)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(self.train.mask.sum()) // config.window)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
@@ -113,6 +114,16 @@ class Trainer:
     @property
     def _progress(self) -> float:
         return self.update / self.config.updates
+
+    @property
+    def _coarseness(self) -> float:
+        c = self.config
+        return c.coarse * max(0.0, 1 - self._progress / c.coarse_until)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether validations compare: what is asked for no longer changes."""
+        return not self._coarseness and self.objective.settled(self._progress)
 
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
@@ -182,7 +193,8 @@ class Trainer:
     def step(self) -> Terms:
         """One gradient update."""
         c = self.config
-        batch = draw_windows(self.train, c.batch_size, c.window, self.generator)
+        self.model.emphasise(self._coarseness)
+        batch = draw_windows(self._drawn, c.batch_size, c.window, self.generator)
         size = (c.batch_size, c.window + 1)
         hidden = c.dropout_fraction if self._progress < c.dropout_until else 0.0
         observed = observation_dropout(*size, hidden, self.generator)
@@ -259,6 +271,7 @@ class Trainer:
             return self.history[-1]
         generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
         batch = self.validation.window(0, min(self.config.window, self.validation.steps))
+        self.model.emphasise(self._coarseness)
         terms = self.model.eval().terms(batch, generator)
         half = max(1, batch.steps // 2)
         error = open_loop_error(World(self.model), batch, filtered=half).mean().item()
@@ -277,18 +290,14 @@ class Trainer:
             bound = (terms.reconstruction - terms.rate).sum(1).mean().item()
             logs["validation/lower_bound"] = bound
         self.history.append(logs)
-        if (
-            self.best["model"] is None
-            or not self.objective.settled(self._progress)
-            or (error < self.best["value"])
-        ):
+        if self.best["model"] is None or not self._settled or (error < self.best["value"]):
             weights = {k: v.clone() for k, v in self.model.state_dict().items()}
             self.best = {"value": error, "update": self.update, "model": weights}
         return logs
 
     def _out_of_patience(self) -> bool:
         c = self.config
-        if not c.patience or not self.objective.settled(self._progress):
+        if not c.patience or not self._settled:
             return False
         return self.update - self.best["update"] >= c.patience * c.validate_every
 

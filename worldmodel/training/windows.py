@@ -32,4 +32,4 @@ def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator
         chosen = value.flatten(0, 1).index_select(0, rows.flatten())
         return chosen.unflatten(0, rows.shape).transpose(0, 1)
 
-    return Batch(**{name: cut(name, value) for name, value in batch.items()})
+    return type(batch)(**{name: cut(name, value) for name, value in batch.items()})

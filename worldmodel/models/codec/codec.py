@@ -9,7 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, StreamEmission
 from worldmodel.models.codec.stream import StreamCodec
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import ObservationSpace
 from worldmodel.spaces.kinds import KINDS
 from worldmodel.types import Observations, from_streams
@@ -39,7 +39,7 @@ class Codec(nn.Module):
         super().__init__()
         self.space = space
         self.parts = nn.ModuleList(CODECS[stream.kind](stream, config) for stream in space.streams)
-        self.sizes = tuple(stream.size for stream in space.streams)
+        self.sizes = tuple(part.size for part in self._codecs)
 
     @torch.no_grad()
     def calibrate(self, observations: Observations) -> None:
@@ -62,14 +62,34 @@ class Codec(nn.Module):
         scaled = [part.scale(values) for part, values in self._pairs(observations)]
         return scaled[0] if len(scaled) == 1 else torch.cat(scaled, -1)
 
-    def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and shift (size,) each that ``scale`` makes of encoded, flat observations.
+    def compiled(self, builder: Builder, frame: Rows) -> Rows:
+        """Instructions of ``scale``, of encoded, flat observations.
 
         Raises:
             NotCompiled: Single precision does not hold what is recorded.
         """
-        factors, shifts = zip(*(part.affine() for part in self._codecs), strict=True)
-        return np.concatenate(factors), np.concatenate(shifts)
+        encoded = frame.split(*(stream.size for stream in self.space.streams))
+        pairs = zip(self._codecs, encoded, strict=True)
+        return builder.join(*(part.compiled(builder, rows) for part, rows in pairs))
+
+    def missed(self, observations: Observations) -> Float[Tensor, "*batch"]:
+        """Squared distance from all that scaled observations can say, in standard units."""
+        missed = [part.missed(values) for part, values in self._pairs(observations)]
+        return torch.stack(missed).sum(0)
+
+    def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
+        """What squared errors of scaled observations weigh, coarse to fine; None: all one."""
+        weights = [part.emphasis(exponent) for part in self._codecs]
+        known = [each for each in weights if each is not None]
+        if not known:
+            return None
+        pairs = zip(weights, self.sizes, strict=True)
+        return torch.cat([known[0].new_ones(n) if each is None else each for each, n in pairs])
+
+    @property
+    def size(self) -> int:
+        """Numbers that one observation is scaled to."""
+        return sum(self.sizes)
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Observations:
         """Observations as they are recorded."""
@@ -80,7 +100,7 @@ class Codec(nn.Module):
         """The nearest scaled observations that something recorded could have."""
         return torch.cat([part.plausible(values) for part, values in self._split(flat)], -1)
 
-    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch scalars"]:
         """Scaled observations in units with a meaning; see ``StreamCodec``."""
         return torch.cat([part.natural(values) for part, values in self._split(flat)], -1)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from worldmodel.errors import require_at_least, require_choices
+from worldmodel.errors import ConfigError, require_at_least, require_choices
 
-Choice = Literal["auto", "dense", "conv"]
+Choice = Literal["components", "dense", "conv"]
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,35 @@ class CodecConfig:
     """Encoders and emissions, of all streams alike.
 
     Attributes:
-        encoder: Of pixels: "dense", "conv", or "auto": convolutions above 24 pixels. It decides on
-            the way in and, as its mirror image, on the way out.
-        emission: Of pixels: "gaussian", or "bernoulli" for those that are black or white.
+        encoder: Of pixels: their principal components, "dense" layers over all of them, or "conv".
+            It decides on the way in and, as its mirror image, on the way out.
+        components: Most components of a picture.
+        emission: Of pixels: "gaussian", or "bernoulli" for those that are black or white, which
+            have no components.
         channels: Of the first convolution; each further one halves the picture and doubles them.
         hidden: Hidden units of emissions; features of a convolved picture.
         depth: Hidden layers of the emission, and of what an observation goes through to the state;
             more than one where a picture is made of several things that move by themselves.
     """
 
-    encoder: Choice = "auto"
+    encoder: Choice = "components"
+    components: int = 128
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     channels: int = 16
     hidden: int = 128
     depth: int = 1
 
     def __post_init__(self) -> None:
-        require_at_least(1, channels=self.channels, hidden=self.hidden, depth=self.depth)
+        sizes = ("components", "channels", "hidden", "depth")
+        require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
+        if self.emission == "bernoulli" and self.encoder == "components":
+            raise ConfigError(
+                "emission 'bernoulli' is of pixels, got encoder 'components'; expected 'dense' or "
+                "'conv' with it"
+            )
+        if self.encoder == "conv" and self.depth != 1:
+            raise ConfigError(
+                f"encoder 'conv' has as many layers as the picture needs, got depth {self.depth}; "
+                "expected 1, or another encoder"
+            )

@@ -12,13 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.errors import SpecError
-from worldmodel.models.codec.config import Choice
 from worldmodel.spaces import Stream
 
 # Sides at which a stage has nothing left to halve, and below which there was nothing at first.
 _SMALLEST, _LEAST = 4, 8
-# Up to this side a dense layer over all pixels is both faster and good enough.
-_DENSE_SIDE = 24
 # Filter, stride and padding: sides are halved exactly, rounded down.
 _HALVE = (4, 2, 1)
 
@@ -32,7 +29,7 @@ def _stages(stream: Stream) -> list[tuple[int, int]]:
     if min(stream.shape[:2]) < _LEAST:
         raise SpecError(
             f"convolutions need pixels with sides of at least {_LEAST}, got {stream.describe()}; "
-            "expected encoder 'dense' or 'auto'"
+            "expected another encoder"
         )
     sizes = [(stream.shape[0], stream.shape[1])]
     while min(sizes[-1]) // 2 >= _SMALLEST:
@@ -116,17 +113,3 @@ class FrameDecoder(nn.Module):
         """Flat frames, unbounded."""
         images = self.network(state.flatten(0, -2))
         return images.movedim(1, -1).flatten(1).unflatten(0, state.shape[:-1]) / self.gain
-
-
-def convolves(choice: Choice, stream: Stream, depth: int) -> bool:
-    """Whether a picture is convolved, or handed over flat.
-
-    Raises:
-        SpecError: A depth other than one, and convolutions, which have as many layers as the
-            picture needs.
-    """
-    large = min(stream.shape[:2]) > _DENSE_SIDE
-    found = large if choice == "auto" else choice == "conv"
-    if found and depth != 1:
-        raise SpecError(f"convolutions take depth 1, got {depth}; expected it, or encoder 'dense'")
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from worldmodel.models.codec.emission import CategoricalEmission, Emission
 from worldmodel.models.codec.stream import StreamCodec
 from worldmodel.models.networks import mlp, normalised
+from worldmodel.models.program import Builder, Rows
 
 
 class DiscreteCodec(StreamCodec):
@@ -36,9 +36,9 @@ class DiscreteCodec(StreamCodec):
         ]
         return torch.cat(groups, -1).to(torch.get_default_dtype())
 
-    def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """See the base class."""
-        return np.ones(self.stream.size, np.float32), np.zeros(self.stream.size, np.float32)
+    def compiled(self, builder: Builder, encoded: Rows) -> Rows:
+        """As they are."""
+        return encoded
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Indices of the likeliest."""
@@ -49,7 +49,7 @@ class DiscreteCodec(StreamCodec):
         """Chances."""
         return flat.clamp(0, 1)
 
-    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch scalars"]:
         """Chances."""
         return flat
 

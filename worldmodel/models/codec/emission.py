@@ -55,6 +55,12 @@ class Emission(nn.Module, ABC):
     def calibrate(self, observed: Float[Tensor, "n size"]) -> None:
         """Take standard units from scaled observations; a Gaussian's are in their scaling."""
 
+    def emphasise(self, weights: Float[Tensor, " size"] | None) -> None:
+        """Weigh squared errors of scaled values until told otherwise; None weighs all alike.
+
+        What is no Gaussian has no coarse and fine, and stays as it is.
+        """
+
     def unevenness(
         self, state: Float[Tensor, "n latent"], motion: Float[Tensor, "n latent"]
     ) -> Float[Tensor, ""]:
@@ -121,6 +127,11 @@ class GaussianEmission(Emission):
         self.size = observation_size
         self.mean = mean
         self.log_scale = nn.Parameter(torch.tensor(-2.0))
+        self._roots: Tensor | None = None
+
+    def emphasise(self, weights: Float[Tensor, " size"] | None) -> None:
+        """See the base class."""
+        self._roots = None if weights is None else weights.sqrt()
 
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Normal:
         """Distribution over the flat, scaled observation."""
@@ -130,7 +141,10 @@ class GaussianEmission(Emission):
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
         """The squared error is all that a Gaussian of one scale needs to know of x."""
-        error = _SquaredError.apply(self.mean(state), observed)
+        mean = self.mean(state)
+        if self._roots is not None:
+            mean, observed = mean * self._roots, observed * self._roots
+        error = _SquaredError.apply(mean, observed)
         return Comparison(error, self._log_likelihood(error), self._log_likelihood(error.detach()))
 
     def _log_likelihood(self, squared_error: Tensor) -> Tensor:
@@ -272,6 +286,12 @@ class StreamEmission(Emission):
     @property
     def _emissions(self) -> list[Emission]:
         return cast(list[Emission], list(self.parts))
+
+    def emphasise(self, weights: Float[Tensor, " size"] | None) -> None:
+        """Each its own."""
+        parts = [None] * len(self.sizes) if weights is None else weights.split(self.sizes)
+        for part, own in zip(self._emissions, parts, strict=True):
+            part.emphasise(own)
 
     def calibrate(self, observed: Float[Tensor, "n size"]) -> None:
         """Each by itself."""

@@ -1,31 +1,34 @@
-"""Pictures: minus the per-pixel mean, over one root-mean-square deviation of the whole stream."""
+"""Pictures: minus the mean picture, over one deviation of the whole stream; or components of it."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldmodel.models.codec.components import Components
 from worldmodel.models.codec.config import CodecConfig
-from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder, convolves
+from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder
 from worldmodel.models.codec.emission import BernoulliEmission, Emission, GaussianEmission
 from worldmodel.models.codec.stream import StreamCodec
-from worldmodel.models.networks import mlp, normalised
+from worldmodel.models.networks import mlp, normalised, numbers
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import Stream
 
 # What a picture weighs beside a vector's components, however many pixels it has: about what the
 # bouncing ball's 16 x 16 pixels vary by in all, on which multipliers were first found.
 WEIGHT = 12.0
+# More pictures say little new of their components; and more scalars take much memory.
+_PICTURES, _SCALARS = 4096, 2**27
 
 
 class PixelCodec(StreamCodec):
     """Standard units are such that a frame's squared distance from the mean frame is 12 on average.
 
-    A single deviation leaves the pixels' proportions, and what never changes stays quiet.
-    Bernoulli pixels stay in [0, 1].
+    A single deviation leaves the pixels' proportions, and what never changes stays quiet. Of
+    components, those that are kept have that distance together. Bernoulli pixels stay in [0, 1].
     """
 
     mean: Tensor
@@ -38,6 +41,10 @@ class PixelCodec(StreamCodec):
         self.register_buffer("mean", torch.zeros(stream.size))
         self.register_buffer("unit", torch.ones(()))
         self.register_buffer("varies", torch.tensor(True))
+        self.components = None
+        if config.encoder == "components":
+            self.components = Components(stream.size, config.components)
+            self.size = self.components.count
 
     @torch.no_grad()
     def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
@@ -53,7 +60,17 @@ class PixelCodec(StreamCodec):
         self.varies.fill_(variance > 0)
         if self.standardised:
             self.mean.copy_(mean)
+            if self.components and variance > 0:
+                self.components.fit(self._sample(values))
+                variance = self.components.variance.sum().item()
             self.unit.fill_(math.sqrt(variance / WEIGHT) if variance > 0 else 1.0)
+
+    def _sample(self, values: Tensor) -> Tensor:
+        """Some of the pictures, less their mean."""
+        count = min(len(values), _PICTURES, max(_SCALARS // self.stream.size, self.size))
+        generator = torch.Generator(values.device).manual_seed(0)
+        chosen = torch.randperm(len(values), generator=generator, device=values.device)[:count]
+        return self._bright(values[chosen]) - self.mean
 
     @property
     def weight(self) -> float:
@@ -63,16 +80,34 @@ class PixelCodec(StreamCodec):
     @property
     def log_volume(self) -> float:
         """Densities are those of brightness in [0, 1]."""
-        return self.stream.size * math.log(self.unit.item())
+        return self.size * math.log(self.unit.item())
 
     def scale(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch size"]:
         """See the class."""
-        return (self._bright(values) - self.mean).div_(self.unit)
+        centred = self._bright(values) - self.mean
+        if self.components:
+            centred = self.components.project(centred)
+        return centred.div_(self.unit)
 
-    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+    def compiled(self, builder: Builder, encoded: Rows) -> Rows:
         """See the base class."""
-        unit, mean = self.unit.item(), self.mean.cpu().numpy()
-        return np.full_like(mean, 1 / (self.stream.white * unit)), -mean / unit
+        factor, shift = 1 / (self.stream.white * self.unit), -self.mean / self.unit
+        if self.components:
+            basis = self.components.basis
+            return builder.linear(encoded, numbers(factor * basis.T), numbers(shift @ basis))
+        return builder.affine(encoded, numbers(factor), numbers(shift))
+
+    def missed(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch"]:
+        """What lies in no component."""
+        if not self.components:
+            return super().missed(values)
+        centred = (self._bright(values) - self.mean).div_(self.unit)
+        said = self.components.project(centred)
+        return (centred.square().sum(-1) - said.square().sum(-1)).clamp_min(0)
+
+    def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
+        """See the base class."""
+        return self.components.emphasis(exponent) if self.components else None
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """Clipped to what pixels can be, and rounded if they are whole."""
@@ -81,19 +116,24 @@ class PixelCodec(StreamCodec):
         return (raw.round().to(torch.uint8) if whole else raw).unflatten(-1, self.stream.shape)
 
     def plausible(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
-        """Between black and white."""
+        """Between black and white; or where components have been."""
+        if self.components:
+            low, high = self.components.low / self.unit, self.components.high / self.unit
+            return torch.minimum(torch.maximum(flat, low), high)
         return torch.minimum(
             torch.maximum(flat, -self.mean / self.unit), (1 - self.mean) / self.unit
         )
 
-    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch scalars"]:
         """Brightness, [0, 1]."""
+        if self.components:
+            flat = self.components.expand(flat)
         return torch.addcmul(self.mean, flat, self.unit)
 
     def encoder(self) -> tuple[nn.Module, int]:
-        """Convolutions above 24 pixels; below, hidden layers if there are to be several."""
-        c, size = self.config, self.stream.size
-        if convolves(c.encoder, self.stream, c.depth):
+        """Convolutions, or hidden layers if there are to be several."""
+        c, size = self.config, self.size
+        if c.encoder == "conv":
             return FrameEncoder(self.stream, c.channels, c.hidden, self._gain), c.hidden
         if c.depth == 1:
             return nn.Identity(), size
@@ -101,8 +141,8 @@ class PixelCodec(StreamCodec):
 
     def emission(self, latent_size: int) -> Emission:
         """Gaussian or Bernoulli, by the encoder's mirror image."""
-        c, size = self.config, self.stream.size
-        if convolves(c.encoder, self.stream, c.depth):
+        c, size = self.config, self.size
+        if c.encoder == "conv":
             network: nn.Module = FrameDecoder(
                 latent_size, self.stream, c.channels, c.hidden, self._gain
             )

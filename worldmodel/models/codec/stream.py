@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import numpy as np
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import Stream
 
 
@@ -27,6 +27,8 @@ class StreamCodec(nn.Module, ABC):
     def __init__(self, stream: Stream, config: CodecConfig) -> None:
         super().__init__()
         self.stream, self.config = stream, config
+        # Numbers that one observation is scaled to.
+        self.size = stream.size
 
     @abstractmethod
     def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
@@ -50,11 +52,21 @@ class StreamCodec(nn.Module, ABC):
         """Recorded values (*batch, *shape) in standard units, flat."""
 
     @abstractmethod
-    def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and shift (size,) each that ``scale`` makes of encoded values.
+    def compiled(self, builder: Builder, encoded: Rows) -> Rows:
+        """Instructions of ``scale``, of encoded values (stream.size,).
 
         Raises:
             NotCompiled: Single precision does not hold what is recorded.
+        """
+
+    def missed(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch"]:
+        """Squared distance of recorded values from all that scaled ones can say, standard units."""
+        return values.new_zeros(values.shape[: values.ndim - len(self.stream.shape)]).float()
+
+    def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
+        """What squared errors of scaled values weigh, coarse to fine; None if all weigh one.
+
+        See ``Components``.
         """
 
     @abstractmethod
@@ -66,7 +78,7 @@ class StreamCodec(nn.Module, ABC):
         """The nearest scaled values that something recorded could have."""
 
     @abstractmethod
-    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch scalars"]:
         """Scaled values in units with a meaning: brightness in [0, 1], chances; else unchanged."""
 
     @abstractmethod

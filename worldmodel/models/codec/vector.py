@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, GaussianEmission
 from worldmodel.models.codec.stream import StreamCodec
 from worldmodel.models.networks import mlp, normalised
+from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import Stream
 
 # A component is constant if it varies by no more than so many steps of its floating-point type.
@@ -68,12 +68,12 @@ class VectorCodec(StreamCodec):
         """See the class."""
         return (values.to(self.mean.dtype) - self.mean).div_(self.std)
 
-    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+    def compiled(self, builder: Builder, encoded: Rows) -> Rows:
         """See the base class."""
         if self.std.dtype != torch.float32:
             raise NotCompiled(f"{self.stream.name} is recorded in {self.stream.dtype}")
         mean, std = self.mean.cpu().numpy(), self.std.cpu().numpy()
-        return 1 / std, -mean / std
+        return builder.affine(encoded, 1 / std, -mean / std)
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """In the recorded precision; whole numbers are not rounded, for this is a mean."""
@@ -83,7 +83,7 @@ class VectorCodec(StreamCodec):
         """As they are: bounds are seldom tight."""
         return flat
 
-    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def natural(self, flat: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch scalars"]:
         """As they are: deviations are the units that components have in common."""
         return flat
 

@@ -1,0 +1,76 @@
+"""Principal components of pictures: few numbers that say nearly all of them, the coarse ones first.
+
+What a camera shows of a small system varies in some dozens of ways, however many pixels there are.
+Networks that read and draw components cost the same at any resolution; and as the components are
+orthonormal, squared errors of components are those of pictures, less what none of them shows.
+
+Where things are thin, a picture shares no bright pixel with the next one, and no error of a pixel
+says where to move. The leading components are smooth, and overlap far. Hence *coarse to fine*:
+training begins with an error in which components count by a power of their variance, and ends with
+all alike, which is the error of the picture itself.
+
+Sources: Tipping and Bishop 1999, "Probabilistic Principal Component Analysis", for the likelihood;
+Halko et al. 2011 for the random projections by which torch finds the components.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# Directions that are tried beyond those that are kept, and how often they are improved.
+_BEYOND, _ITERATIONS = 16, 3
+
+
+class Components(nn.Module):
+    """An orthonormal basis, found from data.
+
+    Args:
+        size: Scalars of one picture.
+        count: Most components.
+    """
+
+    basis: Tensor
+    variance: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, size: int, count: int) -> None:
+        super().__init__()
+        self.count = min(size, count)
+        # Columns: then the product with many pictures is quick.
+        self.register_buffer("basis", torch.zeros(size, self.count))
+        self.register_buffer("variance", torch.zeros(self.count))
+        self.register_buffer("low", torch.zeros(self.count))
+        self.register_buffer("high", torch.zeros(self.count))
+
+    @torch.no_grad()
+    def fit(self, pictures: Float[Tensor, "n size"]) -> None:
+        """Take the basis from centred pictures; fewer than there are components leave zeros."""
+        rank = min(*pictures.shape, self.count + _BEYOND)
+        # It draws from torch's own generator, and from no other.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found = torch.svd_lowrank(pictures, rank, niter=_ITERATIONS)[2][:, : self.count]
+        self.basis.zero_()[:, : found.shape[1]] = found
+        said = self.project(pictures)
+        self.variance.copy_(said.square().mean(0))
+        self.low.copy_(said.amin(0))
+        self.high.copy_(said.amax(0))
+
+    def project(self, pictures: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch count"]:
+        """Components of centred pictures."""
+        return pictures @ self.basis
+
+    def expand(self, components: Float[Tensor, "*batch count"]) -> Float[Tensor, "*batch size"]:
+        """Centred pictures."""
+        return components @ self.basis.T
+
+    def emphasis(self, exponent: float) -> Float[Tensor, " count"]:
+        """Weights by a power of the variance, such that all components together weigh as before."""
+        total = self.variance.sum()
+        if not total > 0:
+            return torch.ones_like(self.variance)
+        weights = (self.variance / self.variance.max()).pow(exponent)
+        return weights * (total / (weights @ self.variance))
