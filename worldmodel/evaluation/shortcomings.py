@@ -41,7 +41,7 @@ def shortcomings(metrics: dict[str, Any]) -> list[str]:
                 found.append(
                     f"the live filter loses {name}: R² {first:.2f} in its first frames, {r2:.2f} "
                     f"in frames {stretch}; record longer episodes, or try "
-                    "--model.recognition.kind fusion"
+                    "--model.recognition.kind fusion, if it is not that"
                 )
                 break
     return found + _unrecovered(metrics)
@@ -66,6 +66,7 @@ def _unrecovered(metrics: dict[str, Any]) -> list[str]:
         if lost:
             found.append(
                 f"the live filter does not come back to {', '.join(lost)} within {WITHIN} frames "
-                f"after {after}; record longer episodes, or try --model.recognition.kind fusion"
+                f"after {after}; record longer episodes, or try --model.recognition.kind fusion, "
+                "if it is not that"
             )
     return found
