@@ -295,7 +295,7 @@ def main() -> None:
         if given.only in (None, "killed"):
             found["killed"] = killed(folder, 100)
         if given.only in (None, "memory"):
-            found["memory"] = {f"{n} episodes": memory(folder, n, 40) for n in (160, 1600)}
+            found["memory"] = {f"{n} episodes": memory(folder, n, 20) for n in (640, 1600)}
     write_json(results, found)
     write_block("data", f"`make benchmark-data`; torch {torch.__version__}.\n\n{tables(found)}")
 
