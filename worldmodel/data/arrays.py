@@ -1,8 +1,8 @@
 """Long arrays of which short stretches are read: in memory, or in a plain ``.npy`` file.
 
-Stretches of a file are read by ``pread`` into memory of their own. A memory map is no faster from the
-disk, and the pages of it that were ever touched count as the process's own: so a process stays as
-small as what it holds, whatever it has read (docs/results.md).
+Stretches of a file are read by ``pread`` into memory of their own. A memory map is no faster from
+the disk, and the pages of it that were ever touched count as the process's own: so a process stays
+as small as what it holds, whatever it has read (docs/results.md).
 """
 
 from __future__ import annotations
