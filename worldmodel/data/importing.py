@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from worldmodel.data.clock import Sampling, require_ascending, sampling
@@ -39,12 +38,14 @@ class Choices:
         roles: Columns by role, in place of those that the source declares.
         hz: Of the grid that everything is put on, or None to leave all as it was recorded.
         size: (height, width) that pictures are scaled to, or None.
+        amounts: Roles whose whole numbers are amounts, and no indices of values.
     """
 
     format: str | None = None
     roles: Roles = field(default_factory=dict)
     hz: float | None = None
     size: tuple[int, int] | None = None
+    amounts: tuple[str, ...] = ()
 
 
 class Import:
@@ -65,6 +66,9 @@ class Import:
         self.lengths: list[int] = []
         self.unseen = 0
         self._intervals: dict[str, list[np.ndarray]] = {}
+        self._require_scalable()
+        if wrong := sorted(set(choices.amounts) - set(self.roles)):
+            raise ConfigError(f"there is no {wrong[0]!r} of amounts; got {', '.join(self.roles)}")
         if choices.hz is not None and not self._has_times():
             raise ConfigError(
                 f"--resample needs time stamps, and {source} has none that are known; name a "
@@ -131,6 +135,16 @@ class Import:
             if sum(map(len, intervals))
         }
 
+    def _require_scalable(self) -> None:
+        for name in self.columns if self.choices.size else ():
+            column = self.recording.columns[name]
+            channels = (1, 3, 4)
+            first = len(column.shape) == 3 and column.shape[0] in channels
+            if column.picture and first and column.shape[-1] not in channels:
+                raise ConfigError(
+                    f"--resize takes pictures (height, width, channel); {name} is {column.shape}"
+                )
+
     def _has_times(self) -> bool:
         clocks = [clock_of(self.roles, role) for role in self.roles if base(role) != "timestamps"]
         return all(clocks) or self.recording.rate is not None
@@ -181,28 +195,6 @@ class Import:
         if not stamped or not any(base(role) == "timestamps" for role in self.roles):
             return {}
         return {"timestamps": stamped[0][: steps + self.final_observation]}
-
-    def spaces(self) -> tuple[gym.Space | None, gym.Space | None]:
-        """As the source declares them, where they are used as they are."""
-        asked = self.choices.roles
-        seen = None if any(is_stream(role) for role in asked) else self.recording.observation_space
-        acted = None
-        if not any(base(role) == "actions" for role in asked):
-            acted = self.recording.action_space
-        if seen is not None and self.choices.size is not None:
-            seen = resized(seen, self.choices.size)
-        return seen, acted
-
-
-def resized(space: gym.Space, size: tuple[int, int]) -> gym.Space:
-    """A space whose pictures have another size."""
-    if isinstance(space, gym.spaces.Dict):
-        return gym.spaces.Dict({key: resized(part, size) for key, part in space.spaces.items()})
-    if isinstance(space, gym.spaces.Tuple):
-        return gym.spaces.Tuple([resized(part, size) for part in space.spaces])
-    if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 2:
-        return gym.spaces.Box(0, 255, (*size, *space.shape[2:]), np.uint8)
-    return space
 
 
 def nested(values: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -63,9 +63,12 @@ class Source(ABC):
 
     def __init__(self, path: Path, headers: Mapping[str, Header]) -> None:
         self.path = path
-        self.headers = {name: header for name, header in headers.items() if header.shape}
-        for name, header in self.headers.items():
-            require_numbers(f"{path}: {name}", header.dtype)
+        found = {name: header for name, header in headers.items() if header.shape}
+        for name, header in found.items():
+            if any(_last(name) in names for names in NAMES.values()):
+                require_numbers(f"{path}: {name}", header.dtype)
+        self.headers = {n: h for n, h in found.items() if h.dtype.kind in "biuf"}
+        self.left = [n for n in found if n not in self.headers]
 
     @abstractmethod
     def rows(self, name: str, stack: ExitStack) -> Rows:
@@ -172,7 +175,7 @@ class Archives(Recording):
             one = described(file, Archive(inside(self.path, file)), layout="one episode")
             for name in columns:
                 found, expected = one.columns.get(name), self.columns[name]
-                if found != expected:
+                if found is None or found.describe() != expected.describe():
                     raise FileFormatError(
                         f"{file}: {name} is {found.describe() if found else 'missing'}; expected "
                         f"{expected.describe()} as in {self.files[0].name}"
@@ -289,6 +292,8 @@ def _require_one_length(source: Source, layout: Layout, names: Collection[str]) 
 
 def _notes(source: Source, layout: Layout) -> Iterator[str]:
     yield f"the arrays are taken as {layout}"
+    if source.left:
+        yield f"left out, being no numbers: {', '.join(source.left)}"
     names = {_last(name) for name in source.headers}
     if layout == "flat":
         ends = _ends(source)
@@ -338,7 +343,8 @@ def _mapped(file: Path) -> np.ndarray:
 def _header_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
     with archive.open(entry) as file:
         header = _read_header(file)
-        if entry.file_size != file.tell() + header.nbytes:
+        # A pickle has no size of its own, and is not read.
+        if not header.dtype.hasobject and entry.file_size != file.tell() + header.nbytes:
             raise FileFormatError(
                 f"{archive.filename}: {entry.filename} declares {header.nbytes:,} bytes and has "
                 f"{entry.file_size - file.tell():,}"

@@ -50,7 +50,7 @@ class _Datasets(Source):
         with _opened(path) as file:
             found = _datasets(file, path)
             headers = {name: Header(d.shape, d.dtype) for name, d in found.items()}
-        super().__init__(path, {n: h for n, h in headers.items() if h.dtype.kind in "biuf"})
+        super().__init__(path, headers)
 
     def rows(self, name: str, stack: ExitStack) -> Rows:
         """See ``Source``."""

@@ -37,7 +37,7 @@ class Column:
     @property
     def picture(self) -> bool:
         """Whether it looks like pictures (height, width[, channel])."""
-        return self.dtype == "uint8" and len(self.shape) >= 2
+        return self.dtype == "uint8" and len(self.shape) in (2, 3)
 
     def describe(self) -> str:
         """In words."""
