@@ -133,10 +133,15 @@ def _random_controls(space: ActionSpace, lead, g: torch.Generator) -> torch.Tens
 
 
 def as_dataset(observations, actions, **splits: Batch) -> Dataset:
-    digest = fingerprint(splits, observations, actions)
+    digest = fingerprint(dict(splits), observations, actions)
     created = datetime(2020, 1, 1, tzinfo=UTC).isoformat()
     provenance = Provenance("Test-v0", {}, {}, {}, None, 0, 1, {}, created, digest)
-    return Dataset(splits, observations, actions, provenance)
+    return Dataset(dict(splits), observations, actions, provenance)
+
+
+def batches(dataset: Dataset) -> dict[str, Batch]:
+    """All splits in memory."""
+    return {name: dataset.split(name).padded() for name in dataset.splits}
 
 
 def random_dataset(observations=VECTOR, actions=BOX, size=12, steps=6) -> Dataset:

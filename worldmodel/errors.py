@@ -24,6 +24,10 @@ class FileFormatError(WorldModelError, ValueError):
     """A file or folder is truncated, corrupt, foreign, or of another format version."""
 
 
+class LockedError(WorldModelError, BlockingIOError):
+    """Another process is writing to a folder that only one may write to."""
+
+
 class DivergenceError(WorldModelError, ArithmeticError):
     """Training, or a filter, produced a value that is not finite."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import FileFormatError, LockedError
 
 
 @contextmanager
@@ -44,6 +45,30 @@ def write_whole(path: str | Path, data: bytes) -> Path:
     return Path(path)
 
 
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Keep other writers out of a folder; whoever is killed keeps nobody out.
+
+    Raises:
+        LockedError: Another process is writing to it.
+    """
+    with (Path(folder) / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(f"another process is writing to {folder}") from error
+        yield
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Wait until the disk knows which files a folder has."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """What ``write_json`` wrote.
 
@@ -51,9 +76,12 @@ def read_json(path: str | Path) -> dict[str, Any]:
         FileFormatError: It is truncated or corrupt.
     """
     try:
-        return json.loads(Path(path).read_text())
+        tree = json.loads(Path(path).read_text())
     except ValueError as error:
         raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
+    if not isinstance(tree, dict):
+        raise FileFormatError(f"{path} is corrupt: it holds no object, but {tree!r:.80}")
+    return tree
 
 
 def write_json(path: str | Path, tree: dict[str, Any]) -> Path:

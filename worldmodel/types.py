@@ -104,7 +104,7 @@ class Batch:
     Attributes:
         observations: (B, T + 1, *obs) by stream, as ``worldmodel.spaces.Stream`` records them.
         actions: (B, T, act), ``float32`` controls, as ``ActionSpace.encode`` gives them.
-        rewards: (B, T), ``float32``.
+        rewards: (B, T), ``float32``, or None if none were recorded.
         terminated: (B, T), ``bool``.
         mask: (B, T), ``bool``: True where step t was recorded, False on padding.
         states: (B, T + 1, n), ``float32`` ground truth, or None if the source had none.
@@ -115,7 +115,7 @@ class Batch:
 
     observations: Observations
     actions: Tensor
-    rewards: Tensor
+    rewards: Tensor | None
     terminated: Tensor
     mask: Tensor
     states: Tensor | None = None
@@ -156,7 +156,7 @@ class Batch:
 
     def __getitem__(self, index: Tensor | slice) -> Batch:
         """Select episodes by an index tensor, a boolean tensor or a slice."""
-        return type(self)(**{name: value[index] for name, value in self.items()})
+        return replace(self, **{name: value[index] for name, value in self.items()})
 
     def window(self, start: int, steps: int) -> Batch:
         """Steps ``start`` to ``start + steps`` of every episode.
@@ -168,11 +168,12 @@ class Batch:
             raise ShapeError(
                 f"window [{start}, {start + steps}] lies outside episodes of {self.steps} steps"
             )
-        return type(self)(
+        return replace(
+            self,
             **{
                 name: value[:, start : start + steps + (name in ("observations", "states"))]
                 for name, value in self.items()
-            }
+            },
         )
 
     def parts(self, episodes: int) -> Iterator[Batch]:

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from small import BOX, PIXELS, as_dataset, box, random_batch, random_dataset, vector, with_fields
+from small import (
+    BOX,
+    PIXELS,
+    as_dataset,
+    batches,
+    box,
+    random_batch,
+    random_dataset,
+    vector,
+    with_fields,
+)
 
 from worldmodel.data import SplitConfig, Zero, collect, findings, load, save
 from worldmodel.errors import SpecError
@@ -99,7 +109,7 @@ def test_equal_rewards_are_named_with_their_splits():
             rewards=torch.full_like(batch.rewards, -1.5),
             terminated=torch.zeros_like(batch.terminated),
         )
-        for name, batch in dataset.splits.items()
+        for name, batch in batches(dataset).items()
     }
     (told,) = findings(as_dataset(dataset.observation_spec, BOX, **flat))
     assert told.startswith("every reward is -1.5 in train and validation: ")

@@ -1,4 +1,4 @@
-"""From any Gymnasium environment to a dataset on disk, and back."""
+"""From any Gymnasium environment, or any arrays, to a dataset on disk, and back."""
 
 from worldmodel.data.babble import (
     PROCESSES,
@@ -8,17 +8,24 @@ from worldmodel.data.babble import (
     Uniform,
     Zero,
 )
-from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
+from worldmodel.data.building import from_episodes, save
+from worldmodel.data.dataset import Dataset, fingerprint
 from worldmodel.data.environments import Source, Wrapping, make_vec
+from worldmodel.data.episodes import Episode, Episodes
 from worldmodel.data.findings import findings
 from worldmodel.data.given import Given
+from worldmodel.data.provenance import Provenance, installed_versions
 from worldmodel.data.record import SplitConfig, collect, default_splits, record
-from worldmodel.data.storage import load, save
+from worldmodel.data.storage import load
+from worldmodel.data.writer import DatasetWriter
 
 __all__ = [
     "PROCESSES",
     "ActionProcess",
     "Dataset",
+    "DatasetWriter",
+    "Episode",
+    "Episodes",
     "Given",
     "Held",
     "OrnsteinUhlenbeck",
@@ -32,6 +39,7 @@ __all__ = [
     "default_splits",
     "findings",
     "fingerprint",
+    "from_episodes",
     "installed_versions",
     "load",
     "make_vec",

@@ -168,14 +168,19 @@ def _single(values: np.ndarray) -> np.ndarray:
 
 
 def require_finite_values(name: str, array: np.ndarray) -> None:
-    """Raise unless all numbers of an array (B, T, ...) are finite.
+    """Raise unless all numbers of an array (B, T, ...) are finite; see ``require_finite_rows``."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        for episode, rows in enumerate(array):
+            require_finite_rows(name, rows, episode)
+
+
+def require_finite_rows(name: str, rows: np.ndarray, episode: int) -> None:
+    """Raise unless all numbers of one episode's array (T, ...) are finite.
 
     Raises:
         SpecError: One is not; the message begins with ``name``, and says which and when.
     """
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+    if rows.dtype.kind != "f" or np.isfinite(rows).all():
         return
-    episode, time = np.argwhere(~np.isfinite(array))[0][:2]
-    raise SpecError(
-        f"{name} must be finite, got {array[episode, time]} in episode {episode} at time {time}"
-    )
+    time = np.argwhere(~np.isfinite(rows))[0][0]
+    raise SpecError(f"{name} must be finite, got {rows[time]} in episode {episode} at time {time}")

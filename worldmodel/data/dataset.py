@@ -3,103 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from worldmodel import html
-from worldmodel.data.buffer import require_finite_values
-from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import SpecError
+from worldmodel.data import folders
+from worldmodel.data.buffer import require_finite_rows
+from worldmodel.data.episodes import Episodes
+from worldmodel.data.parts import Part, encoded, is_framed
+from worldmodel.data.provenance import Provenance
+from worldmodel.data.writer import DatasetWriter
+from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, to_numpy
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a dataset comes from: enough to record it again. All values can be written as JSON.
-
-    Attributes:
-        env_id: Gymnasium id, with its module prefix if it was given one.
-        env_kwargs: Arguments of the environment.
-        wrapping: Fields of the ``Wrapping`` around it.
-        process: Name and settings of the action process, as from ``babble.describe``.
-        options: Reset options, or None.
-        seed: The one seed that all splits derive theirs from.
-        num_envs: Environments recorded side by side; a native vector environment draws from one
-            generator for all of them, so its data depend on it.
-        versions: Of Python and the packages that took part.
-        created: Time of recording, ISO 8601, UTC. Says nothing about the data: the fingerprint
-            leaves it out.
-        fingerprint: Of the data and the specs, as from ``fingerprint``.
-        notes: What went wrong while recording without stopping it, a sentence each.
-    """
-
-    env_id: str
-    env_kwargs: dict[str, Any]
-    wrapping: dict[str, Any]
-    process: dict[str, Any]
-    options: dict[str, Any] | None
-    seed: int
-    num_envs: int
-    versions: dict[str, str]
-    created: str
-    fingerprint: str
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def source(self) -> Source:
-        """The environment, ready to be made again."""
-        return Source(self.env_id, self.env_kwargs, Wrapping(**self.wrapping))
+from worldmodel.types import Batch
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Named splits of episodes from one environment.
+    """Named splits of episodes of one system.
 
     Attributes:
-        splits: Episodes by name; usually "train", "validation" and "test".
+        splits: Episodes by name; usually "train", "validation" and "test". A ``Batch`` that is
+            given becomes ``Episodes`` in memory.
         observation_spec: What one observation looks like, in every split.
         action_spec: What one action looks like, in every split.
         provenance: Where the data come from.
+        path: The folder that they are read from; None if they are in memory.
 
     Raises:
         SpecError: There is no split, one does not fit the specs (the message names both), or has a
             number that is not finite.
     """
 
-    splits: dict[str, Batch]
+    splits: dict[str, Episodes | Batch]
     observation_spec: ObservationSpace
     action_spec: ActionSpace
     provenance: Provenance
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.splits:
             raise SpecError("a dataset needs at least one split, got none")
-        for name, batch in self.splits.items():
-            _check_split(name, batch, self.observation_spec, self.action_spec)
+        splits: dict[str, Episodes | Batch] = {}
+        for name, given in self.splits.items():
+            held = isinstance(given, Batch)
+            episodes = Episodes.of(given, self.observation_spec) if held else given
+            _check_split(name, episodes, self.observation_spec, self.action_spec, held)
+            splits[name] = episodes
+        object.__setattr__(self, "splits", splits)
 
     @property
-    def train(self) -> Batch:
+    def train(self) -> Episodes:
         """Episodes to fit a model to."""
         return self.split("train")
 
     @property
-    def validation(self) -> Batch:
+    def validation(self) -> Episodes:
         """Episodes to choose a model by."""
         return self.split("validation")
 
     @property
-    def test(self) -> Batch:
+    def test(self) -> Episodes:
         """Episodes to report on."""
         return self.split("test")
 
-    def split(self, name: str) -> Batch:
+    def split(self, name: str) -> Episodes:
         """Episodes of one split.
 
         Raises:
@@ -107,22 +79,83 @@ class Dataset:
         """
         if name not in self.splits:
             raise SpecError(f"no split {name!r} in this dataset; it has {', '.join(self.splits)}")
-        return self.splits[name]
+        found = self.splits[name]
+        assert isinstance(found, Episodes)
+        return found
+
+    def append(
+        self,
+        episodes: Iterable[Mapping[str, Any]],
+        split: str = "train",
+        final_observation: bool = True,
+        **told: str,
+    ) -> Dataset:
+        """Add episodes to the folder, whoever reads it at the time.
+
+        Args:
+            episodes: As for ``from_episodes``.
+            split: Where they go; a new one may be named.
+            final_observation: As for ``from_episodes``.
+            told: Their ``actor``, ``origin`` and ``recorded``, as far as they are known.
+
+        Returns:
+            The dataset with them. This one stays as it was.
+
+        Raises:
+            SpecError: The dataset is in memory alone, or an episode does not fit it: then none is
+                added.
+            LockedError: Another process is writing to the folder.
+        """
+        if self.path is None:
+            raise SpecError("a dataset in memory cannot be appended to; save it, and load that")
+        with DatasetWriter(self.path, final_observation=final_observation) as writer:
+            for episode in episodes:
+                writer.write(episode, split, **told)
+        return self.refresh()
+
+    def refresh(self) -> Dataset:
+        """The dataset as it is on disk by now; one in memory stays as it is."""
+        return self if self.path is None else Dataset.read(self.path)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Dataset:
+        """The dataset in a folder as it is now; of its arrays nothing is read.
+
+        Raises:
+            FileFormatError: Something is truncated, corrupt, foreign, or of another version.
+        """
+        index = folders.read_index(Path(folder))
+        parts = folders.read_parts(Path(folder) / index.parts)
+        if not parts:
+            raise FileFormatError(f"{folder} has no episodes yet")
+        seen, acted = index.observation_spec, index.action_spec
+        splits: dict[str, Episodes | Batch] = {
+            name: Episodes(found, seen) for name, found in parts.items()
+        }
+        told = replace(index.provenance, fingerprint=fingerprint(splits, seen, acted))
+        return cls(splits, seen, acted, told, Path(folder))
+
+    def verify(self) -> None:
+        """Read everything, and compare it with what was hashed when it was written.
+
+        Raises:
+            FileFormatError: An episode is not what it was; the message names it.
+        """
+        for name in self.splits:
+            self.split(name).verify(f"{self.path or 'the dataset'}, split {name!r}")
 
     def _repr_html_(self) -> str:
-        rows = [
-            (name, f"{len(batch):,}", f"{batch.steps:,}", f"{self.frames(name):,}")
-            for name, batch in self.splits.items()
-        ]
+        splits = [(name, self.split(name)) for name in self.splits]
+        rows = [(n, f"{len(e):,}", f"{e.steps:,}", f"{e.frames:,}") for n, e in splits]
         told = self.provenance
         facts = [
-            ("environment", told.env_id),
+            ("environment", told.env_id or "none"),
             ("observations", self.observation_spec.describe()),
             ("actions", self.action_spec.describe()),
             ("drawn", f"{told.process.get('name', '')}, seed {told.seed}"),
             ("fingerprint", told.fingerprint[:12]),
         ]
-        shown = next(iter(self.splits.values())).strip(self.observation_spec.streams)
+        shown = splits[0][1][:3].strip(self.observation_spec.streams)
         counts = html.table(("Dataset", "episodes", "steps", "frames"), rows)
         return counts + html.table((), facts) + shown
 
@@ -132,7 +165,11 @@ class Dataset:
         Raises:
             SpecError: There is no such split.
         """
-        return int(self.split(split).frame_mask.sum())
+        return self.split(split).frames
+
+    @property
+    def _origin(self) -> str:
+        return f" ({self.provenance.env_id})" if self.provenance.env_id else ""
 
     def check_fits(self, observation_spec: ObservationSpace, action_spec: ActionSpace) -> None:
         """Make sure that a model with these specs can use the data.
@@ -149,85 +186,75 @@ class Dataset:
         ):
             if not fits:
                 raise SpecError(
-                    f"the {what} of the dataset ({self.provenance.env_id}) are {had.space()}, "
+                    f"the {what} of the dataset{self._origin} are {had.space()}, "
                     f"the model expects {expected.space()}"
                 )
 
 
-def named_arrays(batch: Batch) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a batch; "observations/<stream>" where there are several streams."""
-    for name, values in batch.items():
-        arrays = to_numpy(values)
-        if isinstance(arrays, Mapping):
-            for stream, array in arrays.items():
-                yield f"{name}/{stream}", array
-        else:
-            yield name, arrays
-
-
 def fingerprint(
-    splits: Mapping[str, Batch], observation_spec: ObservationSpace, action_spec: ActionSpace
+    splits: Mapping[str, Episodes | Batch],
+    observation_spec: ObservationSpace,
+    action_spec: ActionSpace,
 ) -> str:
-    """SHA-256 of the data: specs and every array's name, dtype, shape and bytes.
+    """SHA-256 of the specs and of every episode: its arrays' names, dtypes, shapes and bytes.
 
-    The order of the splits does not matter, nor does anything of the provenance: two recordings
-    of the same data have the same fingerprint. Of ``uint8`` pictures (height, width, channel) and
-    ``float32`` vectors only the shape counts, of Boxes (n,) of floats that act only their bounds,
-    as it was when there were no others.
+    Those of the episodes were taken when they were written; nothing is read for it. The order of
+    the splits does not matter, nor how a dataset's episodes are shared among its files, nor
+    anything of the provenance: two recordings of the same data have the same fingerprint. Of
+    ``uint8`` pictures (height, width, channel) and ``float32`` vectors only the shape counts, of
+    Boxes (n,) of floats that act only their bounds.
 
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256(_json([observation_spec.identity(), action_spec.identity()]))
-    for split, batch in sorted(splits.items()):
-        for name, array in named_arrays(batch):
-            digest.update(_json([split, name, array.dtype.name, array.shape]))
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that recording depends on."""
-    versions = {"python": platform.python_version()}
-    for package in ("worldmodel", "gymnasium", "numpy", "torch"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # a checkout on the path, not installed
-            versions[package] = "unknown"
-    return versions
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
+    found = hashlib.sha256(encoded([observation_spec.identity(), action_spec.identity()]))
+    for name, given in sorted(splits.items()):
+        episodes = given if isinstance(given, Episodes) else Episodes.of(given, observation_spec)
+        found.update(encoded(name))
+        for part in episodes.parts:
+            found.update(np.ascontiguousarray(part.digests).data)
+    return found.hexdigest()
 
 
 def _check_split(
-    name: str, batch: Batch, observation_spec: ObservationSpace, action_spec: ActionSpace
+    name: str,
+    episodes: Episodes,
+    observation_spec: ObservationSpace,
+    action_spec: ActionSpace,
+    held: bool,
 ) -> None:
     """Raise unless each array of a split has the dtype and trailing shape that it must have."""
-    several = len(observation_spec.streams) > 1
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        f"observations/{s.name}" if several else "observations": (s.dtype, s.shape)
-        for s in observation_spec.streams
+        f"observations.{s.name}": (s.dtype, s.shape) for s in observation_spec.streams
     }
-    expected |= {
-        "actions": ("float32", (action_spec.size,)),
+    expected |= {"actions": ("float32", (action_spec.size,)), "terminated": ("bool", ())}
+    optional: dict[str, tuple[str, tuple[int, ...]]] = {
         "rewards": ("float32", ()),
-        "terminated": ("bool", ()),
-        "mask": ("bool", ()),
+        "truncated": ("bool", ()),
+        "timestamps": ("float64", ()),
     }
-    if batch.states is not None:
-        expected["states"] = ("float32", (batch.states.shape[-1],))
-    arrays = dict(named_arrays(batch))
-    if arrays.keys() != expected.keys():
-        raise SpecError(
-            f"split {name!r} has the arrays {', '.join(arrays)}; expected {', '.join(expected)}"
-        )
-    for field_name, (dtype, shape) in expected.items():
-        array = arrays[field_name]
-        if array.dtype != dtype or array.shape[2:] != shape:
+    for part in episodes.parts:
+        if "states" in part.arrays:
+            optional["states"] = ("float32", part.arrays["states"].shape[1:2])
+        known = expected | optional
+        if not expected.keys() <= part.arrays.keys() <= known.keys():
             raise SpecError(
-                f"{field_name} of split {name!r} are {array.dtype} {array.shape}; expected "
-                f"{dtype}, each {shape}"
+                f"split {name!r} has the arrays {', '.join(part.arrays)}; expected "
+                f"{', '.join(expected)}, and perhaps {', '.join(optional)}"
             )
-        require_finite_values(f"{field_name} of split {name!r}", array)
+        for field_name, array in part.arrays.items():
+            dtype, shape = known[field_name]
+            if array.dtype != dtype or array.shape[1:] != shape:
+                raise SpecError(
+                    f"{field_name} of split {name!r} are {array.dtype} {array.shape}; expected "
+                    f"{dtype}, each {shape}"
+                )
+            if held:
+                _require_finite(f"{field_name} of split {name!r}", part, field_name)
+
+
+def _require_finite(what: str, part: Part, name: str) -> None:
+    array, framed = part.arrays[name], is_framed(name)
+    for i, length in enumerate(part.lengths):
+        first = part.first(i, framed)
+        require_finite_rows(what, array.view(first, first + int(length) + framed), i)

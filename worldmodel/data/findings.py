@@ -10,7 +10,7 @@ from worldmodel.data.dataset import Dataset
 from worldmodel.data.influence import Influence, influence
 from worldmodel.data.motion import Corner, motion
 from worldmodel.data.windows import Windows, described
-from worldmodel.spaces import Stream
+from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.spaces.stream import components, listed
 from worldmodel.types import Batch, to_numpy
 
@@ -34,25 +34,26 @@ def findings(dataset: Dataset, controlled: bool = True) -> list[str]:
     Nothing here is an error: a camera may be dark at times, and zero may be the right action.
     Padding does not count, and of fewer than two values none is suspicious. What varies in
     what is learned from and happens to be constant in another split is not suspicious either.
-    What was noted while recording comes first. Motion and the effect of actions are judged by some
+    What was noted while recording comes first. Of large splits a sample is looked at (``sample`` of
+    ``Episodes``). Motion and the effect of actions are judged by some
     4,000 frames that are learned from.
 
     Args:
         dataset: What was recorded.
         controlled: Whether actions should have an effect.
     """
+    splits = _splits(dataset)
     found = (
-        _of_observations(dataset),
-        _of_rewards(dataset),
-        _of_actions(dataset),
-        _of_motion(dataset, controlled),
+        _of_observations(splits, dataset.observation_spec),
+        _of_rewards(splits),
+        _of_actions(splits, dataset.action_spec),
+        _of_motion(splits, dataset, controlled),
     )
     return [*dataset.provenance.notes, *(told for part in found for told in part)]
 
 
-def _of_observations(dataset: Dataset) -> Iterator[str]:
-    streams = dataset.observation_spec.streams
-    splits = _splits(dataset)
+def _of_observations(splits: Mapping[str, Batch], space: ObservationSpace) -> Iterator[str]:
+    streams = space.streams
     recorded = {name: batch.frame_mask.cpu().numpy() for name, batch in splits.items()}
     arrays = {name: to_numpy(batch.observations) for name, batch in splits.items()}
     for stream in streams:
@@ -64,8 +65,10 @@ def _of_observations(dataset: Dataset) -> Iterator[str]:
             yield told
 
 
-def _of_rewards(dataset: Dataset) -> Iterator[str]:
-    rewards = _acted(dataset, "rewards")
+def _of_rewards(splits: Mapping[str, Batch]) -> Iterator[str]:
+    if any(batch.rewards is None for batch in splits.values()):
+        return
+    rewards = _acted(splits, "rewards")
     first = next(iter(rewards.values()))
     if not _equal(first):
         return
@@ -74,14 +77,14 @@ def _of_rewards(dataset: Dataset) -> Iterator[str]:
         "an agent will find nothing to aim at; record actions that reach other rewards, or let the "
         "environment give some"
     )
-    if first[0] != 0 and next(iter(_splits(dataset).values())).terminated.any():
+    if first[0] != 0 and next(iter(splits.values())).terminated.any():
         advice = "all that an agent can aim at is when an episode ends"
     yield f"every reward is {first[0]:g} in {listed(names)}: {advice}"
 
 
-def _of_actions(dataset: Dataset) -> Iterator[str]:
-    controls, start = _acted(dataset, "actions"), 0
-    for part in dataset.action_spec.parts:
+def _of_actions(splits: Mapping[str, Batch], space: ActionSpace) -> Iterator[str]:
+    controls, start = _acted(splits, "actions"), 0
+    for part in space.parts:
         end = start + part.size
         still = {
             name: part.constant(part.decode(values[:, start:end]))
@@ -97,8 +100,8 @@ def _of_actions(dataset: Dataset) -> Iterator[str]:
             )
 
 
-def _of_motion(dataset: Dataset, controlled: bool) -> Iterator[str]:
-    name, batch = next(iter(_splits(dataset).items()))
+def _of_motion(splits: Mapping[str, Batch], dataset: Dataset, controlled: bool) -> Iterator[str]:
+    name, batch = next(iter(splits.items()))
     windows = Windows.of(batch)
     if len(windows) * windows.steps < _ENOUGH:
         return
@@ -163,17 +166,18 @@ def _of_corner(corner: Corner, split: str) -> str:
 
 
 def _splits(dataset: Dataset) -> dict[str, Batch]:
-    """That which is learned from first."""
-    return dict(sorted(dataset.splits.items(), key=lambda split: split[0] != "train"))
+    """A sample of each, that which is learned from first."""
+    names = sorted(dataset.splits, key=lambda name: name != "train")
+    return {name: dataset.split(name).sample() for name in names}
 
 
-def _acted(dataset: Dataset, name: str) -> Mapping[str, np.ndarray]:
+def _acted(splits: Mapping[str, Batch], name: str) -> Mapping[str, np.ndarray]:
     """A field of each split without its padding."""
 
     def recorded(batch: Batch) -> np.ndarray:
         return getattr(batch, name).cpu().numpy()[batch.mask.cpu().numpy()]
 
-    return {name: recorded(batch) for name, batch in _splits(dataset).items()}
+    return {split: recorded(batch) for split, batch in splits.items()}
 
 
 def _equal(rewards: np.ndarray) -> bool:

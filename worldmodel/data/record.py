@@ -22,9 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worldmodel.data.babble import ActionProcess, Uniform, describe
 from worldmodel.data.buffer import EpisodeBuffer
-from worldmodel.data.dataset import Dataset, Provenance, fingerprint, installed_versions
+from worldmodel.data.dataset import Dataset, fingerprint
 from worldmodel.data.environments import Wrapping, check_each, make_vec, observed
 from worldmodel.data.player import Player, autoreset_mode
+from worldmodel.data.provenance import Provenance, installed_versions
 from worldmodel.data.truth import Truth
 from worldmodel.errors import SpecError, require_at_least
 from worldmodel.spaces import ActionSpace
@@ -182,7 +183,7 @@ def collect(
         fingerprint=fingerprint(batches, *spaces),
         notes=sorted(notes),
     )
-    return Dataset(batches, *spaces, provenance)
+    return Dataset(dict(batches), *spaces, provenance)
 
 
 def _record(

@@ -1,19 +1,20 @@
-"""Datasets on disk: one compressed ``.npz``, written whole or not at all.
+"""Read datasets: folders, and the files that were written before there were any.
 
-Besides one ``<split>/<array>.npy`` per array, the archive holds ``header.json``: format name and
-version, specs, provenance, and the dtype and shape of every array. Observations are one array, or
-one ``<split>/observations/<stream>.npy`` per stream where there are several. Files of version 2,
-which had one stream, are read as well.
+Such a file is a ``.npz``. Besides one ``<split>/<array>.npy`` per array it holds ``header.json``:
+format name and version, specs, provenance, and the dtype and shape of every array. Observations are
+one array, or one ``<split>/observations/<stream>.npy`` per stream where there are several. Episodes
+are padded. Version 2 had one stream.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
 import zipfile
 import zlib
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,18 +22,16 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from worldmodel.data.dataset import Dataset, Provenance, fingerprint, named_arrays
-from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import whole
+from worldmodel.data.dataset import Dataset
+from worldmodel.data.parts import encoded
+from worldmodel.data.provenance import Provenance
+from worldmodel.errors import FileFormatError
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, from_streams
+from worldmodel.types import Batch, from_streams, to_numpy
 
 FORMAT = "worldmodel-dataset"
 VERSION = 3
 HEADER = "header.json"
-
-# Rendered frames shrink nearly as far at level 1 as at 6, in a fraction of the time.
-_COMPRESSION_LEVEL = 1
 
 # All that zipfile, zlib, json and numpy raise on bytes that are not what they should be.
 _UNREADABLE = (
@@ -49,40 +48,17 @@ _UNREADABLE = (
 )
 
 
-def save(dataset: Dataset, path: str | Path) -> Path:
-    """Write a dataset; an older file at ``path`` is replaced in one step, at the very end.
-
-    Args:
-        dataset: What to write.
-        path: File to write, conventionally ``*.npz``. Missing folders are made.
-
-    Returns:
-        The path written to.
-
-    Raises:
-        SpecError: The data were changed since their fingerprint was taken.
-        OSError: The file cannot be written. No temporary file is left, nor on interruption.
-    """
-    path = Path(path)
-    found = fingerprint(dataset.splits, dataset.observation_spec, dataset.action_spec)
-    if found != dataset.provenance.fingerprint:
-        raise SpecError(
-            f"the data have the fingerprint {found}, their provenance says "
-            f"{dataset.provenance.fingerprint}"
-        )
-    with whole(path) as file:
-        _write(file, dataset)
-    return path
-
-
 def load(path: str | Path) -> Dataset:
-    """Read a dataset and verify it.
+    """Open a dataset.
+
+    Of a folder nothing is read but what there is, and whether it is all there; ``Dataset.verify``
+    reads the rest. A file of before is read and verified, and is in memory.
 
     Raises:
-        FileNotFoundError: There is no file at ``path``.
-        FileFormatError: The file is truncated, corrupt, foreign, of another version, or its data
-            do not have the fingerprint that it states.
-        OSError: The file cannot be opened.
+        FileNotFoundError: There is nothing at ``path``.
+        FileFormatError: It is truncated, corrupt, foreign, of another version, or the data of a
+            file do not have the fingerprint that it states.
+        OSError: It cannot be opened.
     """
     path = Path(path)
     if not path.exists():
@@ -90,7 +66,7 @@ def load(path: str | Path) -> Dataset:
             f"no dataset at {path}; 'worldmodel collect' and worldmodel.data.save write one"
         )
     if path.is_dir():
-        raise FileFormatError(f"{path} is a folder; expected a file of format {FORMAT}")
+        return Dataset.read(path)
     with path.open("rb") as file:
         try:
             return _read(file)
@@ -103,35 +79,6 @@ def load(path: str | Path) -> Dataset:
             ) from error
 
 
-def _header(dataset: Dataset) -> dict[str, Any]:
-    splits: dict[str, dict[str, Any]] = {}
-    for split, batch in dataset.splits.items():
-        splits[split] = {
-            name: {"dtype": array.dtype.name, "shape": list(array.shape)}
-            for name, array in named_arrays(batch)
-        }
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "observation_spec": dataset.observation_spec.to_json(),
-        "action_spec": dataset.action_spec.to_json(),
-        "provenance": asdict(dataset.provenance),
-        "splits": splits,
-    }
-
-
-def _write(file: BinaryIO, dataset: Dataset) -> None:
-    deflated = zipfile.ZIP_DEFLATED
-    with zipfile.ZipFile(file, "w", deflated, compresslevel=_COMPRESSION_LEVEL) as archive:
-        archive.writestr(HEADER, json.dumps(_header(dataset), indent=1))
-        for split, batch in dataset.splits.items():
-            for name, array in named_arrays(batch):
-                with archive.open(f"{split}/{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(
-                        entry, np.ascontiguousarray(array), allow_pickle=False
-                    )
-
-
 def _read(file: BinaryIO) -> Dataset:
     with zipfile.ZipFile(file) as archive:
         header = _read_header(archive)
@@ -140,14 +87,38 @@ def _read(file: BinaryIO) -> Dataset:
             for split, entries in header["splits"].items()
         }
     read = _spaces_of_version_2 if header["version"] == 2 else _spaces
-    dataset = Dataset(splits, *read(header), Provenance(**header["provenance"]))
-    found = fingerprint(splits, dataset.observation_spec, dataset.action_spec)
+    seen, acted = read(header)
+    dataset = Dataset(dict(splits), seen, acted, Provenance(**header["provenance"]))
+    found = padded_fingerprint(splits, seen, acted)
     if found != dataset.provenance.fingerprint:
         raise FileFormatError(
             f"the data have the fingerprint {found}, the header says "
             f"{dataset.provenance.fingerprint}"
         )
     return dataset
+
+
+def padded_fingerprint(
+    splits: Mapping[str, Batch], observation_spec: ObservationSpace, action_spec: ActionSpace
+) -> str:
+    """As it was taken of padded splits: specs and every array's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(encoded([observation_spec.identity(), action_spec.identity()]))
+    for split, batch in sorted(splits.items()):
+        for name, array in named_arrays(batch):
+            digest.update(encoded([split, name, array.dtype.name, array.shape]))
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def named_arrays(batch: Batch) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a batch; "observations/<stream>" where there are several streams."""
+    for name, values in batch.items():
+        arrays = to_numpy(values)
+        if isinstance(arrays, Mapping):
+            for stream, array in arrays.items():
+                yield f"{name}/{stream}", array
+        else:
+            yield name, arrays
 
 
 def _spaces(header: dict[str, Any]) -> tuple[ObservationSpace, ActionSpace]:

@@ -1,8 +1,8 @@
 import hashlib
 import io
 import json
-import os
 import zipfile
+from dataclasses import asdict, replace
 
 import gymnasium as gym
 import numpy as np
@@ -13,20 +13,65 @@ from small import box, discrete, pixels, random_dataset, vector
 
 from worldmodel.data import load, save
 from worldmodel.data.storage import HEADER
-from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.errors import FileFormatError
 from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import to_numpy
+
+
+@pytest.fixture
+def dataset(dataset):
+    return written_before(dataset)
 
 
 @pytest.fixture
 def path(tmp_path, dataset):
-    return save(dataset, tmp_path / "clock.npz")
+    return write_old(dataset, tmp_path / "clock.npz")
+
+
+def written_before(dataset):
+    """With the fingerprint of a file."""
+    specs = dataset.observation_spec, dataset.action_spec
+    mark = old_fingerprint(dataset, *(spec.identity() for spec in specs))
+    return replace(dataset, provenance=replace(dataset.provenance, fingerprint=mark))
+
+
+def old_arrays(dataset) -> dict[str, np.ndarray]:
+    """Padded, as files had them."""
+    arrays = {}
+    for split in dataset.splits:
+        for name, value in dataset.split(split).padded().items():
+            value = to_numpy(value)
+            several = value if isinstance(value, dict) else None
+            named = {f"/{k}": v for k, v in several.items()} if several else {"": value}
+            arrays |= {f"{split}/{name}{stream}": array for stream, array in named.items()}
+    return arrays
+
+
+def write_old(dataset, path):
+    """As the last version wrote files."""
+    splits = {split: {} for split in dataset.splits}
+    for name, array in old_arrays(dataset).items():
+        split, _, rest = name.partition("/")
+        splits[split][rest] = {"dtype": array.dtype.name, "shape": list(array.shape)}
+    header = {
+        "format": "worldmodel-dataset",
+        "version": 3,
+        "observation_spec": dataset.observation_spec.to_json(),
+        "action_spec": dataset.action_spec.to_json(),
+        "provenance": asdict(dataset.provenance),
+        "splits": splits,
+    }
+    contents = {HEADER: json.dumps(header).encode()}
+    contents |= {f"{name}.npy": npy(array) for name, array in old_arrays(dataset).items()}
+    rewrite(path, contents)
+    return path
 
 
 def assert_same(a, b) -> None:
     assert a.provenance == b.provenance and list(a.splits) == list(b.splits)
     assert (a.observation_spec, a.action_spec) == (b.observation_spec, b.action_spec)
     for name in a.splits:
-        left, right = dict(a.split(name).items()), dict(b.split(name).items())
+        left, right = (dict(each.split(name).padded().items()) for each in (a, b))
         assert left.keys() == right.keys()
         assert all(torch.equal(left[k], right[k]) for k in left)
         assert all(left[k].dtype == right[k].dtype for k in left)
@@ -58,19 +103,6 @@ def npy(array: np.ndarray) -> bytes:
 def test_round_trip(dataset, path):
     assert_same(load(path), dataset)
     assert_same(load(str(path)), dataset)
-    loaded = load(path)
-    loaded.train.rewards[0, 0] = 7.0  # an ordinary tensor, not a view of read-only memory
-
-
-def test_missing_folders_are_made_and_the_name_is_kept(dataset, tmp_path):
-    path = save(dataset, str(tmp_path / "a" / "b" / "data"))
-    assert path == tmp_path / "a" / "b" / "data"
-    assert_same(load(path), dataset)
-
-
-def test_numpy_reads_the_file_without_us(dataset, path):
-    with np.load(path, allow_pickle=False) as archive:
-        assert np.array_equal(archive["test/actions"], dataset.test.actions.numpy())
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -131,11 +163,6 @@ def test_foreign_archives_are_refused(tmp_path):
             load(path)
 
 
-def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(FileFormatError, match="is a folder"):
-        load(tmp_path)
-
-
 def test_another_version_is_refused(path):
     edit_header(path, version=1)
     with pytest.raises(FileFormatError, match=r"clock\.npz: format version 1; expected 2 or 3"):
@@ -154,9 +181,9 @@ def test_incomplete_headers_are_refused(path, changes):
 @pytest.mark.parametrize(
     ("array", "named"),
     [
-        (np.zeros((3, 9), np.float32), "fingerprint"),
-        (np.zeros((3, 8), np.float32), r"test/rewards.*\[3, 8\].*\[3, 9\]"),
-        (np.zeros((3, 9), np.float64), "test/rewards.*float64.*float32"),
+        (np.zeros((3, 5), np.float32), "fingerprint"),
+        (np.zeros((3, 8), np.float32), r"test/rewards.*\[3, 8\].*\[3, 5\]"),
+        (np.zeros((3, 5), np.float64), "test/rewards.*float64.*float32"),
         (np.array([None]), r"clock\.npz.*(allow_pickle|Object)"),
     ],
 )
@@ -187,13 +214,12 @@ VERSION_2 = {
 
 
 def old_fingerprint(dataset, *specs) -> str:
-    """As version 2 took it."""
+    """As it was taken of files."""
     digest = hashlib.sha256(json.dumps(list(specs), sort_keys=True).encode())
-    for split, batch in sorted(dataset.splits.items()):
-        for name, tensor in batch.items():
-            array = tensor.numpy()
-            about = [split, name, array.dtype.name, array.shape]
-            digest.update(json.dumps(about, sort_keys=True).encode() + array.tobytes())
+    for name, array in sorted(old_arrays(dataset).items(), key=lambda item: item[0].split("/")[0]):
+        split, _, rest = name.partition("/")
+        about = [split, rest, array.dtype.name, array.shape]
+        digest.update(json.dumps(about, sort_keys=True).encode() + array.tobytes())
     return digest.hexdigest()
 
 
@@ -201,15 +227,16 @@ def old_fingerprint(dataset, *specs) -> str:
 @pytest.mark.parametrize("acted", ["box", "double", "discrete"])
 def test_files_of_version_2_are_read(tmp_path, observed, acted):
     (seen, seen_before), (acts, acts_before) = VERSION_2[observed], VERSION_2[acted]
-    dataset = random_dataset(seen, acts)
+    dataset = written_before(random_dataset(seen, acts))
     assert dataset.provenance.fingerprint == old_fingerprint(dataset, seen_before, acts_before)
-    path = save(dataset, tmp_path / "old.npz")
+    path = write_old(dataset, tmp_path / "old.npz")
     provenance = json.loads(entries(path)[HEADER])["provenance"]
     del provenance["notes"]
     old = {"version": 2, "observation_spec": seen_before, "action_spec": acts_before}
     edit_header(path, **old, provenance=provenance)
     assert_same(load(path), dataset)
-    assert_same(load(save(load(path), tmp_path / "new.npz")), dataset)
+    again = load(save(load(path), tmp_path / "new"))
+    assert_same(replace(again, provenance=dataset.provenance), dataset)
     edit_header(path, observation_spec={"shape": [4], "pixels": False})
     with pytest.raises(FileFormatError, match=r"old\.npz"):
         load(path)
@@ -224,7 +251,8 @@ def test_pictures_that_version_2_misread_are_refused(path):
 def test_every_stream_has_an_array_of_its_own(tmp_path):
     seen = ObservationSpace.from_space(zoo.OBSERVATIONS["nested"][0])
     dataset = random_dataset(seen, ActionSpace.from_space(zoo.ACTIONS["nested"]))
-    path = save(dataset, tmp_path / "nested.npz")
+    dataset = written_before(dataset)
+    path = write_old(dataset, tmp_path / "nested.npz")
     names = {name for name in entries(path) if name.startswith("train/observations")}
     assert names == {f"train/observations/{stream}.npy" for stream in seen.names}
     with np.load(path, allow_pickle=False) as archive:
@@ -252,38 +280,3 @@ def test_a_missing_array_is_named(path):
     rewrite(path, contents)
     with pytest.raises(FileFormatError, match="train/mask"):
         load(path)
-
-
-def test_data_changed_after_recording_are_not_saved(dataset, path):
-    before = path.read_bytes()
-    dataset.train.rewards[0, 0] += 1
-    with pytest.raises(SpecError, match="fingerprint"):
-        save(dataset, path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
-@pytest.mark.parametrize("where", ["array", "sync", "replace"])
-def test_an_interrupted_save_leaves_the_old_file(dataset, path, monkeypatch, error, where):
-    before = path.read_bytes()
-    calls = []
-
-    def write_array(*args, write=np.lib.format.write_array, **kwargs):
-        calls.append(1)
-        if len(calls) == 5:
-            raise error
-        write(*args, **kwargs)
-
-    def fail(*args):
-        raise error
-
-    if where == "array":
-        monkeypatch.setattr(np.lib.format, "write_array", write_array)
-    else:
-        monkeypatch.setattr(os, {"sync": "fsync", "replace": "replace"}[where], fail)
-    with pytest.raises(error if isinstance(error, type) else type(error)):
-        save(dataset, path)
-    monkeypatch.undo()
-    assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
-    assert_same(load(path), dataset)

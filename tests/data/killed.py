@@ -1,0 +1,64 @@
+"""Appends to a dataset in processes that are killed at random moments, and says what was published.
+
+Run as a script: folder, number of kills, seed. Printed is how many episodes each process was told
+to have published.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.data import DatasetWriter
+
+
+def episode(length: int, seed: int = 0) -> dict:
+    rng = np.random.default_rng((seed, length))
+    return {
+        "observations": {
+            "camera": rng.integers(0, 256, (length + 1, 8, 8, 3), dtype=np.uint8),
+            "joints/..": rng.normal(size=(length + 1, 2)).astype(np.float32),
+        },
+        "actions": rng.normal(size=(length, 2)).astype(np.float32),
+        "rewards": rng.normal(size=length).astype(np.float32),
+        "terminated": length % 2 == 0,
+        "timestamps": np.cumsum(rng.random(length + 1) + 0.01),
+    }
+
+
+def append(folder: Path, seed: int, told: int) -> None:
+    """Publish episode after episode, one at a time, and write a byte for each that is."""
+    with DatasetWriter(folder) as writer:
+        for i in range(10_000):
+            number = 10_000 * seed + i
+            writer.write(episode(20, number), "train", origin=str(number))
+            writer.publish()
+            os.write(told, b".")
+
+
+def kill_many(folder: Path, kills: int, seed: int) -> list[int]:
+    """How many episodes each of so many writers told before it was killed."""
+    rng, told = np.random.default_rng(seed), []
+    for k in range(kills):
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            append(folder, k, writing)
+            os._exit(0)
+        os.close(writing)
+        time.sleep(rng.uniform(0.0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(reading, "rb") as pipe:
+            told.append(len(pipe.read()))
+    # Whoever writes next cleans up.
+    with DatasetWriter(folder):
+        pass
+    return told
+
+
+if __name__ == "__main__":
+    print(json.dumps(kill_many(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
