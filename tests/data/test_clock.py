@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worldmodel.data.clock import Clocked, grid, held, nearest, sampling, spread_rewards
-from worldmodel.data.regrid import regrid
+from worldmodel.data.importing.clock import Clocked, grid, held, nearest, sampling, spread_rewards
+from worldmodel.data.importing.regrid import regrid
 from worldmodel.errors import ConfigError, FileFormatError
 
 HZ = 20.0

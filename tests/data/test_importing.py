@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import recordings
 
-from worldmodel.data import import_report
-from worldmodel.data.importing import Choices, Import
+from worldmodel.data.importing import Choices, Import, report
 from worldmodel.data.readers import mapping, open_recording
 from worldmodel.errors import ConfigError, FileFormatError, MissingExtraError, SpecError
 
@@ -28,7 +27,7 @@ def saved(path, episodes, **changed):
 
 def read(path, **choices):
     found = Import(path, Choices(**choices))
-    return found, list(found.episodes())
+    return found, [episode for _, episode in found.episodes()]
 
 
 def refused(path, message, error=FileFormatError, **choices):
@@ -124,7 +123,7 @@ def test_more_than_the_disk_holds_is_refused_before_anything_is_read(tmp_path, e
         file.create_dataset("actions", (2**30, 1), "float32", chunks=(2**16, 1))
     assert (tmp_path / "x.hdf5").stat().st_size < 10_000
     found = Import(tmp_path / "x.hdf5", Choices())
-    with pytest.raises(FileFormatError, match="declares arrays of 13,198,.* bytes"):
+    with pytest.raises(FileFormatError, match=r"declares arrays of 13,198,.* bytes"):
         found.require_room(tmp_path / "out")
 
 
@@ -224,7 +223,7 @@ def test_what_has_an_entry_more_than_others_is_cut(tmp_path, episodes):
     for one, expected in zip(read_, episodes, strict=True):
         np.testing.assert_array_equal(one["observations"], expected["observations"][:-1])
         np.testing.assert_array_equal(one["states"], expected["observations"][:-1, :2])
-    assert any("one entry more" in line for line in import_report.contents(found))
+    assert any("one entry more" in line for line in report.contents(found))
 
 
 def test_times_follow_the_observations(tmp_path, episodes):
@@ -240,12 +239,12 @@ def test_gaps_and_jitter_are_told_and_resampling_masks_them(tmp_path):
     time = (kept + rng.uniform(-0.2, 0.2, 97)) / 10
     np.savez(tmp_path / "x.npz", observations=kept[:, None] * 1.0, actions=kept * 1.0, time=time)
     found, _ = read(tmp_path / "x.npz")
-    told = "\n".join(import_report.timing(found))
+    told = "\n".join(report.timing(found))
     assert "2 gaps" in told and "about 3 entries are missing" in told and "--resample 1" in told
     found, (one,) = read(tmp_path / "x.npz", hz=10.0)
     np.testing.assert_array_equal(np.flatnonzero(~one["seen"]), [20, 21, 50])
     assert len(one["actions"]) == 99 and found.unseen == 3
-    assert "3 of 100 grid points (3.0%)" in "\n".join(import_report.timing(found))
+    assert "3 of 100 grid points (3.0%)" in "\n".join(report.timing(found))
 
 
 def test_resampling_without_times_says_how_to_name_them(tmp_path, episodes):
@@ -256,10 +255,20 @@ def test_resampling_without_times_says_how_to_name_them(tmp_path, episodes):
 def test_a_report_says_what_is_absent_and_unused(tmp_path):
     np.savez(tmp_path / "x.npz", obs=np.zeros((9, 2)), actions=np.zeros(9), weather=np.zeros(9))
     found, _ = read(tmp_path / "x.npz")
-    told = "\n".join(import_report.contents(found))
+    told = "\n".join(report.contents(found))
     for words in ("no rewards", "no terminations", "no time stamps", "not used: weather"):
         assert words in told
     assert "observed observations from obs (float64 2)" in told
+
+
+def test_what_is_done_is_not_taken_for_a_termination_unasked(tmp_path, episodes):
+    path = recordings.write_robomimic(tmp_path / "x.hdf5", episodes)
+    found, (first, *_) = read(path)
+    assert "terminated" not in first
+    assert any("--map terminated=dones" in line for line in report.decisions(found))
+    found, (first, *_) = read(path, roles={"terminated": ("dones",)})
+    assert first["terminated"][-1]
+    assert not any("--map terminated" in line for line in report.decisions(found))
 
 
 def test_a_mapping_is_parsed_saved_and_given_again(tmp_path):

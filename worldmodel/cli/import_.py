@@ -10,8 +10,7 @@ from tyro.conf import Positional, arg
 
 from worldmodel.cli.console import say
 from worldmodel.cli.progress import Steps
-from worldmodel.data import import_report
-from worldmodel.data.importing import Choices, Import, parse_shares, parse_size, write
+from worldmodel.data.importing import Choices, Import, parse_shares, parse_size, report, write
 from worldmodel.data.readers import mapping
 from worldmodel.files import write_json
 
@@ -49,11 +48,11 @@ def import_(
     """
     size = parse_size(resize) if resize else None
     found = Import(source, Choices(format, mapping.parse(map), resample, size, amounts))
-    for line in import_report.contents(found):
+    for line in report.contents(found):
         say(line)
     with Steps("imported", found.recording.count) as steps:
         dataset = write(found, out, parse_shares(split), seed, steps.advance)
-    for line in (*import_report.timing(found), import_report.written(found, dataset, out)):
+    for line in (*report.timing(found), *report.written(found, dataset, out)):
         say(line)
     if save_map is not None:
         write_json(save_map, {role: list(columns) for role, columns in found.roles.items()})

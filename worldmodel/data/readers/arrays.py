@@ -8,18 +8,15 @@ never whole.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from worldmodel.data.readers.mapping import DONE, ENDS, NAMES, guessed
+from worldmodel.data.readers.mapping import ENDS, NAMES, guessed
 from worldmodel.data.readers.pictures import Size, resize_all
 from worldmodel.data.readers.recording import (
     Column,
@@ -28,102 +25,14 @@ from worldmodel.data.readers.recording import (
     inside,
     require_columns,
     require_moderate,
-    require_numbers,
     spans,
 )
+from worldmodel.data.readers.stored import Archive, Folder, Header, Rows, Source, last_part
 from worldmodel.errors import FileFormatError
 
 Layout = Literal["flat", "batched", "one episode"]
-Rows = Callable[[int], np.ndarray]
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
 # Before the name of what is observed: the same one step later.
 _NEXT = "next_"
-_CHUNK = 2**20
-
-
-@dataclass(frozen=True)
-class Header:
-    """What an array says of itself."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    fortran: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """Of the whole array; exact, however large."""
-        size = self.dtype.itemsize
-        for length in self.shape:
-            size *= length
-        return size
-
-
-class Source(ABC):
-    """Arrays by name, of which entries of the first axis are read one after the other."""
-
-    def __init__(self, path: Path, headers: Mapping[str, Header]) -> None:
-        self.path = path
-        found = {name: header for name, header in headers.items() if header.shape}
-        for name, header in found.items():
-            if any(_last(name) in names for names in NAMES.values()):
-                require_numbers(f"{path}: {name}", header.dtype)
-        self.headers = {n: h for n, h in found.items() if h.dtype.kind in "biuf"}
-        self.left = [n for n in found if n not in self.headers]
-
-    @abstractmethod
-    def rows(self, name: str, stack: ExitStack) -> Rows:
-        """A function that reads the next entries; what it holds open is closed by ``stack``.
-
-        Raises:
-            FileFormatError: They are truncated or corrupt.
-        """
-
-    def whole(self, name: str) -> np.ndarray:
-        """One whole array."""
-        header = self.headers[name]
-        require_moderate(f"{self.path}: {name}", header.shape, header.dtype)
-        with ExitStack() as stack:
-            return self.rows(name, stack)(header.shape[0])
-
-
-class Archive(Source):
-    """An ``.npz``."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                entries = [e for e in archive.infolist() if e.filename.endswith(".npy")]
-                headers = {e.filename[:-4]: _header_of(archive, e) for e in entries}
-        except _BROKEN as error:
-            raise FileFormatError(
-                f"{path} is truncated, corrupt or no archive of arrays: {error}"
-            ) from error
-        super().__init__(path, headers)
-
-    def rows(self, name: str, stack: ExitStack) -> Rows:
-        """See ``Source``."""
-        header, what = self.headers[name], f"{self.path}: {name}"
-        archive = stack.enter_context(zipfile.ZipFile(self.path))
-        file = stack.enter_context(archive.open(f"{name}.npy"))
-        _read_header(file)
-        if header.fortran:  # its rows lie apart
-            require_moderate(what, header.shape, header.dtype)
-            return following(_filled(file, header.shape[::-1], header.dtype, what).T)
-        return lambda count: _filled(file, (count, *header.shape[1:]), header.dtype, what)
-
-
-class Folder(Source):
-    """A folder of ``.npy``, mapped into memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._arrays = {
-            file.stem: _mapped(inside(path, file)) for file in sorted(path.glob("*.npy"))
-        }
-        super().__init__(path, {n: Header(a.shape, a.dtype) for n, a in self._arrays.items()})
-
-    def rows(self, name: str, stack: ExitStack) -> Rows:
-        """See ``Source``."""
-        return following(self._arrays[name])
 
 
 @dataclass(frozen=True)
@@ -246,7 +155,7 @@ def described(
 
 def _layout(headers: Mapping[str, Header]) -> Layout:
     """See the module; without marked ends, what every step has one number of tells it."""
-    flags = [h for name, h in headers.items() if _last(name) in (*ENDS, *NAMES["rewards"])]
+    flags = [h for name, h in headers.items() if last_part(name) in (*ENDS, *NAMES["rewards"])]
     if flags:
         return "batched" if len(flags[0].shape) == 2 and flags[0].shape[1] > 1 else _flat(headers)
     leads = {h.shape[:2] for h in headers.values()}
@@ -258,16 +167,12 @@ def _layout(headers: Mapping[str, Header]) -> Layout:
 
 
 def _flat(headers: Mapping[str, Header]) -> Layout:
-    return "flat" if any(_last(name) in ENDS for name in headers) else "one episode"
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2].lower()
+    return "flat" if any(last_part(name) in ENDS for name in headers) else "one episode"
 
 
 def _ends(source: Source) -> np.ndarray:
     """(N,), true on the last step of an episode."""
-    marked = [source.whole(name).reshape(-1) for name in source.headers if _last(name) in ENDS]
+    marked = [source.whole(name).reshape(-1) for name in source.headers if last_part(name) in ENDS]
     lengths = {len(flags) for flags in marked}
     if len(lengths) > 1:
         raise FileFormatError(f"{source.path}: marks of ends have the lengths {sorted(lengths)}")
@@ -294,17 +199,10 @@ def _notes(source: Source, layout: Layout) -> Iterator[str]:
     yield f"the arrays are taken as {layout}"
     if source.left:
         yield f"left out, being no numbers: {', '.join(source.left)}"
-    names = {_last(name) for name in source.headers}
     if layout == "flat":
         ends = _ends(source)
         if len(ends) and not ends[-1]:
             yield "the steps after the last marked end are an episode that was cut off"
-    told = names & {*NAMES["terminated"], *NAMES["truncated"]}
-    if names & set(DONE) and not told:
-        yield (
-            "'done' says where an episode ends, not why: no end is taken for a termination unless "
-            "--map terminated=… says so"
-        )
 
 
 def _episode(header: Header, read: Rows, steps: int, layout: Layout, what: str) -> np.ndarray:
@@ -319,61 +217,3 @@ def _scaled(
     columns: Mapping[str, Column], taken: dict[str, np.ndarray], size: Size | None
 ) -> dict[str, np.ndarray]:
     return {n: resize_all(a, size) if columns[n].picture else a for n, a in taken.items()}
-
-
-def following(array: np.ndarray) -> Rows:
-    """A function that gives the next entries of an array."""
-    place = 0
-
-    def read(count: int) -> np.ndarray:
-        nonlocal place
-        place += count
-        return np.array(array[place - count : place])
-
-    return read
-
-
-def _mapped(file: Path) -> np.ndarray:
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except _BROKEN as error:
-        raise FileFormatError(f"{file} is truncated, corrupt or no array: {error}") from error
-
-
-def _header_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
-    with archive.open(entry) as file:
-        header = _read_header(file)
-        # A pickle has no size of its own, and is not read.
-        if not header.dtype.hasobject and entry.file_size != file.tell() + header.nbytes:
-            raise FileFormatError(
-                f"{archive.filename}: {entry.filename} declares {header.nbytes:,} bytes and has "
-                f"{entry.file_size - file.tell():,}"
-            )
-    return header
-
-
-def _read_header(file: Any) -> Header:
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(file)
-    return Header(shape, dtype, fortran)
-
-
-def _filled(file: Any, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """The next numbers of a file."""
-    array = np.empty(shape, dtype)
-    place: memoryview = array.reshape(-1).view(np.uint8).data
-    while len(place):
-        try:
-            content = file.read(min(len(place), _CHUNK))
-        except _BROKEN as error:
-            raise FileFormatError(f"{what} is truncated or corrupt: {error}") from error
-        if not content:
-            raise FileFormatError(f"{what} is truncated")
-        place[: len(content)] = content
-        place = place[len(content) :]
-    return array

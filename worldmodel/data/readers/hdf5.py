@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from worldmodel.data.readers.arrays import Arrays, Header, Rows, Source, described
+from worldmodel.data.readers.arrays import Arrays, described
 from worldmodel.data.readers.mapping import guessed
 from worldmodel.data.readers.pictures import Size, resize_all
 from worldmodel.data.readers.recording import (
@@ -30,6 +30,7 @@ from worldmodel.data.readers.recording import (
     require_columns,
     require_moderate,
 )
+from worldmodel.data.readers.stored import Header, Rows, Source
 from worldmodel.errors import FileFormatError, require_extra
 
 SUFFIXES = (".hdf5", ".h5")
@@ -138,19 +139,13 @@ def read(path: Path) -> Recording:
         total = sum(
             d.size * d.dtype.itemsize for n in names for d in _datasets(group[n], path).values()
         )
-    roles = guessed(columns)
-    note = (
-        "'dones' says where an episode ends, not why: no end is taken for a termination unless "
-        "--map terminated=dones says so"
-    )
     return Groups(
         path,
         columns,
-        roles,
+        guessed(columns),
         len(names),
         nbytes=total,
         facts=facts,
-        notes=(note,) if "dones" in columns and "terminated" not in roles else (),
         parent=parent,
         names=names,
     )

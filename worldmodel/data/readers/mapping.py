@@ -1,8 +1,9 @@
 """Which column of a source is which stream of an episode.
 
 A mapping is a dictionary from role to columns. Roles are ``actions``, ``rewards``, ``terminated``,
-``truncated``, ``states`` (ground truth, which models never see) and ``timestamps``; any other name
-is a stream that is observed. Several columns of a role are put side by side as one vector.
+``truncated``, ``states`` (ground truth, which models never see), ``timestamps`` and ``seen`` (False
+where nothing was observed); any other name is a stream that is observed. Several columns of a role
+are put side by side as one vector.
 ``timestamps.STREAM`` are those of one stream that has its own clock, ``actions.PART`` the parts of
 an action that has several.
 """
@@ -30,12 +31,13 @@ NAMES = {
     "truncated": ("truncated", "timeouts", "truncations", "timeout"),
     "timestamps": ("timestamps", "timestamp", "time", "times", "t"),
     "states": ("states", "state"),
+    "seen": ("seen",),
     OBSERVATIONS: ("observations", "observation", "obs", "images", "frames", "pictures"),
 }
 # These say where an episode ends, and not why.
 DONE = ("dones", "done", "next.done")
 ENDS = (*NAMES["terminated"], *NAMES["truncated"], *DONE)
-_FLAGS = ("terminated", "truncated")
+_FLAGS = ("terminated", "truncated", "seen")
 _SCALARS = ("rewards", "timestamps", *_FLAGS)
 
 
@@ -153,6 +155,11 @@ def is_stream(role: str) -> bool:
     return base(role) not in NAMES or role == OBSERVATIONS
 
 
+def is_framed(role: str) -> bool:
+    """Whether a role has an entry for what was there after the last action too."""
+    return is_stream(role) or role in ("states", "seen")
+
+
 def clock_of(roles: Roles, role: str) -> str | None:
     """The role that holds the times of another, or None."""
     own = f"timestamps.{role}"
@@ -196,6 +203,6 @@ def _observed(recording: Recording, roles: Roles) -> list[Column]:
     return [
         recording.columns[column]
         for role, columns in roles.items()
-        if is_stream(role) or role == "states"
+        if is_framed(role)
         for column in columns
     ]

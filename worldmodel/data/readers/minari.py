@@ -28,7 +28,15 @@ from worldmodel.data.readers.recording import (
 from worldmodel.errors import FileFormatError, require_extra
 from worldmodel.files import read_json
 
-_ROLES = {"rewards": "rewards", "terminated": "terminations", "truncated": "truncations"}
+_ROLES = {
+    "rewards": "rewards",
+    "terminated": "terminations",
+    "truncated": "truncations",
+    # As ``worldmodel.data.writers.minari`` writes them.
+    "states": "infos/states",
+    "timestamps": "infos/timestamps",
+    "seen": "infos/seen",
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,10 @@ def read(path: Path) -> Recording:
         role: (column,) for role, column in _ROLES.items() if column in columns
     }
     roles |= {_role(name): (name,) for name in declared}
+    notes = []
+    if np.isnan(first["rewards"]).all():
+        del roles["rewards"]
+        notes.append("the rewards are NaN, and taken for not recorded")
     spec = dataset.env_spec
     return Minari(
         path,
@@ -108,6 +120,7 @@ def read(path: Path) -> Recording:
         seen,
         acted,
         facts={"minari_id": dataset.id, "env_id": spec.id if spec else None},
+        notes=tuple(notes),
         dataset=dataset,
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from worldmodel.data.clock import Clocked, grid, held, nearest, slack, spread_rewards
-from worldmodel.data.readers.mapping import base, is_stream
+from worldmodel.data.importing.clock import Clocked, grid, held, nearest, slack, spread_rewards
+from worldmodel.data.readers.mapping import base, is_framed, is_stream
 
 _GAP = 0.75  # of a period of its own: how far from an entry a slower stream still counts as seen
 
@@ -39,10 +39,11 @@ def regrid(
     found: dict[str, np.ndarray] = {}
     seen = np.ones(len(at), np.bool_)
     for role, stream in clocked.items():
-        if is_stream(role) or role == "states":
+        if is_framed(role):
             index, close = nearest(stream.times, at, _within(stream.times, hz))
             found[role] = stream.values[index]
             seen &= close | (role == "states")
+            seen &= found.pop(role) if role == "seen" else True
         elif role == "rewards":
             found[role] = spread_rewards(stream, at)
         elif role in ("terminated", "truncated"):

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from worldmodel.data.importing import Import, nested
+from worldmodel.data.importing.opened import Import, nested
 from worldmodel.data.readers.mapping import OBSERVATIONS, base, by_role, is_stream
 
 # Whole numbers of at most so many values are indices, unless they are said to be amounts.
@@ -47,7 +47,8 @@ def spaces(found: Import) -> tuple[gym.Space, gym.Space, list[str]]:
         if role in wanted:
             members[role] = _space(found, role, counts.get(role), notes)
     tree = nested(members)
-    return seen or _grown(tree[OBSERVATIONS]), acted or _grown(tree["actions"]), notes
+    seen = _grown(tree[OBSERVATIONS]) if seen is None else seen
+    return seen, _grown(tree["actions"]) if acted is None else acted, notes
 
 
 def resized(space: gym.Space, size: tuple[int, int]) -> gym.Space:

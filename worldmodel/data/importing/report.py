@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from worldmodel.data.clock import Sampling
-from worldmodel.data.importing import Import
-from worldmodel.data.readers.mapping import base, is_stream
+from worldmodel.data.dataset import Dataset
+from worldmodel.data.importing.clock import Sampling
+from worldmodel.data.importing.opened import Import
+from worldmodel.data.readers.mapping import DONE, base, is_framed, is_stream
 
 # What an episode may have, and what becomes of it without.
 _ABSENT = {
@@ -33,32 +35,38 @@ def contents(found: Import) -> Iterator[str]:
     for role, told in _ABSENT.items():
         if not any(base(name) == role for name in roles):
             yield told
-    yield from recording.notes
-    yield from _lengths(found)
+    yield from decisions(found)
 
 
-def _lengths(found: Import) -> Iterator[str]:
+def decisions(found: Import) -> Iterator[str]:
+    """What was decided; a sentence each."""
     recording = found.recording
+    yield from recording.notes
+    done = [name for name in recording.columns if name.rpartition("/")[2].lower() in DONE]
+    if done and "terminated" not in found.roles:
+        yield (
+            f"{done[0]} says where an episode ends, not why: no end is taken for a termination "
+            f"unless --map terminated={done[0]} says so"
+        )
     if found.choices.hz is not None:
         yield (
             f"everything is put on a grid of {found.choices.hz:g} Hz: what is observed by the "
             "nearest entry, actions by the last one given"
         )
-        return
-    if found.final_observation:
+    elif found.final_observation:
         yield "an episode of T actions has T + 1 observations"
-        return
-    yield (
-        "an episode of T actions has T observations: its last action, whose outcome was not "
-        "recorded, is left out"
-    )
-    longer = [
-        role
-        for role, columns in found.roles.items()
-        if is_stream(role) and all(recording.columns[column].final for column in columns)
-    ]
-    if longer:
-        yield f"{', '.join(longer)} have one entry more than others, which is left out"
+    else:
+        yield (
+            "an episode of T actions has T observations: its last action, whose outcome was not "
+            "recorded, is left out"
+        )
+        longer = [
+            role
+            for role, columns in found.roles.items()
+            if is_framed(role) and all(recording.columns[column].final for column in columns)
+        ]
+        if longer:
+            yield f"{', '.join(longer)} have one entry more than others, which is left out"
 
 
 def timing(found: Import) -> Iterator[str]:
@@ -74,6 +82,19 @@ def timing(found: Import) -> Iterator[str]:
             f"{found.unseen:,} of {frames:,} grid points ({found.unseen / max(frames, 1):.1%}) "
             "have no entry near them and are masked: a filter predicts through them"
         )
+
+
+def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
+    """What has become of it; a sentence each."""
+    counts = ", ".join(
+        f"{name} {len(dataset.split(name)):,} ({dataset.frames(name):,} frames)"
+        for name in dataset.splits
+    )
+    yield f"observations: {dataset.observation_spec.describe()}"
+    yield f"actions: {dataset.action_spec.describe()}"
+    told = set(decisions(found))
+    yield from (note for note in dataset.provenance.notes if note not in told)
+    yield f"{out}: {counts}"
 
 
 def _advice(measured: Sampling) -> str:

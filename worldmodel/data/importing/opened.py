@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from worldmodel.data.clock import Sampling, require_ascending, sampling
+from worldmodel.data.importing.clock import Sampling, require_ascending, sampling
+from worldmodel.data.importing.regrid import regrid
 from worldmodel.data.readers import open_recording
 from worldmodel.data.readers.mapping import (
     OBSERVATIONS,
@@ -19,10 +20,10 @@ from worldmodel.data.readers.mapping import (
     by_role,
     clock_of,
     final,
+    is_framed,
     is_stream,
     settled,
 )
-from worldmodel.data.regrid import regrid
 from worldmodel.errors import ConfigError, FileFormatError
 
 # Intervals that the report on time is made of; those of a longer recording are its first.
@@ -99,11 +100,8 @@ class Import:
                 f"{parent} has {free:,} left"
             )
 
-    def episodes(self, watch: Callable[[int], None] = lambda steps: None) -> Iterator[dict]:
-        """Read episodes, as ``from_episodes`` takes them.
-
-        Args:
-            watch: Is called with the number of steps after each.
+    def episodes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Read the names of episodes, and what they hold as ``from_episodes`` takes it.
 
         Raises:
             FileFormatError: The source is truncated or corrupt, has numbers that are not finite,
@@ -122,10 +120,8 @@ class Import:
             else:
                 values = self._fitted(values, what)
                 values |= self._stamps(times, len(values["actions"]) if "actions" in values else 0)
-            episode = nested(values)
             self.lengths.append(_steps(values))
-            yield episode
-            watch(self.lengths[-1])
+            yield table.name, nested(values)
 
     def samplings(self) -> dict[str, Sampling]:
         """How regular each clock of the episodes read so far was."""
@@ -178,7 +174,7 @@ class Import:
         frames = steps + self.final_observation
         fitted = {}
         for role, array in values.items():
-            framed = is_stream(role) or role == "states"
+            framed = is_framed(role)
             extra = framed and not self.final_observation and len(array) == steps + 1
             if len(array) != (frames if framed else steps) and not extra:
                 raise FileFormatError(
@@ -197,11 +193,11 @@ class Import:
         return {"timestamps": stamped[0][: steps + self.final_observation]}
 
 
-def nested(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by role as an episode: streams and parts of actions in dictionaries by their names."""
     episode: dict[str, Any] = {}
     for role, array in values.items():
-        if is_stream(role) and role != OBSERVATIONS and role != "seen":
+        if is_stream(role) and role != OBSERVATIONS:
             _put(episode.setdefault(OBSERVATIONS, {}), role.split("."), array)
         elif base(role) == "actions" and role != "actions":
             _put(episode.setdefault("actions", {}), role.split(".")[1:], array)
@@ -210,7 +206,7 @@ def nested(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return episode
 
 
-def _put(tree: dict[str, Any], path: list[str], array: np.ndarray) -> None:
+def _put(tree: dict[str, Any], path: list[str], array: Any) -> None:
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     tree[path[-1]] = array
