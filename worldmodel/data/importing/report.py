@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from worldmodel.data.dataset import Dataset
 from worldmodel.data.importing.clock import Sampling
 from worldmodel.data.importing.opened import Import
@@ -98,8 +96,11 @@ def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
 
 
 def _advice(measured: Sampling) -> str:
+    hz = 1 / measured.period
+    plain = float(f"{hz:.2g}")
+    hz = plain if abs(plain / hz - 1) < 0.03 else hz
     return (
         "the steps are not equally long, which a model takes them to be; "
-        f"--resample {np.round(1 / measured.period, 3):g} puts them on a grid"
+        f"--resample {hz:.4g} puts them on a grid"
         + (" and masks what is missing" if measured.gaps else "")
     )
