@@ -216,6 +216,34 @@ class TestLeRobot:
         refused(root, "leads out of its folder")
 
 
+def test_a_demo_without_actions_is_not_passed_over(tmp_path, episodes):
+    h5py = pytest.importorskip("h5py", reason="needs worldmodel[hdf5]")
+    path = recordings.write_robomimic(tmp_path / "x.hdf5", episodes)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1/actions"]
+    refused(path, "data/demo_1 has no actions")
+
+
+def test_a_snapshot_of_the_hubs_cache_is_read_by_its_links(tmp_path):
+    rng = np.random.default_rng(0)
+    episodes = recordings.made(rng)
+    for episode in episodes:
+        episode["picture"] = recordings.smooth(rng, len(episode["observations"]))
+    plain = recordings.write_lerobot(tmp_path / "plain", episodes)
+    snapshot, blobs = (
+        tmp_path / "datasets--me--arm/snapshots/0a1b",
+        tmp_path / "datasets--me--arm/blobs",
+    )
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(p for p in sorted(plain.rglob("*")) if p.is_file()):
+        link = snapshot / file.relative_to(plain)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(blobs / str(number))
+        link.symlink_to(blobs / str(number))
+    _, found = read(snapshot)
+    assert len(found) == 3
+
+
 def test_what_has_an_entry_more_than_others_is_cut(tmp_path, episodes):
     path = recordings.write_d4rl(tmp_path / "x.hdf5", episodes)
     found, read_ = read(path, roles={"states": ("infos/qpos",)})

@@ -9,6 +9,7 @@ import pytest
 import recordings
 from PIL import Image
 
+from worldmodel.data.importing import Choices, Import
 from worldmodel.data.readers import mapping, open_recording
 from worldmodel.data.readers.pictures import video_times
 from worldmodel.errors import FileFormatError
@@ -203,5 +204,7 @@ def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
     (tmp_path / "run.mkv").write_bytes(content[: len(content) // 2])
     recording = open_recording(tmp_path)
     assert recording.roles["timestamps.frames"]  # fewer pictures than rows: they have own times
+    with pytest.raises(FileFormatError, match=r"episode run: frames has .*expected 12, since"):
+        list(Import(tmp_path, Choices()).episodes())
     (tmp_path / "run.mkv").write_bytes(content[:100])
     bad(tmp_path, "truncated, corrupt or no video|no frames|no stream")

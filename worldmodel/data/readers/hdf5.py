@@ -185,10 +185,12 @@ def _groups(path: Path) -> tuple[str, tuple[str, ...]]:
 
     with _opened(path) as file:
         for parent in ("data", "/"):
-            if isinstance(file.get(parent), h5py.Group):
-                members = [n for n in file[parent] if _is_episode(file[parent], n)]
+            if isinstance(group := file.get(parent), h5py.Group):
+                members = sorted((n for n in group if _is_episode(group, n)), key=natural)
+                if members and parent == "data" and (left := sorted(set(group) - set(members))):
+                    raise FileFormatError(f"{path}: data/{left[0]} has no actions")
                 if members:
-                    return parent, tuple(sorted(members, key=natural))
+                    return parent, tuple(members)
     return "", ()
 
 

@@ -103,7 +103,10 @@ def gather(frames: Iterator[np.ndarray], count: int, what: str, size: Size | Non
             raise FileFormatError(f"{what} at time {t} is {frame.shape}; expected {shape}")
         scaled = resize(frame, size)
         if t == 0:
-            require_moderate(what, (count, *scaled.shape), scaled.dtype)
+            try:
+                require_moderate(what, (count, *scaled.shape), scaled.dtype)
+            except FileFormatError as error:
+                raise FileFormatError(f"{error}. --resize scales pictures as they come") from None
             array = np.empty((count, *scaled.shape), scaled.dtype)
         array[t] = scaled
     if t + 1 < count:

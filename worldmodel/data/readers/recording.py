@@ -109,11 +109,14 @@ class Recording(ABC):
 def inside(root: Path, path: Path) -> Path:
     """A file of a source, if it lies in the source's folder.
 
+    A snapshot in the cache of Hugging Face's hub is made of links to the blobs beside it.
+
     Raises:
         FileFormatError: There is none, or a link or ".." leads to another place.
     """
     real, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
-    if not real.is_relative_to(home):
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
         raise FileFormatError(f"{path} leads out of its folder {root}, to {real}")
     if not real.is_file():
         raise FileFormatError(f"{path} is missing")
