@@ -177,6 +177,23 @@ def write_video(path: Path, frames: np.ndarray, fps: int, av: Any, codec: str = 
     return path
 
 
+def write_tables(root: Path, episodes: list[dict[str, Any]]) -> Path:
+    """Folders of CSV and PNG."""
+    from PIL import Image
+
+    for i, episode in enumerate(episodes):
+        run = root / f"run{i}"
+        run.mkdir(parents=True)
+        rows = ["time,action_x,action_y,reward"]
+        for t, (action, reward) in enumerate(
+            zip(episode["actions"], episode["rewards"], strict=True)
+        ):
+            rows.append(",".join(map(repr, map(float, (t / 10, *action, reward)))))
+            Image.fromarray(episode["picture"][t]).save(run / f"{t}.png")
+        (run / "log.csv").write_text("\n".join(rows))
+    return root
+
+
 def smooth(rng: np.random.Generator, frames: int, height: int = 48, width: int = 64) -> np.ndarray:
     """Pictures that a codec can hold: gradients that move."""
     y, x = np.mgrid[:height, :width]

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 import recordings
 
+from worldmodel import data
 from worldmodel.data.importing import Choices, Import, report
 from worldmodel.data.readers import mapping, open_recording
-from worldmodel.errors import ConfigError, FileFormatError, MissingExtraError, SpecError
+from worldmodel.errors import (
+    ConfigError,
+    FileFormatError,
+    MissingExtraError,
+    SpecError,
+    WorldModelError,
+)
 
 
 @pytest.fixture
@@ -242,6 +249,52 @@ def test_a_snapshot_of_the_hubs_cache_is_read_by_its_links(tmp_path):
         link.symlink_to(blobs / str(number))
     _, found = read(snapshot)
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("form", ["npz", "d4rl", "robomimic", "lerobot", "tables"])
+def test_whatever_bytes_are_changed_the_error_is_typed(tmp_path, episodes, form):
+    """Cut off, changed or without some bytes: read, or refused with a message of ours."""
+    rng = np.random.default_rng(0)
+    for episode in episodes:
+        episode["picture"] = recordings.smooth(rng, len(episode["observations"]))
+    write = {
+        "npz": lambda: saved(tmp_path / "x.npz", episodes),
+        "d4rl": lambda: recordings.write_d4rl(tmp_path / "x.hdf5", episodes),
+        "robomimic": lambda: recordings.write_robomimic(tmp_path / "x.hdf5", episodes),
+        "lerobot": lambda: recordings.write_lerobot(tmp_path / "arm", episodes),
+        "tables": lambda: recordings.write_tables(tmp_path / "plant", episodes),
+    }
+    path = write[form]()
+    files = [p for p in path.rglob("*") if p.is_file()] or [path]
+    refusals = 0
+    for _ in range(30):
+        file = files[rng.integers(len(files))]
+        content = file.read_bytes()
+        place, length = rng.integers(len(content)), rng.integers(1, 30)
+        changed = (
+            content[:place],
+            content[:place] + rng.bytes(length) + content[place + length :],
+            content[:place] + content[place + length :],
+        )
+        file.write_bytes(changed[rng.integers(3)])
+        try:
+            read(path)
+        except WorldModelError as error:
+            refusals += 1
+            assert str(path.parent) in str(error)
+        file.write_bytes(content)
+    assert refusals > 10
+    read(path)
+
+
+def test_a_dataset_is_not_imported(tmp_path, episodes):
+    keys = ("observations", "actions", "rewards")
+    data.from_episodes([{k: e[k] for k in keys} for e in episodes], out=tmp_path / "data")
+    refused(tmp_path / "data", "is a dataset already")
+    np.savez(tmp_path / "old.npz", actions=np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "old.npz", "a") as archive:
+        archive.writestr("header.json", "{}")
+    refused(tmp_path / "old.npz", "is a dataset already")
 
 
 def test_what_has_an_entry_more_than_others_is_cut(tmp_path, episodes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+from worldmodel.data.folders import is_dataset
 from worldmodel.data.readers import arrays, hdf5, lerobot, minari, tables
 from worldmodel.data.readers.recording import Column, Recording, Table
 from worldmodel.errors import ConfigError, FileFormatError
@@ -39,6 +40,8 @@ def open_recording(path: str | Path, form: str | None = None) -> Recording:
         if form not in FORMATS:
             raise ConfigError(f"the format must be one of {', '.join(FORMATS)}, got {form!r}")
         return FORMATS[form].read(path)
+    if is_dataset(path):
+        raise FileFormatError(f"{path} is a dataset already; train and others read it")
     for module in FORMATS.values():
         if (path.exists() or module is minari) and module.recognises(path):
             return module.read(path)

@@ -31,7 +31,7 @@ from worldmodel.data.readers.recording import (
     require_moderate,
 )
 from worldmodel.data.readers.stored import Header, Rows, Source
-from worldmodel.errors import FileFormatError, require_extra
+from worldmodel.errors import FileFormatError, WorldModelError, require_extra
 
 SUFFIXES = (".hdf5", ".h5")
 _NEXT = "next_"
@@ -169,14 +169,16 @@ def _following(column: str) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    """A file; whatever h5py raises on what it finds in it becomes a ``FileFormatError``."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except WorldModelError:
+        raise
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path} is truncated, corrupt or no HDF5: {error}") from error
-    with file:
-        yield file
 
 
 def _groups(path: Path) -> tuple[str, tuple[str, ...]]:

@@ -192,8 +192,8 @@ def _opened(file: Path, use: Callable[[Any, Any], Any], what: str | None = None)
 
     try:
         with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise FileFormatError(f"{file} has no stream of pictures")
+            if not container.streams.video or not container.streams.video[0].codec_context:
+                raise FileFormatError(f"{file} has no stream of pictures that can be decoded")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             return use(container, stream)

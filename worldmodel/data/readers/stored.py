@@ -73,8 +73,12 @@ class Archive(Source):
     def __init__(self, path: Path) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
+                if "header.json" in archive.namelist():
+                    raise FileFormatError(f"{path} is a dataset already; train and others read it")
                 entries = [e for e in archive.infolist() if e.filename.endswith(".npy")]
                 headers = {e.filename[:-4]: _header_of(archive, e) for e in entries}
+        except FileFormatError:
+            raise
         except _BROKEN as error:
             raise FileFormatError(
                 f"{path} is truncated, corrupt or no archive of arrays: {error}"
