@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import recordings
 
+from worldmodel.data.importing import Choices, Import, write
 from worldmodel.data.readers import open_recording
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import FileFormatError, SpecError
 
 minari = pytest.importorskip("minari", reason="needs worldmodel[minari]")
 from minari.data_collector import EpisodeBuffer  # noqa: E402
@@ -137,3 +138,52 @@ def test_truncated_files_are_refused(home):
     meta.write_text(json.dumps({"data_format": "hdf5"}))
     with pytest.raises(FileFormatError):
         open_recording(Path("arm/push-v0"))
+
+
+def test_tuples_dict_actions_and_odd_names_find_their_places(home, tmp_path):
+    """Also what cannot be learned from, a text, can be left out."""
+    seen = gym.spaces.Tuple(
+        [
+            gym.spaces.Dict({"a.b": gym.spaces.Box(-9, 9, (2,), np.float32)}),
+            gym.spaces.Discrete(3),
+        ]
+    )
+    acted = gym.spaces.Dict({"x": BOX, "gear": gym.spaces.Discrete(2)})
+    steps = 6
+    buffer = EpisodeBuffer(
+        observations=(
+            {"a.b": np.arange(14, dtype=np.float32).reshape(7, 2) / 2},
+            np.arange(7) % 3,
+        ),
+        actions={"x": np.full((steps, 2), 0.5, np.float32), "gear": np.arange(steps) % 2},
+        rewards=[0.0] * steps,
+        terminations=[False] * steps,
+        truncations=[False] * steps,
+    )
+    minari.create_dataset_from_buffers(
+        "odd-v0", [buffer], observation_space=seen, action_space=acted
+    )
+    dataset = write(Import("odd-v0", Choices()), tmp_path / "data", {"train": 1.0})
+    (one,) = dataset.train
+    assert dataset.observation_spec.space() == seen and dataset.action_spec.space() == acted
+    np.testing.assert_array_equal(one.observations["0.a.b"], buffer.observations[0]["a.b"])
+    np.testing.assert_array_equal(one.actions[:, :2], np.eye(2)[np.arange(steps) % 2])
+
+
+def test_text_is_named_and_can_be_left_out(home, tmp_path):
+    seen = gym.spaces.Dict({"mission": gym.spaces.Text(20), "x": BOX})
+    buffer = EpisodeBuffer(
+        observations={"mission": ["go"] * 4, "x": np.zeros((4, 2), np.float32)},
+        actions=np.zeros((3, 2), np.float32),
+        rewards=[0.0] * 3,
+        terminations=[False] * 3,
+        truncations=[False] * 3,
+    )
+    minari.create_dataset_from_buffers(
+        "text-v0", [buffer], observation_space=seen, action_space=BOX
+    )
+    with pytest.raises(SpecError, match="mission is to be column 'observations/mission'"):
+        Import("text-v0", Choices())
+    found = Import("text-v0", Choices(roles={"mission": ()}))
+    dataset = write(found, tmp_path / "data", {"train": 1.0})
+    assert dataset.observation_spec.names == ("x",)

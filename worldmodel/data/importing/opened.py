@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from worldmodel.data.importing.clock import Sampling, require_ascending, samplin
 from worldmodel.data.importing.regrid import regrid
 from worldmodel.data.readers import open_recording
 from worldmodel.data.readers.mapping import (
-    OBSERVATIONS,
     Roles,
     base,
     by_role,
@@ -100,8 +98,8 @@ class Import:
                 f"{parent} has {free:,} left"
             )
 
-    def episodes(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Read the names of episodes, and what they hold as ``from_episodes`` takes it.
+    def episodes(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """Read the names of episodes, and what they hold by role.
 
         Raises:
             FileFormatError: The source is truncated or corrupt, has numbers that are not finite,
@@ -121,7 +119,7 @@ class Import:
                 values = self._fitted(values, what)
                 values |= self._stamps(times, len(values["actions"]) if "actions" in values else 0)
             self.lengths.append(_steps(values))
-            yield table.name, nested(values)
+            yield table.name, values
 
     def samplings(self) -> dict[str, Sampling]:
         """How regular each clock of the episodes read so far was."""
@@ -191,25 +189,6 @@ class Import:
         if not stamped or not any(base(role) == "timestamps" for role in self.roles):
             return {}
         return {"timestamps": stamped[0][: steps + self.final_observation]}
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays by role as an episode: streams and parts of actions in dictionaries by their names."""
-    episode: dict[str, Any] = {}
-    for role, array in values.items():
-        if is_stream(role) and role != OBSERVATIONS:
-            _put(episode.setdefault(OBSERVATIONS, {}), role.split("."), array)
-        elif base(role) == "actions" and role != "actions":
-            _put(episode.setdefault("actions", {}), role.split(".")[1:], array)
-        else:
-            episode[role] = array
-    return episode
-
-
-def _put(tree: dict[str, Any], path: list[str], array: Any) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = array
 
 
 def _steps(values: Mapping[str, np.ndarray]) -> int:

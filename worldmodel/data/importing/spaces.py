@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from worldmodel.data.importing.opened import Import, nested
+from worldmodel.data.importing.opened import Import
 from worldmodel.data.readers.mapping import OBSERVATIONS, base, by_role, is_stream
 
 # Whole numbers of at most so many values are indices, unless they are said to be amounts.
@@ -42,13 +42,29 @@ def spaces(found: Import) -> tuple[gym.Space, gym.Space, list[str]]:
         if (is_stream(role) and seen is None) or (base(role) == "actions" and acted is None)
     }
     counts = _counts(found, [role for role in wanted if _whole(found, role)])
-    members: dict[str, Any] = {}
-    for role in found.roles:
-        if role in wanted:
-            members[role] = _space(found, role, counts.get(role), notes)
-    tree = nested(members)
-    seen = _grown(tree[OBSERVATIONS]) if seen is None else seen
-    return seen, _grown(tree["actions"]) if acted is None else acted, notes
+    members = {r: _space(found, r, counts.get(r), notes) for r in found.roles if r in wanted}
+    streams = {role: space for role, space in members.items() if is_stream(role)}
+    parts = {role: space for role, space in members.items() if not is_stream(role)}
+    seen = _together(streams, OBSERVATIONS) if seen is None else seen
+    return seen, _together(parts, "actions") if acted is None else acted, notes
+
+
+def arranged(space: gym.Space, values: Mapping[str, np.ndarray], root: str, path: str = "") -> Any:
+    """Arrays by role as the parts of a space.
+
+    Args:
+        space: Of observations or of actions.
+        values: By role: a part is called by its keys with dots between, the only one ``root``.
+        root: "observations" or "actions".
+        path: Of the part, in the recursion.
+    """
+    before = f"{path}." if path else "actions." if root == "actions" else ""
+    if isinstance(space, gym.spaces.Dict):
+        return {k: arranged(s, values, root, f"{before}{k}") for k, s in space.spaces.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        parts = enumerate(space.spaces)
+        return tuple(arranged(part, values, root, f"{before}{i}") for i, part in parts)
+    return values[path or root]
 
 
 def resized(space: gym.Space, size: tuple[int, int]) -> gym.Space:
@@ -62,10 +78,11 @@ def resized(space: gym.Space, size: tuple[int, int]) -> gym.Space:
     return space
 
 
-def _grown(tree: Any) -> gym.Space:
-    if isinstance(tree, Mapping):
-        return gym.spaces.Dict({name: _grown(part) for name, part in tree.items()})
-    return tree
+def _together(members: Mapping[str, gym.Space], root: str) -> gym.Space:
+    """One space, or a Dict of several by what is behind ``actions.``."""
+    if set(members) == {root}:
+        return members[root]
+    return gym.spaces.Dict({name.removeprefix("actions."): s for name, s in members.items()})
 
 
 def _kind(found: Import, role: str) -> tuple[np.dtype, tuple[int, ...]]:

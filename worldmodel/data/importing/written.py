@@ -13,11 +13,14 @@ from worldmodel.data import folders
 from worldmodel.data.dataset import Dataset
 from worldmodel.data.importing.opened import Import
 from worldmodel.data.importing.report import decisions
-from worldmodel.data.importing.spaces import spaces
+from worldmodel.data.importing.spaces import arranged, spaces
 from worldmodel.data.provenance import Provenance, installed_versions
 from worldmodel.data.splits import Shares
 from worldmodel.data.writer import DatasetWriter
 from worldmodel.errors import ConfigError, FileFormatError, WorldModelError
+
+# What an episode has beside what is observed and done.
+_BESIDE = ("rewards", "terminated", "truncated", "states", "timestamps", "seen")
 
 
 def write(
@@ -62,8 +65,13 @@ def write(
         for number, (name, episode) in enumerate(found.episodes()):
             origin = f"{recording.path.name}, episode {name}"
             split = names[number] if number < len(names) else None
+            shown = {
+                "observations": arranged(seen, episode, "observations"),
+                "actions": arranged(acted, episode, "actions"),
+            }
+            beside = {role: array for role, array in episode.items() if role in _BESIDE}
             try:
-                writer.write(episode, split, origin=origin)
+                writer.write(beside | shown, split, origin=origin)
             except WorldModelError as error:
                 raise type(error)(f"{recording.path}, episode {name}: {error}") from error
             watch(found.lengths[-1])

@@ -188,7 +188,7 @@ def _groups(path: Path) -> tuple[str, tuple[str, ...]]:
     with _opened(path) as file:
         for parent in ("data", "/"):
             if isinstance(group := file.get(parent), h5py.Group):
-                members = sorted((n for n in group if _is_episode(group, n)), key=natural)
+                members = sorted((n for n in map(str, group) if _is_episode(group, n)), key=natural)
                 if members and parent == "data" and (left := sorted(set(group) - set(members))):
                     raise FileFormatError(f"{path}: data/{left[0]} has no actions")
                 if members:

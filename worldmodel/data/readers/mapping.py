@@ -111,14 +111,15 @@ def load(path: Path) -> dict[str, tuple[str, ...]]:
 def settled(recording: Recording, asked: Roles) -> dict[str, tuple[str, ...]]:
     """The roles that a source declares, with those that are asked for in their place.
 
-    Where any stream is asked for, the source's own observations are dropped.
+    Where a stream is given columns, those that the source declares are dropped; one without columns
+    is left out alone.
 
     Raises:
         SpecError: A column is missing, one has no role that it could have, or there are no actions
             or observations; the message lists the columns.
     """
     declared = dict(recording.roles)
-    if any(is_stream(role) for role in asked):
+    if any(is_stream(role) for role, columns in asked.items() if columns):
         declared = {role: columns for role, columns in declared.items() if not is_stream(role)}
     if any(base(role) == "actions" for role in asked):
         declared = {r: columns for r, columns in declared.items() if base(r) != "actions"}
