@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
+.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
 
 setup: .venv/ready
 
@@ -46,6 +46,10 @@ benchmark-any-env: setup
 benchmark-foreign: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[foreign]'
 	$(BIN)/python benchmarks/foreign.py
+
+benchmark-data: setup
+	$(BIN)/pip install --quiet -e ".[benchmark-data]" -c constraints.txt
+	$(BIN)/python benchmarks/data.py
 
 benchmark-empowerment: setup
 	$(BIN)/python benchmarks/empowerment.py

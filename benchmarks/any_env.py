@@ -66,7 +66,7 @@ def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     """Babble, learn, dream and act once."""
     case = CASES[env_id]
     dataset = data.collect(env_id, None, case.process, case.splits, seed, num_envs=20)
-    babbled = sum(int(split.mask.sum()) for split in dataset.splits.values())
+    babbled = sum(int(dataset.split(name).lengths.sum()) for name in dataset.splits)
     assert babbled <= BUDGET, f"{babbled} steps were babbled, {BUDGET} are allowed"
     observations, actions = dataset.observation_spec, dataset.action_spec
     name = preset_for(observations, dataset.provenance.source)

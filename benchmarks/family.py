@@ -66,7 +66,7 @@ def main(
         learning_rate: Of the runs with the short budget.
         parallel: Runs at a time.
     """
-    dataset = folder / "data.npz"
+    dataset = folder / "data"
     if not dataset.exists():
         collect("worldmodel/Pendulum-v0", dataset)
     if models:

@@ -50,7 +50,7 @@ ENVIRONMENT = {
 
 def commands(system: Foreign, seed: int, folder: Path, updates: int | None) -> dict[str, list[str]]:
     """What a user would type, by stage."""
-    recorded, run = str(folder / "data.npz"), str(folder / "run")
+    recorded, run = str(folder / "data"), str(folder / "run")
     sizes = {"episodes": system.episodes, "held-out": system.held_out, "steps": system.steps}
     collect = ["collect", system.env_id, "--out", recorded, "--pixels", "--resize"]
     collect += [str(system.side), "--process", system.process, "--num-envs", "1"]
@@ -124,16 +124,17 @@ def carry_out(typed: dict[str, list[str]], folder: Path) -> dict[str, Any]:
 
 def measure(system: Foreign, seed: int, folder: Path) -> dict[str, Any]:
     """What was measured, and the settings and data that it was measured with."""
-    world, recorded = load(folder / "run"), data.load(folder / "data.npz")
+    world, recorded = load(folder / "run"), data.load(folder / "data")
     evaluated = read_json(folder / "evaluation" / "metrics.json")
-    lengths = {name: batch.mask.sum(1).tolist() for name, batch in recorded.splits.items()}
-    film(world, recorded.test, folder / "film.gif")
+    lengths = {name: recorded.split(name).lengths.tolist() for name in recorded.splits}
+    test = recorded.test.padded()
+    film(world, test, folder / "film.gif")
     return {
         **evaluated,
         "shortcomings": shortcomings(evaluated),
-        "fraction": {"babbling": fractions(evaluated, recorded.test, system.enough)}
+        "fraction": {"babbling": fractions(evaluated, test, system.enough)}
         | under_unseen_actions(world, system, seed),
-        "reached": recorded.test.frame_mask.sum(0).tolist(),
+        "reached": test.frame_mask.sum(0).tolist(),
         "enough": system.enough,
         "frames": {name: recorded.frames(name) for name in recorded.splits},
         "episode_steps": {name: [min(n), max(n)] for name, n in lengths.items()},

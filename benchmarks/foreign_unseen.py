@@ -64,7 +64,7 @@ def under_unseen_actions(world: World, system: Foreign, seed: int) -> dict[str, 
             wrapping=source.wrapping,
         )
         metrics = evaluate(world, recorded, seed).metrics
-        told = fractions(metrics, recorded.test, system.enough)
+        told = fractions(metrics, recorded.test.padded(), system.enough)
         found[name] = {"process": describe(process), **told}
     return found
 

@@ -47,7 +47,7 @@ def test_an_id_is_enough(env_id, wrapping, shape, tmp_path):
     # Only MuJoCo is an extra, and only it needs a driver to draw.
     if "Reacher" in env_id and (why := missing(env_id, Wrapping(pixels="--pixels" in wrapping))):
         pytest.skip(why)
-    recorded, run, acted = tmp_path / "data.npz", tmp_path / "run", tmp_path / "agent"
+    recorded, run, acted = tmp_path / "data", tmp_path / "run", tmp_path / "agent"
     main(["collect", env_id, "--out", str(recorded), *COUNTS, *wrapping])
     main(["train", str(recorded), "--run", str(run), *TRAIN, *SIZES])
     brief = ["--episodes", "2", "--steps", "20", *AGENT]

@@ -33,7 +33,8 @@ def learn(dataset: Dataset, folder: Path, seed: int, updates: int, progress: boo
         transition=replace(sizes.transition, noise_floor=0.0),
     )
     training = chosen.training(dataset)
-    readings = dataset.train.observations[dataset.train.frame_mask]
+    train = dataset.train.padded()
+    readings = train.observations[train.frame_mask]
     fraction = float((NOISE**2 / readings.var(0)).mean())
     weight = 1 / (2 * fraction)
     constrained = replace(

@@ -54,9 +54,10 @@ def main(
     dataset = data.collect(ENV_ID, None, data.Held(), splits, seed, None, held_out, progress=True)
     world = learn(dataset, out, seed, updates)
     rng = np.random.default_rng(seed)
-    found = estimates(world, dataset.train, dataset.test, particles, rng)
-    measured = measure(found, truth(dataset.test))
-    draw(found, measured["course"], dataset.test, out / "software_sensor.png")
+    train, test = dataset.train.padded(), dataset.test.padded()
+    found = estimates(world, train, test, particles, rng)
+    measured = measure(found, truth(test))
+    draw(found, measured["course"], test, out / "software_sensor.png")
     write_json(
         out / "metrics.json", {**measured, "methods": NAMES, "versions": data.installed_versions()}
     )

@@ -33,7 +33,7 @@ BUDGET = {"updates": 4, "batch_size": 4}
 def recorded(tmp_path_factory):
     splits = {s: random_batch(steps=18, seed=i) for i, s in enumerate(SPLITS)}
     dataset = as_dataset(VECTOR, BOX, **splits)
-    path = tmp_path_factory.mktemp("data") / "data.npz"
+    path = tmp_path_factory.mktemp("data") / "data"
     data.save(dataset, path)
     return path
 

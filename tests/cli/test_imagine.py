@@ -74,7 +74,7 @@ def test_the_runs_own_agent_can_act(out, tmp_path):
 
 
 def test_a_model_of_vectors_has_curves(out, tmp_path):
-    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    recorded, run = str(tmp_path / "data"), str(tmp_path / "run")
     main(["collect", "Pendulum-v1", "--out", recorded, "--episodes", "4"])
     tiny = ["--updates", "1", "--batch-size", "2", "--no-tensorboard", "--model.codec.hidden", "8"]
     main(["train", recorded, "--run", run, *tiny])

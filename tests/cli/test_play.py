@@ -106,9 +106,9 @@ def test_the_interval_is_the_environments_times_the_frames_skipped():
 def test_a_dataset_gives_its_test_frames(tmp_path):
     splits = {"train": data.SplitConfig(2, 8), "test": data.SplitConfig(5, 12)}
     recorded = data.collect("worldmodel/Pendulum-v0", splits=splits, num_envs=5)
-    data.save(recorded, tmp_path / "data.npz")
+    data.save(recorded, tmp_path / "data")
     world = worldmodel.load("pendulum")
-    known = states_of(world, world.source, tmp_path / "data.npz", False, 0)
+    known = states_of(world, world.source, tmp_path / "data", False, 0)
     assert len(known) == 5 * (13 - 5)
     np.testing.assert_array_equal(known.frames["observation"][0], recorded.test.observations[0, 5])
     assert list(known.variables) == ["angle", "velocity", "reward"]

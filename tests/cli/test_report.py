@@ -98,7 +98,7 @@ def make_run(folder: Path, name: str) -> Path:
     world.save(folder / "checkpoint", metrics_of(name))
     shutil.copy(folder / "checkpoint" / "metrics.json", folder / "metrics.json")
     source = world.source
-    data.save(data.collect(source.env_id, source.env_kwargs, splits=SMALL), folder / "data.npz")
+    data.save(data.collect(source.env_id, source.env_kwargs, splits=SMALL), folder / "data")
     quick = PathwiseConfig(updates=1, batch_size=2, horizon=2)
     train_policy(world, quick, progress=False)[0].save(folder / "policy.safetensors")
     Image.new("RGB", (40, 30), "red").save(folder / "latent_walks.png")
@@ -171,7 +171,7 @@ def test_the_papers_numbers_stand_beside_the_pendulums(pages):
 
 def test_the_points_are_filtered_states_under_their_own_colours(pages):
     world = worldmodel.load("ball")
-    test = data.load(pages["ball"].path.parent / "data.npz").test.window(0, 14)
+    test = data.load(pages["ball"].path.parent / "data").test.window(0, 14)
     latents = world.filter(test.observations.numpy(), test.actions.numpy())[:, 1:].reshape(-1, 4)
     traces = pages["ball"].plot["data"]
     points = np.stack([numbers(traces[0][axis]) for axis in "xyz"], 1)
@@ -224,7 +224,7 @@ def test_figures_that_an_evaluation_left_are_kept(pages):
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
 def test_whatever_there_is_of_other_runs(env_id, tmp_path):
     """Vectors have curves and no film; discrete actions no empowerment; nobody has measured."""
-    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    recorded, run = str(tmp_path / "data"), str(tmp_path / "run")
     main(["collect", env_id, "--out", recorded, "--episodes", "20", "--test-steps", "30"])
     tiny = ["--updates", "2", "--batch-size", "2", "--no-tensorboard", "--model.codec.hidden", "8"]
     main(["train", recorded, "--run", run, *tiny])
@@ -247,7 +247,7 @@ REFUSED = {
 def test_bad_input_gets_one_clear_line_and_no_file(case, pages, tmp_path, capsys):
     words, told = REFUSED[case]
     places = {"<new>": str(tmp_path / "new")}
-    places["<pendulum>"] = str(pages["pendulum"].path.parent / "data.npz")
+    places["<pendulum>"] = str(pages["pendulum"].path.parent / "data")
     out = tmp_path / "report.html"
     with pytest.raises(SystemExit) as exit:
         main(["report", *(places.get(word, word) for word in words), "--out", str(out)])

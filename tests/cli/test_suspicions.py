@@ -19,7 +19,7 @@ def test_training_begins_with_what_is_suspicious(tmp_path, capsys):
         name: with_fields(batch, observations=seen, states=None) for name in ("train", "validation")
     }
     dataset = as_dataset(pixels(8, 8), BOX, **splits)
-    path = str(data.save(dataset, tmp_path / "data.npz"))
+    path = str(data.save(dataset, tmp_path / "data"))
     main(["train", path, "--run", str(tmp_path / "run"), "--no-tensorboard", *TINY])
     told = " ".join(capsys.readouterr().out.split())
     assert "note: stream 'observation': " in told and "equal the one before" in told

@@ -121,7 +121,7 @@ def draw(world: World, dataset, folder) -> None:
     shown = imagine(world, dataset.test, looked=4, dreams=2)
     written = [
         imagination_strips(shown, folder / "imagine.png"),
-        strips(world, dataset.test, folder / "strips.png", filtered=4, shown=(1, 6, 12)),
+        strips(world, dataset.test.padded(), folder / "strips.png", filtered=4, shown=(1, 6, 12)),
     ]
     assert all(path.stat().st_size > 1000 for path in written)
 

@@ -69,8 +69,8 @@ def test_repeated_actions_do_what_repeating_them_does():
 def test_a_dataset_knows_how_to_make_its_environment_again(tmp_path):
     wrapping = Wrapping(pixels=True, resize=12, grayscale=True, frame_skip=2)
     recorded = collect("CartPole-v1", splits={"train": SplitConfig(3, 5)}, wrapping=wrapping)
-    data.save(recorded, tmp_path / "d.npz")
-    source = data.load(tmp_path / "d.npz").provenance.source
+    data.save(recorded, tmp_path / "d")
+    source = data.load(tmp_path / "d").provenance.source
     assert source == Source("CartPole-v1", {}, wrapping)
     assert json.loads(json.dumps(asdict(source))) == asdict(source)
     assert recorded.observation_spec == pixels(12, 12)
@@ -157,12 +157,12 @@ def test_what_cannot_be_modelled_is_refused_with_what_can(odd_id):
 def test_collect_prints_what_it_found(odd_id, tmp_path, capsys):
     from worldmodel.cli import main  # slow to import
 
-    line = ["collect", odd_id, "--out", str(tmp_path / "d.npz"), "--num-envs", "2"]
+    line = ["collect", odd_id, "--out", str(tmp_path / "d"), "--num-envs", "2"]
     main([*line, "--episodes", "2", "--test-steps", "14", "--pixels"])
     said = " ".join(capsys.readouterr().out.split())
     assert "note: stream 'observation' never changes in train, validation and test:" in said
     assert "note: every reward is 0 in train, validation and test:" in said
-    still = data.load(tmp_path / "d.npz")
+    still = data.load(tmp_path / "d")
     assert still.observation_spec == pixels(32, 32, 3) and len(data.findings(still)) == 2
 
 

@@ -148,7 +148,7 @@ def test_what_never_changes_at_all_is_saved_all_the_same(tmp_path):
     dataset = as_dataset(
         PIXELS, box(-2.0, 2.0), train=replace(still, actions=batch.actions[..., :1])
     )
-    loaded = load(save(dataset, tmp_path / "still.npz"))
+    loaded = load(save(dataset, tmp_path / "still"))
     assert loaded.provenance == dataset.provenance
     (told,) = findings(loaded)
     assert told.startswith("stream 'observation' never changes in train: ")

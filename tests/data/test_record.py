@@ -242,7 +242,7 @@ def test_a_dataset_notes_that_the_state_was_left_out(clock, tmp_path):
     finally:
         del gym.registry["test/Told-v0"]
     assert len(dataset.provenance.notes) == 1
-    assert load(save(dataset, tmp_path / "d.npz")).provenance == dataset.provenance
+    assert load(save(dataset, tmp_path / "d")).provenance == dataset.provenance
     assert findings(dataset)[0] == dataset.provenance.notes[0]
     assert "upright" in findings(dataset)[0]
 

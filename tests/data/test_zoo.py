@@ -40,7 +40,7 @@ def test_every_kind_is_recorded_saved_and_loaded(name, tmp_path):
     env = gym.make(zoo.env_id(name))
     assert recorded.observation_spec.space() == env.observation_space
     assert recorded.action_spec.space() == env.action_space
-    loaded = data.load(data.save(recorded, tmp_path / "d.npz"))
+    loaded = data.load(data.save(recorded, tmp_path / "d"))
     assert loaded.provenance == recorded.provenance
     assert loaded.observation_spec == recorded.observation_spec
     assert loaded.action_spec == recorded.action_spec

@@ -80,7 +80,7 @@ def test_a_roomy_model_of_an_oscillator_uses_two(kind, tmp_path):
 def test_bundled_models_use_as_many_as_their_systems_need(name, used):
     world = worldmodel.load(name)
     splits = {"test": SplitConfig(20, 60)}
-    test = collect(world.require_source().env_id, splits=splits, num_envs=20, seed=3).test
+    test = collect(world.require_source().env_id, splits=splits, num_envs=20, seed=3).test.padded()
     assert used_dimensions(world.model, test, generator()) == used
 
 

@@ -69,7 +69,7 @@ def test_states_are_named_by_number_unless_the_caller_knows_better(untrained, da
 
 
 def test_without_ground_truth_there_is_no_identification(untrained, dataset):
-    blind = replace(dataset, splits={"test": replace(dataset.test, states=None)})
+    blind = replace(dataset, splits={"test": replace(dataset.test.padded(), states=None)})
     evaluation = evaluate(untrained, blind, train_steps=6)
     assert not {"r2", "loglik", "filter_r2_by_frames"} & evaluation.metrics.keys()
     assert len(evaluation.metrics["prediction_mse"]) == 12, "as far as the episodes go"
@@ -78,7 +78,7 @@ def test_without_ground_truth_there_is_no_identification(untrained, dataset):
 
 def test_padding_changes_nothing(untrained, dataset):
     """Frames that were never recorded, whatever they hold, leave all metrics as they are."""
-    test = dataset.test
+    test = dataset.test.padded()
     mask = test.mask.clone()
     mask[:, 14:] = False
     noise = torch.randint(0, 256, test.observations[:, 15:].shape, dtype=torch.uint8)

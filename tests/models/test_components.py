@@ -10,6 +10,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.evaluation.prediction import filter_error, frame_variance
 from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.program import Builder
+from worldmodel.types import ScaledBatch
 
 SPACE = pixels(12, 10, 3)
 
@@ -126,17 +127,17 @@ def test_scaling_compiles(seen):
     assert len(program.weights) >= 11 * SPACE.size
 
 
-def test_episodes_are_scaled_once_where_that_takes_no_more_memory():
+def test_what_was_scaled_before_is_not_scaled_again():
     batch = random_batch(SPACE, BOX)
     model = tiny_model(SPACE, BOX, codec={"components": 9})
     model.calibrate(batch)
-    known = model.scaled(batch)
-    assert known.observations.shape == (*batch.observations.shape[:2], 9)
+    frames = model.scale_observations(batch.observations)
+    known = ScaledBatch(**dict(batch.items()) | {"observations": frames})
     one, other = (model.terms(each, generator()) for each in (batch, known[:]))
     torch.testing.assert_close(one.distortion, other.distortion)
+    assert model.condenses(batch.observations[0])
     many = tiny_model(SPACE, BOX, codec={"components": 91})
-    many.calibrate(batch)
-    assert many.scaled(batch) is batch
+    assert not many.condenses(batch.observations[0])
 
 
 def test_evaluation_counts_what_components_miss(seen):

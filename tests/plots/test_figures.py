@@ -50,7 +50,12 @@ def check(path) -> None:
 
 def test_all_figures_are_written(evaluation, untrained, dataset, tmp_path):
     written = figures.write_all(
-        evaluation, untrained, dataset.test, tmp_path / "new", dataset.test[:1], CONSTRAINED
+        evaluation,
+        untrained,
+        dataset.test.padded(),
+        tmp_path / "new",
+        dataset.test[:1],
+        CONSTRAINED,
     )
     names = {path.name for path in written}
     assert names == {
@@ -78,7 +83,7 @@ def test_what_there_is_nothing_of_is_left_out(evaluation, untrained, dataset, tm
             if k not in ("filter_r2_by_frames", "tracking")
         },
     )
-    written = figures.write_all(blind, untrained, dataset.test, tmp_path)
+    written = figures.write_all(blind, untrained, dataset.test.padded(), tmp_path)
     assert {path.stem for path in written} == {
         "latent_space",
         "prediction_error",

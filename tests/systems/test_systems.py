@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from small import BOX, PIXELS, VECTOR, random_dataset
+from small import BOX, PIXELS, VECTOR, as_dataset, batches, random_dataset
 
 import envs  # noqa: F401 - registers the environments
 import worldmodel  # noqa: F401 - registers the dreams
@@ -55,7 +55,7 @@ def rolling(start, process=None, steps=12, **kwargs) -> tuple[Batch, Batch, torc
         num_envs=2,
     )
     past = dataset.test.window(0, 2)
-    return past, dataset.test, constant_velocity(dataset.provenance)(past, steps - 2)
+    return past, dataset.test.padded(), constant_velocity(dataset.provenance)(past, steps - 2)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"size": 20, "radius": 0.25}, {"observation": "state"}])
@@ -160,10 +160,10 @@ def test_a_long_vector_gets_a_state_that_can_be_trained(model):
 
 
 def test_the_window_fits_the_longest_recorded_episode():
-    dataset = random_dataset(VECTOR, BOX, steps=20)
-    assert preset("vectors").training(dataset).window == 14
-    dataset.train.mask[:] = torch.arange(20) < 9
-    assert preset("vectors").training(dataset).window == 9
+    whole = batches(random_dataset(VECTOR, BOX, steps=20))
+    assert preset("vectors").training(as_dataset(VECTOR, BOX, **whole)).window == 14
+    whole["train"].mask[:] = torch.arange(20) < 9
+    assert preset("vectors").training(as_dataset(VECTOR, BOX, **whole)).window == 9
 
 
 def test_the_preset_is_the_systems_own_for_its_pictures_as_they_come():

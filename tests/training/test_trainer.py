@@ -10,6 +10,7 @@ from small import (
     PIXELS,
     VECTOR,
     as_dataset,
+    batches,
     random_batch,
     random_dataset,
     rotation_dataset,
@@ -53,7 +54,7 @@ def test_a_run_folder_holds_a_loadable_model_with_support(tmp_path):
     for folder in (tmp_path, tmp_path / "checkpoint"):
         saved = load(folder)
         assert saved.support.fitted and saved.model.reward_range == model.reward_range
-    train = trainer.train
+    train = random_dataset().train.padded()
     latents = model.filter_beliefs(train.observations, train.actions).mean.flatten(0, 1)
     assert world.support.inside(latents).float().mean() > 0.95
     assert [h["update"] for h in trainer.history] == [4, 8, 12]
@@ -227,7 +228,7 @@ def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
 
 
 def test_a_window_longer_than_the_episodes_is_refused(tmp_path):
-    with pytest.raises(SpecError, match="at most the episodes' 6 steps, got 7"):
+    with pytest.raises(SpecError, match="at most the longest episode's 6 steps, got 7"):
         make(tmp_path, window=7)
 
 
@@ -261,7 +262,7 @@ def test_tensorboard_gets_the_curves(tmp_path):
 
 def test_padded_episodes_train(tmp_path):
     dataset = random_dataset()
-    train = dataset.train
+    train = dataset.train.padded()
     mask = torch.arange(train.steps) < torch.tensor([[2], [6]] * 6)
     frames = train.observations.clone()
     frames[:, 1:][~mask] = 1e9
@@ -298,8 +299,9 @@ def test_it_learns_a_linear_system(tmp_path):
         tensorboard=False,
     )
     world = Trainer(model, dataset, settings, tmp_path).fit(progress=False)
-    error = open_loop_error(world, dataset.test, filtered=5)
-    baseline = baseline_errors(model, dataset.test, filtered=5)
+    test = dataset.test.padded()
+    error = open_loop_error(world, test, filtered=5)
+    baseline = baseline_errors(model, test, filtered=5)
     assert error.mean() < 0.25 * min(b.mean() for b in baseline.values())
 
 
@@ -343,7 +345,8 @@ def test_dropout_draws_with_the_scale_that_is_set(tmp_path):
 
 
 def test_the_weights_kl_is_shared_among_all_windows_of_long_episodes(tmp_path):
-    model, dataset = tiny_model(), random_dataset(size=12, steps=20)
-    dataset.train.mask[::2, 5:] = False
+    model, whole = tiny_model(), batches(random_dataset(size=12, steps=20))
+    whole["train"].mask[::2, 5:] = False
+    dataset = as_dataset(VECTOR, BOX, **whole)
     config = TrainConfig(window=5, tensorboard=False)
     assert Trainer(model, dataset, config, tmp_path).windows == (6 * 20 + 6 * 5) // 5

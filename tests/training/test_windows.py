@@ -1,8 +1,13 @@
-import torch
-from small import VECTOR, generator, random_batch, with_fields
+from dataclasses import replace
 
-from worldmodel.training.windows import draw_windows
-from worldmodel.types import from_streams
+import numpy as np
+import pytest
+import torch
+from small import BOX, VECTOR, as_dataset, generator, pixels, random_batch, tiny_model, with_fields
+
+from worldmodel.data import Episodes, load, save
+from worldmodel.training.windows import HeldWindows, StoredWindows, Windows
+from worldmodel.types import ScaledBatch
 
 STEPS = 10
 
@@ -13,46 +18,68 @@ def numbered(lengths):
     batch = random_batch(VECTOR, size=size, steps=STEPS)
     mask = torch.arange(STEPS) < torch.tensor(lengths).unsqueeze(1)
     number = 100.0 * torch.arange(size).unsqueeze(1) + torch.arange(STEPS + 1)
-    frames = torch.cat([torch.ones(size, 1, dtype=torch.bool), mask], 1)
-    number = number.where(frames, torch.tensor(-1.0))
-    steps = number[:, :-1].where(mask, torch.tensor(-1.0))
     return with_fields(
         batch,
         observations=number.unsqueeze(2).expand(-1, -1, 3),
-        actions=steps.unsqueeze(2).expand(-1, -1, 2),
-        rewards=steps,
+        actions=number[:, :-1].unsqueeze(2).expand(-1, -1, 2),
+        rewards=number[:, :-1],
         mask=mask,
-        states=number.unsqueeze(2),
     )
 
 
-def test_windows_are_runs_of_one_episode_with_all_arrays_in_step():
-    windows = draw_windows(numbered([10, 10, 10]), 300, 4, generator())
-    assert len(windows) == 300 and windows.steps == 4
-    number = windows.observations[..., 0]
+@pytest.fixture(params=["held", "scaled", "stored"])
+def windows(request, tmp_path):
+    """Makes windows of numbered episodes, however they are kept; frames are as recorded."""
+
+    def make(lengths):
+        dataset = as_dataset(VECTOR, BOX, train=numbered(lengths))
+        path = save(dataset, tmp_path / "data")
+        model, held = tiny_model(), request.param != "stored"
+        if request.param == "held":
+            model.condenses = lambda seen: False
+        made = Windows.of(load(path).train, model, 10**9 if held else 0)
+        assert isinstance(made, HeldWindows if held else StoredWindows)
+        draw = made.draw
+
+        def drawn(*args):
+            batch = draw(*args)
+            assert isinstance(batch, ScaledBatch) == (request.param == "scaled")
+            if isinstance(batch, ScaledBatch):  # of a model that was not calibrated
+                return replace(batch, observations=batch.observations.round())
+            return batch
+
+        return drawn
+
+    return make
+
+
+def test_windows_are_runs_of_one_episode_with_all_arrays_in_step(windows):
+    drawn = windows([10, 10, 10])(300, 4, generator())
+    assert len(drawn) == 300 and drawn.steps == 4
+    number = drawn.observations[..., 0]
     assert (number.diff(dim=1) == 1).all()
     assert (number[:, 0] // 100 == number[:, -1] // 100).all()
-    assert torch.equal(windows.states[..., 0], number)
-    assert torch.equal(windows.rewards, number[:, :-1])
-    assert torch.equal(windows.actions[..., 0], number[:, :-1])
+    assert torch.equal(drawn.rewards, number[:, :-1])
+    assert torch.equal(drawn.actions[..., 0], number[:, :-1])
+    assert drawn.states is None
 
 
-def test_padding_is_drawn_only_where_the_episode_is_shorter_than_the_window():
+def test_padding_is_drawn_only_where_the_episode_is_shorter_than_the_window(windows):
     lengths = [10, 7, 4, 2]
-    windows = draw_windows(numbered(lengths), 2000, 4, generator())
-    episode = (windows.observations[:, 0, 0] // 100).long()
+    drawn = windows(lengths)(2000, 4, generator())
+    episode = (drawn.observations[:, 0, 0] // 100).long()
     long_enough = torch.tensor(lengths)[episode] >= 4
-    assert windows.mask[long_enough].all()
-    assert (windows.observations[long_enough] >= 0).all()
-    short = windows[~long_enough]
+    assert drawn.mask[long_enough].all()
+    short = drawn[~long_enough]
     assert (short.mask.sum(1) == 2).all()
     assert (short.observations[:, 0, 0] == 300).all()
-    assert (short.observations[:, 3:] == -1).all() and (short.rewards[:, 2:] == -1).all()
+    assert (short.observations[:, 2:] == 302).all() and not short.rewards[:, 2:].any()
+    assert not short.actions[:, 2:].any() and not short.terminated[:, 2:].any()
 
 
-def test_every_start_is_equally_likely_and_every_episode_too():
-    windows = draw_windows(numbered([10, 7, 4]), 21_000, 4, generator())
-    first = windows.observations[:, 0, 0].long()
+def test_every_start_is_equally_likely_and_every_episode_too(windows):
+    drawn = windows([10, 7, 4])(21_000, 4, generator())
+    first = drawn.observations[:, 0, 0].long()
     for episode, starts in ((0, 7), (1, 4), (2, 1)):
         counts = torch.bincount(first[first // 100 == episode] % 100, minlength=starts).float()
         expected = 7000 / starts
@@ -60,27 +87,51 @@ def test_every_start_is_equally_likely_and_every_episode_too():
         assert ((counts - expected).abs() < 5 * expected**0.5).all()
 
 
-def test_a_window_as_long_as_the_episodes_is_the_episode():
-    batch = numbered([10, 6])
-    windows = draw_windows(batch, 50, STEPS, generator())
-    episode = (windows.observations[:, 0, 0] // 100).long()
-    assert torch.equal(windows.observations, batch.observations[episode])
-    assert torch.equal(windows.mask, batch.mask[episode])
+def test_a_window_as_long_as_the_episodes_is_the_episode(windows):
+    padded = as_dataset(VECTOR, BOX, train=numbered([10, 6])).train.padded()
+    drawn = windows([10, 6])(50, STEPS, generator())
+    episode = (drawn.observations[:, 0, 0] // 100).long()
+    assert torch.equal(drawn.observations, padded.observations[episode])
+    assert torch.equal(drawn.mask, padded.mask[episode])
 
 
-def test_the_generator_decides():
-    batch = numbered([10] * 5)
-    draws = [draw_windows(batch, 20, 4, generator(s)).observations for s in (1, 1, 2)]
+def test_the_generator_decides(windows):
+    draw = windows([10] * 5)
+    draws = [draw(20, 4, generator(s)).observations for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
-def test_all_streams_are_cut_alike():
-    batch = numbered([10, 7, 4])
-    streams = {"a": batch.observations, "b": batch.observations[..., :1] + 0.5}
-    cut = draw_windows(
-        with_fields(batch, observations=from_streams(streams, 2)), 50, 4, generator()
-    )
-    alone = draw_windows(batch, 50, 4, generator())
-    assert torch.equal(cut.observations["a"], alone.observations)
-    assert torch.equal(cut.observations["b"], alone.observations[..., :1] + 0.5)
-    assert tuple(cut.observations.shape) == (50, 5)
+def test_the_draws_are_those_of_padded_episodes():
+    """The law, and the draws, are what they were when a split was one padded tensor."""
+    episodes = Episodes.of(numbered([10, 7, 4, 2]), VECTOR)
+    padded, g = episodes.padded(), generator(5)
+    episode = torch.randint(4, (64,), generator=g)
+    latest = (padded.mask[episode].sum(1) - 4).clamp_min(0)
+    start = (torch.rand(64, generator=g) * (latest + 1)).long()
+    drawn = Windows.of(episodes, tiny_model(), 0).draw(64, 4, generator(5))
+    for i in range(64):
+        expected = padded.observations[episode[i], start[i] : start[i] + 5]
+        assert torch.equal(drawn.observations[i], expected)
+
+
+def test_frames_are_scaled_as_the_model_does(tmp_path):
+    space = pixels(8, 8)
+    episodes = Episodes.of(random_batch(space, size=9, steps=5), space)
+    model = tiny_model(space, codec={"components": 9})
+    model.calibrate(episodes)
+    scaled = Windows.of(episodes, model).draw(20, 3, generator())
+    plain = Windows.of(episodes, model, 0).draw(20, 3, generator())
+    assert isinstance(scaled, ScaledBatch)
+    expected = model.scale_observations(plain.observations)
+    torch.testing.assert_close(scaled.observations, expected)
+
+
+def test_calibration_sees_what_a_sample_does_not():
+    batch = random_batch(size=500, steps=6)
+    batch = with_fields(batch, terminated=torch.zeros_like(batch.terminated))
+    for i in (3, 77, 140):
+        batch.rewards[i, 2], batch.terminated[i, 5] = 50.0 + i, True
+    episodes, model = Episodes.of(batch, VECTOR), tiny_model()
+    episodes.sample = lambda: episodes[np.arange(10, 20)]
+    model.calibrate(episodes)
+    assert model.reward_range == (batch.rewards.min().item(), 190.0) and model.can_terminate

@@ -31,7 +31,7 @@ def collect(
     Args:
         env_id: Gymnasium id of the environment, with its version; "module:id" imports a module
             first.
-        out: File to write, conventionally ``*.npz``.
+        out: Folder to write; a dataset that is there is replaced.
         env_kwargs: Arguments of the environment, as JSON.
         process: How actions are drawn.
         episodes: Training episodes.
@@ -56,7 +56,7 @@ def collect(
     data.save(dataset, out)
     say(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
     note_findings(dataset)
-    longest = int(dataset.test.mask.any(0).sum())
+    longest = dataset.test.steps
     if longest < test_steps:
         say(
             f"no test episode lasted {test_steps} steps, the longest {longest}: "

@@ -40,7 +40,7 @@ def compare(
     Interrupted and started again, it goes on: finished runs stay, the others resume.
 
     Args:
-        dataset: File from ``worldmodel collect``, with test episodes longer than 14 steps.
+        dataset: Folder from ``worldmodel collect``, with test episodes longer than 14 steps.
         out: Folder for the runs, comparison.json, comparison.md and the figures.
         models: Names; "dvbf:transition.kind=mlp,transition.leak=0.1" changes settings of a model,
             "ekvae:denoise=0.03" those of its dreams. All that take what the dataset holds, if none
@@ -56,7 +56,7 @@ def compare(
     """
     require_at_least(1, seeds=seeds, parallel=parallel)
     recorded = data.load(dataset)
-    longest = int(recorded.test.mask.any(0).sum())
+    longest = recorded.test.steps
     if longest <= 14:
         raise SpecError(f"test episodes must be longer than 14 steps, the longest has {longest}")
     source = recorded.provenance

@@ -196,7 +196,7 @@ def babble(config: DemoConfig) -> data.Dataset:
 def learn(dataset: data.Dataset, config: DemoConfig) -> tuple[World, Trainer]:
     """Train to the end, in the run folder, which keeps the data too."""
     fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
-    path, train = config.out / "data.npz", replace(config.train, seed=config.seed)
+    path, train = config.out / "data", replace(config.train, seed=config.seed)
     trainer = Trainer(fresh, dataset, train, config.out, config.preset, path)
     # Only now: the trainer refuses a folder that holds a run on other data.
     data.save(dataset, path)
@@ -239,7 +239,7 @@ def draw(
     """All figures, the film real | filtered | imagined, and that of the agent."""
     chosen, system = demo_of(config.preset)
     walk = system.unactuated(dataset.provenance)
-    write_all(evaluation, world, dataset.test, config.out, walk, history)
+    write_all(evaluation, world, dataset.test.sample(), config.out, walk, history)
     shown = dataset.test[: chosen.film_rows].window(0, 74)
     write_gif(dream_film(imagine(world, shown)), config.out / "dream.gif")
     if policy is not None:

@@ -29,7 +29,7 @@ def evaluate(
 
     Args:
         run: Run folder, checkpoint, or the name of a bundled one.
-        dataset: File from ``worldmodel collect``; by default the run's own.
+        dataset: Folder from ``worldmodel collect``; by default the run's own.
         out: Folder for metrics.json and figures; by default the run folder, or a folder within it
             if the data are of another system.
         force: Whether to measure on data of another system than the one trained on.
@@ -37,7 +37,7 @@ def evaluate(
     """
     world, path = load(run), dataset or dataset_of(run)
     if path is None:
-        raise SpecError(f"{run} has no data of its own; name a file by --dataset")
+        raise SpecError(f"{run} has no data of its own; name them by --dataset")
     recorded = data.load(path)
     if not force:
         require_same_system(world, recorded)
@@ -59,7 +59,7 @@ def evaluate(
         supervised=True,
     )
     write_json(folder / "metrics.json", evaluation.metrics)
-    write_all(evaluation, world, recorded.test, folder, system.unactuated(source))
+    write_all(evaluation, world, recorded.test.sample(), folder, system.unactuated(source))
     console().print(results_table(source.env_id, evaluation.metrics, {}))
     for shortcoming in shortcomings(evaluation.metrics):
         note(shortcoming)

@@ -14,7 +14,7 @@ from agents.rollout import chosen_by
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
-from worldmodel.cli.runs import policy_of, reality, require_same_system
+from worldmodel.cli.runs import own_data, policy_of, reality, require_same_system
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
@@ -49,8 +49,8 @@ def play(
         mode: What to begin with: the dream alone, the dream against reality under the same actions,
             or the filter following reality.
         policy: The agent's file, or its folder, if it is not in the run folder or bundled.
-        dataset: File from `worldmodel collect`, whose frames can be started from; by default the
-            run's data.npz, else a few episodes recorded now.
+        dataset: Folder from `worldmodel collect`, whose frames can be started from; by default the
+            run's own data, else a few episodes recorded now.
         force: Whether to start from data of another system than the one trained on.
         env_id: The real environment; by default the one that the model was trained on.
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
@@ -79,8 +79,7 @@ def play(
         source = reality(world, env_id, env_kwargs)
         real = source.endless().make()
         interval = interval or 1 / source.frames_per_second(real)
-    own = Path(run) / "data.npz"
-    known = states_of(world, source, dataset or (own if own.is_file() else None), force, seed)
+    known = states_of(world, source, dataset or own_data(run), force, seed)
     unit = system_of(source.env_id if source else "").action_unit
     session = Session(world, known, real, agent, mode, noise, seed, unit)
     app = App(session, Path(run).name, interval or _INTERVAL, out, (width, height), fps, message)
@@ -107,7 +106,7 @@ def states_of(
         recorded = data.load(dataset)
         if not force:
             require_same_system(world, recorded)
-        return DataStates.recorded(world.model, recorded.test, targets)
+        return DataStates.recorded(world.model, recorded.test.sample(), targets)
     if source is None:
         return DataStates.of_support(world)
     return DataStates.babbled(world, source, targets, seed)

@@ -18,6 +18,7 @@ from worldmodel.cli.runs import (
     POLICY,
     folder_of,
     metrics_of,
+    own_data,
     policy_of,
     preset_of,
     require_same_system,
@@ -54,8 +55,8 @@ def report(
         run: Run folder, checkpoint, or the name of a bundled one.
         out: File to write; by default report.html in the run folder, or in runs/report/NAME for a
             bundled one.
-        dataset: File from ``worldmodel collect`` whose test split is shown; by default data.npz in
-            the run folder, if there is one.
+        dataset: Folder from ``worldmodel collect`` whose test split is shown; by default data in
+            the run folder, if there is any.
         force: Whether to show data of another system than the one trained on.
         seed: Of what is recorded, and of dreams.
 
@@ -71,8 +72,7 @@ def report(
     require_at_least(0, seed=seed)
     torch.set_num_threads(1)
     world, folder, metrics = load(run), Path(run), metrics_of(run)
-    own = folder / "data.npz"
-    many, few = reality(world, dataset or (own if own.is_file() else None), force, seed)
+    many, few = reality(world, dataset or own_data(run), force, seed)
     paper = PRESETS[preset_of(run, world)].paper
     with Progress() as bar:
         sections = [
@@ -100,7 +100,7 @@ def reality(world: World, dataset: Path | None, force: bool, seed: int) -> list[
             require_same_system(world, recorded)
         recorded.check_fits(world.model.observation_spec, world.model.action_spec)
         test = recorded.test
-        return [test[:episodes].window(0, min(steps, test.steps)) for episodes, steps in sizes]
+        return [test.padded(np.arange(min(n, len(test))), steps) for n, steps in sizes]
     source, batches = world.require_source(), []
     for episodes, steps in sizes:
         env = source.make_vec(episodes)
@@ -142,7 +142,8 @@ def latent_space(world: World, batch: Batch, bar: Progress) -> str:
         targets = system_of(world.source.env_id if world.source else "").targets
         truth = colourings(targets(batch.states[:, 1:].numpy()[mask]))
         variables |= dict(list(truth.items())[:_VARIABLES])
-    variables["reward"] = batch.rewards.numpy()[mask]
+    if batch.rewards is not None:
+        variables["reward"] = batch.rewards.numpy()[mask]
     try:
         estimator = GaussianEmpowerment(dynamics_of(world))
         chunks = torch.as_tensor(latents, dtype=world.model.dtype).split(_CHUNK)

@@ -32,10 +32,15 @@ def preset_of(run: str, world: World) -> str:
     return name if name in PRESETS else preset_for(world.model.observation_spec, world.source)
 
 
+def own_data(run: str | Path) -> Path | None:
+    """The data in a run folder, if there are any; of old runs a file."""
+    folder, file = Path(run) / "data", Path(run) / "data.npz"
+    return folder if folder.is_dir() else file if file.is_file() else None
+
+
 def dataset_of(run: str) -> Path | None:
-    """The file that a run was trained on: its own data.npz, or what its settings remember."""
-    own = Path(run) / "data.npz"
-    if own.is_file():
+    """The data that a run was trained on: its own, or what its settings remember."""
+    if own := own_data(run):
         return own
     path = read_settings(run).get("dataset", {}).get("path")
     return Path(path) if path else None

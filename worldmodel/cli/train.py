@@ -30,8 +30,8 @@ def train(
     """Train a model; killed and started again, it goes on.
 
     Args:
-        dataset: File from ``worldmodel collect``. It decides on the preset, and so on the defaults
-            of all that follows: give it before ``--help`` to see them.
+        dataset: Folder from ``worldmodel collect``. It decides on the preset, and so on the
+            defaults of all that follows: give it before ``--help`` to see them.
         run: Run folder; the model goes to RUN/checkpoint, the settings to RUN/settings.json.
         preset: Settings to begin with (``worldmodel presets``). Give it before ``--help`` to see
             them.

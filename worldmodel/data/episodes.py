@@ -101,17 +101,17 @@ class Episodes:
         return tuple(self.parts[0].arrays) if self.parts else ()
 
     @property
-    def nbytes(self) -> int:
-        """Of all arrays."""
-        return self._width(True) * self.frames + self._width(False) * int(self.lengths.sum())
+    def frame_bytes(self) -> int:
+        """Of one observation."""
+        return self._width("observations.")
 
-    def _width(self, framed: bool) -> int:
-        """Bytes of a row of all arrays by frame, or by step."""
+    def _width(self, begin: str = "") -> int:
+        """Bytes of a row of all arrays whose name begins so."""
         arrays = self.parts[0].arrays if self.parts else {}
         return sum(
             int(array.dtype.itemsize * np.prod(array.shape[1:], dtype=np.int64))
             for name, array in arrays.items()
-            if is_framed(name) == framed
+            if name.startswith(begin)
         )
 
     def __iter__(self) -> Iterator[Episode]:
@@ -143,7 +143,11 @@ class Episodes:
         return self.parts[number], index - int(self._first[number])
 
     def windows(
-        self, episodes: Int[np.ndarray, " k"], starts: Int[np.ndarray, " k"], steps: int
+        self,
+        episodes: Int[np.ndarray, " k"],
+        starts: Int[np.ndarray, " k"],
+        steps: int,
+        truth: bool = True,
     ) -> Batch:
         """Stretches of ``steps`` steps.
 
@@ -152,13 +156,15 @@ class Episodes:
             starts: Its first frame, which must be recorded.
             steps: Of each; where the episode ends before, the last observation and state are
                 repeated, and everything else is zero.
+            truth: Whether to read ``states``, which no model sees.
         """
         recorded = np.minimum(self.lengths[episodes] - starts, steps)
         places = [self._place(int(episode)) for episode in episodes]
+        left_out = {"truncated", "timestamps", "" if truth else "states"}
         arrays = {
             name: self._cut(name, places, starts, recorded, steps)
             for name in self.names
-            if name not in ("truncated", "timestamps")
+            if name not in left_out
         }
         arrays["mask"] = np.arange(steps) < recorded[:, None]
         return to_batch(arrays, self.space)
@@ -221,7 +227,7 @@ class Episodes:
             seed: Of the draw. Those that are drawn stay in their order.
         """
         lengths = np.minimum(self.lengths, steps)
-        most = min(frames, nbytes // max(self._width(True) + self._width(False), 1))
+        most = min(frames, nbytes // max(self._width(), 1))
         order = np.random.default_rng(seed).permutation(len(self))
         if (lengths.max(initial=0) + 1) * len(self) <= most:
             return self.padded(steps=steps)
@@ -239,6 +245,14 @@ class Episodes:
                 out = np.empty((min(rows, array.shape[0] - first), *array.shape[1:]), array.dtype)
                 array.read(first, out)
                 yield out
+
+    def observed(self, rows: int) -> Iterator[Observations]:
+        """Observations of all episodes, one after the other, up to so many at a time."""
+        names = self.space.names
+        streams = (self.pieces(f"observations.{name}", rows) for name in names)
+        for pieces in zip(*streams, strict=True):
+            tensors = [torch.from_numpy(piece) for piece in pieces]
+            yield from_streams(dict(zip(names, tensors, strict=True)), 1)
 
     def verify(self, what: str) -> None:
         """Read everything, and compare it with what was hashed when it was written.

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worldmodel.data import Dataset
+from worldmodel.data import Dataset, Episodes
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.evaluation.dimensions import used_dimensions
 from worldmodel.evaluation.identification import (
@@ -100,7 +100,8 @@ def evaluate(
     """Measure a world on the test split.
 
     The bound and the regressions use the first ``train_steps + 1`` frames of every episode, which
-    is what the model was trained on; prediction starts from there.
+    is what the model was trained on; prediction starts from there. Of large splits a sample is
+    looked at (``Episodes.sample``): of up to 250,000 frames or 64 MB, which are all of a small one.
 
     Args:
         world: Of any model, whose mode (training or evaluation) is restored afterwards.
@@ -152,8 +153,8 @@ def evaluate(
         metrics["filter_error_by_frames"] = filter_error(model, start).tolist()
         if test.states is not None:
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
-        if dataset.test.states is not None and "train" in dataset.splits:
-            known, asked = dataset.train.to(model.device), dataset.test.to(model.device)
+        if test.states is not None and "train" in dataset.splits:
+            known, asked = (e.sample().to(model.device) for e in (dataset.train, dataset.test))
             line = fitted_line(model, known, targets)
             metrics["tracking"] = tracked_by_line(model, line, asked, targets)
             generator = torch.Generator(model.device).manual_seed(seed)
@@ -164,8 +165,10 @@ def evaluate(
         bar.update(task, advance=1, description="")
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
         splits = (dataset.train, dataset.validation, dataset.test)
-        metrics["ceiling"] = ceiling(model, *splits, targets, seed, progress=progress)
-        known, held_out, asked = (split.to(model.device) for split in splits)
+        known, held_out, asked = (split.sample() for split in splits)
+        read = known, held_out, asked
+        metrics["ceiling"] = ceiling(model, *read, targets, seed, progress=progress)
+        known, held_out, asked = (batch.to(model.device) for batch in read)
         found = tracked_by_network(model, known, held_out, asked, targets, seed)
         metrics["tracking_network"] = found
     model.train(training)
@@ -230,15 +233,14 @@ def filter_r2(
     return dict(zip(named, np.stack(rows, 1).tolist(), strict=True))
 
 
-def _cut(test: Batch, train_steps: int, horizon: int) -> Batch:
-    """The recorded part of the test split that is needed."""
-    recorded = int(test.mask.any(0).sum())
-    if recorded <= train_steps:
+def _cut(test: Episodes, train_steps: int, horizon: int) -> Batch:
+    """The part of the test split that is needed."""
+    if test.steps <= train_steps:
         raise SpecError(
             f"test episodes must be longer than the {train_steps} training steps, so that there "
-            f"is something to predict; the longest has {recorded}"
+            f"is something to predict; the longest has {test.steps}"
         )
-    return test.window(0, min(recorded, train_steps + horizon))
+    return test.sample(train_steps + horizon)
 
 
 def _identify(

@@ -45,8 +45,8 @@ class Snapshots:
     def __init__(self, folder: Path, dataset: Dataset, updates: int, targets: Targets) -> None:
         self.folder = folder
         self.moments = {round(fraction * updates) for fraction in FRACTIONS}
-        test = dataset.test[:_EPISODES]
-        self.batch = test.window(0, min(_FRAMES - 1, test.steps))
+        few = np.arange(min(_EPISODES, len(dataset.test)))
+        self.batch = dataset.test.padded(few, _FRAMES - 1)
         self.targets = targets
 
     @torch.no_grad()

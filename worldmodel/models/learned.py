@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from worldmodel.data.episodes import Episodes
 from worldmodel.errors import NotCompiled
 from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.codec.emission import Comparison, Emission
@@ -25,7 +26,9 @@ from worldmodel.models.reward import RewardHead, TerminationHead
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import Batch, ScaledBatch, observed_bytes
+from worldmodel.types import Batch, Observations, ScaledBatch, observed_bytes
+
+_MANY = 1_000_000  # rewards that are read at a time
 
 
 class Prepared(NamedTuple):
@@ -108,35 +111,44 @@ class LearnedModel(StateSpaceModel):
         self.termination_head = TerminationHead(latent, hidden)
 
     @torch.no_grad()
-    def calibrate(self, batch: Batch) -> None:
-        """Take the scaling of observations, rewards and unbounded actions from training data."""
-        self.reward_head.calibrate(batch.rewards[batch.mask])
-        self.termination_head.seen.fill_(bool((batch.terminated & batch.mask).any()))
+    def calibrate(self, data: Batch | Episodes) -> None:
+        """Take the scaling of observations, rewards and unbounded actions from training data.
+
+        Of many episodes a sample tells (``Episodes.sample``), but what the rewards' range is and
+        whether one ends, which all are asked for.
+        """
+        batch = data if isinstance(data, Batch) else data.sample().to(self.device)
+        if batch.rewards is None:
+            self.reward_head.silence()
+        else:
+            self.reward_head.calibrate(batch.rewards[batch.mask])
+        ended = bool((batch.terminated & batch.mask).any())
+        if isinstance(data, Episodes) and len(batch) < len(data):
+            for rewards in data.pieces("rewards", _MANY) if batch.rewards is not None else ():
+                self.reward_head.widen(torch.from_numpy(rewards))
+            ended = ended or any(piece.any() for piece in data.pieces("terminated", _MANY))
+        self.termination_head.seen.fill_(ended)
         frames = batch.observations[batch.frame_mask]
         self.codec.calibrate(frames)
         # A few thousand suffice for one number.
         few = frames[:: max(1, frames.shape[0] // 8192)]
         for emission in self.emissions:
             emission.calibrate(self.scale_observations(few))
+        self._calibrate_actions(batch.actions[batch.mask])
+
+    def _calibrate_actions(self, taken: Float[Tensor, "n act"]) -> None:
+        """Scaling of those without bounds."""
         unbounded = ~torch.tensor(self.action_spec.bounded, device=self.device)
         if unbounded.any():
-            taken = batch.actions[batch.mask].double()
-            mean, deviation = taken.mean(0), taken.std(0)
+            mean, deviation = taken.double().mean(0), taken.double().std(0)
             scale = torch.where(deviation > 0, 0.5 / deviation, 1.0).to(self.action_scale)
             self.action_scale[unbounded] = scale[unbounded]
             self.action_offset[unbounded] = (-scale * mean.to(scale))[unbounded]
 
-    @torch.no_grad()
-    def scaled(self, batch: Batch) -> Batch:
-        """The same episodes, scaled once and for all, if that takes no more memory.
-
-        ``terms`` takes them as they are.
-        """
-        recorded, frames = observed_bytes(batch.observations), batch.frame_mask.numel()
-        if self.codec.size * self.dtype.itemsize * frames > recorded:
-            return batch
-        parts = [self.scale_observations(part.observations) for part in batch.parts(16)]
-        return ScaledBatch(**dict(batch.items()) | {"observations": torch.cat(parts)})
+    def condenses(self, observations: Observations) -> bool:
+        """Whether scaled observations take no more memory than these, which are recorded ones."""
+        recorded, frames = observed_bytes(observations), len(observations)
+        return self.codec.size * self.dtype.itemsize * frames <= recorded
 
     def emphasise(self, exponent: float) -> None:
         """Coarse to fine: weigh errors of pictures' components by that power of their variance.
@@ -241,6 +253,11 @@ class LearnedModel(StateSpaceModel):
         return bool(self.termination_head.seen)
 
     @property
+    def knows_reward(self) -> bool:
+        """Whether the data told rewards."""
+        return bool(self.reward_head.std > 0)
+
+    @property
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward."""
         return self.reward_head.min.item(), self.reward_head.max.item()
@@ -316,13 +333,15 @@ class LearnedModel(StateSpaceModel):
         return self.emission.unevenness(states[recorded], motion[recorded])
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
+        if batch.rewards is None or not self.knows_reward:
+            return states.new_zeros(batch.mask.shape)
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
         recorded = batch.rewards.masked_fill(~batch.mask, 0)
         return self.reward_head.log_prob(predicted, recorded) * batch.mask
 
     def _termination_terms(self, states: Tensor, batch: Batch) -> Tensor:
         if not self.can_terminate:
-            return torch.zeros_like(batch.rewards)
+            return states.new_zeros(batch.mask.shape)
         return self.termination_head.log_prob(states[:, 1:], batch.terminated) * batch.mask
 
 

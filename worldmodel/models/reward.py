@@ -54,6 +54,18 @@ class RewardHead(nn.Module):
         self.min.copy_(rewards.min())
         self.max.copy_(rewards.max())
 
+    @torch.no_grad()
+    def widen(self, rewards: Float[Tensor, "n"]) -> None:
+        """Let the range hold others, too."""
+        self.min.copy_(torch.minimum(self.min, rewards.min().to(self.min)))
+        self.max.copy_(torch.maximum(self.max, rewards.max().to(self.max)))
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """None were recorded: every reward is 0, and so is their deviation."""
+        for value in (self.mean, self.std, self.min, self.max):
+            value.zero_()
+
     def forward(
         self,
         state: Float[Tensor, "*batch latent"],

@@ -132,6 +132,11 @@ class StateSpaceModel(nn.Module, ABC):
         """
 
     @property
+    def knows_reward(self) -> bool:
+        """Whether the rewards that it gives were learned; if not, they are 0."""
+        return True
+
+    @property
     def reward_range(self) -> tuple[float, float]:
         """Least and greatest recorded reward; infinite if nobody recorded any."""
         return -math.inf, math.inf

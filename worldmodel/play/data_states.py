@@ -86,7 +86,8 @@ class DataStates:
         if batch.states is not None:
             truths = batch.states[kept][:most].cpu().numpy()
             variables = colourings(targets(truths))
-        variables["reward"] = batch.rewards[kept[:, 1:]][:most].cpu().numpy()
+        if batch.rewards is not None:
+            variables["reward"] = batch.rewards[kept[:, 1:]][:most].cpu().numpy()
         return cls(latents, scales, frames, truths, variables)
 
     @classmethod

@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from worldmodel import html
+from worldmodel.data import Episodes
 from worldmodel.errors import ShapeError
 from worldmodel.plots.style import SEQUENTIAL
 from worldmodel.spaces import ObservationSpace, Stream
@@ -81,13 +82,13 @@ class Imagination:
 
 @torch.no_grad()
 def imagine(
-    world: World, batch: Batch, looked: int = 15, dreams: int = 0, seed: int = 0
+    world: World, batch: Batch | Episodes, looked: int = 15, dreams: int = 0, seed: int = 0
 ) -> Imagination:
     """Filter episodes, and imagine how they go on, open loop.
 
     Args:
         world: Of any model.
-        batch: Recorded episodes.
+        batch: Recorded episodes; of a whole split all are imagined.
         looked: Leading frames that the imagination is filtered from, at least 1.
         dreams: How many noisy ones to add.
         seed: Of their noise.

@@ -70,8 +70,7 @@ class Preset:
 
     def training(self, dataset: Dataset) -> TrainConfig:
         """How a model is trained on data: its window is no longer than their longest episode."""
-        longest = int(dataset.train.mask.any(0).sum())
-        return replace(self.train, window=min(self.train.window, longest))
+        return replace(self.train, window=min(self.train.window, dataset.train.steps))
 
     def acting(self, actions: ActionSpace) -> Agent:
         """How an agent is trained."""

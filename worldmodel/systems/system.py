@@ -53,10 +53,12 @@ class System:
         return observed(env.observation_space), ActionSpace.from_space(env.action_space)
 
 
-def free(options: dict[str, Any] | None = None) -> Callable[[Provenance], Batch]:
+def free(options: dict[str, Any] | None = None) -> Callable[[Provenance], Batch | None]:
     """Records 100 steps without control after a reset with these options."""
 
-    def record_one(provenance: Provenance) -> Batch:
+    def record_one(provenance: Provenance) -> Batch | None:
+        if provenance.source is None:
+            return None
         env = provenance.source.make_vec(1)
         batch = record(env, 1, 100, Zero(), seed=0, options=options)
         env.close()

@@ -67,7 +67,7 @@ class Run:
         objective: Name of an objective.
         config: The model's settings.
         train: The trainer's.
-        dataset: File.
+        dataset: Its folder.
         data: The dataset's fingerprint.
         folder: Where it goes.
         targets: Names the ground-truth variables.
@@ -141,7 +141,7 @@ def plan(
         objectives: Names, of ``OBJECTIVES``.
         seeds: How many, from 0.
         budget: Fields of ``TrainConfig`` that are the same for all.
-        dataset: File.
+        dataset: Its folder.
         fingerprint: Of the dataset.
         out: Folder of the comparison.
         targets: Names the ground-truth variables.

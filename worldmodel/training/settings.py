@@ -32,7 +32,7 @@ def write_settings(
         config: How.
         dataset: On what.
         preset: Name of the one that the settings began as, if there was one.
-        path: File of the dataset, if it came from one.
+        path: Folder of the dataset, if it came from one.
     """
     names = [name for name, kind in MODELS.items() if kind is type(model)]
     settings = {

@@ -39,7 +39,7 @@ from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.settings import write_settings
-from worldmodel.training.windows import draw_windows
+from worldmodel.training.windows import Windows
 from worldmodel.world.world import World
 
 _STATE_FILE = Path("training") / "state.pt"
@@ -51,6 +51,11 @@ _DECAY = 0.99
 
 class Trainer:
     """Trains one model on one dataset in one folder.
+
+    Windows are drawn from all training episodes, which are read from the dataset's files as they
+    are drawn if they are too many to be kept in memory. Validation, and what is fitted to dreams
+    after training, look at a sample (``Episodes.sample``): of up to 250,000 frames or 64 MB, which
+    are all of a small split.
 
     Args:
         model: Freshly built; its scaling is taken from the training data here.
@@ -78,19 +83,20 @@ class Trainer:
         path: str | Path | None = None,
     ) -> None:
         dataset.check_fits(model.observation_spec, model.action_spec)
-        if config.window > dataset.train.steps:
+        train, validation = dataset.train, dataset.validation
+        if config.window > train.steps:
             raise SpecError(
-                f"window must be at most the episodes' {dataset.train.steps} steps, "
+                f"window must be at most the longest episode's {train.steps} steps, "
                 f"got {config.window}"
             )
         self.model, self.config, self.folder = model, config, Path(folder)
-        self.train = dataset.train.to(model.device)
-        self.validation = dataset.validation.to(model.device)
-        model.calibrate(self.train)
+        self._dataset = dataset
+        self._judged = validation.sample(config.window).to(model.device)
+        model.calibrate(train)
         self.source = dataset.provenance.source
-        self._drawn = model.scaled(self.train)
+        self._drawn = Windows.of(train, model)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
-        self.windows = max(1, int(self.train.mask.sum()) // config.window)
+        self.windows = max(1, int(train.lengths.sum()) // config.window)
         self.generator = torch.Generator(model.device).manual_seed(config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
@@ -177,11 +183,13 @@ class Trainer:
         # Not the model: one that was finished before stays whole until this one is.
         self._write_state()
         self.model.load_state_dict(self.best["model"])
+        splits = self._dataset.train, self._dataset.validation
+        train, validation = (split.sample().to(self.model.device) for split in splits)
         world = fit_world(
             self.model.eval(),
             c.dreaming,
-            self.train,
-            self.validation,
+            train,
+            validation,
             c.window,
             c.seed,
             progress,
@@ -194,7 +202,7 @@ class Trainer:
         """One gradient update."""
         c = self.config
         self.model.emphasise(self._coarseness)
-        batch = draw_windows(self._drawn, c.batch_size, c.window, self.generator)
+        batch = self._drawn.draw(c.batch_size, c.window, self.generator)
         size = (c.batch_size, c.window + 1)
         hidden = c.dropout_fraction if self._progress < c.dropout_until else 0.0
         observed = observation_dropout(*size, hidden, self.generator)
@@ -270,7 +278,7 @@ class Trainer:
         if self.history and self.history[-1]["update"] == self.update:
             return self.history[-1]
         generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
-        batch = self.validation.window(0, min(self.config.window, self.validation.steps))
+        batch = self._judged
         self.model.emphasise(self._coarseness)
         terms = self.model.eval().terms(batch, generator)
         half = max(1, batch.steps // 2)
@@ -282,10 +290,11 @@ class Trainer:
             "validation/prediction_mse": error,
             "validation/reconstruction": terms.reconstruction.sum(1).mean().item(),
             "validation/kl": terms.rate.sum(1).mean().item(),
-            "validation/reward": terms.reward.mean().item(),
             "learning_rate": self._learning_rate(),
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
+        if self.model.knows_reward:
+            logs["validation/reward"] = terms.reward.mean().item()
         if self.model.is_bound:
             bound = (terms.reconstruction - terms.rate).sum(1).mean().item()
             logs["validation/lower_bound"] = bound

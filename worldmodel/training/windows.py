@@ -1,35 +1,146 @@
-"""Training sequences: random windows of random episodes."""
+"""Training sequences: random windows of random episodes, of memory or of a dataset's files."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
-from worldmodel.types import Batch, Observations, from_streams
+from worldmodel.data import Episodes
+from worldmodel.models.learned import LearnedModel
+from worldmodel.types import Batch, Observations, ScaledBatch, from_streams
+
+# Bytes that may be kept in memory of what is learned from; beyond, it is read as it is drawn.
+HELD = 256_000_000
+_ROWS = 1024  # frames that are scaled at a time
 
 
-def draw_windows(batch: Batch, size: int, steps: int, generator: torch.Generator) -> Batch:
-    """Windows of equal length, with replacement, each starting at a recorded step.
+class Windows(ABC):
+    """Draws windows of equal length, with replacement, each starting at a recorded step.
 
     Args:
-        batch: Whole episodes of at least ``steps`` steps, possibly padded at their ends.
-        size: How many windows.
-        steps: Length of each; the windows of shorter episodes are padded.
-        generator: Source of the draws.
+        lengths: (B,), steps of the episodes.
     """
-    device = generator.device
-    episode = torch.randint(len(batch), (size,), generator=generator, device=device)
-    latest = (batch.mask[episode].sum(1) - steps).clamp_min(0)
-    uniform = torch.rand(size, generator=generator, device=device)
-    start = (uniform * (latest + 1)).long().clamp_max(batch.steps - steps)
-    # In memory time comes first, as in the loop over steps.
-    index = start + torch.arange(steps + 1, device=device).unsqueeze(1)
 
-    def cut(name: str, value: Observations) -> Observations:
-        if not isinstance(value, torch.Tensor):
-            return from_streams({stream: cut(name, v) for stream, v in value.items()}, 2)
-        rows = index if name in ("observations", "states") else index[:-1]
-        rows = rows + episode * value.shape[1]
-        chosen = value.flatten(0, 1).index_select(0, rows.flatten())
-        return chosen.unflatten(0, rows.shape).transpose(0, 1)
+    def __init__(self, lengths: Tensor) -> None:
+        self.lengths = lengths
 
-    return type(batch)(**{name: cut(name, value) for name, value in batch.items()})
+    @classmethod
+    def of(cls, episodes: Episodes, model: LearnedModel, most: int = HELD) -> Windows:
+        """Windows of a split, for a model that is calibrated.
+
+        Frames are scaled once and for all if that makes them no larger. If they then fit into
+        memory, they are kept there; else each window is read when it is drawn. The draws are the
+        same.
+
+        Args:
+            episodes: The split.
+            model: Whose ``terms`` takes the windows.
+            most: Bytes that may be kept.
+        """
+        first = episodes[:1]
+        smaller = model.condenses(first.observations[:, 0])
+        frames = model.codec.size * model.dtype.itemsize if smaller else episodes.frame_bytes
+        beside = int(episodes.lengths.sum()) * (4 * first.actions.shape[2] + 8)
+        if frames * episodes.frames + beside > most:
+            return StoredWindows(episodes, model.device)
+        return HeldWindows(_held(episodes, model, smaller), episodes, model.device)
+
+    def draw(self, size: int, steps: int, generator: torch.Generator) -> Batch:
+        """Draw windows.
+
+        Args:
+            size: How many.
+            steps: Length of each; the windows of shorter episodes are padded.
+            generator: Source of the draws.
+        """
+        device = generator.device
+        episode = torch.randint(len(self.lengths), (size,), generator=generator, device=device)
+        latest = (self.lengths[episode] - steps).clamp_min(0)
+        uniform = torch.rand(size, generator=generator, device=device)
+        start = (uniform * (latest + 1)).long().minimum(latest)
+        return self._cut(episode, start, steps)
+
+    @abstractmethod
+    def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
+        """Stretches of ``steps`` steps of these episodes from these frames on."""
+
+
+class StoredWindows(Windows):
+    """Windows that are read when they are drawn.
+
+    Args:
+        episodes: The split.
+        device: Where they go.
+    """
+
+    def __init__(self, episodes: Episodes, device: torch.device) -> None:
+        super().__init__(torch.from_numpy(episodes.lengths).to(device))
+        self._episodes, self._device = episodes, device
+
+    def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
+        chosen, first = episode.cpu().numpy(), start.cpu().numpy()
+        return self._episodes.windows(chosen, first, steps, truth=False).to(self._device)
+
+
+class HeldWindows(Windows):
+    """Windows of frames and steps that are in memory.
+
+    Args:
+        arrays: Of all episodes, one after the other: "observations", one by stream, "actions",
+            "terminated" and perhaps "rewards"; or, if the frames are scaled, "scaled" in place of
+            the observations.
+        episodes: The split that they are of.
+        device: Where they are.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Observations], episodes: Episodes, device: torch.device
+    ) -> None:
+        super().__init__(torch.from_numpy(episodes.lengths).to(device))
+        self._arrays = dict(arrays)
+        self._first = self.lengths.cumsum(0) - self.lengths
+
+    def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
+        # In memory time comes first, as in the loop over steps.
+        time = start + torch.arange(steps + 1, device=start.device).unsqueeze(1)
+        length, first = self.lengths[episode], self._first[episode]
+        frames = first + episode + time.minimum(length)
+        mask = time[:-1] < length
+        rows = first + time[:-1].minimum(length - 1)
+        short = not mask.all()
+
+        def cut(name: str, value: Observations) -> Observations:
+            if not isinstance(value, Tensor):
+                return from_streams({stream: cut(name, v) for stream, v in value.items()}, 2)
+            framed = name in ("observations", "scaled")
+            index = frames if framed else rows
+            chosen = value.index_select(0, index.flatten()).unflatten(0, index.shape)
+            if short and not framed:
+                chosen = chosen.masked_fill(~mask.reshape(*mask.shape, *[1] * (value.ndim - 1)), 0)
+            return chosen.transpose(0, 1)
+
+        found = {name: cut(name, value) for name, value in self._arrays.items()}
+        found = {"rewards": None, **found, "mask": mask.T}
+        if "scaled" in found:
+            return ScaledBatch(observations=found.pop("scaled"), **found)
+        return Batch(**found)
+
+
+@torch.no_grad()
+def _held(episodes: Episodes, model: LearnedModel, scaled: bool) -> dict[str, Observations]:
+    """The arrays of ``HeldWindows``."""
+
+    def read(name: str) -> Tensor:
+        pieces = [torch.from_numpy(piece) for piece in episodes.pieces(name, _ROWS)]
+        return torch.cat(pieces).to(model.device)
+
+    names = [name for name in ("actions", "rewards", "terminated") if name in episodes.names]
+    arrays: dict[str, Observations] = {name: read(name) for name in names}
+    if scaled:
+        frames = (seen.to(model.device) for seen in episodes.observed(_ROWS))
+        return arrays | {"scaled": torch.cat([model.scale_observations(seen) for seen in frames])}
+    streams = {name: read(f"observations.{name}") for name in episodes.space.names}
+    return arrays | {"observations": from_streams(streams, 1)}

@@ -1,0 +1,302 @@
+"""What a dataset costs: windows per second of several formats, memory, and writers that are killed.
+
+Windows are of 30 steps of 64 x 64 x 3 uint8 frames, 32 at a time, drawn at random from 1 GB; each
+format is read in a process of its own, first with its files not in the page cache ("cold"), then
+again. ``make benchmark-data`` needs the extra ``benchmark-data``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from measured import run_measured
+
+from worldmodel import data
+from worldmodel.cli import main as worldmodel_main
+from worldmodel.data import folders
+from worldmodel.files import write_json
+
+_FRAME, _STEPS, _BATCH = (64, 64, 3), 30, 32
+_EPISODE = 200  # steps
+_DRAWS = 40  # batches
+_MB = 1e6
+
+
+def frames_of(count: int, seed: int) -> np.ndarray:
+    """Smooth pictures with a little noise: they shrink by about half."""
+    rng = np.random.default_rng(seed)
+    low = rng.integers(0, 200, (count, 8, 8, 3), dtype=np.uint8)
+    return low.repeat(8, 1).repeat(8, 2) + rng.integers(0, 8, (count, *_FRAME), dtype=np.uint8)
+
+
+def episode_of(seed: int, steps: int = _EPISODE) -> dict[str, np.ndarray]:
+    """Frames, and what is recorded beside them."""
+    rng = np.random.default_rng((seed, 1))
+    return {
+        "observations": frames_of(steps + 1, seed),
+        "actions": rng.uniform(-1, 1, (steps, 4)).astype(np.float32),
+        "rewards": rng.normal(size=steps).astype(np.float32),
+    }
+
+
+SPACES = (
+    gym.spaces.Box(0, 255, _FRAME, np.uint8),
+    gym.spaces.Box(-1, 1, (4,), np.float32),
+)
+
+
+def write_ours(path: Path, episodes: int, steps: int = _EPISODE) -> None:
+    """As a dataset's folder; of each ten episodes eight are for training."""
+    # Pictures are what takes the time: ten are made, and shifted.
+    made = [episode_of(seed, steps) for seed in range(10)]
+    with data.DatasetWriter(path, *SPACES) as writer:
+        for i in range(episodes):
+            episode = dict(made[i % 10])
+            episode["observations"] = np.roll(episode["observations"], i // 10 % 64, axis=2)
+            split = ["train"] * 8 + ["validation", "test"]
+            writer.write(episode, split[i % 10])
+
+
+def all_frames(path: Path) -> np.ndarray:
+    """Of the training split, (N, *frame)."""
+    split = data.load(path).train
+    return np.concatenate(list(split.pieces(f"observations.{split.space.names[0]}", 4096)))
+
+
+def convert(kind: str, source: Path, out: Path) -> None:
+    """Write the frames of our dataset in another format."""
+    frames = all_frames(source)
+    if kind == "npy":
+        with out.open("wb") as file:
+            np.save(file, frames)
+    elif kind.startswith("hdf5"):
+        import h5py
+
+        # One chunk a few frames: a window touches few others.
+        options = {"chunks": (16, *_FRAME)} if kind == "hdf5 chunked" else {}
+        with h5py.File(out, "w") as file:
+            file.create_dataset("frames", data=frames, **options)
+    elif kind.startswith("zarr"):
+        import zarr
+
+        compressors = "auto" if kind == "zarr" else None
+        zarr.create_array(str(out), data=frames, chunks=(32, *_FRAME), compressors=compressors)
+    elif kind == "tensordict":
+        from tensordict import MemoryMappedTensor
+
+        MemoryMappedTensor.from_tensor(torch.from_numpy(frames), filename=str(out))
+    elif kind == "arrow":
+        import pyarrow as pa
+
+        rows = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(int(np.prod(_FRAME))), len(frames), [None, pa.py_buffer(frames)]
+        )
+        table = pa.table({"frames": rows})
+        with pa.OSFile(str(out), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        raise ValueError(kind)
+
+
+def reader(kind: str, path: Path, count: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From first frames (B,) to windows (B, steps + 1, *frame)."""
+    span = np.arange(_STEPS + 1)
+    if kind == "worldmodel":
+        train = data.load(path).train
+
+        def ours(starts: np.ndarray) -> np.ndarray:
+            frames = train.lengths[0] + 1
+            episode, first = starts // frames, np.minimum(starts % frames, _EPISODE - _STEPS)
+            return train.windows(episode, first, _STEPS).observations.numpy()
+
+        return ours
+    if kind == "old .npz":
+        # Compressed: there is no other way than to read it whole.
+        held = np.load(path)["frames"]
+        return lambda starts: held[starts[:, None] + span]
+    if kind == "npy":
+        mapped = np.load(path, mmap_mode="r")
+        return lambda starts: mapped[starts[:, None] + span]
+    if kind.startswith("hdf5"):
+        import h5py
+
+        file = h5py.File(path)["frames"]
+        return lambda starts: np.stack([file[s : s + _STEPS + 1] for s in starts])
+    if kind.startswith("zarr"):
+        import zarr
+
+        array = zarr.open_array(str(path), mode="r")
+        return lambda starts: np.stack([array[s : s + _STEPS + 1] for s in starts])
+    if kind == "tensordict":
+        from tensordict import MemoryMappedTensor
+
+        mapped = MemoryMappedTensor.from_filename(str(path), torch.uint8, (count, *_FRAME))
+        return lambda starts: mapped[torch.from_numpy(starts[:, None] + span)].numpy()
+    if kind == "arrow":
+        import pyarrow as pa
+
+        column = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["frames"].chunk(0)
+        mapped = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, *_FRAME)
+        return lambda starts: mapped[starts[:, None] + span]
+    raise ValueError(kind)
+
+
+KINDS = (
+    "worldmodel",
+    "npy",
+    "tensordict",
+    "arrow",
+    "hdf5",
+    "hdf5 chunked",
+    "zarr plain",
+    "zarr",
+    "old .npz",
+)
+
+
+def forget(path: Path) -> None:
+    """Have the page cache drop files."""
+    os.sync()
+    for file in [path] if path.is_file() else (f for f in path.rglob("*") if f.is_file()):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def measure(kind: str, path: Path, count: int) -> dict[str, float]:
+    """Windows per second, cold and warm, in this process; how long opening takes."""
+    forget(path)
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, count - _STEPS - 1, (_DRAWS, _BATCH))
+    begin = time.perf_counter()
+    read = reader(kind, path, count)
+    opened = time.perf_counter() - begin
+    found = {"open, s": opened}
+    for name in ("cold", "warm"):
+        begin = time.perf_counter()
+        for drawn in starts:
+            assert read(drawn).shape == (_BATCH, _STEPS + 1, *_FRAME)
+        found[name] = _DRAWS * _BATCH / (time.perf_counter() - begin)
+    return found | {"peak, MB": peak()}
+
+
+def peak() -> float:
+    """Most memory of this process that was resident at once, in MB."""
+    # Not getrusage: what the parent held when it forked would count.
+    return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) * 1024 / _MB
+
+
+def compare(folder: Path, episodes: int) -> dict[str, dict[str, float]]:
+    """All formats, each read in a process of its own."""
+    ours = folder / "ours"
+    write_ours(ours, episodes)
+    count = data.load(ours).train.frames
+    results = {}
+    for kind in KINDS:
+        path = ours if kind == "worldmodel" else folder / kind.replace(" ", "_")
+        if kind == "old .npz":
+            path = path.with_suffix(".npz")
+            np.savez_compressed(path, frames=all_frames(ours))
+        elif path != ours:
+            convert(kind, ours, path)
+        files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+        size = sum(file.stat().st_size for file in files) / _MB
+        log = folder / "log.txt"
+        words = [sys.executable, __file__, "--measure", kind, str(path), str(count)]
+        results[kind] = said(words, log) | {"size, MB": size}
+        print(kind, results[kind], flush=True)
+        if path != ours:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return results
+
+
+def said(command: list[str], log: Path) -> dict[str, float]:
+    """What a process of ours measured: the last line that it printed."""
+    log.unlink(missing_ok=True)
+    if run_measured(command, log, {}).status:
+        raise RuntimeError(log.read_text()[-3000:])
+    return json.loads(log.read_text().splitlines()[-1])
+
+
+def memory(folder: Path, episodes: int, updates: int) -> dict[str, float]:
+    """Peak memory of training and evaluation on so many episodes of 100 steps, in MB."""
+    path = folder / f"memory{episodes}"
+    write_ours(path, episodes, 100)
+    found = {"data": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / _MB}
+    run = folder / f"run{episodes}"
+    train = ["train", str(path), "--run", str(run), "--updates", str(updates), "--window", "50"]
+    train += ["--batch-size", "50", "--no-tensorboard"]
+    for name, words in (("train", train), ("evaluate", ["evaluate", str(run)])):
+        command = [sys.executable, __file__, "--command", *words]
+        found |= {f"{name}, {k}": v for k, v in said(command, folder / "log.txt").items()}
+    shutil.rmtree(path)
+    return found
+
+
+def killed(folder: Path, kills: int) -> dict[str, int]:
+    """Complete episodes that writers lost that were killed at random moments."""
+    path, script = folder / "killed", Path(__file__).parents[1] / "tests" / "data" / "killed.py"
+    sys.path.insert(0, str(script.parent))
+    from killed import episode
+
+    data.from_episodes([episode(5)], out=path, splits=["train"])
+    words = [sys.executable, str(script), str(path), str(kills), "0"]
+    told = sum(json.loads(subprocess.run(words, check=True, capture_output=True).stdout))
+    found = data.load(path)
+    found.verify()
+    left = len(list((path / folders.PARTS).glob(".partial")))
+    return {
+        "kills": kills,
+        "published": told,
+        "lost": max(0, told - (len(found.train) - 1)),
+        "left over": left,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", nargs=3, metavar=("KIND", "PATH", "FRAMES"))
+    parser.add_argument("--command", nargs=argparse.REMAINDER)
+    parser.add_argument("--out", type=Path, default=Path("runs/data"))
+    parser.add_argument("--episodes", type=int, default=500, help="of 200 frames, 2.5 MB each")
+    parser.add_argument("--only", choices=["formats", "memory", "killed"])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.measure:
+        kind, path, count = given.measure
+        print(json.dumps(measure(kind, Path(path), int(count))))
+        return
+    if given.command:
+        begin = time.perf_counter()
+        worldmodel_main(given.command)
+        print(json.dumps({"peak, MB": peak(), "s": time.perf_counter() - begin}))
+        return
+    results = given.out / "data.json"
+    found = json.loads(results.read_text()) if results.is_file() else {}
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
+        folder = Path(name)
+        if given.only in (None, "formats"):
+            found["formats"] = compare(folder, given.episodes)
+        if given.only in (None, "killed"):
+            found["killed"] = killed(folder, 100)
+        if given.only in (None, "memory"):
+            found["memory"] = {f"{n} episodes": memory(folder, n, 40) for n in (160, 1600)}
+    write_json(results, found)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
