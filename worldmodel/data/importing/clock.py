@@ -19,7 +19,7 @@ class Sampling:
     """How regularly something was recorded.
 
     Attributes:
-        period: Median interval, in seconds.
+        period: Median interval of those that are no gaps, in seconds.
         jitter: Standard deviation of the intervals that are no gaps, in periods.
         gaps: Number of intervals longer than one and a half periods.
         missing: Number of entries that would have filled them.
@@ -57,9 +57,9 @@ def sampling(intervals: Float64[np.ndarray, " n"]) -> Sampling:
     Args:
         intervals: Positive, in seconds; at least one.
     """
-    period = float(np.median(intervals))
-    gap = intervals > _GAP * period
+    gap = intervals > _GAP * np.median(intervals)
     kept = intervals[~gap]
+    period = float(np.median(kept))
     missing = np.rint(intervals[gap] / period).astype(int) - 1
     return Sampling(
         period,

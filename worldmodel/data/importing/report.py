@@ -34,6 +34,8 @@ def contents(found: Import) -> Iterator[str]:
         if not any(base(name) == role for name in roles):
             yield told
     yield from decisions(found)
+    if found.final_observation and found.choices.hz is None:
+        yield "an episode of T actions has T + 1 observations"
 
 
 def decisions(found: Import) -> Iterator[str]:
@@ -51,9 +53,7 @@ def decisions(found: Import) -> Iterator[str]:
             f"everything is put on a grid of {found.choices.hz:g} Hz: what is observed by the "
             "nearest entry, actions by the last one given"
         )
-    elif found.final_observation:
-        yield "an episode of T actions has T + 1 observations"
-    else:
+    elif not found.final_observation:
         yield (
             "an episode of T actions has T observations: its last action, whose outcome was not "
             "recorded, is left out"
