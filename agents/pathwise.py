@@ -277,10 +277,12 @@ def train_policy(
         The policy, and the mean imagined reward per step of every update.
 
     Raises:
-        SpecError: The support is not fitted.
+        SpecError: The support is not fitted, or there is no goal and the data had no rewards.
     """
     if not world.support.fitted:
         raise SpecError("the support is not fitted; call world.support.fit first")
+    if goal is None:
+        world.require_reward()
     generator = torch.Generator(world.model.device).manual_seed(config.seed)
     policy, goal = _build(world, config), goal or recorded_reward(world)
     optimizer = torch.optim.Adam(policy.parameters(), config.learning_rate)

@@ -231,9 +231,10 @@ def train_sb3(
         The trained algorithm; ``predict`` acts on latent observations, dreamt or filtered.
 
     Raises:
-        SpecError: The algorithm is unknown.
+        SpecError: The algorithm is unknown, or the data had no rewards.
         MissingExtraError: Stable-Baselines3 is not installed.
     """
+    world.require_reward()
     if algorithm not in ALGORITHMS:
         raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
     require_at_least(1, timesteps=timesteps)

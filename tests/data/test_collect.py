@@ -17,6 +17,7 @@ from worldmodel.data import (
     collect,
     default_splits,
     fingerprint,
+    load,
 )
 from worldmodel.errors import ConfigError, SpecError
 from worldmodel.spaces import ActionSpace, ObservationSpace
@@ -231,3 +232,31 @@ def test_the_real_pendulum(process):
     # The angle moves with the velocity that is stated beside it (trapezium, 0.1 s).
     turned = torch.remainder(angle.diff(dim=1) + np.pi, 2 * np.pi) - np.pi
     assert (turned - 0.05 * (velocity[:, 1:] + velocity[:, :-1])).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("num_envs", [2, 7])
+def test_what_is_written_as_it_comes_is_what_is_held(clock_id, tmp_path, num_envs):
+    splits = {"train": SplitConfig(5, 6), "test": SplitConfig(3, 9)}
+    held = collect(clock_id, splits=splits, seed=2, num_envs=num_envs)
+    for path in (tmp_path / "new", tmp_path / "new"):  # the second time in place of the first
+        written = collect(clock_id, splits=splits, seed=2, num_envs=num_envs, out=path)
+        origin = replace(written.provenance, created=held.provenance.created)
+        assert origin == held.provenance and written.path == path
+        written.verify()
+
+
+def test_an_interrupted_recording_keeps_complete_episodes(clock, clock_id, tmp_path, monkeypatch):
+    steps, step = [], clock.step
+
+    def interrupted(self, action):
+        steps.append(1)
+        if len(steps) > 60:
+            raise KeyboardInterrupt
+        return step(self, action)
+
+    monkeypatch.setattr(clock, "step", interrupted)
+    whole = {"train": SplitConfig(500, 6)}
+    with pytest.raises(KeyboardInterrupt):
+        collect(clock_id, splits=whole, num_envs=2, out=tmp_path / "data")
+    kept = load(tmp_path / "data").train
+    assert 4 < len(kept) < 30 and len(kept) % 2 == 0

@@ -52,8 +52,8 @@ def collect(
         num_envs=num_envs,
         progress=True,
         wrapping=wrapping,
+        out=out,
     )
-    data.save(dataset, out)
     say(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
     note_findings(dataset)
     longest = dataset.test.steps

@@ -10,8 +10,9 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -24,11 +25,14 @@ from worldmodel.data.babble import ActionProcess, Uniform, describe
 from worldmodel.data.buffer import EpisodeBuffer
 from worldmodel.data.dataset import Dataset, fingerprint
 from worldmodel.data.environments import Wrapping, check_each, make_vec, observed
+from worldmodel.data.episodes import Episodes
+from worldmodel.data.folders import is_dataset
 from worldmodel.data.player import Player, autoreset_mode
 from worldmodel.data.provenance import Provenance, installed_versions
 from worldmodel.data.truth import Truth
+from worldmodel.data.writer import DatasetWriter
 from worldmodel.errors import SpecError, require_at_least
-from worldmodel.spaces import ActionSpace
+from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays
 from worldmodel.types import Batch
 
 
@@ -106,7 +110,7 @@ def record(
         env = SyncVectorEnv([lambda: single])
     check_each(env)
     label = "recording" if progress else None
-    batch, note = _record(env, size, process, seed, options, label)
+    batch, note = _record(env, _Plan(size, process, seed, options, label))
     if note:
         warnings.warn(note, stacklevel=2)
     return batch
@@ -122,6 +126,7 @@ def collect(
     num_envs: int = 100,
     progress: bool = False,
     wrapping: Wrapping | None = None,
+    out: str | Path | None = None,
 ) -> Dataset:
     """Record a dataset from a registered environment.
 
@@ -136,9 +141,13 @@ def collect(
             registered that, else one after the other.
         progress: Whether to show progress bars.
         wrapping: What to put around the environment; nothing by default.
+        out: Folder to write to, a round of environments at a time, so that memory does not depend
+            on how many episodes there are. A new folder keeps what was complete when recording is
+            interrupted; a dataset that is there is replaced at the very end. Without it the dataset
+            is in memory.
 
     Returns:
-        The dataset, with its provenance.
+        The dataset, with its provenance; the same in memory and on disk.
 
     Raises:
         ConfigError: ``num_envs`` is less than 1, or ``seed`` less than 0.
@@ -146,6 +155,7 @@ def collect(
         SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
             environment cannot be recorded (see ``record``).
         MissingExtraError: The wrapping needs a package that is not installed.
+        FileExistsError: There is something at ``out`` that is no dataset.
     """
     wrapping = wrapping or Wrapping()
     process = process or Uniform()
@@ -154,22 +164,8 @@ def collect(
     require_at_least(0, seed=seed)
     kwargs = _plain("env_kwargs", env_kwargs or {})
     plain_options = _plain("options", options)
-    env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
-    try:
-        spaces = (
-            observed(env.single_observation_space),
-            ActionSpace.from_space(env.single_action_space),
-        )
-        recorded = {
-            name: _record(
-                env, size, process, _split_seed(seed, name), options, name if progress else None
-            )
-            for name, size in splits.items()
-        }
-    finally:
-        env.close()
-    batches = {name: batch for name, (batch, _) in recorded.items()}
-    notes = {note for _, note in recorded.values() if note}
+    if not splits:
+        raise SpecError("a dataset needs at least one split, got none")
     provenance = Provenance(
         env_id=env_id,
         env_kwargs=kwargs,
@@ -180,36 +176,90 @@ def collect(
         num_envs=num_envs,
         versions=installed_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        fingerprint=fingerprint(batches, *spaces),
-        notes=sorted(notes),
     )
-    return Dataset(dict(batches), *spaces, provenance)
+    env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
+    try:
+        spaces = (
+            observed(env.single_observation_space),
+            ActionSpace.from_space(env.single_action_space),
+        )
+        plans = {
+            name: _Plan(size, process, _split_seed(seed, name), options, name if progress else None)
+            for name, size in splits.items()
+        }
+        if out is not None:
+            return _written(env, plans, spaces, provenance, out)
+        recorded = {name: _record(env, plan) for name, plan in plans.items()}
+    finally:
+        env.close()
+    batches: dict[str, Episodes | Batch] = {
+        name: Episodes.of(batch, spaces[0]) for name, (batch, _) in recorded.items()
+    }
+    notes = sorted({note for _, note in recorded.values() if note})
+    mark = fingerprint(batches, *spaces)
+    return Dataset(batches, *spaces, replace(provenance, fingerprint=mark, notes=notes))
 
 
-def _record(
+@dataclass(frozen=True)
+class _Plan:
+    """What is recorded of a split; the progress bar is shown under ``label``."""
+
+    size: SplitConfig
+    process: ActionProcess
+    seed: int
+    options: dict[str, Any] | None
+    label: str | None
+
+
+def _written(
     env: VectorEnv,
-    size: SplitConfig,
-    process: ActionProcess,
-    seed: int,
-    options: dict[str, Any] | None,
-    label: str | None,
-) -> tuple[Batch, str | None]:
-    """See ``record``; the progress bar is shown under ``label``. And a note on the ground truth."""
+    plans: dict[str, _Plan],
+    spaces: tuple[ObservationSpace, ActionSpace],
+    provenance: Provenance,
+    out: str | Path,
+) -> Dataset:
+    """See ``collect``."""
+    with DatasetWriter(out, *spaces, provenance, whole=is_dataset(out)) as writer:
+        for name, plan in plans.items():
+            for batch, note in _rounds(env, plan, env.num_envs):
+                (part,) = Episodes.of(batch, spaces[0]).parts
+                for i in range(len(batch)):
+                    writer.write_arrays(part.rows(i), name)
+                if note:
+                    writer.note(note)
+    return Dataset.read(out)
+
+
+def _record(env: VectorEnv, plan: _Plan) -> tuple[Batch, str | None]:
+    """See ``record``. And a note on the ground truth."""
+    (found,) = _rounds(env, plan, plan.size.episodes)
+    return found
+
+
+def _rounds(env: VectorEnv, plan: _Plan, together: int) -> Iterator[tuple[Batch, str | None]]:
+    """Some episodes at a time, as many as there are environments or a multiple of that."""
     autoreset_mode(env)  # refused before anything is drawn
     seen = observed(env.single_observation_space)
     acted = ActionSpace.from_space(env.single_action_space)
-    action_seeds, env_seeds = np.random.SeedSequence(seed).spawn(2)
+    size, steps = plan.size.episodes, plan.size.steps
+    action_seeds, env_seeds = np.random.SeedSequence(plan.seed).spawn(2)
     rng = np.random.default_rng(action_seeds)
-    actions = process.sample(acted, size.episodes, size.steps, rng)
-    seeds = env_seeds.generate_state(size.episodes).tolist()
-    buffer = EpisodeBuffer(seen, acted.encode(actions, (size.episodes, size.steps)))
-    truth = Truth()
-    with _progress_bar(label, size.episodes * size.steps) as advance:
-        player = Player(env, buffer, truth, actions, size.steps, seeds, options, advance)
-        for first in range(0, size.episodes, env.num_envs):
-            player.play(first)
-    batch = buffer.batch()
-    return batch, truth.note or buffer.note
+    actions = plan.process.sample(acted, size, steps, rng)
+    seeds = env_seeds.generate_state(size).tolist()
+    truth, told = Truth(), True
+    with _progress_bar(plan.label, size * steps) as advance:
+        for start in range(0, size, together):
+            rows = slice(start, start + together)
+            taken = map_arrays(lambda array, rows=rows: array[rows], actions)
+            count = len(seeds[rows])
+            buffer = EpisodeBuffer(seen, acted.encode(taken, (count, steps)))
+            player = Player(env, buffer, truth, taken, steps, seeds[rows], plan.options, advance)
+            for first in range(0, count, env.num_envs):
+                player.play(first)
+            batch = buffer.batch()
+            # What the first round has not, the others have not either.
+            told = told and batch.states is not None
+            yield (batch if told else replace(batch, states=None)), truth.note or buffer.note
 
 
 @contextmanager

@@ -35,7 +35,8 @@ class LatentEnv(gym.Env):
 
     An episode terminates where the model holds ending more likely than not. It is truncated on
     leaving the support (unless ``truncate_outside`` is off), with the reward that ``Dynamics``
-    describes. Time limits are ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the
+    describes. Where the data had no rewards (``model.knows_reward``) every reward is 0. Time limits
+    are ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the
     observation is clipped into its Box while the state goes on unclipped.
 
     At reset the first state is drawn from the model's prior, or is where

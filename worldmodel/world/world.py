@@ -209,6 +209,18 @@ class World:
             raise SpecError("the model does not say which environment it was trained on")
         return self.source
 
+    def require_reward(self) -> None:
+        """Refuse what needs the reward if the data had none: dreams then pay 0.
+
+        Raises:
+            SpecError: They had none.
+        """
+        if not self.model.knows_reward:
+            raise SpecError(
+                "the model was trained on data without rewards, so there is nothing to aim at; "
+                "record rewards, or pass a goal of your own where one is taken"
+            )
+
     def env(self, **kwargs: Any) -> gym.Env:
         """One dream as an environment without wrappers; ``kwargs`` are those of ``LatentEnv``."""
         return gym.make("worldmodel/Latent-v0", checkpoint=self, **kwargs).unwrapped
