@@ -21,7 +21,7 @@ from PIL import Image
 from envs.pendulum import INTERVAL, PendulumSystem, babbling_start, reward, rk4_step
 from worldmodel.cli import main as worldmodel
 
-ROLES = ["--map", "states=angle,velocity"]
+ROLES = ["--map", "states=sin,cos,velocity"]
 
 
 def record(folder: Path, episodes: int, steps: int, jitter: float, lost: float, seed: int) -> None:
@@ -48,11 +48,12 @@ def record(folder: Path, episodes: int, steps: int, jitter: float, lost: float, 
         run.mkdir(parents=True)
         with (run / "log.csv").open("w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["time", "action", "reward", "angle", "velocity"])
+            rows.writerow(["time", "action", "reward", "sin", "cos", "velocity"])
             for t in np.flatnonzero(kept):
                 angle, velocity = states[t]
                 paid = reward(angle, velocity, torques[t])
-                rows.writerow(map(repr, map(float, (times[t], torques[t], paid, angle, velocity))))
+                told = (times[t], torques[t], paid, np.sin(angle), np.cos(angle), velocity)
+                rows.writerow(map(repr, map(float, told)))
                 picture = camera(states[t : t + 1])[0, ..., 0]
                 Image.fromarray(picture).save(run / f"{t}.png")
 
