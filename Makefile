@@ -48,7 +48,7 @@ benchmark-foreign: setup
 	$(BIN)/python benchmarks/foreign.py
 
 benchmark-data: setup
-	$(BIN)/pip install --quiet -e ".[benchmark-data]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark-data]'
 	$(BIN)/python benchmarks/data.py
 
 benchmark-empowerment: setup

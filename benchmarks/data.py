@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import torch
 from measured import run_measured
+from seeds import write_block
 
 from worldmodel import data
 from worldmodel.cli import main as worldmodel_main
@@ -31,7 +32,7 @@ from worldmodel.files import write_json
 
 _FRAME, _STEPS, _BATCH = (64, 64, 3), 30, 32
 _EPISODE = 200  # steps
-_DRAWS = 40  # batches
+_DRAWS = 30  # batches
 _MB = 1e6
 
 
@@ -177,7 +178,7 @@ def forget(path: Path) -> None:
 
 
 def measure(kind: str, path: Path, count: int) -> dict[str, float]:
-    """Windows per second, cold and warm, in this process; how long opening takes."""
+    """Windows per second and per second of processor time; how long opening takes; the peak."""
     forget(path)
     rng = np.random.default_rng(0)
     starts = rng.integers(0, count - _STEPS - 1, (_DRAWS, _BATCH))
@@ -186,10 +187,11 @@ def measure(kind: str, path: Path, count: int) -> dict[str, float]:
     opened = time.perf_counter() - begin
     found = {"open, s": opened}
     for name in ("cold", "warm"):
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         for drawn in starts:
             assert read(drawn).shape == (_BATCH, _STEPS + 1, *_FRAME)
         found[name] = _DRAWS * _BATCH / (time.perf_counter() - begin)
+        found[f"{name}, of CPU"] = _DRAWS * _BATCH / (time.process_time() - busy)
     return found | {"peak, MB": peak()}
 
 
@@ -295,7 +297,31 @@ def main() -> None:
         if given.only in (None, "memory"):
             found["memory"] = {f"{n} episodes": memory(folder, n, 40) for n in (160, 1600)}
     write_json(results, found)
-    print(json.dumps(found, indent=2))
+    write_block("data", f"`make benchmark-data`; torch {torch.__version__}.\n\n{tables(found)}")
+
+
+def tables(found: dict[str, dict]) -> str:
+    """Markdown of what was measured."""
+    texts = []
+    if "formats" in found:
+        rows = [[kind, *_numbers(each.values())] for kind, each in found["formats"].items()]
+        texts.append(_table(["format", *next(iter(found["formats"].values()))], rows))
+    if "memory" in found:
+        rows = [[size, *_numbers(each.values())] for size, each in found["memory"].items()]
+        texts.append(_table(["", *next(iter(found["memory"].values()))], rows))
+    if "killed" in found:
+        told = ", ".join(f"{name}: {value}" for name, value in found["killed"].items())
+        texts.append(f"Writers killed at random moments: {told}.")
+    return "\n\n".join(texts)
+
+
+def _numbers(values: Iterable[float]) -> list[str]:
+    return [f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}" for value in values]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def test_a_second_call_trains_no_further(config, metrics, monkeypatch):
 
 
 def test_a_run_of_other_settings_is_not_overwritten(config, metrics):
-    kept = ("data", "metrics.json", "checkpoint/model.safetensors")
+    kept = ("data/dataset.json", "metrics.json", "checkpoint/model.safetensors")
     before = [(config.out / name).read_bytes() for name in kept]
     with pytest.raises(SpecError, match="other settings"):
         demo(replace(config, seed=4))

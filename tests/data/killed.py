@@ -49,7 +49,7 @@ def kill_many(folder: Path, kills: int, seed: int) -> list[int]:
             append(folder, k, writing)
             os._exit(0)
         os.close(writing)
-        time.sleep(rng.uniform(0.0, 0.15))
+        time.sleep(rng.uniform(0.0, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reading, "rb") as pipe:
