@@ -21,6 +21,8 @@ from worldmodel.training.config import TrainConfig
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
     "collect": ["ENV", "--out", "--env-kwargs", "--process", "--episodes", "--test-steps"],
+    "import": ["SOURCE", "--out", "--format", "--map", "--save-map", "--resample", "--resize"],
+    "data export": ["DATA", "--minari", "--splits"],
     "train": [
         "DATA",
         "--run",
@@ -84,7 +86,7 @@ def test_the_help_names_every_command(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_its_flags(command, capsys):
     with pytest.raises(SystemExit) as exit:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert exit.value.code == 0
     words = capsys.readouterr().out.replace(",", " ").split()
     assert set(FLAGS[command]) <= set(words)

@@ -15,11 +15,13 @@ from worldmodel.cli.bench import bench
 from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
 from worldmodel.cli.console import complain, console, say
+from worldmodel.cli.data import export
 from worldmodel.cli.defaults import with_defaults
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.evaluate import evaluate
 from worldmodel.cli.imagine import imagine
+from worldmodel.cli.import_ import import_
 from worldmodel.cli.play import play
 from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
@@ -29,6 +31,8 @@ from worldmodel.errors import WorldModelError
 COMMANDS = {
     "demo": demo,
     "collect": collect,
+    "import": import_,
+    "data export": export,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: With status 1 after such an error, 2 if the arguments make no sense, and 130
             after an interrupt from the keyboard.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     if words == ["--version"]:
         say(f"worldmodel {__version__}")
         return
@@ -71,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (WorldModelError, OSError) as error:
         complain(str(error))
         sys.exit(1)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """The same words, with the two of a command of a group as one."""
+    return [" ".join(words[:2]), *words[2:]] if " ".join(words[:2]) in COMMANDS else words
 
 
 def _name_demo(words: list[str]) -> list[str]:

@@ -1,0 +1,163 @@
+"""What readers give is what the formats' own libraries wrote, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import recordings
+
+from worldmodel.data.readers import mapping, open_recording
+from worldmodel.errors import ConfigError, FileFormatError, SpecError
+
+
+@pytest.fixture
+def episodes():
+    return recordings.made(np.random.default_rng(3))
+
+
+def read(path, asked=None, size=None, form=None):
+    """All episodes of a source by role, and the recording."""
+    recording = open_recording(path, form)
+    roles = mapping.settled(recording, asked or {})
+    columns = sorted({column for names in roles.values() for column in names})
+    tables = list(recording.episodes(columns, size))
+    return recording, [mapping.by_role(table, roles) for table in tables]
+
+
+def same(found, expected):
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_flat_arrays_are_cut_at_their_marked_ends(tmp_path, episodes, compressed):
+    save = np.savez_compressed if compressed else np.savez
+    save(tmp_path / "x.npz", **recordings.flat(episodes))
+    recording, found = read(tmp_path / "x.npz")
+    assert recording.format == "arrays" and recording.count == len(found) == 3
+    assert recording.columns["observations"].final
+    for one, expected in zip(found, episodes, strict=True):
+        for name in ("observations", "actions", "rewards", "terminated", "truncated"):
+            same(one[name], expected[name])
+
+
+def test_without_what_followed_an_episode_has_as_many_observations_as_actions(tmp_path, episodes):
+    np.savez(tmp_path / "x.npz", **recordings.flat(episodes, following=False))
+    recording, found = read(tmp_path / "x.npz")
+    assert not recording.columns["observations"].final
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["observations"], expected["observations"][:-1])
+
+
+def test_steps_after_the_last_marked_end_are_an_episode(tmp_path, episodes):
+    arrays = recordings.flat(episodes)
+    arrays["terminals"][:], arrays["timeouts"][:] = False, False
+    arrays["timeouts"][6] = True
+    np.savez(tmp_path / "x.npz", **arrays)
+    recording, found = read(tmp_path / "x.npz")
+    assert [len(one["actions"]) for one in found] == [7, 14]
+    assert any("cut off" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+def test_batched_arrays_are_told_by_their_shapes(tmp_path, fortran):
+    batch = recordings.made(np.random.default_rng(0), (6, 6, 6, 6))
+    arrays = {n: np.stack([e[n] for e in batch]) for n in ("observations", "actions", "rewards")}
+    if fortran:
+        arrays = {name: np.asfortranarray(array) for name, array in arrays.items()}
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    recording, found = read(tmp_path / "x.npz")
+    assert recording.count == 4 and recording.columns["observations"].final
+    for one, expected in zip(found, batch, strict=True):
+        same(one["observations"], expected["observations"])
+        same(one["actions"], expected["actions"])
+
+
+def test_a_folder_of_npy_is_mapped(tmp_path, episodes):
+    for name, array in recordings.flat(episodes).items():
+        np.save(tmp_path / f"{name}.npy", array)
+    _, found = read(tmp_path)
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["observations"], expected["observations"])
+
+
+def test_a_folder_of_npz_is_an_episode_each(tmp_path, episodes):
+    for i, episode in enumerate(episodes):
+        np.savez_compressed(tmp_path / f"run_{i}.npz", **episode)
+    recording, found = read(tmp_path, {"camera": ("picture",), "joint": ("observations",)})
+    assert recording.count == 3
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["camera"], expected["picture"])
+        same(one["joint"], expected["observations"])
+
+
+def test_d4rl(tmp_path, episodes):
+    path = recordings.write_d4rl(tmp_path / "x.hdf5", episodes)
+    recording, found = read(path, {"states": ("infos/qpos",)})
+    assert recording.format == "hdf5" and recording.count == 3
+    for one, expected in zip(found, episodes, strict=True):
+        for name in ("observations", "actions", "rewards", "terminated", "truncated"):
+            same(one[name], expected[name])
+        same(one["states"], expected["observations"][:-1, :2])
+
+
+@pytest.mark.parametrize("following", [False, True])
+def test_robomimic(tmp_path, following):
+    episodes = recordings.made(np.random.default_rng(1), (4,) * 11)
+    path = recordings.write_robomimic(tmp_path / "x.hdf5", episodes, following)
+    recording, found = read(path)
+    assert recording.names == tuple(f"demo_{i}" for i in range(11))
+    assert recording.facts["env_args"] == {"env_name": "Lift"}
+    end = None if following else -1
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["joint"], expected["observations"][:end])
+        same(one["agentview_image"], expected["picture"][:end])
+        same(one["actions"], expected["actions"])
+        assert "terminated" not in one  # "dones" does not say why
+
+
+def test_lerobot_rows_are_exact_and_its_video_within_the_codec(tmp_path):
+    rng = np.random.default_rng(2)
+    episodes = recordings.made(rng, (12, 5, 30))
+    for episode in episodes:
+        episode["picture"] = recordings.smooth(rng, len(episode["observations"]))
+    recordings.write_lerobot(tmp_path, episodes)
+    recording, found = read(tmp_path)
+    assert recording.format == "lerobot" and recording.rate == 10 and recording.count == 3
+    assert set(found[0]) == {"top", "state", "actions", "rewards", "timestamps"}
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["state"], expected["observations"][:-1])
+        same(one["actions"], expected["actions"])
+        same(one["rewards"], expected["rewards"].astype(np.float32))
+        error = one["top"].astype(int) - expected["picture"][:-1]
+        # A frame of another time would be off by tens.
+        assert np.abs(error).mean() < 2 and np.abs(error).max() < 12
+
+
+def test_lerobot_of_an_older_version_is_refused(tmp_path, episodes):
+    root = recordings.write_lerobot(tmp_path, episodes)
+    info = (root / "meta/info.json").read_text()
+    (root / "meta/info.json").write_text(info.replace("v3.0", "v2.1"))
+    with pytest.raises(FileFormatError, match=r"v2\.1; expected v3"):
+        open_recording(root)
+
+
+def test_a_format_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="'zarr'"):
+        open_recording(tmp_path, "zarr")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_recording(tmp_path / "nowhere")
+    with pytest.raises(FileFormatError, match="known format"):
+        open_recording(tmp_path)
+
+
+def test_a_mapping_to_a_missing_column_lists_those_there_are(tmp_path, episodes):
+    np.savez(tmp_path / "x.npz", **recordings.flat(episodes))
+    with pytest.raises(SpecError, match=r"'torque', which is missing.*rewards \(float64 scalar\)"):
+        read(tmp_path / "x.npz", {"actions": ("torque",)})
+
+
+def test_without_actions_it_says_how_to_name_them(tmp_path):
+    np.savez(tmp_path / "x.npz", observations=np.zeros((4, 2)), torque=np.zeros(4))
+    with pytest.raises(SpecError, match="--map actions=COLUMN"):
+        read(tmp_path / "x.npz")

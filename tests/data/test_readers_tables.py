@@ -1,0 +1,210 @@
+"""Tables with pictures or videos beside them."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import recordings
+from PIL import Image
+
+from worldmodel.data.importing import Choices, Import
+from worldmodel.data.readers import mapping, open_recording
+from worldmodel.data.readers.pictures import video_times
+from worldmodel.errors import FileFormatError
+
+
+def write_csv(path, columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(columns)
+        rows.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def table(episode, dt=0.1):
+    steps = len(episode["actions"])
+    return {
+        "time": [repr(float(t)) for t in np.arange(steps) * dt],
+        "action_x": [repr(float(a)) for a in episode["actions"][:, 0]],
+        "action_y": [repr(float(a)) for a in episode["actions"][:, 1]],
+        "reward": [repr(float(r)) for r in episode["rewards"]],
+        "terminated": [str(bool(t)).lower() for t in episode["terminated"]],
+    }
+
+
+def save_pictures(folder, frames):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{i}.png")
+
+
+def read(path, asked=None):
+    recording = open_recording(path)
+    roles = mapping.settled(recording, asked or {})
+    columns = sorted({column for names in roles.values() for column in names})
+    return recording, [mapping.by_role(found, roles) for found in recording.episodes(columns)]
+
+
+@pytest.fixture
+def episodes():
+    return recordings.made(np.random.default_rng(3), (12, 5, 9))
+
+
+def check(found, episodes, stream="frames", end=-1):
+    assert len(found) == len(episodes)
+    for one, expected in zip(found, episodes, strict=True):
+        np.testing.assert_array_equal(one[stream], expected["picture"][:end])
+        np.testing.assert_array_equal(one["actions"].astype(np.float32), expected["actions"])
+        np.testing.assert_array_equal(one["rewards"], expected["rewards"])
+        np.testing.assert_array_equal(one["terminated"], expected["terminated"])
+        np.testing.assert_array_equal(one["timestamps"], np.arange(len(one["actions"])) * 0.1)
+
+
+@pytest.mark.parametrize("end", [-1, None])
+def test_folders_of_png_and_csv(tmp_path, episodes, end):
+    """12 pictures put 10.png before 2.png, if names were sorted as text."""
+    for i, episode in enumerate(episodes):
+        write_csv(tmp_path / f"run{i}/log.csv", table(episode))
+        save_pictures(tmp_path / f"run{i}", episode["picture"][:end])
+    recording, found = read(tmp_path)
+    assert recording.format == "tables" and recording.count == 3
+    assert recording.columns["frames"].final == (end is None)
+    check(found, episodes, end=end)
+
+
+def test_a_folder_of_pictures_beside_each_table(tmp_path, episodes):
+    for i, episode in enumerate(episodes):
+        write_csv(tmp_path / f"run{i}.csv", table(episode))
+        save_pictures(tmp_path / f"run{i}", episode["picture"][:-1])
+    check(read(tmp_path)[1], episodes)
+
+
+def test_cameras_are_called_by_their_folders(tmp_path, episodes):
+    write_csv(tmp_path / "log.csv", table(episodes[0]))
+    save_pictures(tmp_path / "left", episodes[0]["picture"][:-1])
+    save_pictures(tmp_path / "right", 255 - episodes[0]["picture"][:-1])
+    _, found = read(tmp_path)
+    check(found, episodes[:1], "left")
+    np.testing.assert_array_equal(found[0]["right"], 255 - episodes[0]["picture"][:-1])
+
+
+def test_one_table_of_several_episodes_names_its_pictures(tmp_path, episodes):
+    columns = {}
+    for i, episode in enumerate(episodes):
+        steps = len(episode["actions"])
+        save_pictures(tmp_path / f"pictures{i}", episode["picture"][:-1])
+        names = [f"pictures{i}/{t}.png" for t in range(steps)]
+        part = {"episode": [f"ep{i}"] * steps, "camera": names, **table(episode)}
+        columns = {name: [*columns.get(name, []), *values] for name, values in part.items()}
+    write_csv(tmp_path / "log.csv", columns)
+    recording, found = read(tmp_path / "log.csv")
+    assert recording.count == 3
+    check(found, episodes, "camera")
+
+
+def test_parquet_with_lists(tmp_path, episodes):
+    pa = pytest.importorskip("pyarrow", reason="needs worldmodel[parquet]")
+    import pyarrow.parquet as pq
+
+    parts = []
+    for i, e in enumerate(episodes):
+        columns = {
+            "episode": np.full(len(e["actions"]), i),
+            "action": list(e["actions"]),
+            "observation": list(e["observations"][:-1]),
+        }
+        parts.append(pa.table(columns))
+    pq.write_table(pa.concat_tables(parts), tmp_path / "log.parquet")
+    _, found = read(tmp_path / "log.parquet")
+    for one, expected in zip(found, episodes, strict=True):
+        assert one["actions"].dtype == np.float32
+        np.testing.assert_array_equal(one["actions"], expected["actions"])
+        np.testing.assert_array_equal(one["observations"], expected["observations"][:-1])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_a_video_beside_each_table(tmp_path, episodes, codec):
+    av = pytest.importorskip("av", reason="needs worldmodel[video]")
+    rng = np.random.default_rng(0)
+    suffix = "mp4" if codec == "libx264" else "mkv"
+    for i, e in enumerate(episodes):
+        e["picture"] = recordings.smooth(rng, len(e["observations"]))
+        write_csv(tmp_path / f"run{i}.csv", table(e))
+        video = tmp_path / f"run{i}.{suffix}"
+        recordings.write_video(video, e["picture"][:-1], 10, av, codec)
+        times = video_times(video)
+        np.testing.assert_allclose(times, np.arange(len(e["actions"])) / 10, atol=1e-3)
+    _, found = read(tmp_path)
+    for one, expected in zip(found, episodes, strict=True):
+        assert one["frames"].shape == expected["picture"][:-1].shape
+        assert np.abs(one["frames"].astype(int) - expected["picture"][:-1]).max() < 12
+
+
+def test_tables_of_different_columns_have_their_own_clocks(tmp_path, episodes):
+    write_csv(tmp_path / "actions.csv", {"time": [0.0, 0.1, 0.2], "torque": [1.0, 2.0, 3.0]})
+    write_csv(tmp_path / "joints.csv", {"time": [0.0, 0.05], "q": [1.0, 2.0], "v": [3.0, 4.0]})
+    save_pictures(tmp_path / "camera", episodes[0]["picture"][:2])
+    write_csv(tmp_path / "camera.csv", {"time": [0.0, 0.2]})
+    recording, (found,) = read(tmp_path)
+    assert recording.roles["timestamps.joints"] == ("joints/time",)
+    np.testing.assert_array_equal(found["joints"], [[1, 3], [2, 4]])
+    np.testing.assert_array_equal(found["actions"], [1, 2, 3])
+    np.testing.assert_array_equal(found["timestamps.camera"], [0, 0.2])
+
+
+def bad(tmp_path, message):
+    with pytest.raises(FileFormatError, match=message):
+        read(tmp_path)
+
+
+def test_an_empty_cell_names_episode_column_and_time(tmp_path):
+    write_csv(tmp_path / "run.csv", {"action": ["1", "", "3"], "obs": ["1", "2", "3"]})
+    bad(tmp_path, "episode run: action is empty at time 1")
+
+
+def test_rows_of_another_length_name_the_line(tmp_path):
+    (tmp_path / "run.csv").write_text("action,obs\n1,2\n3\n")
+    bad(tmp_path, "line 3 has 1 cells; expected the 2")
+
+
+def test_a_named_picture_that_is_missing_or_outside_is_refused(tmp_path, episodes):
+    Image.fromarray(episodes[0]["picture"][0]).save(tmp_path / "secret.png")
+    home = tmp_path / "run"
+    save_pictures(home, episodes[0]["picture"][:1])
+    for name, message in (
+        ("1.png", "camera at time 1|camera: .*1.png is missing"),
+        ("../secret.png", "camera: .*leads out of its folder"),
+    ):
+        write_csv(home / "log.csv", {"action": [1, 2], "camera": ["0.png", name]})
+        bad(home, message)
+    (home / "1.png").symlink_to(tmp_path / "secret.png")
+    write_csv(home / "log.csv", {"action": [1, 2], "camera": ["0.png", "1.png"]})
+    bad(home, "leads out of its folder")
+
+
+def test_a_picture_of_another_size_or_cut_off_names_its_time(tmp_path, episodes):
+    write_csv(tmp_path / "log.csv", {"action": [1.0, 2.0, 3.0]})
+    save_pictures(tmp_path, episodes[0]["picture"][:3])
+    content = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(content[:200])
+    bad(tmp_path, "frames at time 1, 1.png is truncated")
+    Image.fromarray(episodes[0]["picture"][0, :8]).save(tmp_path / "1.png")
+    bad(tmp_path, r"frames at time 1 is \(8, 12, 3\); expected \(16, 12, 3\)")
+
+
+def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
+    av = pytest.importorskip("av", reason="needs worldmodel[video]")
+    write_csv(tmp_path / "run.csv", table(episodes[0]))
+    pictures = recordings.smooth(np.random.default_rng(0), 12)
+    recordings.write_video(tmp_path / "run.mkv", pictures, 10, av, "ffv1")
+    content = (tmp_path / "run.mkv").read_bytes()
+    (tmp_path / "run.mkv").write_bytes(content[: len(content) // 2])
+    recording = open_recording(tmp_path)
+    assert recording.roles["timestamps.frames"]  # fewer pictures than rows: they have own times
+    with pytest.raises(FileFormatError, match=r"episode run: frames has .*expected 12, since"):
+        list(Import(tmp_path, Choices()).episodes())
+    (tmp_path / "run.mkv").write_bytes(content[:100])
+    bad(tmp_path, "truncated, corrupt or no video|no frames|no stream")

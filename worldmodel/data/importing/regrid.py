@@ -1,0 +1,66 @@
+"""One episode whose streams have clocks of their own, put on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from worldmodel.data.importing.clock import Clocked, grid, held, nearest, slack, spread_rewards
+from worldmodel.data.readers.mapping import base, is_framed, is_stream
+
+_GAP = 0.75  # of a period of its own: how far from an entry a slower stream still counts as seen
+
+
+def regrid(
+    arrays: Mapping[str, np.ndarray], times: Mapping[str, np.ndarray], hz: float, what: str
+) -> dict[str, np.ndarray]:
+    """Resample one episode.
+
+    Of what is observed, and of the truth, the nearest entry is taken. A grid point of which some
+    stream has none within half a step (of a stream slower than the grid: within three quarters of
+    its own period) is not ``seen``. The action of a step is the last one given when it begins, half
+    a period late at most; rewards see ``clock.spread_rewards``. An end is on the last step.
+
+    Args:
+        arrays: By role.
+        times: Of each of them, in seconds.
+        hz: Grid points per second.
+        what: The episode, for errors.
+
+    Returns:
+        By role, T + 1 entries of what is observed, of the truth, of ``timestamps`` and ``seen``,
+        and T of all others.
+    """
+    clocked = {role: Clocked(times[role], arrays[role]) for role in arrays}
+    spans = {role: c.times for role, c in clocked.items() if is_stream(role)}
+    spans |= {r: _lasting(c.times) for r, c in clocked.items() if base(r) == "actions"}
+    at = grid(spans, hz, what)
+    found: dict[str, np.ndarray] = {}
+    seen = np.ones(len(at), np.bool_)
+    for role, stream in clocked.items():
+        if is_framed(role):
+            index, close = nearest(stream.times, at, _within(stream.times, hz))
+            found[role] = stream.values[index]
+            seen &= close | (role == "states")
+            seen &= found.pop(role) if role == "seen" else True
+        elif role == "rewards":
+            found[role] = spread_rewards(stream, at)
+        elif role in ("terminated", "truncated"):
+            found[role] = np.zeros(len(at) - 1, np.bool_)
+            found[role][-1] = stream.values.any()
+        else:
+            given = at[:-1] + slack(stream.times, 1 / hz)
+            found[role] = stream.values[held(stream.times, given)]
+    return {**found, "timestamps": at, "seen": seen}
+
+
+def _lasting(times: np.ndarray) -> np.ndarray:
+    """Times of actions, of which the last lasts as long as the others."""
+    last = np.median(np.diff(times)) if len(times) > 1 else 0.0
+    return np.append(times, times[-1:] + last)
+
+
+def _within(times: np.ndarray, hz: float) -> float:
+    period = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return _GAP * period if period > 1.05 / hz else 0.5 / hz

@@ -1,0 +1,106 @@
+"""What an import found, and what it decided, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from worldmodel.data.dataset import Dataset
+from worldmodel.data.importing.clock import Sampling
+from worldmodel.data.importing.opened import Import
+from worldmodel.data.readers.mapping import DONE, base, is_framed, is_stream
+
+# What an episode may have, and what becomes of it without.
+_ABSENT = {
+    "rewards": "no rewards: what is trained of it has no reward",
+    "terminated": "no terminations: no episode is known to end",
+    "timestamps": "no time stamps: steps are taken to be equally long",
+}
+
+
+def contents(found: Import) -> Iterator[str]:
+    """What the source holds and how it is read, before it is read; a sentence each."""
+    recording, roles = found.recording, found.roles
+    count = "" if recording.count is None else f", {recording.count:,} episodes"
+    declared = "" if recording.rate is None else f", declared at {recording.rate:g} Hz"
+    yield f"{recording.path}: {recording.format}{count}{declared}"
+    for role, columns in roles.items():
+        held = ", ".join(f"{name} ({recording.columns[name].describe()})" for name in columns)
+        yield f"{'observed ' if is_stream(role) else ''}{role} from {held}"
+    used = set(found.columns)
+    if left := [name for name in recording.columns if name not in used]:
+        yield f"not used: {', '.join(left)}; --map STREAM=COLUMN takes up what matters"
+    for role, told in _ABSENT.items():
+        if not any(base(name) == role for name in roles):
+            yield told
+    yield from decisions(found)
+    if found.final_observation and found.choices.hz is None:
+        yield "an episode of T actions has T + 1 observations"
+
+
+def decisions(found: Import) -> Iterator[str]:
+    """What was decided; a sentence each."""
+    recording = found.recording
+    yield from recording.notes
+    done = [name for name in recording.columns if name.rpartition("/")[2].lower() in DONE]
+    if done and "terminated" not in found.roles:
+        yield (
+            f"{done[0]} says where an episode ends, not why: no end is taken for a termination "
+            f"unless --map terminated={done[0]} says so"
+        )
+    if found.choices.hz is not None:
+        yield (
+            f"everything is put on a grid of {found.choices.hz:g} Hz: what is observed by the "
+            "nearest entry, actions by the last one given"
+        )
+    elif not found.final_observation:
+        yield (
+            "an episode of T actions has T observations: its last action, whose outcome was not "
+            "recorded, is left out"
+        )
+        longer = [
+            role
+            for role, columns in found.roles.items()
+            if is_framed(role) and all(recording.columns[column].final for column in columns)
+        ]
+        if longer:
+            yield f"{', '.join(longer)} have one entry more than others, which is left out"
+
+
+def timing(found: Import) -> Iterator[str]:
+    """How regular the recording was, once it was read; a sentence each."""
+    for clock, measured in found.samplings().items():
+        stream = clock.partition(".")[2]
+        yield f"{f'time of {stream}' if stream else 'time'}: {measured.describe()}"
+        if found.choices.hz is None and not measured.regular:
+            yield _advice(measured)
+    if found.choices.hz is not None:
+        frames = sum(found.lengths) + len(found.lengths)
+        yield (
+            f"{found.unseen:,} of {frames:,} grid points ({found.unseen / max(frames, 1):.1%}) "
+            "have no entry near them and are masked: a filter predicts through them"
+        )
+
+
+def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
+    """What has become of it; a sentence each."""
+    counts = ", ".join(
+        f"{name} {len(dataset.split(name)):,} ({dataset.frames(name):,} frames)"
+        for name in dataset.splits
+    )
+    yield f"observations: {dataset.observation_spec.describe()}"
+    yield f"actions: {dataset.action_spec.describe()}"
+    told = set(decisions(found))
+    yield from (note for note in dataset.provenance.notes if note not in told)
+    yield f"{out}: {counts}"
+
+
+def _advice(measured: Sampling) -> str:
+    hz = 1 / measured.period
+    plain = float(f"{hz:.2g}")
+    hz = plain if abs(plain / hz - 1) < 0.03 else hz
+    return (
+        "the steps are not equally long, which a model takes them to be; "
+        f"--resample {hz:.4g} puts them on a grid"
+        + (" and masks what is missing" if measured.gaps else "")
+    )

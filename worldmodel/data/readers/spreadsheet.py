@@ -1,0 +1,193 @@
+"""One table, CSV or Parquet, whose rows are steps; an ``episode`` column may tell several apart."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodel.data.readers.parquet import Rows, to_array
+from worldmodel.data.readers.pictures import PICTURES
+from worldmodel.errors import FileFormatError
+
+SUFFIXES = (".csv", ".parquet")
+EPISODE = ("episode", "episode_index", "episode_id", "trial", "trajectory")
+# From the narrowest kind of cell to the widest; "files" are names of pictures.
+_KINDS = ("bool", "int64", "float64", "files", "text")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a table holds.
+
+    Attributes:
+        path: Of the file.
+        kinds: Dtype of a column's numbers, or "files", or "text", by its name.
+        shapes: Of one entry, likewise.
+        episodes: Name and number of rows of each.
+    """
+
+    path: Path
+    kinds: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    episodes: tuple[tuple[str, int], ...]
+
+    def blocks(self, columns: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Columns of one episode after the other; names of files as lists.
+
+        Raises:
+            FileFormatError: The file is truncated or corrupt, or has no value somewhere; the
+                message names episode, column and time.
+        """
+        read = _parquet_blocks if self.path.suffix == ".parquet" else _csv_blocks
+        return read(self, list(columns))
+
+
+def scan(path: Path) -> Sheet:
+    """Pass over a table once; that of a whole file is called by the file's stem.
+
+    Raises:
+        FileFormatError: It is truncated, corrupt or empty, its rows differ in length, or those of
+            an episode do not follow each other.
+    """
+    sheet = _scan_parquet(path) if path.suffix == ".parquet" else _scan_csv(path)
+    told = [name for name, _ in sheet.episodes]
+    if not told:
+        raise FileFormatError(f"{path} has no rows")
+    if twice := next((name for name in told if told.count(name) > 1), None):
+        raise FileFormatError(f"{path}: the rows of episode {twice} do not follow each other")
+    return sheet
+
+
+def names(path: Path) -> tuple[str, ...]:
+    """Of the columns.
+
+    Raises:
+        FileFormatError: The file is truncated or corrupt.
+    """
+    return tuple(Rows(path).schema.names if path.suffix == ".parquet" else next(_csv_rows(path)))
+
+
+def _runs(told: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, sum(1 for _ in group)) for name, group in groupby(told))
+
+
+def _key(columns: Collection[str]) -> str | None:
+    return next((name for name in columns if name.lower() in EPISODE), None)
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    """The header, then rows of the same length."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = [name.strip() for name in next(rows, [])]
+            yield header
+            for row in rows:
+                if len(row) != len(header) and row:
+                    raise FileFormatError(
+                        f"{path}, line {rows.line_num} has {len(row)} cells; expected the "
+                        f"{len(header)} of the header"
+                    )
+                if row:
+                    yield [cell.strip() for cell in row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileFormatError(f"{path} is truncated, corrupt or no CSV: {error}") from error
+
+
+def _scan_csv(path: Path) -> Sheet:
+    rows = _csv_rows(path)
+    header = next(rows)
+    key = _key(header)
+    kinds = dict.fromkeys(header, _KINDS[0])
+
+    def told() -> Iterator[str]:
+        for row in rows:
+            for name, cell in zip(header, row, strict=True):
+                kinds[name] = max(kinds[name], _kind(cell), key=_KINDS.index)
+            yield row[header.index(key)] if key else path.stem
+
+    episodes = _runs(told())
+    kinds = {name: kind for name, kind in kinds.items() if name != key}
+    return Sheet(path, kinds, dict.fromkeys(kinds, ()), episodes)
+
+
+def _kind(cell: str) -> str:
+    """The narrowest kind that holds a cell; an empty one fits any."""
+    if not cell or cell.lower() in ("true", "false"):
+        return "bool"
+    for kind, parse in (("int64", int), ("float64", float)):
+        try:
+            parse(cell)
+            return kind
+        except ValueError:
+            pass
+    return "files" if cell.lower().endswith(PICTURES) else "text"
+
+
+def _csv_blocks(sheet: Sheet, columns: list[str]) -> Iterator[dict[str, Any]]:
+    rows = _csv_rows(sheet.path)
+    place = {name: i for i, name in enumerate(next(rows))}
+    for episode, count in sheet.episodes:
+        block = list(islice(rows, count))
+        what = f"{sheet.path}, episode {episode}"
+        yield {
+            name: _cells([row[place[name]] for row in block], sheet.kinds[name], f"{what}: {name}")
+            for name in columns
+        }
+
+
+def _cells(cells: list[str], kind: str, what: str) -> Any:
+    if "" in cells:
+        raise FileFormatError(f"{what} is empty at time {cells.index('')}")
+    if kind in ("files", "text"):
+        return cells
+    if kind == "bool":
+        return np.array([cell.lower() == "true" for cell in cells])
+    # Booleans in a column of numbers are 0 and 1.
+    words = {"true": "1", "false": "0"}
+    return np.array([words.get(cell.lower(), cell) for cell in cells]).astype(kind)
+
+
+def _scan_parquet(path: Path) -> Sheet:
+    rows = Rows(path)
+    columns = rows.schema.names
+    first = rows.take(0, min(1, rows.count))
+    kinds, shapes = {}, {}
+    for name in columns:
+        cell = first[name].to_pylist()[:1]
+        if cell and isinstance(cell[0], str):
+            kinds[name] = "files" if cell[0].lower().endswith(PICTURES) else "text"
+            shapes[name] = ()
+        elif cell and isinstance(cell[0], (bool, int, float, list)):
+            array = to_array(first[name], f"{path}: {name}")
+            kinds[name], shapes[name] = array.dtype.name, array.shape[1:]
+    if (key := _key(columns)) is None:
+        return Sheet(path, kinds, shapes, ((path.stem, rows.count),) if rows.count else ())
+    told = Rows(path, [key]).take(0, rows.count)[key].to_pylist()
+    kinds.pop(key, None)
+    return Sheet(path, kinds, shapes, _runs(map(str, told)))
+
+
+def _parquet_blocks(sheet: Sheet, columns: list[str]) -> Iterator[dict[str, Any]]:
+    rows, begin = Rows(sheet.path, columns), 0
+    for episode, count in sheet.episodes:
+        table, block = rows.take(begin, count), {}
+        begin += count
+        for name in columns:
+            if sheet.kinds[name] in ("files", "text"):
+                block[name] = table[name].to_pylist()
+                continue
+            array = to_array(table[name], f"{sheet.path}, episode {episode}: {name}")
+            if (array.dtype.name, array.shape[1:]) != (sheet.kinds[name], sheet.shapes[name]):
+                raise FileFormatError(
+                    f"{sheet.path}, episode {episode}: {name} is {array.dtype.name} "
+                    f"{array.shape[1:]}; expected {sheet.kinds[name]} {sheet.shapes[name]}"
+                )
+            block[name] = array
+        yield block
