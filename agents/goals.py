@@ -13,9 +13,12 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.models.networks import numbers
 from worldmodel.models.program import Builder, Rows
-from worldmodel.types import to_tensors
+from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Goal
 from worldmodel.world.world import World
+
+# How often a target is shown: the bundled pendulum's velocity is at rest after five frames.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class Target:
 
 
 def target(world: World, observation: Any) -> Target:
-    """What the filter believes after one target observation.
+    """What the filter believes of a target observation that stays as it is.
 
-    A dimension counts the less the less the belief knows of it: a single picture shows no velocity.
+    It is shown a few times over, under no action (or the one nearest to it), so that the state does
+    not move: what one picture alone says of velocities is a guess.
 
     Args:
         world: With a fitted support.
@@ -63,16 +67,23 @@ def target(world: World, observation: Any) -> Target:
     """
     if not world.support.fitted:
         raise SpecError("the support is not fitted; call world.support.fit first")
-    model = world.model
-    streams = model.observation_spec.read(observation)
-    frames = {name: np.asarray(value)[np.newaxis, np.newaxis] for name, value in streams.items()}
-    none = torch.zeros(1, 0, model.action_spec.size, device=model.device, dtype=model.dtype)
-    with torch.no_grad():
-        belief = model.initial(to_tensors(frames, 2, model.device), none)
-    mean, scale = belief.mean[0], belief.scale[0]
-    if not (mean.isfinite().all() and scale.isfinite().all()):
-        raise DivergenceError(f"the filter's belief about the goal is not finite: {mean}")
-    return Target(mean, (world.support.scale.square() + scale.square()).sqrt())
+    streams = world.model.observation_spec.read(observation)
+    frames = {name: np.stack([value] * _SHOWN)[np.newaxis] for name, value in streams.items()}
+    idle = np.tile(idle_controls(world.model.action_spec), (1, _SHOWN - 1, 1))
+    state = torch.from_numpy(world.filter(frames, idle)[0, -1])
+    if not state.isfinite().all():
+        raise DivergenceError(f"the filter's belief about the goal is not finite: {state}")
+    return Target(state.to(world.model.device), world.support.scale)
+
+
+def idle_controls(actions: ActionSpace) -> Float[np.ndarray, " act"]:
+    """Numbers at zero or as near to it as their bounds allow; of choices each a little."""
+    share = [1 / size for part in actions.parts for size in part.sizes for _ in range(size)]
+    low, high = np.array([actions.low, actions.high], np.float32)
+    idle = np.clip(np.zeros(actions.size, np.float32), low, high)
+    chosen = [bool(part.sizes) for part in actions.parts for _ in range(part.size)]
+    idle[np.array(chosen, np.bool_)] = share
+    return idle
 
 
 def reach(world: World, observation: Any) -> Goal:
