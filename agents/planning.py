@@ -21,19 +21,18 @@ what the cross-entropy method began with; moving their probabilities is the same
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from agents.goals import reach
-from agents.plans import Controls, Plan, colouring, shifted
+from agents.plans import Plan, colouring, shifted
 from agents.rollout import Agent
+from agents.scoring import Scored, Scorer, Terms
 from worldmodel.errors import ConfigError, ShapeError, require_at_least
-from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, latent_box
-from worldmodel.world.stepping import steps_of
+from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
 from worldmodel.world.world import World
 
 # Fraction of the elites that "icem" keeps, as published.
@@ -79,6 +78,16 @@ class PlanningConfig:
     prior_fraction: float = 0.25
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_at_least(1, horizon=self.horizon, iterations=self.iterations_of("mppi"))
+        require_at_least(2, candidates=self.candidates)
+        for name in ("elites", "temperature", "std", "decay", "discount", "ood_radius"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
+        for name in ("elites", "momentum", "prior_fraction", "discount"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
     def iterations_of(self, method: str) -> int:
         """How often a method searches."""
         return self.iterations if self.iterations is not None else 1 if method == "mppi" else 4
@@ -88,24 +97,6 @@ class PlanningConfig:
         return self.colour if self.colour is not None else 2.0 * (method == "icem")
 
 
-class Scored(NamedTuple):
-    """Sequences (n, k, horizon, act) and what they pay, (n, k)."""
-
-    plans: np.ndarray
-    returns: np.ndarray
-
-    def best(self, count: int) -> Scored:
-        """The best of each environment, best first."""
-        order = np.argsort(-self.returns, 1, kind="stable")[:, :count]
-        plans = np.take_along_axis(self.plans, order[:, :, np.newaxis, np.newaxis], 1)
-        return Scored(plans, np.take_along_axis(self.returns, order, 1))
-
-    def beside(self, other: Scored) -> Scored:
-        """These and others."""
-        both = ((ours, theirs) for ours, theirs in zip(self, other, strict=True))
-        return Scored(*(np.concatenate(pair, 1) for pair in both))
-
-
 class Planner:
     """Acts by planning in the dream, for one environment or for many at once.
 
@@ -113,16 +104,12 @@ class Planner:
     the search begins with the plan as it was, a step later. So a planner keeps nothing itself.
 
     Args:
-        world: With a fitted support; what is done to its weights afterwards changes nothing.
+        world: With a fitted support. Compiled steps do not see what is done to it afterwards.
         method: "cem", "icem" or "mppi".
         goal: What to collect: a ``Goal``, or an observation to come near to; by default the
             recorded reward.
         prior: An agent that proposes some of the candidates, by acting in the dream.
-        value: What the states (k, latent) at the end of sequences are worth, (k,), such as
-            a critic's estimate.
-        project: The admissible sequences (k, horizon, act) nearest to those given, in the
-            environment's units (``ActionSpace.encode``); bounds are kept without it.
-        penalty: What such actions (k, act) in states (k, latent) cost, (k,), every step.
+        terms: What else counts, and which actions are admissible.
         settings: Of ``PlanningConfig``.
 
     Attributes:
@@ -142,23 +129,19 @@ class Planner:
         *,
         goal: Goal | Any = None,
         prior: Agent | None = None,
-        value: Callable[[np.ndarray], np.ndarray] | None = None,
-        project: Callable[[np.ndarray], np.ndarray] | None = None,
-        penalty: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+        terms: Terms = Terms(),  # noqa: B008 (frozen)
         **settings: Any,
     ) -> None:
         if method not in METHODS:
             raise ConfigError(f"method must be one of {METHODS}, got {method!r}")
         self.config = config = PlanningConfig(**settings)
-        _check(config)
         wanted = goal if goal is None or isinstance(goal, Goal) else reach(world, goal)
         dynamics = Dynamics(world, SupportRule(config.ood_penalty, config.ood_radius), wanted)
-        self._steps, self.compiled = steps_of(dynamics, latent_box(world))
-        self._method = method
+        self._scored = Scorer(dynamics, terms, config.discount)
+        self.compiled, self._controls = self._scored.compiled, self._scored.controls
+        self._method, self._prior = method, prior
         self._actions, self._latent = world.model.action_spec, world.model.latent_size
-        self._controls = Controls(world.model)
         self._colouring = colouring(config.horizon, config.colour_of(method))
-        self._prior, self._value, self._project, self._penalty = prior, value, project, penalty
         self._elites = max(2, round(config.elites * config.candidates))
         self._kept = max(1, round(_KEPT * self._elites)) if method == "icem" else 0
 
@@ -195,7 +178,7 @@ class Planner:
             acted = last.best(1).plans[:, 0]
         else:
             acted = mean
-        controls = self._admissible(acted[:, np.newaxis])[:, 0, 0]
+        controls = self._scored.admissible(acted[:, np.newaxis])[:, 0, 0]
         kept = last.best(self._kept).plans
         following = Plan(
             shifted(mean, self._controls.neutral),
@@ -223,7 +206,8 @@ class Planner:
     ) -> tuple[np.ndarray, Scored]:
         """The distribution that the search came to, and the last candidates."""
         iterations = self.config.iterations_of(self._method)
-        mean, std = self._widened(plan.mean), self._std
+        mean = self._controls.widened(plan.mean, self.config.std)
+        std = np.broadcast_to(self.config.std * self._controls.numbers, mean.shape)
         pool = self._scored(start, np.concatenate([self._proposed(start, rng), plan.kept], 1))
         candidates = pool
         for i in range(iterations):
@@ -242,77 +226,17 @@ class Planner:
             return self.config.candidates
         return max(2 * self._elites, int(self.config.candidates * self.config.decay**-iteration))
 
-    @property
-    def _std(self) -> np.ndarray:
-        """(1, horizon, act), of numbers at first."""
-        std = np.where(self._controls.numbers, self.config.std, 0).astype(np.float32)
-        return np.broadcast_to(std, (1, self.config.horizon, self._controls.size))
-
-    def _widened(self, mean: np.ndarray) -> np.ndarray:
-        """Numbers as they are; choices in part from all alike."""
-        mixed = mean + self.config.std * (self._controls.neutral - mean)
-        return np.where(self._controls.numbers, mean, mixed).astype(np.float32)
+    def _proposed(self, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        count = round(self.config.prior_fraction * self.config.candidates) * bool(self._prior)
+        noise = self._noise(len(start), count, rng)
+        if self._prior is None or not count:
+            return noise
+        return self._scored.proposed(self._prior, start, noise, self.config.std)
 
     def _noise(self, n: int, count: int, rng: np.random.Generator) -> np.ndarray:
         shape = (n, count, self._controls.size, self.config.horizon)
         white = rng.standard_normal(shape, dtype=np.float32)
         return np.moveaxis(white @ self._colouring, -1, -2)
-
-    def _proposed(self, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Sequences of the prior: the first as it acts, others with more and more noise."""
-        n, horizon, size = len(start), self.config.horizon, self._controls.size
-        count = round(self.config.prior_fraction * self.config.candidates)
-        if self._prior is None or not count:
-            return np.zeros((n, 0, horizon, size), np.float32)
-        share = np.linspace(0, 1, count, dtype=np.float32)[:, np.newaxis]
-        noise = self._noise(n, count, rng)
-        seen, plans = np.repeat(start, count, 0), []
-        states = np.ascontiguousarray(seen.T)
-        for t in range(horizon):
-            chosen, _ = self._prior.predict(seen, deterministic=True)
-            mean = self._controls.from_environment(self._actions.encode(chosen, (len(seen),)))
-            mean = mean.reshape(n, count, size)
-            mixed = mean + share * (self._widened(mean) - mean)
-            plans.append(self._controls.draw(mixed, share * self._std[:, t], noise[:, :, t]))
-            actions = self._controls.to_environment(plans[-1]).reshape(-1, size)
-            arrived = self._steps(states, np.ascontiguousarray(actions), None)
-            states, seen = arrived.states, arrived.observations
-        return np.stack(plans, 2)
-
-    def _admissible(self, plans: np.ndarray) -> np.ndarray:
-        """Controls in the environment's units."""
-        controls = self._controls.to_environment(plans)
-        if self._project is None:
-            return controls
-        flat = controls.reshape(-1, *controls.shape[2:])
-        return np.asarray(self._project(flat), np.float32).reshape(controls.shape)
-
-    def _scored(self, start: np.ndarray, plans: np.ndarray) -> Scored:
-        """Dream all sequences of all environments at once; what is not a number is worth nothing.
-
-        Rewards count up to an imagined end.
-        """
-        n, count, horizon, size = plans.shape
-        controls = self._admissible(plans)
-        if self._project is not None:
-            plans = self._controls.from_environment(controls)
-        actions = np.ascontiguousarray(np.moveaxis(controls, 2, 0)).reshape(horizon, -1, size)
-        states = np.ascontiguousarray(np.repeat(start, count, 0).T)
-        returns, alive = np.zeros(n * count), np.ones(n * count, np.bool_)
-        seen = states.T
-        for t in range(horizon if count else 0):
-            arrived = self._steps(states, actions[t], None)
-            paid = arrived.rewards.astype(np.float64)
-            if self._penalty is not None:
-                paid -= self._penalty(states.T, actions[t])
-            returns += self.config.discount**t * np.where(alive, paid, 0)
-            alive &= ~arrived.terminated
-            states, seen = arrived.states, arrived.observations
-        if self._value is not None and count:
-            worth = self.config.discount**horizon * np.asarray(self._value(seen))
-            returns += np.where(alive, worth, 0)
-        returns[~np.isfinite(returns)] = -np.inf
-        return Scored(plans, returns.reshape(n, count))
 
     def _weights(self, returns: np.ndarray) -> np.ndarray:
         """(n, k), which sum to one; to zero where no candidate's return is a number."""
@@ -345,14 +269,3 @@ def _drawn(plans: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> 
     """One of each environment's sequences by its weight."""
     passed = weights.cumsum(1) >= rng.uniform(0, weights.sum(1))[:, np.newaxis]
     return plans[np.arange(len(plans)), passed.argmax(1)]
-
-
-def _check(config: PlanningConfig) -> None:
-    require_at_least(1, horizon=config.horizon, iterations=config.iterations_of("mppi"))
-    require_at_least(2, candidates=config.candidates)
-    for name in ("elites", "temperature", "std", "decay", "discount", "ood_radius"):
-        if not getattr(config, name) > 0:
-            raise ConfigError(f"{name} must be more than 0, got {getattr(config, name)}")
-    for name in ("elites", "momentum", "prior_fraction", "discount"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise ConfigError(f"{name} must lie in [0, 1], got {getattr(config, name)}")

@@ -81,6 +81,13 @@ class Controls:
             at += size
         return drawn
 
+    def widened(
+        self, mean: Float[np.ndarray, "*n act"], share: Float[np.ndarray, "k 1"] | float
+    ) -> Float[np.ndarray, "*n act"]:
+        """Numbers as they are; choices in part drawn from all alike."""
+        mixed = mean + share * (self.neutral - mean)
+        return np.where(self.numbers, mean, mixed).astype(np.float32)
+
     def likeliest(self, mean: Float[np.ndarray, "*lead act"]) -> Float[np.ndarray, "*lead act"]:
         """The likeliest sequences of distributions."""
         nothing = np.zeros_like(mean)

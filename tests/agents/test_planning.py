@@ -12,6 +12,7 @@ import worldmodel
 from agents.planning import METHODS, Planner
 from agents.plans import colouring
 from agents.rollout import Acting, rollout
+from agents.scoring import Terms
 from worldmodel.errors import ConfigError, NotCompiled, ShapeError, SpecError
 from worldmodel.spaces import ActionSpace
 from worldmodel.systems import system_of
@@ -202,7 +203,9 @@ def test_a_prior_is_followed_where_the_search_finds_nothing_better(world, method
 def test_what_comes_after_the_horizon_can_be_valued(world):
     nothing = Goal(lambda state, action, next_state: torch.zeros(len(state)), 0.0, 0.0)
     for sign in (-1, 1):
-        planner = Planner(world, goal=nothing, value=lambda seen, s=sign: s * seen[:, 0], horizon=2)
+        planner = Planner(
+            world, goal=nothing, terms=Terms(value=lambda seen, s=sign: s * seen[:, 0]), horizon=2
+        )
         actions, _ = planner.predict(0.5 * states())
         assert (sign * actions > 0.5).all()
 
@@ -211,9 +214,9 @@ def test_constraints_are_kept(world):
     wanted = Goal(lambda state, action, next_state: action[:, 0], -1.0, 1.0)
     short = SEARCH | {"goal": wanted, "horizon": 3}
     assert (Planner(world, **short).predict(states())[0] > 0.9).all()
-    tied = Planner(world, project=lambda plans: plans.clip(-0.2, 0.2), **short)
+    tied = Planner(world, terms=Terms(project=lambda p: p.clip(-0.2, 0.2)), **short)
     np.testing.assert_allclose(tied.predict(states())[0], 0.2, atol=0.01)
-    costly = Planner(world, penalty=lambda s, a: 10 * (a[:, 0] > 0.1), **short)
+    costly = Planner(world, terms=Terms(penalty=lambda z, a: 10 * (a[:, 0] > 0.1)), **short)
     assert (costly.predict(states())[0] <= 0.1).all()
 
 
