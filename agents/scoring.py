@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from agents.plans import Controls
+from agents.controls import Controls
 from agents.rollout import Agent
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.stepping import steps_of

@@ -10,7 +10,8 @@ from linear_model import LinearModel, fit_support
 from safetensors.torch import save_file
 from small import box, discrete, generator
 
-from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
+from agents.pathwise import PathwiseConfig, imagined_rewards, train_policy
+from agents.policy import Policy
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics, recorded_reward

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import worldmodel
-from agents.pathwise import Policy
+from agents.policy import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.models.registry import MODELS

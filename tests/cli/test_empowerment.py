@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from agents.empowerment.maps import rank_correlation
-from agents.pathwise import Policy
+from agents.policy import Policy
 from agents.rollout import Acting
 from worldmodel.cli import main
 from worldmodel.cli.runs import policy_of

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from agents.empowerment import Empowered, EmpoweredConfig, train_empowered
 from agents.empowerment.maps import babbled, map_states
-from agents.pathwise import PathwiseConfig, Policy, train_policy
+from agents.pathwise import PathwiseConfig, train_policy
+from agents.policy import Policy
 from agents.rollout import Acting
 from worldmodel import data
 from worldmodel.cli.console import console, note, say
