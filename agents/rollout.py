@@ -73,6 +73,11 @@ class Rollout:
         """Steps of each episode."""
         return self.mask.sum(1)
 
+    @property
+    def last(self) -> Float[np.ndarray, "n ..."]:
+        """What the agent saw at the end of each episode, (n, *obs)."""
+        return self.observations[np.arange(len(self.lengths)), self.lengths]
+
     def _repr_html_(self) -> str:
         rows = [
             ("episodes", f"{len(self.returns)}"),
