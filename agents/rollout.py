@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,18 +15,32 @@ from worldmodel.spaces import stack
 
 @runtime_checkable
 class Agent(Protocol):
-    """Whatever can act: a ``Policy`` of ours, or any Stable-Baselines3 algorithm."""
+    """Whatever can act: a ``Policy`` or ``Planner``, or any Stable-Baselines3 algorithm."""
 
-    def predict(
-        self, observation: np.ndarray, *, deterministic: bool = ...
-    ) -> tuple[np.ndarray, Any]:
-        """Actions for a batch of observations, and something that is ignored."""
+    def predict(self, observation: np.ndarray, *, deterministic: bool = ...) -> tuple[Any, Any]:
+        """Actions for a batch of observations, and the agent's memory, or None if it has none.
+
+        An agent that has a memory takes it back with the next observation, as ``state``.
+        """
         ...
 
 
-def chosen_by(agent: Agent) -> Callable[[np.ndarray], Any]:
-    """The action that an agent takes for a latent state."""
-    return lambda state: agent.predict(state, deterministic=True)[0]
+class Acting:
+    """An agent at work: it gets back with every observation what it remembered.
+
+    Args:
+        agent: Acts deterministically.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._predict: Any = agent.predict
+        self._memory: Any = None
+
+    def __call__(self, observation: np.ndarray) -> Any:
+        """The actions that the agent takes."""
+        remembered = {} if self._memory is None else {"state": self._memory}
+        action, self._memory = self._predict(observation, deterministic=True, **remembered)
+        return action
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class Rollout:
         """Steps of each episode."""
         return self.mask.sum(1)
 
+    @property
+    def last(self) -> Float[np.ndarray, "n ..."]:
+        """What the agent saw at the end of each episode, (n, *obs)."""
+        return self.observations[np.arange(len(self.lengths)), self.lengths]
+
     def _repr_html_(self) -> str:
         rows = [
             ("episodes", f"{len(self.returns)}"),
@@ -84,12 +102,13 @@ def rollout(
         seed: Of the reset.
         options: Of the reset.
     """
+    act = Acting(agent)
     observation, info = env.reset(seed=seed, options=options)
     observations, states = [observation], [info.get("state")]
     actions, rewards, mask = [], [], []
     alive, ended = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs, np.bool_)
     for _ in range(steps):
-        action, _ = agent.predict(observation, deterministic=True)
+        action = act(observation)
         observation, reward, terminated, truncated, info = env.step(action)
         actions.append(action)
         rewards.append(np.where(alive, reward, 0.0))

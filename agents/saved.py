@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 
 import gymnasium as gym
 
-from agents.pathwise import Policy
+from agents.policy import Policy
 from agents.rollout import Agent
 from worldmodel.errors import FileFormatError, SpecError, require_extra
 from worldmodel.world.world import World

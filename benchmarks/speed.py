@@ -21,7 +21,7 @@ import tyro
 from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real pendulum
-from agents.pathwise import Policy
+from agents.policy import Policy
 from worldmodel import load
 from worldmodel.evaluation.speed import measure_speed
 from worldmodel.world.actions import ActionReader

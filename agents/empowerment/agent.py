@@ -23,7 +23,7 @@ from torch import Tensor
 from agents.empowerment.dynamics import Dynamics, dynamics_of, on_its_data
 from agents.empowerment.gaussian import GaussianEmpowerment, Noise
 from agents.empowerment.sampled import SampledEmpowerment
-from agents.pathwise import Policy
+from agents.policy import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
 from worldmodel.spaces import ActionSpace

@@ -10,7 +10,8 @@ from linear_model import LinearModel, fit_support
 from safetensors.torch import save_file
 from small import box, discrete, generator
 
-from agents.pathwise import PathwiseConfig, Policy, imagined_rewards, train_policy
+from agents.pathwise import PathwiseConfig, imagined_rewards, train_policy
+from agents.policy import Policy
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics, recorded_reward
@@ -260,3 +261,34 @@ def test_one_observation_is_acted_on_as_many_are(kind):
     twin.double()
     twin.load_state_dict(policy.double().state_dict())
     np.testing.assert_array_equal(agree(twin), agree(policy))
+
+
+def test_switches_and_spread_numbers_are_drawn_by_their_chances():
+    spaces = {"a": gym.spaces.Box(-1, 1, (1,)), "b": gym.spaces.MultiBinary(2)}
+    actions = ActionSpace.from_space(gym.spaces.Dict(spaces))
+    bounds = torch.tensor(actions.low), torch.tensor(actions.high)
+    policy = Policy(torch.zeros(2), torch.ones(2), actions, *bounds, 8, stochastic=True)
+    state = torch.tensor([[0.3, -2.0]]).expand(40_000, 2)
+    with torch.no_grad():
+        drawn = policy(state, policy.noise(40_000, generator()))
+        logits = policy.network(state[:1])[0]
+    number = [part.name for part in actions.parts].index("a") * 2
+    switches = [k for k in range(3) if k != number]
+    chances = logits[switches].sigmoid()
+    torch.testing.assert_close(drawn[:, switches].mean(0), chances, atol=0.01, rtol=0)
+    place = drawn[:, number].atanh()
+    expected = (-4 + 5 * logits[3].sigmoid()).exp()
+    torch.testing.assert_close(place.mean(), logits[number], atol=0.01, rtol=0)
+    torch.testing.assert_close(place.std(), expected, atol=0.01, rtol=0)
+
+
+def test_a_stochastic_policy_is_remembered_with_its_spread(tmp_path):
+    agent = Policy(torch.zeros(2), torch.ones(2), box(LOW, HIGH), LOW, HIGH, 8, stochastic=True)
+    agent.save(tmp_path / "agent.safetensors")
+    again = Policy.load(tmp_path / "agent.safetensors")
+    states = torch.randn(20, 2, generator=generator())
+    noise = agent.noise(20, generator())
+    assert again.stochastic and torch.equal(again(states, noise), agent(states, noise))
+    for seen in (states.numpy(), states[0].numpy()):
+        steady, drawn = (agent.predict(seen, deterministic=d)[0] for d in (True, False))
+        assert steady.shape == drawn.shape and not np.array_equal(steady, drawn)

@@ -107,3 +107,15 @@ def test_an_agent_acts_alike_on_dreams_and_filters(world):
     assert dream.single_observation_space == real.single_observation_space
     for env in (dream, real):
         assert rollout(Still(), env, steps=2, seed=0).observations.shape == (3, 3, 2)
+
+
+def test_who_remembers_gets_it_back_with_the_next_observation(world):
+    class Counting:
+        def predict(self, observation, state=0, deterministic=True):
+            return np.full((len(observation), 1), 0.01 * state, np.float32), state + 1
+
+    env = LatentVectorEnv(world, num_envs=3, truncate_outside=False)
+    acted = rollout(Counting(), env, 5, seed=0)
+    np.testing.assert_allclose(acted.actions[:, :, 0], np.tile(0.01 * np.arange(5), (3, 1)))
+    rows, ends = np.arange(3), acted.lengths
+    np.testing.assert_array_equal(acted.last, acted.observations[rows, ends])

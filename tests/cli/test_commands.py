@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import worldmodel
-from agents.pathwise import Policy
+from agents.policy import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.models.registry import MODELS
@@ -35,7 +36,17 @@ FLAGS = {
     ],
     "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed"],
     "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
-    "agent": ["RUN", "--preset", "--env-id", "--method", "--out", "--pathwise.updates"],
+    "agent": [
+        "RUN",
+        "--preset",
+        "--env-id",
+        "--method",
+        "--goal",
+        "--out",
+        "--pathwise.updates",
+        "--actor-critic.updates",
+        "--planning.horizon",
+    ],
     "empowerment": ["RUN", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
     "imagine": ["RUN", "--out", "--actions", "--policy", "--episodes", "--dreams", "--mp4"],
     "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
@@ -198,6 +209,33 @@ def test_stable_baselines_can_be_the_agent(made, tmp_path):
     assert (tmp_path / "a2c.zip").is_file()
 
 
+@pytest.mark.parametrize("method", ["actor-critic", "mppi"])
+def test_agents_that_go_on_or_plan_are_judged_likewise(made, tmp_path, method):
+    arguments = ["--out", str(tmp_path), "--method", method, "--episodes", "2", "--steps", "5"]
+    arguments += ["--actor-critic.updates", "2", "--actor-critic.horizon", "3"]
+    main(["agent", str(made / "vector" / "run"), *arguments, "--planning.candidates", "8"])
+    metrics = strict(tmp_path / "metrics.json")
+    assert metrics["return_real"] < 0 and metrics["length_real"] == 5
+    assert (tmp_path / "policy.safetensors").is_file() == (method == "actor-critic")
+    if method == "actor-critic":
+        assert Policy.load(tmp_path / "policy.safetensors").stochastic
+
+
+def test_a_picture_can_be_the_goal(made, tmp_path, capsys):
+    """Upright, from hanging: the bundled pendulum's planner comes nearer than idling does."""
+    env = worldmodel.load("pendulum").require_source().make()
+    for name, angle in (("up", 0.0), ("down", 3.14)):
+        shown, _ = env.reset(options={"state": (angle, 0.0)})
+        Image.fromarray(shown[:, :, 0]).save(tmp_path / f"{name}.png")
+    arguments = ["agent", "pendulum", "--out", str(tmp_path), "--episodes", "2", "--steps", "60"]
+    arguments += ["--method", "mppi", "--planning.horizon", "30", "--planning.candidates", "512"]
+    for name, returns in (("up", (-300, 0)), ("down", (-1200, -400))):
+        main([*arguments, "--goal", str(tmp_path / f"{name}.png")])
+        metrics = strict(tmp_path / "metrics.json")
+        assert metrics["goal_distance_real"] < 0.4
+        assert returns[0] < metrics["return_real"] < returns[1]
+
+
 def test_bench_reports_speeds_and_ratios(made, capsys):
     main(["bench", str(made / "vector" / "run"), "--num-envs", "4", "--rounds", "1"])
     measured = json.loads(capsys.readouterr().out)
@@ -236,6 +274,12 @@ REFUSED = {
     "no checkpoint": ("agent <new> --out <new>", "no checkpoint", "<new>"),
     "no such reality": ("agent <run> --out <new> --env-id Foo-v9", "'Foo-v9'"),
     "other reality": ("agent <run> --out <new> --env-id Pendulum-v1", "3 numbers", "16"),
+    "no goal": ("agent pendulum --out <new> --method mppi --goal <new>", "<new>"),
+    "goal of an algorithm": (
+        "agent pendulum --out <new> --method A2C --goal <new>",
+        "--goal",
+        "not A2C",
+    ),
     "no steps": ("agent <run> --out <new> --steps 0", "steps", "at least 1", "0"),
     "nothing to bench": ("bench <new>", "no checkpoint", "<new>"),
     "no rounds": ("bench <run> --rounds 0", "rounds", "at least 1", "0"),

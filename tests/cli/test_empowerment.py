@@ -8,8 +8,8 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from agents.empowerment.maps import rank_correlation
-from agents.pathwise import Policy
-from agents.rollout import chosen_by
+from agents.policy import Policy
+from agents.rollout import Acting
 from worldmodel.cli import main
 from worldmodel.cli.runs import policy_of
 from worldmodel.data import Source
@@ -59,7 +59,7 @@ def test_an_environment_without_images_is_filmed_as_its_scene(tmp_path):
     world.support.fit(*torch.randn(2, 100, 3))
     low, high = torch.tensor([-2.0]), torch.tensor([2.0])
     policy = Policy(torch.zeros(3), torch.ones(3), actions, low, high, 4)
-    path = film_acting(chosen_by(policy), world, Source(env_id), tmp_path / "film.gif")
+    path = film_acting(Acting(policy), world, Source(env_id), tmp_path / "film.gif")
     with Image.open(path) as film:
         assert film.width > 500 and film.height > 500
 

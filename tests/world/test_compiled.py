@@ -8,11 +8,12 @@ import pytest
 import torch
 from small import BOX, DISCRETE, generator, random_batch, small_model, tiny_model
 
+from agents.goals import reach
 from worldmodel.models.registry import MODELS
 from worldmodel.world import compiled, interpreter
 from worldmodel.world.compiled import compile_step
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
-from worldmodel.world.dynamics import Dynamics, latent_box
+from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import TensorStep, TensorSteps, step_of, steps_of
@@ -88,9 +89,9 @@ def clipped(world, action):
     return action.clamp(torch.tensor(spec.low), torch.tensor(spec.high))
 
 
-def agree(world, n):
+def agree(world, n, rule=SupportRule(), goal=None):  # noqa: B008 (frozen)
     """Assert that all steps, of many and of one, are the tensor step, with and without noise."""
-    dynamics, box = Dynamics(world), latent_box(world)
+    dynamics, box = Dynamics(world, rule, goal), latent_box(world)
     (steps, reason), (step, _) = steps_of(dynamics, box), step_of(dynamics, box)
     assert reason is True
     state, action, noise = draws(world, n)
@@ -104,7 +105,8 @@ def agree(world, n):
         np.testing.assert_allclose(arrays.states.T, expected.next_state, **close)
         np.testing.assert_allclose(arrays.observations, seen, **close)
         # At the very edge rounding decides, and with it the reward.
-        clear = (expected.distance - 1).abs().numpy() > 0.01
+        edges = (expected.distance - 1).abs(), (expected.distance - rule.radius).abs()
+        clear = torch.minimum(*edges).numpy() > 0.01
         assert clear.mean() > 0.8
         np.testing.assert_allclose(arrays.rewards[clear], expected.reward[clear], **close)
         np.testing.assert_array_equal(arrays.outside[clear], ~expected.inside.numpy()[clear])
@@ -161,6 +163,23 @@ def test_rewards_are_those_of_the_one_rule(least):
     world.model.reward_head.min.fill_(least)
     world.model.reward_head.max.fill_(np.inf if np.isinf(least) else 1.0)
     agree(world, 300)
+
+
+@pytest.mark.parametrize("denoised", [False, True])
+@pytest.mark.parametrize(
+    "rule", [SupportRule(0.3, 1.5), SupportRule(2.0, 1.2), SupportRule(0.0, 1.3)]
+)
+def test_every_rule_of_the_support_is_compiled(rule, denoised):
+    agree(tiny_world(denoised=denoised), 300, rule)
+
+
+def test_a_goal_is_paid_compiled_or_not_at_all():
+    world = tiny_world()
+    wanted = reach(world, np.zeros(3, np.float32))
+    agree(world, 300, SupportRule(0.3, 1.5), wanted)
+    silent = Goal(wanted.reward, wanted.minimum, wanted.maximum)
+    _, reason = steps_of(Dynamics(world, goal=silent), latent_box(world))
+    assert "goal" in str(reason)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -1,22 +1,34 @@
-"""``worldmodel agent``: train an agent in the dream and let it act in reality."""
+"""``worldmodel agent``: train an agent in the dream, or let it plan there, and act in reality."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from agents.actor_critic import ActorCriticConfig, train_actor_critic
+from agents.goals import reach, target
 from agents.pathwise import PathwiseConfig, train_policy
+from agents.planning import METHODS, Planner, PlanningConfig
+from agents.starts import recorded_beliefs
+from worldmodel import data
 from worldmodel.cli.arguments import PresetName, Run
 from worldmodel.cli.console import console
 from worldmodel.cli.defaults import Found, Hidden
-from worldmodel.cli.runs import POLICY, reality
-from worldmodel.errors import require_at_least
+from worldmodel.cli.goals import read_observation
+from worldmodel.cli.runs import POLICY, dataset_of, reality
+from worldmodel.errors import ConfigError, require_at_least
 from worldmodel.files import write_json
 from worldmodel.systems import system_of
 from worldmodel.systems.task import act
+from worldmodel.types import Belief
 from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.world import World
+
+# Methods that are not Stable-Baselines3's.
+_OURS = ("pathwise", "actor-critic", *METHODS)
 
 
 def agent(
@@ -24,27 +36,48 @@ def agent(
     preset: PresetName = "pictures",
     env_id: str | None = None,
     env_kwargs: str | None = None,
-    method: Literal["pathwise", "PPO", "A2C", "SAC", "TD3", "DDPG", "DQN"] = "pathwise",
+    method: Literal[
+        "pathwise",
+        "actor-critic",
+        "cem",
+        "icem",
+        "mppi",
+        "PPO",
+        "A2C",
+        "SAC",
+        "TD3",
+        "DDPG",
+        "DQN",
+    ] = "pathwise",
+    goal: Path | None = None,
     out: Path = Path("runs/agent"),
     pathwise: PathwiseConfig = PathwiseConfig(),  # noqa: B008 (frozen)
+    actor_critic: ActorCriticConfig = ActorCriticConfig(),  # noqa: B008 (frozen)
+    planning: PlanningConfig = PlanningConfig(),  # noqa: B008 (frozen)
     timesteps: int = 200_000,
     episodes: int = 100,
     steps: int | None = None,
     seed: int = 0,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
-    """Train an agent in the dream and let it act in reality.
+    """Train an agent in the dream, or let it plan there, and act in reality.
 
     Args:
         run: Run folder, checkpoint, or the name of a bundled one. It decides on the defaults of
-            ``pathwise``: give it before ``--help`` to see them.
+            ``pathwise`` and ``actor_critic``: give it before ``--help`` to see them.
         preset: Settings to begin with; by default those that the run began with.
         env_id: The real environment to act in; by default the one that the model was trained on.
             It is wrapped as that one was.
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
-        method: "pathwise" follows gradients through the model; the others are Stable-Baselines3's.
-        out: Folder for the policy and metrics.json.
+        method: "pathwise" follows gradients through the model, "actor-critic" too, with a critic
+            for what comes after its horizon; "cem", "icem" and "mppi" plan at every step; the
+            others are Stable-Baselines3's.
+        goal: A picture, or an observation as .npy, to come near to in place of being rewarded; not
+            for the methods of Stable-Baselines3.
+        out: Folder for metrics.json, and for the policy if one is trained.
         pathwise: Of the method "pathwise".
+        actor_critic: Of the method "actor-critic".
+        planning: Of the methods that plan.
         timesteps: Imagined steps, of the other methods.
         episodes: Real and imagined episodes to evaluate on.
         steps: Steps per episode at most; by default the environment's own limit, or 1000.
@@ -52,6 +85,8 @@ def agent(
         found: What the defaults were chosen by.
     """
     require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
+    if goal is not None and method not in _OURS:
+        raise ConfigError(f"--goal is for {', '.join(_OURS)}; not {method}")
     torch.set_num_threads(1)
     world = found.checked(run)
     source = reality(world, env_id, env_kwargs)
@@ -59,10 +94,19 @@ def agent(
     VectorFilterObservation(real, world)  # refuses what does not fit, before the long part
     steps = steps or (real.spec and real.spec.max_episode_steps) or 1000
     real.close()
+    wanted = None if goal is None else read_observation(goal, world.model.observation_spec)
+    asked = None if wanted is None else reach(world, wanted)
     out.mkdir(parents=True, exist_ok=True)
     if method == "pathwise":
-        actor, _ = train_policy(world, pathwise)
+        actor, _ = train_policy(world, pathwise, goal=asked)
         actor.save(out / POLICY)
+    elif method == "actor-critic":
+        starts = _starts(world, run)
+        learner, _ = train_actor_critic(world, actor_critic, starts, goal=asked)
+        actor = learner.policy
+        actor.save(out / POLICY)
+    elif method in METHODS:
+        actor = Planner(world, method, goal=asked, **asdict(planning))
     else:
         from agents.sb3 import train_sb3
 
@@ -70,5 +114,18 @@ def agent(
         actor.save(out / f"{method.lower()}.zip")
     system = system_of(source.env_id)
     acted = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
-    write_json(out / "metrics.json", acted.metrics)
-    console().print_json(data=acted.metrics)
+    metrics = acted.metrics
+    if wanted is not None:
+        last = torch.as_tensor(acted.result.real.last, device=world.model.device)
+        distance = target(world, wanted).distance(last).sqrt()
+        metrics = {**metrics, "goal_distance_real": float(distance.mean())}
+    write_json(out / "metrics.json", metrics)
+    console().print_json(data=metrics)
+
+
+def _starts(world: World, run: str) -> Belief | None:
+    """What the filter believes along the run's own recording, where that is still there."""
+    recorded = dataset_of(run)
+    if recorded is None or not recorded.exists():
+        return None
+    return recorded_beliefs(world, data.load(recorded).train)

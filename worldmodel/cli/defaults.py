@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from agents.actor_critic import ActorCriticConfig
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel import data, load
@@ -109,7 +110,8 @@ def _acting(run: str, asked: Mapping[str, str]) -> dict[str, Any]:
     """How an agent is trained for the task of a run's environment."""
     world = load(run)
     name = _known(asked.get("preset"), PRESETS) or preset_of(run, world)
-    return {"held": world, "preset": name, "pathwise": task_agent(world, name)}
+    chosen = {"pathwise": task_agent(world, name), "actor_critic": task_learner(world, name)}
+    return {"held": world, "preset": name, **chosen}
 
 
 def _living(run: str, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -129,6 +131,11 @@ def task_agent(world: World, name: str) -> PathwiseConfig:
     agent = GENERIC[spaces[0].preset].acting(spaces[1])
     assert isinstance(agent, PathwiseConfig), "the generic presets' are"
     return agent
+
+
+def task_learner(world: World, name: str) -> ActorCriticConfig:
+    """A preset's actor and critic."""
+    return preset(name).actor_critic(world.model.action_spec)
 
 
 # By command.

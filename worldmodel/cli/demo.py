@@ -15,8 +15,9 @@ from rich.text import Text
 
 from agents.empowerment import Empowered, EmpoweredConfig, train_empowered
 from agents.empowerment.maps import babbled, map_states
-from agents.pathwise import PathwiseConfig, Policy, train_policy
-from agents.rollout import chosen_by
+from agents.pathwise import PathwiseConfig, train_policy
+from agents.policy import Policy
+from agents.rollout import Acting
 from worldmodel import data
 from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import POLICY
@@ -244,4 +245,4 @@ def draw(
     write_gif(dream_film(imagine(world, shown)), config.out / "dream.gif")
     if policy is not None:
         source, path = world.require_source(), config.out / "agent.gif"
-        film_acting(chosen_by(policy), world, source, path, chosen.film_start)
+        film_acting(Acting(policy), world, source, path, chosen.film_start)

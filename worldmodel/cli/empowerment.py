@@ -10,7 +10,7 @@ import torch
 
 from agents.empowerment import EmpoweredConfig, dynamics_of, on_its_data, train_empowered
 from agents.empowerment.maps import babbled, map_states
-from agents.rollout import chosen_by
+from agents.rollout import Acting
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import console, say
 from worldmodel.cli.defaults import Found, Hidden
@@ -75,7 +75,7 @@ def empowerment(
         start, film = (known.task_start, known.film_start) if known else (None, None)
         acted = act(trained.policy, world, source, system, start, episodes, seed=seed)
         metrics["agent"], visited = acted.metrics, acted.visited
-        film_acting(chosen_by(trained.policy), world, source, out / "agent.gif", film)
+        film_acting(Acting(trained.policy), world, source, out / "agent.gif", film)
     else:
         dynamics = dynamics_of(on_its_data(world, replace(agent.denoiser, seed=seed)))
     mapped = map_states(places, dynamics, source, agent)

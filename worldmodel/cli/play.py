@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from agents.rollout import chosen_by
+from agents.rollout import Acting
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
@@ -90,7 +90,7 @@ def play(
 def agent_of(run: str, world: World, path: Path | None) -> Callable[[np.ndarray], Any] | None:
     """What acts on a latent state; None if nothing was trained, and nothing was asked for."""
     try:
-        return chosen_by(policy_of(run, world, path))
+        return Acting(policy_of(run, world, path))
     except SpecError:
         if path is not None:
             raise

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agents.actor_critic import ActorCriticConfig
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.data import Dataset, SplitConfig, default_splits
@@ -38,6 +39,7 @@ class Preset:
             gives them. What is missing here is as in the generic preset of such observations.
         agent: How an agent is trained, or how that follows from how it acts; None if there is
             nothing to control.
+        actor_critic: How actor and critic are trained, by how they act.
         splits: What is recorded.
         env_kwargs: Arguments of the environment.
         task_start: Reset options of the agent's episodes in place of the system's.
@@ -50,6 +52,7 @@ class Preset:
     train: TrainConfig = field(default_factory=TrainConfig)
     models: Mapping[str, Any | Callable[[ObservationSpace], Any]] = field(default_factory=dict)
     agent: Agent | Callable[[ActionSpace], PathwiseConfig] = field(default_factory=PathwiseConfig)
+    actor_critic: Callable[[ActionSpace], ActorCriticConfig] = lambda actions: ActorCriticConfig()
     splits: dict[str, SplitConfig] = field(default_factory=default_splits)
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     task_start: dict[str, Any] | None = None
@@ -151,6 +154,17 @@ def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
     )
 
 
+def _vector_actor_critic(actions: ActionSpace) -> ActorCriticConfig:
+    """As far as the same models are trusted by ``_vector_agent``."""
+    return ActorCriticConfig(
+        horizon=25,
+        discount=0.99,
+        ood_penalty=2.0,
+        ood_radius=1.5,
+        noise_scale=1.0 if actions.kind == "box" else 0.5,
+    )
+
+
 GENERIC: dict[str, Preset] = {
     "pictures": Preset(
         "Pictures, alone or with other streams: they say little of velocities, nothing exactly",
@@ -195,5 +209,6 @@ GENERIC: dict[str, Preset] = {
             "kalman": _vector_kalman,
         },
         agent=_vector_agent,
+        actor_critic=_vector_actor_critic,
     ),
 }

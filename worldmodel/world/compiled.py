@@ -8,7 +8,6 @@ something cannot be compiled the reason is a string, and tensors are stepped ins
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -82,17 +81,9 @@ def _unable(model: StateSpaceModel) -> str:
 
 def _step(dynamics: Dynamics) -> tuple[Program, bool]:
     """The program, and whether a logit of termination is its last output."""
-    model, goal, builder = dynamics.model, dynamics.goal, Builder()
+    model, builder = dynamics.model, Builder()
     state, action = builder.input(model.latent_size), builder.input(model.action_spec.size)
-    noise = builder.input(model.noise_size)
-    following, distance = dynamics.world.compiled_arrival(builder, state, action, noise)
-    paid = model.compiled_reward(builder, state, action, following)
-    # As ``SupportRule`` has it, without a penalty.
-    near = builder.clamp(paid, goal.minimum, goal.maximum)
-    far = builder.clamp(near, -math.inf, goal.outside)
-    outputs = [following, builder.select(distance, near, far), distance]
-    if model.can_terminate:
-        outputs.append(model.compiled_termination(builder, following))
+    outputs = dynamics.compiled(builder, state, action, builder.input(model.noise_size))
     return builder.finish(*outputs), model.can_terminate
 
 

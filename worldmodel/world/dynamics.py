@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodel.errors import SpecError
+from worldmodel.errors import NotCompiled, SpecError
+from worldmodel.models.program import Builder, Rows
 from worldmodel.world.world import World
 
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
@@ -38,11 +39,13 @@ class Goal:
         minimum: Below it no reward is believed; who leaves the support earns it, or nothing if it
             is positive.
         maximum: Above it no reward is believed.
+        instructions: Of ``reward``, for compiled steps; None if there are none.
     """
 
     reward: Callable[[Tensor, Tensor, Tensor], Tensor]
     minimum: float
     maximum: float
+    instructions: Callable[[Builder, Rows, Rows, Rows], Rows] | None = None
 
     @property
     def outside(self) -> float:
@@ -79,6 +82,17 @@ class SupportRule:
             near = near - self.penalty * (distance - 1).clamp_min(0)
         # Not the other way round: what is not finite is far away.
         return torch.where(distance <= self.radius, near, far)
+
+    def compiled(self, builder: Builder, reward: Rows, squared: Rows, goal: Goal) -> Rows:
+        """Instructions of ``pay``, of the squared distance."""
+        near = builder.clamp(reward, goal.minimum, goal.maximum)
+        far = builder.clamp(near, -math.inf, goal.outside)
+        if self.penalty:
+            beyond = builder.relu(builder.affine(builder.sqrt(squared), 1.0, -1.0))
+            near = builder.add(near, builder.affine(beyond, -self.penalty))
+        if self.radius != 1:
+            squared = builder.affine(squared, self.radius**-2)
+        return builder.select(squared, near, far)
 
 
 class Step(NamedTuple):
@@ -150,6 +164,21 @@ class Dynamics:
             logit = torch.full_like(reward, -math.inf)
         return Step(next_state, reward, logit, distance)
 
+    def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> list[Rows]:
+        """Instructions of ``step``: next state, reward, squared distance; and logit, if any ended.
+
+        Raises:
+            NotCompiled: A part offers none.
+        """
+        if self.goal.instructions is None:
+            raise NotCompiled("the goal offers no compiled form")
+        arrived, squared = self.world.compiled_arrival(builder, state, action, noise)
+        reward = self.goal.instructions(builder, state, action, arrived)
+        outputs = [arrived, self.rule.compiled(builder, reward, squared, self.goal), squared]
+        if self._can_terminate:
+            outputs.append(self.model.compiled_termination(builder, arrived))
+        return outputs
+
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the support; False where not finite."""
         return self.world.distance(state) <= 1
@@ -192,7 +221,8 @@ class Dynamics:
 def recorded_reward(world: World) -> Goal:
     """The recorded reward, as the model has learned it."""
     # Not a lambda: environments that hold it are pickled.
-    return Goal(partial(_paid, world), *world.model.reward_range)
+    instructions = world.model.compiled_reward
+    return Goal(partial(_paid, world), *world.model.reward_range, instructions)
 
 
 def _paid(world: World, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""A target observation from a file: a picture, or numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.spaces import ObservationSpace
+
+
+def read_observation(path: Path, space: ObservationSpace) -> Any:
+    """One observation.
+
+    Args:
+        path: An array as .npy, of the observation's shape; or a picture in any usual format, which
+            is made as large and as colourful as the observed ones.
+        space: What is observed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FileFormatError: It is neither an array nor a picture.
+        SpecError: It is a picture, and the observation is none.
+        ShapeError: The array is no such observation.
+    """
+    if path.suffix == ".npy":
+        try:
+            observation = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise FileFormatError(f"{path} is no array: {error}") from error
+        space.read(observation)
+        return observation
+    shape = space.streams[0].shape
+    pictures = len(space.streams) == 1 and space.streams[0].drawn == "film" and len(shape) == 3
+    if not pictures or shape[2] not in (1, 3):
+        raise SpecError(
+            f"{path} is a picture, observed is {space.describe()}; give the observation as .npy"
+        )
+    try:
+        with Image.open(path) as image:
+            image = image.convert("L" if shape[2] == 1 else "RGB")
+            image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
+    except UnidentifiedImageError as error:
+        raise FileFormatError(f"{path} is no picture: {error}") from error
+    return np.asarray(image, np.uint8).reshape(shape)
