@@ -24,6 +24,10 @@ class FileFormatError(WorldModelError, ValueError):
     """A file or folder is truncated, corrupt, foreign, or of another format version."""
 
 
+class FolderInUse(WorldModelError, RuntimeError):
+    """Another process trains in the folder; the message names it."""
+
+
 class DivergenceError(WorldModelError, ArithmeticError):
     """Training, or a filter, produced a value that is not finite."""
 

@@ -37,7 +37,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, data: bytes) -> Path:
+def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
     """Write bytes by way of ``whole``, and return the path."""
     with whole(path) as file:
         file.write(data)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from worldmodel.cli import COMMANDS, main
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import read_history
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
@@ -422,6 +427,33 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, tmp_path):
         main(["collect", "Pendulum-v1", "--out", str(tmp_path / "data.npz")])
     assert exit.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_training_that_is_told_to_stop_goes_on(made, tmp_path, capsys, name, status):
+    recorded, run = str(made / "vector" / "data.npz"), tmp_path / "run"
+    words = ["train", recorded, "--run", str(run), *TINY_MODEL, *SHORT, "--no-tensorboard"]
+    words += ["--updates", "100000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "worldmodel.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "checkpoint" / "config.json").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        told = process.communicate(timeout=60)[1]
+    assert (process.returncode, told) == (
+        status,
+        {130: "interrupted\n", 143: "terminated\n"}[status],
+    )
+    reached = read_history(run)[-1]["update"]
+    assert not list(run.rglob(".*"))
+    main([*words[:-1], str(int(reached) + 9)])
+    assert "going on at update" in capsys.readouterr().out
 
 
 def test_a_plain_install_trains_and_says_which_extra_an_asked_for_curve_needs(

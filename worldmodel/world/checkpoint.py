@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import nn
 
@@ -31,6 +32,8 @@ from worldmodel.world.support import Support
 
 FORMAT = "worldmodel-checkpoint"
 VERSION = 2
+# Seconds to wait before what cannot be read is read again: exchanging folders takes far less.
+_PAUSES = (0.01, 0.05)
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -109,18 +112,28 @@ def write(kept: Checkpoint, folder: Path) -> Path:
 
 def read(folder: str | Path) -> Checkpoint:
     """Read what ``write`` wrote; argument and errors as for ``worldmodel.load``."""
-    path = resolve(folder)
+    for pause in _PAUSES:
+        try:
+            return _read(resolve(folder))
+        except (FileFormatError, FileNotFoundError):
+            # Unless another process is exchanging it right now, it will be no better then.
+            time.sleep(pause)
+    return _read(resolve(folder))
+
+
+def _read(path: Path) -> Checkpoint:
     config = _read_config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
         raise FileFormatError(f"{path} is incomplete: model.safetensors is missing")
-    if _digest(weights) != config["sha256"]:
+    data = weights.read_bytes()
+    if hashlib.sha256(data).hexdigest() != config["sha256"]:
         raise FileFormatError(
             f"{weights} is truncated or corrupt: its SHA-256 is not config.json's"
         )
     try:
         kept = _build(config, read_json(path / "metrics.json"))
-        values = load_file(weights)
+        values = deserialize(data)
         for part, module in kept.modules.items():
             mine = {k: v for k, v in values.items() if k.startswith(f"{part}.")}
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in mine.items()})
@@ -128,6 +141,8 @@ def read(folder: str | Path) -> Checkpoint:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
         ) from error
+    if _read_config(path) != config:
+        raise FileFormatError(f"{path} was written anew while it was read")
     kept.model.eval()
     return kept
 
@@ -155,11 +170,11 @@ def resolve(folder: str | Path) -> Path:
     """The folder of a checkpoint; argument and errors as for ``load``."""
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
+        # Between two renames of who writes, or where he was killed between them.
         previous = candidate.parent / f".{candidate.name}.previous"
-        if not candidate.exists() and previous.exists():
-            previous.rename(candidate)
-        if (candidate / "config.json").is_file():
-            return candidate
+        for place in (candidate, previous):
+            if (place / "config.json").is_file():
+                return place
     if (BUNDLED / str(folder) / "config.json").is_file():
         return BUNDLED / str(folder)
     if path.exists():
@@ -208,8 +223,8 @@ def _digest(path: Path) -> str:
 
 def _swap(fresh: Path, folder: Path) -> None:
     previous = folder.with_name(f".{folder.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         os.rename(folder, previous)
     os.rename(fresh, folder)
     shutil.rmtree(previous, ignore_errors=True)
