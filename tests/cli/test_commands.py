@@ -18,6 +18,7 @@ import worldmodel
 from agents.pathwise import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
+from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
@@ -369,32 +370,74 @@ def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, capsys, monkeypatc
     assert "[/run]/metrics.json and figures" in capsys.readouterr().out
 
 
-def test_measuring_on_another_system_leaves_the_runs_own_numbers(made, tmp_path, capsys):
-    """Same shapes, another pendulum: refused; with --force measured, in a folder of its own."""
-    run, other = made / "pixels" / "run", str(tmp_path / "other.npz")
-    dataset = data.load(made / "pixels" / "data.npz")
-    provenance = dataclasses.replace(dataset.provenance, env_id="other/Pendulum-v0")
-    data.save(dataclasses.replace(dataset, provenance=provenance), other)
-    before = (run / "metrics.json").read_bytes()
+def with_provenance(path: Path, out: Path, **changes) -> data.Dataset:
+    """A dataset that says it was recorded elsewhere."""
+    dataset = data.load(path)
+    provenance = dataclasses.replace(dataset.provenance, **changes)
+    changed = dataclasses.replace(dataset, provenance=provenance)
+    data.save(changed, out)
+    return changed
+
+
+OTHER = {
+    "id": ({"env_id": "other/Pendulum-v0"}, ("other/Pendulum-v0", PENDULUM)),
+    "arguments": ({"env_kwargs": {"max_torque": 2.0}}, ("{'max_torque': 2.0}", "arguments {}")),
+    "wrapping": ({"wrapping": {"frame_skip": 2}}, ("frame_skip=2", "frame_skip=1")),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_data_of_another_system_are_refused(case, made, tmp_path, capsys):
+    """Of the same shapes, and so nothing else would stop the numbers from being written."""
+    changes, told = OTHER[case]
+    run, other = made / "pixels" / "run", tmp_path / "other.npz"
+    with_provenance(made / "pixels" / "data.npz", other, **changes)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for command in ("evaluate", "report", "play"):
         with pytest.raises(SystemExit) as exit:
-            main([command, str(run), "--dataset", other])
+            main([command, str(run), "--dataset", str(other)])
         assert exit.value.code == 1
         said = capsys.readouterr().err
-        assert "other/Pendulum-v0" in said and PENDULUM in said and "--force" in said
-    main(["evaluate", str(run), "--dataset", other, "--force"])
+        assert all(part in said for part in (*told, "--force"))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_system_may_be_spelt_otherwise(made):
+    """By the module that registers it, and with a size that it would have had anyway."""
+    dataset, pixels = data.load(made / "pixels" / "data.npz"), data.Wrapping(pixels=True)
+    world = worldmodel.load(made / "pixels" / "run")
+    world.source = data.Source(PENDULUM, {}, pixels)
+    wrapping = dataclasses.asdict(dataclasses.replace(pixels, resize=32))
+    changes = {"env_id": f"envs:{PENDULUM}", "wrapping": wrapping}
+    provenance = dataclasses.replace(dataset.provenance, **changes)
+    require_same_system(world, dataclasses.replace(dataset, provenance=provenance))
+
+
+def test_a_run_keeps_its_own_numbers(made, tmp_path):
+    """Measured on other data, forced or of the same system, it has them in folders beside."""
+    run, forced = made / "pixels" / "run", tmp_path / "forced.npz"
+    with_provenance(made / "pixels" / "data.npz", forced, env_id="other/Pendulum-v0")
+    again = tmp_path / "again.npz"
+    main(["collect", PENDULUM, "--out", str(again), *SMALL_DATA, "--seed", "1"])
+    before = (run / "metrics.json").read_bytes()
+    main(["evaluate", str(run), "--dataset", str(again)])
     assert (run / "metrics.json").read_bytes() == before
-    assert (run / "other_Pendulum_v0" / "metrics.json").is_file()
+    (beside,) = run.glob("evaluate-again-*")
+    assert strict(beside / "metrics.json") != strict(run / "metrics.json")
+    main(["evaluate", str(run), "--dataset", str(forced), "--force", "--out", str(tmp_path / "o")])
+    assert (tmp_path / "o" / "metrics.json").is_file()
+    assert (run / "metrics.json").read_bytes() == before
 
 
 def test_data_that_changed_since_training_are_remarked_on(made, tmp_path, capsys):
-    recorded, run = str(tmp_path / "data.npz"), str(tmp_path / "run")
+    recorded, run = str(tmp_path / "data.npz"), tmp_path / "run"
     main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA])
-    main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["train", recorded, "--run", str(run), *TINY_MODEL, *SHORT, "--no-tensorboard"])
     main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA, "--seed", "1"])
     capsys.readouterr()
-    main(["evaluate", run])
+    main(["evaluate", str(run)])
     assert "is not what it was" in capsys.readouterr().out
+    assert not (run / "metrics.json").exists() and len(list(run.glob("evaluate-data-*"))) == 1
 
 
 def test_the_version_is_told(capsys):
