@@ -25,6 +25,7 @@ _EFFECT = 2.5
 # Two bouncing balls: 0.62. Where the past tells less, as of LunarLander's sparks and ground (0.21),
 # there is too much else for a small effect to be seen: of its engines the test sees none (1.4).
 _PREDICTED = 0.5
+_JUDGED = 2  # steps: one is filtered, one predicted
 _ENOUGH = 100  # pairs of frames, to judge their differences by
 
 
@@ -46,6 +47,7 @@ def findings(dataset: Dataset, controlled: bool = True) -> list[str]:
         _of_rewards(dataset),
         _of_actions(dataset),
         _of_motion(dataset, controlled),
+        _of_length(dataset),
     )
     return [*dataset.provenance.notes, *(told for part in found for told in part)]
 
@@ -95,6 +97,15 @@ def _of_actions(dataset: Dataset) -> Iterator[str]:
                 f"action {part.name!r} {which} in {listed(names)}: what that does cannot be "
                 "learned; draw actions that vary"
             )
+
+
+def _of_length(dataset: Dataset) -> Iterator[str]:
+    longest = dataset.test.mask.any(0).sum() if "test" in dataset.splits else _JUDGED
+    if longest < _JUDGED:
+        yield (
+            f"no test episode has {_JUDGED} steps: predictions cannot be judged; record longer "
+            "ones (--test-steps)"
+        )
 
 
 def _of_motion(dataset: Dataset, controlled: bool) -> Iterator[str]:

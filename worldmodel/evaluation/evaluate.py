@@ -104,9 +104,10 @@ def evaluate(
 
     Args:
         world: Of any model, whose mode (training or evaluation) is restored afterwards.
-        dataset: With a split "test" of episodes longer than ``train_steps``.
+        dataset: With a split "test".
         seed: Of the sampled latents.
-        train_steps: Steps of a training window.
+        train_steps: Steps of a training window; half of the longest test episode's where that is
+            no longer than a window.
         horizon: Steps to predict at most; fewer if the episodes are shorter.
         progress: Whether to show a progress bar.
         targets: Names the ground-truth variables that the latent state ought to hold.
@@ -116,13 +117,15 @@ def evaluate(
 
     Raises:
         ShapeError: A baseline predicts observations of another shape.
-        SpecError: The dataset does not fit the model, has no split "test", or no test episode
-            is longer than ``train_steps``; the message names both lengths.
+        SpecError: The dataset does not fit the model, has no split "test", its test frames
+            are all the same, or no test episode has two steps.
         DivergenceError: States that are inferred or dreamt are not finite.
     """
     model = world.model
     dataset.check_fits(model.observation_spec, model.action_spec)
-    test = _cut(dataset.test, train_steps, horizon).to(model.device)
+    train_steps = _judged_from(dataset.test, train_steps)
+    test = _cut(dataset.test, train_steps + horizon).to(model.device)
+    _require_change(model, test)
     training = model.training
     model.eval()
     columns = (
@@ -230,15 +233,33 @@ def filter_r2(
     return dict(zip(named, np.stack(rows, 1).tolist(), strict=True))
 
 
-def _cut(test: Batch, train_steps: int, horizon: int) -> Batch:
-    """The recorded part of the test split that is needed."""
-    recorded = int(test.mask.any(0).sum())
-    if recorded <= train_steps:
+def _require_change(model: StateSpaceModel, test: Batch) -> None:
+    """Errors are told as fractions of the frames' variance."""
+    seen = test.observations[test.frame_mask]
+    streams = [seen] if isinstance(seen, torch.Tensor) else seen.values()
+    # Sums of equal numbers are not exact; and what varies by rounding only has no weight.
+    still = all(bool((values == values[:1]).all()) for values in streams)
+    if still or not frame_variance(model, test) > 0:
         raise SpecError(
-            f"test episodes must be longer than the {train_steps} training steps, so that there "
-            f"is something to predict; the longest has {recorded}"
+            "all frames of the test episodes are the same, so that no prediction can be judged: "
+            "look at what the environment shows"
         )
-    return test.window(0, min(recorded, train_steps + horizon))
+
+
+def _judged_from(test: Batch, train_steps: int) -> int:
+    """After how many steps predictions begin."""
+    longest = int(test.mask.any(0).sum())
+    if longest < 2:
+        raise SpecError(
+            "test episodes must have at least 2 steps, so that there is something to filter and "
+            f"something to predict; the longest has {longest}"
+        )
+    return train_steps if train_steps < longest else longest // 2
+
+
+def _cut(test: Batch, steps: int) -> Batch:
+    """The recorded part of the test split that is needed."""
+    return test.window(0, min(steps, int(test.mask.any(0).sum())))
 
 
 def _identify(
