@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
 from worldmodel.errors import FileFormatError
+
+# Seconds after which what a killed process left of a file is cleared by who writes it next.
+_LEFT = 3600.0
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the system, such as that of a full disk, tell which file they are about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -22,13 +38,17 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     was until the new one is complete and on disk.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; the error names it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT:
+                left.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -52,7 +72,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     try:
         return json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
 
 

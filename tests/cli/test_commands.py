@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
+import tyro
 
 import worldmodel
 from agents.pathwise import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
+from worldmodel.cli.arguments import REGISTRY, Run
 from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
@@ -358,6 +361,20 @@ def test_a_tilde_is_the_home_folder(made, tmp_path, monkeypatch):
     main(["evaluate", "~/run"])
     assert {path.name for path in tmp_path.iterdir()} == {"data.npz", "run"}
     assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def path_arguments():
+    """Of every command, by its name and the argument's."""
+    for command, function in COMMANDS.items():
+        for name, hint in get_type_hints(function, include_extras=True).items():
+            if name != "return" and (hint is Run or Path in (hint, *get_args(hint))):
+                yield pytest.param(hint, id=f"{command} {name}")
+
+
+@pytest.mark.parametrize("hint", list(path_arguments()))
+def test_a_tilde_is_the_home_folder_in_every_path(hint, monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert str(tyro.cli(hint, args=["~/x"], registry=REGISTRY)) == "/somewhere/x"
 
 
 def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, capsys, monkeypatch):

@@ -1,9 +1,11 @@
 """A run that is killed and started again ends where it would have ended."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -271,3 +273,39 @@ def test_a_folder_has_one_trainer_and_any_number_of_readers(straight, tmp_path):
     trainer.fit(progress=False)
     assert_same_end(trainer, straight)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["lock", "state.pt"]
+
+
+@contextlib.contextmanager
+def files_no_larger_than(size):
+    """Writing more fails, as it does on a full disk, if with another number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+@pytest.mark.parametrize("room", [0, 2_000, 30_000])
+def test_a_disk_that_is_full_loses_nothing(straight, tmp_path, room):
+    """Of what there was: it is said which file does not fit, and training goes on later."""
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path).fit(progress=False, watch=stopped_at(13))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(OSError, match=str(tmp_path)), files_no_larger_than(room):
+        make_trainer(tmp_path).fit(progress=False)
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    lock = tmp_path / "training" / "lock"
+    assert after | {lock: b""} == before | {lock: b""}
+    trainer = make_trainer(tmp_path)
+    assert trainer.update == 13
+    trainer.fit(progress=False)
+    assert_same_end(trainer, straight)
+
+
+def stopped_at(update):
+    def watch(trainer):
+        if trainer.update == update:
+            signal.raise_signal(signal.SIGINT)
+
+    return watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from worldmodel.cli.console import console
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.runs import POLICY, reality
 from worldmodel.errors import require_at_least
-from worldmodel.files import write_json
+from worldmodel.files import write_json, write_whole
 from worldmodel.systems import system_of
 from worldmodel.systems.task import act
 from worldmodel.world.filter import VectorFilterObservation
@@ -67,7 +68,9 @@ def agent(
         from agents.sb3 import train_sb3
 
         actor = train_sb3(world, method, timesteps, max_episode_steps=steps, seed=seed)
-        actor.save(out / f"{method.lower()}.zip")
+        memory = BytesIO()
+        actor.save(memory)
+        write_whole(out / f"{method.lower()}.zip", memory.getvalue())
     system = system_of(source.env_id)
     acted = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
     write_json(out / "metrics.json", acted.metrics)

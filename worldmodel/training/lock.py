@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from worldmodel.errors import FolderInUse
+from worldmodel.files import naming
 
 try:
     import fcntl
@@ -37,17 +38,18 @@ def locked(path: Path) -> Iterator[None]:
         FolderInUse: Another process holds it; the message names its number, machine and time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    with path.open("ab+", buffering=0) as file:
         _lock(file, path)
-        file.truncate(0)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-        file.flush()
+        with naming(path):
+            file.truncate(0)
+            file.write(json.dumps(owner).encode())
         yield
         file.truncate(0)
 
 
-def _lock(file: TextIO, path: Path) -> None:
+def _lock(file: BinaryIO, path: Path) -> None:
     if fcntl is None:
         return
     try:
@@ -59,7 +61,7 @@ def _lock(file: TextIO, path: Path) -> None:
             raise
 
 
-def _owner(file: TextIO) -> str:
+def _owner(file: BinaryIO) -> str:
     file.seek(0)
     try:
         owner = json.loads(file.read())

@@ -23,7 +23,7 @@ from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import from_plain, read_json
+from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
@@ -87,7 +87,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             for part, module in kept.modules.items()
             for name, value in module.state_dict().items()
         }
-        (fresh / "model.safetensors").write_bytes(serialize(weights))
+        _write(fresh / "model.safetensors", serialize(weights))
         config = {
             "format": FORMAT,
             "version": VERSION,
@@ -101,9 +101,9 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
         }
-        (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (fresh / "metrics.json").write_text(json.dumps(kept.metrics, indent=2) + "\n")
-        (fresh / "README.md").write_text(_card(config, model, kept.metrics))
+        _write(fresh / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        _write(fresh / "metrics.json", (json.dumps(kept.metrics, indent=2) + "\n").encode())
+        _write(fresh / "README.md", _card(config, model, kept.metrics).encode())
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -197,7 +197,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text())
         name, number, model, _ = (config[k] for k in ("format", "version", "model", "sha256"))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path}/config.json is corrupt or foreign: {error!r}") from error
     if name != FORMAT:
         raise FileFormatError(f"{path}/config.json has format {name!r}, expected {FORMAT!r}")
@@ -219,6 +219,13 @@ def _read_source(source: dict[str, Any] | None) -> Source | None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with naming(path), path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _swap(fresh: Path, folder: Path) -> None:

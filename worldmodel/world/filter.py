@@ -48,7 +48,9 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env, world: World | str | Path) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=world)
+        # By its name, where it has one, the spec can be written as JSON.
+        named = world.folder or world if isinstance(world, World) else str(world)
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=named)
         super().__init__(env)
         self._filter = Filter(resolve(world), env.observation_space, env.action_space, ())
         self.observation_space, self.compiled = self._filter.box, self._filter.compiled

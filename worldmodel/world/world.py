@@ -43,6 +43,7 @@ class World:
 
     Attributes:
         model: As given; the others likewise.
+        folder: What it was loaded by, a folder or a bundled name; None if it was made here.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class World:
         self.dream_noise = dream_noise
         self.source = source
         self.metrics = metrics or {}
+        self.folder: str | None = None
 
     def transition(
         self,
@@ -321,7 +323,9 @@ def load(folder: str | Path) -> World:
     """
     kept = read(folder)
     kept.model.requires_grad_(False)
-    return World(*kept)
+    world = World(*kept)
+    world.folder = str(folder)
+    return world
 
 
 def resolve(world: World | str | Path) -> World:
