@@ -16,13 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.errors import ConfigError, FileFormatError, SpecError
 from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
@@ -155,12 +156,16 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         ObservationSpace.from_json(config["observation_spec"]),
         ActionSpace.from_json(config["action_spec"]),
     )
-    denoiser = config["denoiser"]
+    denoiser, noise = config["denoiser"], float(config["dream_noise"])
+    if not 0 <= noise <= torch.finfo(torch.float32).max:
+        raise ConfigError(f"dream_noise must be finite in torch.float32 and >= 0, got {noise}")
     return Checkpoint(
         model,
         Support(model.latent_size),
-        denoiser and Denoiser(model.latent_size, DenoiserConfig(**denoiser)),
-        float(config["dream_noise"]),
+        None
+        if denoiser is None
+        else Denoiser(model.latent_size, from_plain(DenoiserConfig, denoiser)),
+        noise,
         _read_source(config["source"]),
         metrics,
     )
