@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
 
 setup: .venv/ready
 
@@ -19,6 +19,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+# An hour at most, without the checker of types, which would refuse what users can do.
+torture: setup
+	TORTURE=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-q --strict-markers' --timeout=3600 tests/torture
 
 check: setup
 	$(BIN)/ruff check .

@@ -63,7 +63,6 @@ class LatentVecEnv(VecEnv):
             noise=noise,
             render_mode=self.render_mode,
         )
-        self.metadata = self.env.metadata
         self._final_outside = recorded_reward(world).outside == 0
         self._actions = np.zeros(())
         self._flat = (
@@ -71,17 +70,21 @@ class LatentVecEnv(VecEnv):
         )
         space = self._flat.space if self._flat else self.env.single_action_space
         super().__init__(num_envs, self.env.single_observation_space, space)
+        self.metadata = self.env.metadata  # in place of what it gathers of render modes
 
     def reset(self) -> np.ndarray:
         """Start all episodes, with what ``seed`` and ``set_options`` left, if anything."""
         seed, options = self._seeds[0], self._options
         self._reset_seeds()
         self._reset_options()
+        some = np.array([bool(o) for o in options])
         stacked = _stacked(options)
-        observations, infos = self.env.reset(seed=seed, options=stacked)
-        self.reset_infos = [
-            {"outside_support": bool(outside)} for outside in infos["outside_support"]
-        ]
+        observations, infos = self.env.reset(seed=seed, options=stacked if some.all() else None)
+        outside = infos["outside_support"]
+        if some.any() and not some.all():
+            observations, infos = self.env.reset(options=stacked | {"reset_mask": some})
+            outside = np.where(some, infos["outside_support"], outside)
+        self.reset_infos = [{"outside_support": bool(o)} for o in outside]
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -188,16 +191,17 @@ def acting(agent: BaseAlgorithm, actions: ActionSpace) -> BaseAlgorithm | FlatAg
 
 
 def _stacked(options: list[dict[str, Any]]) -> dict[str, Any]:
-    """One dictionary of arrays from one per dream.
+    """One dictionary of arrays from one per dream; rows of dreams without any are anybody's.
 
     Raises:
-        SpecError: Not all have the same options.
+        SpecError: Some have other options than others have.
         ShapeError: Those of one name do not have the same shape.
     """
-    if any(o.keys() != options[0].keys() for o in options):
-        raise SpecError(f"every dream needs the same options, got {[sorted(o) for o in options]}")
+    first = next(filter(None, options), {})
+    if any(o and o.keys() != first.keys() for o in options):
+        raise SpecError(f"dreams need the same options or none, got {[sorted(o) for o in options]}")
     try:
-        return {key: np.stack([o[key] for o in options]) for key in options[0]}
+        return {key: np.stack([(o or first)[key] for o in options]) for key in first}
     except ValueError as error:
         raise ShapeError(f"options of all dreams must have the same shapes: {error}") from error
 

@@ -157,7 +157,10 @@ class BouncingBallSystem(System):
 
     def camera(self, batch: int) -> Camera:
         """A soft ball, white on black."""
-        return lambda state: draw_ball(state[:, :2], self.size, self.radius)
+        return self._draw
+
+    def _draw(self, state: State) -> UInt8[np.ndarray, "n size size 1"]:
+        return draw_ball(state[:, :2], self.size, self.radius)
 
     def scene(
         self, state: State, action: Float64[np.ndarray, "n 2"], size: int

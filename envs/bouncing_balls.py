@@ -154,7 +154,10 @@ class BouncingBallsSystem(System):
 
     def camera(self, batch: int) -> Camera:
         """White balls on black."""
-        return lambda state: draw_balls(self._split(state)[0], self.size)
+        return self._draw
+
+    def _draw(self, state: State) -> UInt8[np.ndarray, "n size size 1"]:
+        return draw_balls(self._split(state)[0], self.size)
 
     def scene(
         self, state: State, action: Float64[np.ndarray, "n 1"], size: int

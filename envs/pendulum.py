@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -179,14 +180,17 @@ class PendulumSystem(System):
 
     def camera(self, batch: int) -> Camera:
         """Rod and bob, white on black."""
-        painter = Painter(self.size, batch, self.blur)
-        return lambda state: painter.draw(state[:, 0].copy())
+        return partial(_draw, Painter(self.size, batch, self.blur))
 
     def scene(
         self, state: State, action: Float64[np.ndarray, "n 1"], size: int
     ) -> UInt8[np.ndarray, "n size size 3"]:
         """The same in colour, with an arrow for the torque."""
         return draw_scene(state[:, 0], action[:, 0] / self.max_torque, size)
+
+
+def _draw(painter: Painter, state: State) -> UInt8[np.ndarray, "n size size 1"]:
+    return painter.draw(state[:, 0].copy())
 
 
 class Pendulum(SystemEnv):

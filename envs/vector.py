@@ -142,6 +142,19 @@ class SystemVectorEnv(
             for i in range(self.num_envs)
         )
 
+    def call(self, name: str) -> tuple[Any, ...]:
+        """What Gymnasium's own vector environments give: one attribute, or frame, of each.
+
+        Raises:
+            ValueError: It is another method than ``render``: the systems act together only.
+        """
+        if name == "render":
+            return self.render() or (None,) * self.num_envs
+        value = getattr(self, name)
+        if callable(value):
+            raise ValueError(f"the systems act together: {name!r} cannot be called of each")
+        return (value,) * self.num_envs
+
     def _place(self, chosen: Bool[np.ndarray, " n"], start: Start | State) -> None:
         """Start new episodes of the chosen envs: draw them, or take their rows of ``start``."""
         if callable(start):

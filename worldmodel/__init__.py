@@ -3,7 +3,11 @@
 Importing the package registers the dreams' ids with Gymnasium.
 """
 
+import os
+from functools import partial
 from importlib.metadata import version
+
+import torch
 
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import FilterObservation, VectorFilterObservation
@@ -23,3 +27,6 @@ __all__ = [
 ]
 
 register()
+# A forked process has none of the threads that torch waits for, if the parent ever used them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

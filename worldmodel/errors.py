@@ -24,8 +24,8 @@ class FileFormatError(WorldModelError, ValueError):
     """A file or folder is truncated, corrupt, foreign, or of another format version."""
 
 
-class LockedError(WorldModelError, BlockingIOError):
-    """Another process is writing to a folder that only one may write to."""
+class FolderInUse(WorldModelError, RuntimeError):
+    """Another process writes to a folder that only one may write to; the message names it."""
 
 
 class DivergenceError(WorldModelError, ArithmeticError):

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import glob
 import json
 import os
 import secrets
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, get_type_hints
 
-from worldmodel.errors import FileFormatError, LockedError
+from worldmodel.errors import FileFormatError, FolderInUse
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where folders are not locked
+    fcntl = None
+
+# Seconds after which what a killed process left of a file is cleared by who writes it next.
+_LEFT = 3600.0
+LOCK = ".lock"
+# What file systems say that know no locks.
+_UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the system, such as that of a full disk, tell which file they are about."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -23,13 +49,17 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     was until the new one is complete and on disk.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; the error names it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT:
+                left.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,7 +68,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, data: bytes) -> Path:
+def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
     """Write bytes by way of ``whole``, and return the path."""
     with whole(path) as file:
         file.write(data)
@@ -47,17 +77,53 @@ def write_whole(path: str | Path, data: bytes) -> Path:
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Keep other writers out of a folder; whoever is killed keeps nobody out.
+    """Keep other writers out of a folder while the block runs; all may read it.
+
+    Its ``.lock`` says who is writing, and since when. The kernel frees the lock of a process that
+    is gone: what a killed one wrote there is stale and stands in nobody's way.
+
+    Args:
+        folder: Is made where it is missing.
 
     Raises:
-        LockedError: Another process is writing to it.
+        FolderInUse: Another process is writing to it; the message names its number, machine and
+            time.
+        OSError: The folder cannot be written to.
     """
-    with (Path(folder) / ".lock").open("a") as file:
+    path = Path(folder) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    with path.open("ab+", buffering=0) as file:
+        _lock(file, path.parent)
+        with naming(path):
+            file.truncate(0)
+            file.write(json.dumps(owner).encode())
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LockedError(f"another process is writing to {folder}") from error
-        yield
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FolderInUse(f"{folder} is in use by {_owner(file)}") from None
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+
+
+def _owner(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+        return f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def sync_folder(folder: str | Path) -> None:
@@ -77,7 +143,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     try:
         tree = json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
     if not isinstance(tree, dict):
         raise FileFormatError(f"{path} is corrupt: it holds no object, but {tree!r:.80}")

@@ -98,6 +98,23 @@ def test_options_hold_for_one_reset(world):
     assert np.abs(env.reset() - [[0.1, 0.2]] * 2).max() > 1e-3
 
 
+def test_options_may_be_for_some_dreams_only(world):
+    env, free = LatentVecEnv(world, 3, noise=False), LatentVecEnv(world, 3, noise=False)
+    env.seed(0), free.seed(0)
+    env.set_options([{}, {"state": np.array([50.0, 0.0])}, {}])
+    seen, others = env.reset(), free.reset()
+    np.testing.assert_array_equal(seen[[0, 2]], others[[0, 2]])
+    np.testing.assert_array_equal(seen[1], [env.observation_space.high[0], 0.0])
+    assert [info["outside_support"] for info in env.reset_infos] == [False, True, False]
+    env.set_options([{}, {"state": np.zeros(2)}, {"observations": np.zeros(2)}])
+    with pytest.raises(SpecError, match="the same options or none"):
+        env.reset()
+
+
+def test_films_run_as_fast_as_the_dream_says(env):
+    assert env.metadata == env.env.metadata and env.metadata["render_fps"] == 10
+
+
 def test_options_of_different_shapes_are_refused(env):
     for state in ([0.0], [[0.0], [0.0, 1.0]]):
         env.set_options([{"state": [0.0, 0.0]}] * 2 + [{"state": state}])
@@ -223,6 +240,18 @@ def test_a_plain_space_is_taken_as_it_is(world, env):
 def test_an_unknown_algorithm_is_refused(world):
     with pytest.raises(SpecError, match=r"'PPO'.*got 'ppo'"):
         train_sb3(world, "ppo", progress=False)
+
+
+@pytest.mark.parametrize("name", ["timesteps", "num_envs", "max_episode_steps"])
+@pytest.mark.parametrize("count", [0, -5])
+def test_numbers_of_nothing_are_refused(world, name, count):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {count}"):
+        train_sb3(world, "PPO", **{name: count})
+
+
+def test_the_device_may_be_named(world):
+    learner = train_sb3(world, "PPO", 32, 2, 9, progress=False, device="cpu", **TINY)
+    assert learner.device.type == "cpu"
 
 
 def test_an_unfitted_support_is_refused():

@@ -5,19 +5,29 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
+import tyro
+from gymnasium.envs.classic_control.pendulum import PendulumEnv as Pendulum
 from PIL import Image
 
 import worldmodel
 from agents.policy import Policy
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
+from worldmodel.cli.arguments import REGISTRY, Run
+from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.trainer import read_history
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
@@ -400,6 +410,20 @@ def test_a_tilde_is_the_home_folder(made, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
+def path_arguments():
+    """Of every command, by its name and the argument's."""
+    for command, function in COMMANDS.items():
+        for name, hint in get_type_hints(function, include_extras=True).items():
+            if name != "return" and (hint is Run or Path in (hint, *get_args(hint))):
+                yield pytest.param(hint, id=f"{command} {name}")
+
+
+@pytest.mark.parametrize("hint", list(path_arguments()))
+def test_a_tilde_is_the_home_folder_in_every_path(hint, monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert str(tyro.cli(hint, args=["~/x"], registry=REGISTRY)) == "/somewhere/x"
+
+
 def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["collect", "Pendulum-v1", "--out", "[/red]/[bold].npz", *SMALL_DATA])
@@ -410,32 +434,74 @@ def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, capsys, monkeypatc
     assert "[/run]/metrics.json and figures" in capsys.readouterr().out
 
 
-def test_measuring_on_another_system_leaves_the_runs_own_numbers(made, tmp_path, capsys):
-    """Same shapes, another pendulum: refused; with --force measured, in a folder of its own."""
-    run, other = made / "pixels" / "run", str(tmp_path / "other.npz")
-    dataset = data.load(made / "pixels" / "data")
-    provenance = dataclasses.replace(dataset.provenance, env_id="other/Pendulum-v0")
-    data.save(dataclasses.replace(dataset, provenance=provenance), other)
-    before = (run / "metrics.json").read_bytes()
+def with_provenance(path: Path, out: Path, **changes) -> data.Dataset:
+    """A dataset that says it was recorded elsewhere."""
+    dataset = data.load(path)
+    provenance = dataclasses.replace(dataset.provenance, **changes)
+    changed = dataclasses.replace(dataset, provenance=provenance)
+    data.save(changed, out)
+    return changed
+
+
+OTHER = {
+    "id": ({"env_id": "other/Pendulum-v0"}, ("other/Pendulum-v0", PENDULUM)),
+    "arguments": ({"env_kwargs": {"max_torque": 2.0}}, ("{'max_torque': 2.0}", "arguments {}")),
+    "wrapping": ({"wrapping": {"frame_skip": 2}}, ("frame_skip=2", "frame_skip=1")),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_data_of_another_system_are_refused(case, made, tmp_path, capsys):
+    """Of the same shapes, and so nothing else would stop the numbers from being written."""
+    changes, told = OTHER[case]
+    run, other = made / "pixels" / "run", tmp_path / "other"
+    with_provenance(made / "pixels" / "data", other, **changes)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for command in ("evaluate", "report", "play"):
         with pytest.raises(SystemExit) as exit:
-            main([command, str(run), "--dataset", other])
+            main([command, str(run), "--dataset", str(other)])
         assert exit.value.code == 1
         said = capsys.readouterr().err
-        assert "other/Pendulum-v0" in said and PENDULUM in said and "--force" in said
-    main(["evaluate", str(run), "--dataset", other, "--force"])
+        assert all(part in said for part in (*told, "--force"))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_system_may_be_spelt_otherwise(made):
+    """By the module that registers it, and with a size that it would have had anyway."""
+    dataset, pixels = data.load(made / "pixels" / "data"), data.Wrapping(pixels=True)
+    world = worldmodel.load(made / "pixels" / "run")
+    world.source = data.Source(PENDULUM, {}, pixels)
+    wrapping = dataclasses.asdict(dataclasses.replace(pixels, resize=32))
+    changes = {"env_id": f"envs:{PENDULUM}", "wrapping": wrapping}
+    provenance = dataclasses.replace(dataset.provenance, **changes)
+    require_same_system(world, dataclasses.replace(dataset, provenance=provenance))
+
+
+def test_a_run_keeps_its_own_numbers(made, tmp_path):
+    """Measured on other data, forced or of the same system, it has them in folders beside."""
+    run, forced = made / "pixels" / "run", tmp_path / "forced"
+    with_provenance(made / "pixels" / "data", forced, env_id="other/Pendulum-v0")
+    again = tmp_path / "again"
+    main(["collect", PENDULUM, "--out", str(again), *SMALL_DATA, "--seed", "1"])
+    before = (run / "metrics.json").read_bytes()
+    main(["evaluate", str(run), "--dataset", str(again)])
     assert (run / "metrics.json").read_bytes() == before
-    assert (run / "other_Pendulum_v0" / "metrics.json").is_file()
+    (beside,) = run.glob("evaluate-again-*")
+    assert strict(beside / "metrics.json") != strict(run / "metrics.json")
+    main(["evaluate", str(run), "--dataset", str(forced), "--force", "--out", str(tmp_path / "o")])
+    assert (tmp_path / "o" / "metrics.json").is_file()
+    assert (run / "metrics.json").read_bytes() == before
 
 
 def test_data_that_changed_since_training_are_remarked_on(made, tmp_path, capsys):
-    recorded, run = str(tmp_path / "data"), str(tmp_path / "run")
+    recorded, run = str(tmp_path / "data"), tmp_path / "run"
     main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA])
-    main(["train", recorded, "--run", run, *TINY_MODEL, *SHORT, "--no-tensorboard"])
+    main(["train", recorded, "--run", str(run), *TINY_MODEL, *SHORT, "--no-tensorboard"])
     main(["collect", "Pendulum-v1", "--out", recorded, *SMALL_DATA, "--seed", "1"])
     capsys.readouterr()
-    main(["evaluate", run])
+    main(["evaluate", str(run)])
     assert "is not what it was" in capsys.readouterr().out
+    assert not (run / "metrics.json").exists() and len(list(run.glob("evaluate-data-*"))) == 1
 
 
 def test_the_version_is_told(capsys):
@@ -468,6 +534,55 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, tmp_path):
         main(["collect", "Pendulum-v1", "--out", str(tmp_path / "data")])
     assert exit.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_recording_that_is_told_to_stop_keeps_complete_episodes(
+    tmp_path, capsys, monkeypatch, name, status
+):
+    steps, step = [], Pendulum.step
+
+    def stopped(self, action):
+        steps.append(1)
+        if len(steps) == 300:
+            signal.raise_signal(getattr(signal, name))
+        return step(self, action)
+
+    monkeypatch.setattr(Pendulum, "step", stopped)
+    with pytest.raises(SystemExit) as exit:
+        main(["collect", "Pendulum-v1", "--out", str(tmp_path / "data"), "--num-envs", "2"])
+    assert exit.value.code == status and len(steps) == 300
+    assert capsys.readouterr().err == {130: "interrupted\n", 143: "terminated\n"}[status]
+    kept = data.load(tmp_path / "data")
+    kept.verify()
+    assert list(kept.splits) == ["train"] and len(kept.train) == 20
+
+
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_training_that_is_told_to_stop_goes_on(made, tmp_path, capsys, name, status):
+    recorded, run = str(made / "vector" / "data"), tmp_path / "run"
+    words = ["train", recorded, "--run", str(run), *TINY_MODEL, *SHORT, "--no-tensorboard"]
+    words += ["--updates", "100000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "worldmodel.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "checkpoint" / "config.json").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        told = process.communicate(timeout=60)[1]
+    assert (process.returncode, told) == (
+        status,
+        {130: "interrupted\n", 143: "terminated\n"}[status],
+    )
+    reached = read_history(run)[-1]["update"]
+    assert [path.name for path in run.rglob(".*")] == [".lock"]
+    main([*words[:-1], str(int(reached) + 9)])
+    assert "going on at update" in capsys.readouterr().out
 
 
 def test_a_plain_install_trains_and_says_which_extra_an_asked_for_curve_needs(

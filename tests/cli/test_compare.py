@@ -1,5 +1,6 @@
 """``worldmodel compare``, on data and with models that take no time."""
 
+import dataclasses
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ from small import BOX, VECTOR, as_dataset, random_batch
 from worldmodel import data
 from worldmodel.cli import main
 from worldmodel.cli.compare import candidate
+from worldmodel.errors import SpecError
 from worldmodel.evaluation.identification import state_targets
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import preset
@@ -125,6 +127,18 @@ def test_runs_of_another_budget_are_not_mixed_in(made, recorded, capsys, budget,
         compare(recorded, made, *budget)
     assert exit.value.code == 1
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_begun_for_another_budget_is_not_gone_on_with(recorded, tmp_path):
+    run = planned(recorded, tmp_path)[0]
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(SystemExit, match="stopped"):
+        comparison.train_one(run, queue.Queue(), stop, os.getppid())
+    assert not run.finished
+    other = dataclasses.replace(run, train=dataclasses.replace(run.train, updates=9))
+    with pytest.raises(SpecError, match="unfinished run with updates 4, not 9"):
+        _ = other.finished
 
 
 @pytest.mark.parametrize(

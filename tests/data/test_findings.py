@@ -185,3 +185,12 @@ def test_a_few_of_many_components_may_stand_still():
     seen = batch.observations.clone()
     seen[..., :24] = 0
     assert findings(as_dataset(space, BOX, train=with_fields(batch, observations=seen))) == []
+
+
+@pytest.mark.parametrize("steps, found", [(1, 1), (2, 0)])
+def test_test_episodes_too_short_to_judge_anything_are_named(steps, found):
+    train, test = random_batch(seed=1), random_batch(steps=4, seed=2)
+    mask = torch.arange(4).expand(5, 4) < steps
+    dataset = as_dataset(vector(3), BOX, train=train, test=with_fields(test, mask=mask))
+    told = [one for one in findings(dataset) if "--test-steps" in one]
+    assert len(told) == found and all("2 steps" in one for one in told)

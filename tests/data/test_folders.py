@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from killed import episode
 
 from worldmodel.data import DatasetWriter, Provenance, from_episodes, load, save
 from worldmodel.data.arrays import Stored
-from worldmodel.errors import FileFormatError, LockedError, SpecError
+from worldmodel.errors import FileFormatError, FolderInUse, SpecError
 
 LENGTHS = (3, 1, 7, 4, 12, 5, 9, 2, 6, 11)
 
@@ -131,7 +132,7 @@ def test_an_append_that_fails_adds_nothing(folder):
 def test_one_writes_at_a_time(folder):
     with DatasetWriter(folder) as writer:
         writer.write(EPISODES[0], "train")
-        with pytest.raises(LockedError, match="another process is writing"):
+        with pytest.raises(FolderInUse, match=f"data is in use by process {os.getpid()} on "):
             load(folder).append(EPISODES[:1])
     assert len(load(folder).train) == 7
 
@@ -161,6 +162,24 @@ def test_what_was_changed_on_the_disk_is_found(folder):
         load(folder).verify()
 
 
+def of_objects(part: Path) -> None:
+    """An array that would be read as pointers into memory, and is said to be so."""
+    told = json.loads((part / "part.json").read_text())
+    told["arrays"]["rewards"]["dtype"] = "object"
+    (part / "part.json").write_text(json.dumps(told))
+    header = {"descr": "|O", "fortran_order": False, "shape": (told["steps"],)}
+    with (part / "rewards.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(8 * told["steps"]))
+
+
+def move_parts(folder: Path) -> None:
+    """Away from the folder, where whoever appends would write and delete."""
+    (folder / "parts").rename(folder.parent / "parts")
+    index = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(index | {"parts": "../parts"}))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -170,6 +189,8 @@ def test_what_was_changed_on_the_disk_is_found(folder):
         lambda part: (part / "lengths.npy").write_bytes(b"nothing"),
         lambda part: os.truncate(part / "observations.camera.npy", 500),
         lambda part: np.save(part / "actions.npy", np.zeros((32, 2))),
+        lambda part: of_objects(part),
+        lambda part: move_parts(part.parent.parent),
         lambda part: (part.rename(part.with_name("x")), part.symlink_to(part.with_name("x"))),
         lambda part: (part.parent.parent / "dataset.json").write_text("[]"),
         lambda part: (part.parent.parent / "dataset.json").write_text('{"format": "other"}'),
@@ -221,6 +242,24 @@ def test_an_interrupted_recording_keeps_what_was_complete(folder, tmp_path):
         writer.write(EPISODES[0], "train")
         raise KeyboardInterrupt
     assert len(load(path).train) == 1
+
+
+@pytest.mark.parametrize("moment", ["mkdir", "fsync", "rename"])
+def test_an_interruption_waits_until_what_is_half_written_is_whole(folder, monkeypatch, moment):
+    owner = Path if moment == "mkdir" else os
+    usual, seen = getattr(owner, moment), []
+
+    def interrupted(*args, **kwargs):
+        if not seen:
+            seen.append(moment)
+            signal.raise_signal(signal.SIGINT)
+        return usual(*args, **kwargs)
+
+    with pytest.raises(KeyboardInterrupt), DatasetWriter(folder) as writer:
+        writer.write(EPISODES[0], "train")
+        monkeypatch.setattr(owner, moment, interrupted)
+        writer.publish()
+    assert seen and len(load(folder).train) == 7
 
 
 def test_writers_that_are_killed_lose_no_complete_episode(folder):

@@ -91,9 +91,29 @@ def test_padding_changes_nothing(untrained, dataset):
     )
 
 
+@pytest.mark.parametrize("longest, filtered", [(2, 2), (3, 2), (6, 4), (7, 7), (18, 7)])
+def test_of_episodes_no_longer_than_a_window_the_second_half_is_predicted(
+    untrained, dataset: Dataset, longest, filtered
+):
+    short = replace(dataset, splits={"test": dataset.test.window(0, longest)})
+    evaluation = evaluate(untrained, short, train_steps=6)
+    assert evaluation.filtered == filtered
+    assert len(evaluation.metrics["prediction_mse"]) == longest + 1 - filtered
+
+
 def test_episodes_that_leave_nothing_to_predict_are_refused(untrained, dataset: Dataset):
-    with pytest.raises(SpecError, match="18"):
-        evaluate(untrained, dataset, train_steps=18)
+    short = replace(dataset, splits={"test": dataset.test.window(0, 1)})
+    with pytest.raises(SpecError, match=r"at least 2 steps.* the longest has 1"):
+        evaluate(untrained, short)
+
+
+@pytest.mark.parametrize("shade", [0, 90])
+def test_frames_that_never_change_are_refused(untrained, dataset: Dataset, shade):
+    """Errors are told as fractions of a variance, which there is none of."""
+    test = dataset.test.padded()
+    still = replace(test, observations=torch.full_like(test.observations, shade))
+    with pytest.raises(SpecError, match="all frames of the test episodes are the same"):
+        evaluate(untrained, replace(dataset, splits={"test": still}), train_steps=6)
 
 
 def test_a_dataset_of_another_system_is_refused(untrained, dataset: Dataset):

@@ -177,3 +177,11 @@ def test_random_actions_without_bounds_are_gymnasiums():
     theirs = np.stack([space.sample() for _ in range(20_000)])
     np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=0.04)
     np.testing.assert_allclose(ours.std(0), theirs.std(0), atol=0.04)
+
+
+@pytest.mark.parametrize(
+    "controls", [np.array([None, None]), np.zeros(2, np.complex64), np.array(["a", "b"])]
+)
+def test_controls_that_are_no_numbers_are_refused(controls):
+    with pytest.raises(ShapeError, match="controls must be numbers, got"):
+        ActionSpace.from_space(Box(-1, 1, (2,))).decode(controls)

@@ -207,6 +207,9 @@ def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
         lambda c: c.update(action_spec=None),
         lambda c: c.update(action_spec=box(0.0, 1.0).to_json()),
         lambda c: c.update(observation_spec=SEVERAL.to_json()),
+        lambda c: c.update(denoiser=False),
+        lambda c: c.update(dream_noise=3.5e38),
+        lambda c: c.update(dream_noise=-1),
     ],
     ids=[
         "size",
@@ -219,6 +222,9 @@ def test_a_checkpoint_of_another_kind_is_said(saved, key, value, message):
         "no-actions",
         "actions",
         "observations",
+        "no-denoiser",
+        "noise-beyond-float32",
+        "negative-noise",
     ],
 )
 def test_a_config_of_other_weights_is_said(saved, change):

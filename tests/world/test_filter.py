@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -26,7 +29,7 @@ from worldmodel.spaces import ObservationSpace
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
-from worldmodel.world.world import World
+from worldmodel.world.world import World, load
 
 
 def test_reality_has_the_dreams_spaces(world, real, real_vector):
@@ -205,6 +208,11 @@ def test_a_checkpoint_name_serves_and_the_spec_keeps_it(checkpoint, real, world)
     try:
         env = FilterObservation(gym.make("test/Real-v0"), checkpoint)
         assert env.spec.additional_wrappers[-1].kwargs == {"world": checkpoint}
+        for named in (Path(checkpoint), load(checkpoint)):
+            plain = FilterObservation(gym.make("test/Real-v0"), named).spec.additional_wrappers
+            assert json.loads(json.dumps(plain[-1].kwargs)) == {"world": checkpoint}
+        made_here = FilterObservation(gym.make("test/Real-v0"), world).spec.additional_wrappers
+        assert made_here[-1].kwargs == {"world": world}
         assert env.reset(seed=0)[0] in env.observation_space
     finally:
         del gym.registry["test/Real-v0"]

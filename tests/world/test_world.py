@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from small import SEVERAL, generator, random_batch, small_model
+from small import SEVERAL, box, generator, pixels, random_batch, small_model
 
 import worldmodel
-from worldmodel.errors import ShapeError
+from worldmodel.errors import DivergenceError, ShapeError
 from worldmodel.world.denoiser import DenoiserConfig, fit_denoiser
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
@@ -143,3 +143,44 @@ def test_it_makes_its_environments():
     action = env.action_space.sample()
     expected = world.imagine(state[None], action[None, None])[0, 1]
     np.testing.assert_allclose(env.step(action)[0], expected, atol=1e-5)
+
+
+def test_actions_beyond_the_bounds_are_clipped_at_every_door():
+    """As ``step`` does it; else a finite action of 1e9 led to states of 1e8."""
+    world = worldmodel.load("pendulum")
+    far, most = PUSHES + np.float32([[1e9], [-3e38]]), PUSHES + np.float32([[5], [-5]])
+    start = np.zeros((1, 4), np.float32)
+    np.testing.assert_array_equal(world.imagine(start, far), world.imagine(start, most))
+    np.testing.assert_array_equal(world.filter(FRAMES, far), world.filter(FRAMES, most))
+    free = {"noise": False, "truncate_outside": False}
+    env, vector = world.env(**free), world.vector_env(2, **free)
+    for one in (env, vector):
+        seen = [
+            one.reset(options={"observations": FRAMES[0], "actions": actions[0]})[0]
+            for actions in (far, most)
+        ]
+        np.testing.assert_array_equal(*seen)
+    env.reset(options={"state": start[0]})
+    for action in far[0]:
+        stepped, *_ = env.step(action)
+    box = env.observation_space
+    dreamt = np.clip(world.imagine(start, far)[0, -1], box.low, box.high)
+    np.testing.assert_allclose(stepped, dreamt, atol=1e-5)
+
+
+DIVERGING = {
+    "imagine": (lambda w, z: w.imagine(z, PUSHES), "the dream is not finite at frame 1"),
+    "filter": (lambda w, z: w.filter(FRAMES, PUSHES), "belief is not finite at frame 1"),
+    "decode": (lambda w, z: w.decode(z), r"what the model shows of array\(.* is not finite"),
+}
+
+
+@pytest.mark.parametrize(("use", "match"), DIVERGING.values(), ids=DIVERGING)
+def test_what_diverges_is_said_and_never_given_back(use, match):
+    world = World(small_model("dvbf", pixels(16, 16), box(-5.0, 5.0)))
+    with torch.no_grad():
+        for parameter in world.model.parameters():
+            if parameter.ndim == 2:
+                parameter.fill_(1e30)
+    with pytest.raises(DivergenceError, match=match):
+        use(world, np.full((1, world.model.latent_size), 1e30, np.float32))

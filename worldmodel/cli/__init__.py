@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import tyro
 
@@ -53,25 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: In place of the process's.
 
     Raises:
-        SystemExit: With status 1 after such an error, 2 if the arguments make no sense, and 130
-            after an interrupt from the keyboard.
+        SystemExit: With status 1 after such an error, 2 if the arguments make no sense, 130 after
+            an interrupt from the keyboard, and 143 after SIGTERM.
     """
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     if words == ["--version"]:
         say(f"worldmodel {__version__}")
         return
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            with_defaults(words, COMMANDS),
-            prog="worldmodel",
-            description="Learn a simulator from frames and actions, and train agents in it. "
-            "--version tells the version.",
-            args=_name_demo(words),
-            registry=REGISTRY,
-        )
+        with _terminable():
+            tyro.extras.subcommand_cli_from_dict(
+                with_defaults(words, COMMANDS),
+                prog="worldmodel",
+                description="Learn a simulator from frames and actions, and train agents in it. "
+                "--version tells the version.",
+                args=_name_demo(words),
+                registry=REGISTRY,
+            )
     except KeyboardInterrupt:
         console(stderr=True).print("interrupted")
         sys.exit(130)
+    except _Terminated:
+        console(stderr=True).print("terminated")
+        sys.exit(143)
     except (WorldModelError, OSError) as error:
         complain(str(error))
         sys.exit(1)
@@ -80,6 +88,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _joined(words: list[str]) -> list[str]:
     """The same words, with the two of a command of a group as one."""
     return [" ".join(words[:2]), *words[2:]] if " ".join(words[:2]) in COMMANDS else words
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: what is half done is tidied up, as after Ctrl-C."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM raise ``_Terminated`` in the block, where signals come at all."""
+
+    def terminate(*_: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _name_demo(words: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.goals import read_observation
 from worldmodel.cli.runs import POLICY, dataset_of, reality
 from worldmodel.errors import ConfigError, require_at_least
-from worldmodel.files import write_json
+from worldmodel.files import write_json, write_whole
 from worldmodel.systems import system_of
 from worldmodel.systems.task import act
 from worldmodel.types import Belief
@@ -111,7 +112,9 @@ def agent(
         from agents.sb3 import train_sb3
 
         actor = train_sb3(world, method, timesteps, max_episode_steps=steps, seed=seed)
-        actor.save(out / f"{method.lower()}.zip")
+        memory = BytesIO()
+        actor.save(memory)
+        write_whole(out / f"{method.lower()}.zip", memory.getvalue())
     system = system_of(source.env_id)
     acted = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
     metrics = acted.metrics

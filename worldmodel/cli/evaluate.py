@@ -7,7 +7,7 @@ from pathlib import Path
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import console, note, say
-from worldmodel.cli.runs import dataset_of, folder_of, require_same_system, same_system
+from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.shortcomings import shortcomings
@@ -31,7 +31,7 @@ def evaluate(
         run: Run folder, checkpoint, or the name of a bundled one.
         dataset: Folder from ``worldmodel collect``; by default the run's own.
         out: Folder for metrics.json and figures; by default the run folder, or a folder within it
-            if the data are of another system.
+            if the data are not those that the run was trained on.
         force: Whether to measure on data of another system than the one trained on.
         seed: Of the sampled latents.
     """
@@ -41,14 +41,13 @@ def evaluate(
     recorded = data.load(path)
     if not force:
         require_same_system(world, recorded)
+    source, folder = recorded.provenance, folder_of(run, "evaluate")
     trained_on = read_settings(run).get("dataset", {}).get("fingerprint")
-    if dataset is None and trained_on not in (None, recorded.provenance.fingerprint):
-        note(f"{path} is not what it was when {run} was trained")
-    source = recorded.provenance
-    system, folder = system_of(source.env_id), folder_of(run, "evaluate")
-    if not same_system(world, recorded):
-        folder /= "".join(c if c.isalnum() else "_" for c in source.env_id)
-    folder = out or folder
+    if trained_on not in (None, source.fingerprint):
+        folder /= f"evaluate-{path.stem}-{source.fingerprint[:8]}"
+        if dataset is None:
+            note(f"{path} is not what it was when {run} was trained")
+    system, folder = system_of(source.env_id), out or folder
     evaluation = measure(
         world,
         recorded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,28 +47,31 @@ def dataset_of(run: str) -> Path | None:
     return Path(path) if path else None
 
 
-def same_system(world: World, dataset: data.Dataset) -> bool:
-    """Whether data come from the environment that a model was trained on, as far as is known."""
-    known, other = world.source, dataset.provenance.env_id
-    return known is None or not other or _bare(known.env_id) == _bare(other)
-
-
 def require_same_system(world: World, dataset: data.Dataset) -> None:
     """Refuse data of another system: of the same shapes, they would be measured and mean nothing.
 
     Raises:
-        SpecError: They are; the message names both systems.
+        SpecError: The environment is another one than the model was trained on, or has other
+            arguments or another wrapping; the message names both. Nothing is refused where
+            either is not known.
     """
-    if not same_system(world, dataset):
-        assert world.source is not None, "else nothing would be known to differ"
-        raise SpecError(
-            f"the dataset is of {dataset.provenance.env_id}, the model was trained on "
-            f"{world.source.env_id}; --force takes it all the same"
-        )
+    known, other = world.source, dataset.provenance.source
+    if known is None or other is None:
+        return
+    for (told, ours), (_, theirs) in zip(_told(known), _told(other), strict=True):
+        if ours != theirs:
+            raise SpecError(
+                f"the dataset is of {told}{theirs}, the model was trained on {told}{ours}; "
+                "--force takes it all the same"
+            )
 
 
-def _bare(env_id: str) -> str:
-    return env_id.rpartition(":")[2]
+def _told(source: data.Source) -> Iterator[tuple[str, Any]]:
+    """What makes a system the one it is, most telling first."""
+    bare = source.env_id.rpartition(":")[2]
+    yield "", bare
+    yield f"{bare} with the arguments ", source.env_kwargs
+    yield f"{bare} seen through ", replace(source.wrapping, resize=source.wrapping.side)
 
 
 def reality(world: World, env_id: str | None, env_kwargs: str | None) -> data.Source:

@@ -86,7 +86,7 @@ class Stored(Array):
                 status = os.fstat(file.fileno())
         except (OSError, ValueError, EOFError) as error:
             raise FileFormatError(f"{path} is no array of a dataset: {error}") from error
-        if (found, kind) != (shape, dtype) or fortran:
+        if (found, kind) != (shape, dtype) or fortran or dtype.hasobject:
             raise FileFormatError(f"{path} holds {kind} {found}; expected {dtype} {shape}")
         self._row = int(dtype.itemsize * np.prod(shape[1:], dtype=np.int64))
         self._inode, expected = (status.st_dev, status.st_ino), self._offset + self._row * shape[0]

@@ -111,7 +111,7 @@ def save(dataset: Dataset, path: str | Path) -> Path:
 
     Raises:
         FileExistsError: There is something at ``path`` that is no dataset.
-        LockedError: Another process is writing to it.
+        FolderInUse: Another process is writing to it.
         OSError: It cannot be written. Nothing half-written stays, nor on interruption.
     """
     specs = dataset.observation_spec, dataset.action_spec

@@ -104,7 +104,7 @@ class Dataset:
         Raises:
             SpecError: The dataset is in memory alone, or an episode does not fit it: then none is
                 added.
-            LockedError: Another process is writing to the folder.
+            FolderInUse: Another process is writing to the folder.
         """
         if self.path is None:
             raise SpecError("a dataset in memory cannot be appended to; save it, and load that")

@@ -25,6 +25,7 @@ _EFFECT = 2.5
 # Two bouncing balls: 0.62. Where the past tells less, as of LunarLander's sparks and ground (0.21),
 # there is too much else for a small effect to be seen: of its engines the test sees none (1.4).
 _PREDICTED = 0.5
+_JUDGED = 2  # steps: one is filtered, one predicted
 _ENOUGH = 100  # pairs of frames, to judge their differences by
 
 
@@ -48,6 +49,7 @@ def findings(dataset: Dataset, controlled: bool = True) -> list[str]:
         _of_rewards(splits),
         _of_actions(splits, dataset.action_spec),
         _of_motion(splits, dataset, controlled),
+        _of_length(dataset),
     )
     return [*dataset.provenance.notes, *(told for part in found for told in part)]
 
@@ -98,6 +100,14 @@ def _of_actions(splits: Mapping[str, Batch], space: ActionSpace) -> Iterator[str
                 f"action {part.name!r} {which} in {listed(names)}: what that does cannot be "
                 "learned; draw actions that vary"
             )
+
+
+def _of_length(dataset: Dataset) -> Iterator[str]:
+    if "test" in dataset.splits and dataset.test.steps < _JUDGED:
+        yield (
+            f"no test episode has {_JUDGED} steps: predictions cannot be judged; record longer "
+            "ones (--test-steps)"
+        )
 
 
 def _of_motion(splits: Mapping[str, Batch], dataset: Dataset, controlled: bool) -> Iterator[str]:

@@ -132,11 +132,13 @@ def read_index(folder: Path) -> Index:
             raise FileFormatError(f"{folder}: format {form!r}; expected {FORMAT!r}")
         if version != VERSION:
             raise FileFormatError(f"{folder}: format version {version!r}; expected {VERSION}")
+        if Path(parts := str(plain["parts"])).name != parts or not parts.startswith(PARTS):
+            raise FileFormatError(f"{folder}: parts in {parts!r}; expected a folder in it, {PARTS}")
         return Index(
             ObservationSpace.from_json(plain["observation_spec"]),
             ActionSpace.from_json(plain["action_spec"]),
             Provenance(**plain["provenance"]),
-            str(plain["parts"]),
+            parts,
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, FileFormatError):

@@ -22,6 +22,7 @@ from worldmodel.data.provenance import Provenance
 from worldmodel.data.splits import Shares
 from worldmodel.errors import SpecError
 from worldmodel.files import locked
+from worldmodel.interruption import held_signals
 from worldmodel.spaces import ActionSpace, ObservationSpace
 
 _BYTES, _SECONDS = 64_000_000, 30.0
@@ -33,7 +34,8 @@ class DatasetWriter:
 
     Episodes wait in memory until there are 64 MB of one split, or half a minute has passed; then
     they are published together, whole or not at all. Whoever is killed loses those that waited.
-    An error of the block publishes none of them; an interruption (Ctrl-C) does.
+    An error of the block publishes none of them; an interruption (Ctrl-C, or SIGTERM of a command)
+    does.
 
     Args:
         path: Folder. A new one needs the spaces; to one with a dataset is added, and spaces that
@@ -51,7 +53,7 @@ class DatasetWriter:
     Raises:
         SpecError: Spaces are missing, or are not the dataset's.
         FileExistsError: There is something else at ``path``.
-        LockedError: Another process is writing to it.
+        FolderInUse: Another process is writing to it.
         FileFormatError: The dataset that is there is corrupt.
         OSError: The folder cannot be written to.
     """
@@ -219,7 +221,8 @@ class DatasetWriter:
     def _publish(self, split: str) -> None:
         waiting = self._waiting.pop(split)
         parts = self.path / self._index.parts
-        folders.publish(parts, split, waiting.episodes, waiting.digests, waiting.told)
+        with held_signals():  # else an interruption would lose what it finds half written
+            folders.publish(parts, split, waiting.episodes, waiting.digests, waiting.told)
 
 
 class _Waiting:

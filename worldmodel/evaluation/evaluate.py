@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worldmodel.data import Dataset, Episodes
+from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.evaluation.dimensions import used_dimensions
 from worldmodel.evaluation.identification import (
@@ -105,9 +105,10 @@ def evaluate(
 
     Args:
         world: Of any model, whose mode (training or evaluation) is restored afterwards.
-        dataset: With a split "test" of episodes longer than ``train_steps``.
+        dataset: With a split "test".
         seed: Of the sampled latents.
-        train_steps: Steps of a training window.
+        train_steps: Steps of a training window; half of the longest test episode's where that is
+            no longer than a window.
         horizon: Steps to predict at most; fewer if the episodes are shorter.
         progress: Whether to show a progress bar.
         targets: Names the ground-truth variables that the latent state ought to hold.
@@ -117,13 +118,15 @@ def evaluate(
 
     Raises:
         ShapeError: A baseline predicts observations of another shape.
-        SpecError: The dataset does not fit the model, has no split "test", or no test episode
-            is longer than ``train_steps``; the message names both lengths.
+        SpecError: The dataset does not fit the model, has no split "test", its test frames
+            are all the same, or no test episode has two steps.
         DivergenceError: States that are inferred or dreamt are not finite.
     """
     model = world.model
     dataset.check_fits(model.observation_spec, model.action_spec)
-    test = _cut(dataset.test, train_steps, horizon).to(model.device)
+    test = dataset.test.sample(train_steps + horizon).to(model.device)
+    train_steps = _judged_from(test, train_steps)
+    _require_change(model, test)
     training = model.training
     model.eval()
     columns = (
@@ -233,14 +236,27 @@ def filter_r2(
     return dict(zip(named, np.stack(rows, 1).tolist(), strict=True))
 
 
-def _cut(test: Episodes, train_steps: int, horizon: int) -> Batch:
-    """The part of the test split that is needed."""
-    if test.steps <= train_steps:
+def _require_change(model: StateSpaceModel, test: Batch) -> None:
+    """Errors are told as fractions of the frames' variance."""
+    seen = test.observations[test.frame_mask]
+    streams = [seen] if isinstance(seen, torch.Tensor) else seen.values()
+    # Sums of equal numbers are not exact; and what varies by rounding only has no weight.
+    still = all(bool((values == values[:1]).all()) for values in streams)
+    if still or not frame_variance(model, test) > 0:
         raise SpecError(
-            f"test episodes must be longer than the {train_steps} training steps, so that there "
-            f"is something to predict; the longest has {test.steps}"
+            "all frames of the test episodes are the same, so that no prediction can be judged: "
+            "look at what the environment shows"
         )
-    return test.sample(train_steps + horizon)
+
+
+def _judged_from(test: Batch, train_steps: int) -> int:
+    """After how many steps predictions begin."""
+    if test.steps < 2:
+        raise SpecError(
+            "test episodes must have at least 2 steps, so that there is something to filter and "
+            f"something to predict; the longest has {test.steps}"
+        )
+    return train_steps if train_steps < test.steps else test.steps // 2
 
 
 def _identify(

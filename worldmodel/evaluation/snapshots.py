@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from worldmodel.data import Dataset
+from worldmodel.errors import FileFormatError
 from worldmodel.evaluation.identification import Targets
 from worldmodel.files import whole
 from worldmodel.models.ssm import StateSpaceModel
 
 FRACTIONS = (0.0, 0.05, 0.15, 0.3, 0.6, 1.0)  # of training, at which snapshots are taken
 _EPISODES, _FRAMES = 150, 15
+# What numpy raises on bytes that are no archive of arrays.
+_UNREADABLE = (ValueError, EOFError, TypeError, AttributeError, KeyError, BadZipFile)
 
 
 class Snapshot(NamedTuple):
@@ -67,10 +71,17 @@ class Snapshots:
 
     @staticmethod
     def read(folder: Path) -> list[Snapshot]:
-        """All snapshots that were taken, in order."""
+        """All snapshots that were taken, in order.
+
+        Raises:
+            FileFormatError: One is truncated, corrupt or foreign.
+        """
         snapshots = []
         for path in sorted(folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as kept:
-                arrays = dict(kept)
-            snapshots.append(Snapshot(int(path.stem), arrays.pop("latents"), arrays))
+            try:
+                with np.load(path, allow_pickle=False) as kept:
+                    arrays = dict(kept)
+                snapshots.append(Snapshot(int(path.stem), arrays.pop("latents"), arrays))
+            except _UNREADABLE as error:
+                raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
         return snapshots

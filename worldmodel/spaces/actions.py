@@ -141,9 +141,14 @@ class ActionSpace:
             An action, or a batch in Gymnasium's layout.
 
         Raises:
-            ShapeError: ``controls`` do not end in ``size``, or are not finite.
+            ShapeError: ``controls`` are no numbers, do not end in ``size``, or are not finite.
         """
-        controls = np.asarray(controls)
+        try:
+            controls = np.asarray(controls)
+        except (ValueError, TypeError) as error:
+            raise ShapeError(f"controls must be numbers, got {controls!r:.200}") from error
+        if controls.dtype.kind not in "biuf":
+            raise ShapeError(f"controls must be numbers, got {controls!r:.200}")
         if controls.shape[-1:] != (self.size,):
             raise ShapeError(f"controls must end in {self.size}, got {controls.shape}")
         if not np.isfinite(controls).all():

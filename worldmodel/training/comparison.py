@@ -31,6 +31,7 @@ from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import read_json, write_json
 from worldmodel.models.registry import model_type
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.settings import read_settings
 from worldmodel.training.trainer import Trainer
 
 # What each of them changes in the settings that suit the data. Without dropout recognition looks at
@@ -105,19 +106,27 @@ class Run:
         """Whether the run's metrics are there.
 
         Raises:
-            SpecError: The folder holds a finished run with another budget or on other data.
+            SpecError: The folder holds a finished run with another budget or on other data, or
+                one that was begun for another number of updates.
         """
         path = self.folder / "metrics.json"
-        if not path.exists():
-            return False
-        done = read_json(path)["identity"]
+        finished = path.exists()
+        if finished:
+            kept, state = read_json(path)["identity"], "a finished"
+        else:
+            # The trainer by itself would go on with more of them.
+            begun = read_settings(self.folder).get("train", {})
+            kept, state = (
+                self.identity | {"updates": begun.get("updates", self.train.updates)},
+                "an unfinished",
+            )
         for key, value in self.identity.items():
-            if (before := done.get(key)) != value:
+            if (before := kept.get(key)) != value:
                 raise SpecError(
-                    f"{self.folder} holds a finished run with {key} {before!r}, not {value!r}; "
+                    f"{self.folder} holds {state} run with {key} {before!r}, not {value!r}; "
                     "choose another folder or delete it"
                 )
-        return True
+        return finished
 
     def result(self) -> dict[str, Any]:
         """What a finished run reached."""

@@ -7,9 +7,11 @@ and ends with the weights, bit for bit on one CPU, that it would have had.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -29,7 +31,8 @@ from torch import Tensor
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
-from worldmodel.files import whole
+from worldmodel.files import locked, write_whole
+from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
 from worldmodel.training.config import TrainConfig
@@ -43,6 +46,10 @@ from worldmodel.training.windows import Windows
 from worldmodel.world.world import World
 
 _STATE_FILE = Path("training") / "state.pt"
+# Settings that a refusal names one by one.
+_TOLD = 4
+# Of training that a killed process loses at most, however seldom it is validated.
+_SECONDS = 120.0
 # What a training state must hold.
 _STATE = "identity model optimizer objective generator update usual_norm best history".split()
 # Of the moving average of the gradient's norm.
@@ -69,7 +76,8 @@ class Trainer:
 
     Raises:
         SpecError: The dataset does not fit the model, its episodes are shorter than the window,
-            or the folder holds a run with another configuration or other data.
+            or the folder holds a run with other settings, other data or more updates; the message
+            names the setting. A run goes on with more ``updates``, or another ``patience``.
         FileFormatError: The folder's training state is truncated or corrupt.
     """
 
@@ -139,6 +147,9 @@ class Trainer:
     def fit(self, progress: bool = True, watch: Callable[[Trainer], None] | None = None) -> World:
         """Train to the end, or to where patience ends.
 
+        Ctrl-C and SIGTERM end it after the update that is under way, with a checkpoint; a second
+        one ends it at once.
+
         Args:
             progress: Whether to show a progress bar.
             watch: Called before the first update and after every one. It must leave the trainer as
@@ -150,35 +161,17 @@ class Trainer:
         Raises:
             DivergenceError: A loss or gradient is not finite; the message names the term and the
                 update. The last checkpoint stays as it was.
+            FolderInUse: Another process trains in the folder.
         """
-        c, writer = self.config, self._writer()
+        with locked(self._state_path.parent):
+            for left in self._state_path.parent.glob(f".{self._state_path.name}.*.tmp"):
+                left.unlink()  # by a process that was killed
+            return self._fit(progress, watch or (lambda trainer: None))
+
+    def _fit(self, progress: bool, watch: Callable[[Trainer], None]) -> World:
+        c = self.config
         self._write_settings()
-        columns = (
-            TextColumn("train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self.model.train()
-        with Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
-            watch = watch or (lambda trainer: None)
-            watch(self)
-            while self.update < c.updates and not self._out_of_patience():
-                self.step()
-                watch(self)
-                bar.advance(task)
-                if self.update % c.validate_every == 0:
-                    logs = self.validate()
-                    bar.update(task, note=_note(logs))
-                    if writer is not None:
-                        for name, value in logs.items():
-                            writer.add_scalar(name, value, self.update)
-                    self.checkpoint()
-        if writer is not None:
-            writer.close()
+        self._train(progress, watch)
         self.validate()
         # Not the model: one that was finished before stays whole until this one is.
         self._write_state()
@@ -197,6 +190,40 @@ class Trainer:
         )
         world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return world
+
+    def _train(self, progress: bool, watch: Callable[[Trainer], None]) -> None:
+        """Make all updates, but for those after a signal."""
+        c, writer = self.config, self._writer()
+        columns = (
+            TextColumn("train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.model.train()
+        written = time.monotonic()
+        with held_signals() as held, Progress(*columns, disable=not progress) as bar:
+            task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
+            watch(self)
+            while self.update < c.updates and not self._out_of_patience() and not held.signal:
+                self.step()
+                watch(self)
+                bar.advance(task)
+                if self.update % c.validate_every == 0:
+                    logs = self.validate()
+                    bar.update(task, note=_note(logs))
+                    if writer is not None:
+                        for name, value in logs.items():
+                            writer.add_scalar(name, value, self.update)
+                if self.update % c.validate_every == 0 or time.monotonic() - written > _SECONDS:
+                    self.checkpoint()
+                    written = time.monotonic()
+            if held.signal:
+                self.checkpoint()
+            if writer is not None:
+                writer.close()
 
     def step(self) -> Terms:
         """One gradient update."""
@@ -313,6 +340,8 @@ class Trainer:
     def checkpoint(self) -> None:
         """Write the training state and the best model so far, each whole or not at all."""
         self._write_state()
+        if self.best["model"] is None:
+            return  # nothing was validated yet
         current = self.model.state_dict()
         kept = {k: v.clone() for k, v in current.items()}
         self.model.load_state_dict(self.best["model"])
@@ -332,19 +361,25 @@ class Trainer:
             "best": self.best,
             "history": self.history,
         }
-        with whole(self._state_path) as file:
-            torch.save(state, file)
+        memory = io.BytesIO()  # torch would make an error of its own of a full disk
+        torch.save(state, memory)
+        write_whole(self._state_path, memory.getbuffer())
 
     def _resume(self) -> None:
         state = _read_state(self._state_path, self.model.device)
         identity = json.loads(state["identity"])
         ours = json.loads(json.dumps(self._identity))
-        for part, value in ours.items():
-            if identity.get(part) != value:
-                raise SpecError(
-                    f"{self.folder} holds a run with other settings in {part!r}: "
-                    f"{identity.get(part)}, not {value}; choose another folder or delete it"
-                )
+        if told := list(_differences(identity, ours)):
+            more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
+            raise SpecError(
+                f"{self.folder} holds a run with other settings: "
+                f"{', '.join(told[:_TOLD] + more)}; choose another folder or delete it"
+            )
+        if state["update"] > self.config.updates:
+            raise SpecError(
+                f"{self.folder} holds a run of {state['update']} updates already, which is more "
+                f"than the {self.config.updates} that are asked for"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
@@ -364,8 +399,17 @@ class Trainer:
 def _lasting(config: TrainConfig) -> dict[str, Any]:
     """What a run cannot change when it goes on."""
     settings = asdict(config)
-    del settings["tensorboard"]  # no result depends on it, and another machine may not have it
-    return settings
+    # No result depends on the last of them, and another machine may not have it.
+    return {k: v for k, v in settings.items() if k not in ("updates", "patience", "tensorboard")}
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    """Settings that a run had otherwise; older ones may have been written with more of them."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        for name, value in now.items():
+            yield from _differences(before.get(name), value, f"{path}.{name}" if path else name)
+    elif before != now:
+        yield f"{path} was {before!r}, not {now!r}"
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:

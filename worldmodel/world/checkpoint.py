@@ -10,19 +10,21 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import from_plain, read_json
+from worldmodel.errors import ConfigError, FileFormatError, SpecError
+from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
@@ -31,6 +33,8 @@ from worldmodel.world.support import Support
 
 FORMAT = "worldmodel-checkpoint"
 VERSION = 2
+# Seconds to wait before what cannot be read is read again: exchanging folders takes far less.
+_PAUSES = (0.01, 0.05)
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -84,7 +88,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             for part, module in kept.modules.items()
             for name, value in module.state_dict().items()
         }
-        (fresh / "model.safetensors").write_bytes(serialize(weights))
+        _write(fresh / "model.safetensors", serialize(weights))
         config = {
             "format": FORMAT,
             "version": VERSION,
@@ -98,9 +102,9 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
         }
-        (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (fresh / "metrics.json").write_text(json.dumps(kept.metrics, indent=2) + "\n")
-        (fresh / "README.md").write_text(_card(config, model, kept.metrics))
+        _write(fresh / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        _write(fresh / "metrics.json", (json.dumps(kept.metrics, indent=2) + "\n").encode())
+        _write(fresh / "README.md", _card(config, model, kept.metrics).encode())
         _swap(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -109,18 +113,28 @@ def write(kept: Checkpoint, folder: Path) -> Path:
 
 def read(folder: str | Path) -> Checkpoint:
     """Read what ``write`` wrote; argument and errors as for ``worldmodel.load``."""
-    path = resolve(folder)
+    for pause in _PAUSES:
+        try:
+            return _read(resolve(folder))
+        except (FileFormatError, FileNotFoundError):
+            # Unless another process is exchanging it right now, it will be no better then.
+            time.sleep(pause)
+    return _read(resolve(folder))
+
+
+def _read(path: Path) -> Checkpoint:
     config = _read_config(path)
     weights = path / "model.safetensors"
     if not weights.is_file():
         raise FileFormatError(f"{path} is incomplete: model.safetensors is missing")
-    if _digest(weights) != config["sha256"]:
+    data = weights.read_bytes()
+    if hashlib.sha256(data).hexdigest() != config["sha256"]:
         raise FileFormatError(
             f"{weights} is truncated or corrupt: its SHA-256 is not config.json's"
         )
     try:
         kept = _build(config, read_json(path / "metrics.json"))
-        values = load_file(weights)
+        values = deserialize(data)
         for part, module in kept.modules.items():
             mine = {k: v for k, v in values.items() if k.startswith(f"{part}.")}
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in mine.items()})
@@ -128,6 +142,8 @@ def read(folder: str | Path) -> Checkpoint:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
         ) from error
+    if _read_config(path) != config:
+        raise FileFormatError(f"{path} was written anew while it was read")
     kept.model.eval()
     return kept
 
@@ -140,12 +156,16 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         ObservationSpace.from_json(config["observation_spec"]),
         ActionSpace.from_json(config["action_spec"]),
     )
-    denoiser = config["denoiser"]
+    denoiser, noise = config["denoiser"], float(config["dream_noise"])
+    if not 0 <= noise <= torch.finfo(torch.float32).max:
+        raise ConfigError(f"dream_noise must be finite in torch.float32 and >= 0, got {noise}")
     return Checkpoint(
         model,
         Support(model.latent_size),
-        denoiser and Denoiser(model.latent_size, DenoiserConfig(**denoiser)),
-        float(config["dream_noise"]),
+        None
+        if denoiser is None
+        else Denoiser(model.latent_size, from_plain(DenoiserConfig, denoiser)),
+        noise,
         _read_source(config["source"]),
         metrics,
     )
@@ -155,11 +175,11 @@ def resolve(folder: str | Path) -> Path:
     """The folder of a checkpoint; argument and errors as for ``load``."""
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
+        # Between two renames of who writes, or where he was killed between them.
         previous = candidate.parent / f".{candidate.name}.previous"
-        if not candidate.exists() and previous.exists():
-            previous.rename(candidate)
-        if (candidate / "config.json").is_file():
-            return candidate
+        for place in (candidate, previous):
+            if (place / "config.json").is_file():
+                return place
     if (BUNDLED / str(folder) / "config.json").is_file():
         return BUNDLED / str(folder)
     if path.exists():
@@ -182,7 +202,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text())
         name, number, model, _ = (config[k] for k in ("format", "version", "model", "sha256"))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path}/config.json is corrupt or foreign: {error!r}") from error
     if name != FORMAT:
         raise FileFormatError(f"{path}/config.json has format {name!r}, expected {FORMAT!r}")
@@ -206,10 +226,17 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _write(path: Path, data: bytes) -> None:
+    with naming(path), path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _swap(fresh: Path, folder: Path) -> None:
     previous = folder.with_name(f".{folder.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         os.rename(folder, previous)
     os.rename(fresh, folder)
     shutil.rmtree(previous, ignore_errors=True)

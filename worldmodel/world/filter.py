@@ -48,7 +48,9 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env, world: World | str | Path) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=world)
+        # By its name, where it has one, the spec can be written as JSON.
+        named = world.folder or world if isinstance(world, World) else str(world)
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, world=named)
         super().__init__(env)
         self._filter = Filter(resolve(world), env.observation_space, env.action_space, ())
         self.observation_space, self.compiled = self._filter.box, self._filter.compiled
@@ -82,6 +84,7 @@ class VectorFilterObservation(VectorWrapper):
     ``info["belief_scale"]`` is (num_envs, latent).
 
     Attributes:
+        autoreset_mode: As in ``metadata``; other libraries look for it here.
         compiled: True if filter steps are compiled, else the reason why not.
 
     Args:
@@ -99,7 +102,7 @@ class VectorFilterObservation(VectorWrapper):
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
             raise SpecError(f"{env} must declare metadata['autoreset_mode'], got {mode!r}")
-        self._mode = mode
+        self.autoreset_mode = mode
         self._filter = Filter(
             resolve(world), env.single_observation_space, env.single_action_space, (env.num_envs,)
         )
@@ -127,22 +130,27 @@ class VectorFilterObservation(VectorWrapper):
         frames, rewards, terminations, truncations, infos = self.env.step(actions)
         done, began = terminations | truncations, self._done
         arrived = frames
-        if self._mode is AutoresetMode.SAME_STEP and done.any():
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
             arrived = map_arrays(np.array, frames)
             for row in np.flatnonzero(done).tolist():
                 put_row(arrived, row, self._last_frame(infos, row))
             began = done
         self._filter.advance(actions, arrived)
-        if self._mode is AutoresetMode.SAME_STEP:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
             if done.any():
                 infos = self._with_final(infos, done)
                 self._filter.begin(frames, done)
         else:
-            if self._mode is AutoresetMode.NEXT_STEP and began.any():
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP and began.any():
                 self._filter.begin(frames, began)
             self._done = done.copy()
         infos = self._with_scales(infos, np.ones(self.num_envs, np.bool_))
         return self._filter.means(), rewards, terminations, truncations, infos
+
+    def call(self, name: str) -> tuple[Any, ...]:
+        """As the environment's own ``call``."""
+        inner: Any = self.env
+        return inner.call(name)
 
     def _last_frame(self, infos: dict[str, Any], row: int) -> Any:
         if "final_obs" not in infos:

@@ -44,6 +44,7 @@ class LatentVectorEnv(VectorEnv):
     seed s + i; without noise and from given states the two agree.
 
     Attributes:
+        autoreset_mode: As in ``metadata``; other libraries look for it here.
         compiled: True if steps are compiled, else the reason why not.
 
     Args:
@@ -79,11 +80,11 @@ class LatentVectorEnv(VectorEnv):
                 raise SpecError(f"{name} must be at least 1, got {count}")
         self.render_mode = render_mode
         self.num_envs = num_envs
-        self._mode = _mode(autoreset_mode)
+        self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": LatentEnv.metadata["render_fps"],
-            "autoreset_mode": self._mode,
+            "autoreset_mode": self.autoreset_mode,
         }
         check_render_mode(render_mode, self.metadata["render_modes"])
         self._camera = Camera(world) if render_mode else None
@@ -182,7 +183,7 @@ class LatentVectorEnv(VectorEnv):
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
         states, over = self._current(), self._done.nonzero()[0] if self._some_done else _NONE
-        if over.size and self._mode is AutoresetMode.DISABLED:
+        if over.size and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
                 f"environments {over.tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
@@ -206,7 +207,7 @@ class LatentVectorEnv(VectorEnv):
             truncations = self._nobody.copy()
             self._done, self._some_done = self._nobody, False
         infos = {"outside_support": outside, "_outside_support": self._everyone.copy()}
-        if self._mode is AutoresetMode.SAME_STEP and self._some_done:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._some_done:
             observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
@@ -219,6 +220,19 @@ class LatentVectorEnv(VectorEnv):
         if self._camera is None:
             return None
         return tuple(self._camera(torch.from_numpy(self._current().T).to(self._device)))
+
+    def call(self, name: str) -> tuple[Any, ...]:
+        """What Gymnasium's own vector environments give: one attribute, or frame, of each.
+
+        Raises:
+            SpecError: It is another method than ``render``: dreams act together only.
+        """
+        if name == "render":
+            return self.render() or (None,) * self.num_envs
+        value = getattr(self, name)
+        if callable(value):
+            raise SpecError(f"dreams act together: {name!r} cannot be called of each")
+        return (value,) * self.num_envs
 
     def _current(self) -> np.ndarray:
         if self._states is None:

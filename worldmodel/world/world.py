@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodel import html
 from worldmodel.data import Source
-from worldmodel.errors import ShapeError, SpecError
+from worldmodel.errors import DivergenceError, ShapeError, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
@@ -43,6 +43,7 @@ class World:
 
     Attributes:
         model: As given; the others likewise.
+        folder: What it was loaded by, a folder or a bundled name; None if it was made here.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class World:
         self.dream_noise = dream_noise
         self.source = source
         self.metrics = metrics or {}
+        self.folder: str | None = None
 
     def transition(
         self,
@@ -145,23 +147,27 @@ class World:
 
         Args:
             observations: (B, T + 1, *obs) as recorded, by stream if there are several.
-            actions: (B, T, act), as ``ActionSpace.encode`` gives them.
+            actions: (B, T, act), as ``ActionSpace.encode`` gives them; those beyond the bounds are
+                clipped, as by ``step``.
             prefix: Leading frames the first state is read from; 1 is a live cold start.
 
         Raises:
             ShapeError: Observations, actions or ``prefix`` do not fit the model or each other, or
                 are not finite.
+            DivergenceError: A belief is not finite.
         """
         frames = to_tensors(observations, 2, self.model.device)
-        controls = self._tensor("actions", actions)
-        return self.model.filter_beliefs(frames, controls, prefix).mean.cpu().numpy()
+        controls = self._controls(actions)
+        means = self.model.filter_beliefs(frames, controls, prefix).mean
+        _require_finite("the filter's belief", means)
+        return means.cpu().numpy()
 
     def imagine(self, state: Any, actions: Any, seed: int | None = None) -> np.ndarray:
         """Dream from given states under given actions.
 
         Args:
             state: (B, latent).
-            actions: (B, T, act), as ``ActionSpace.encode`` gives them.
+            actions: (B, T, act), likewise.
             seed: Of the process noise; None dreams without noise.
 
         Returns:
@@ -170,14 +176,17 @@ class World:
         Raises:
             ShapeError: ``state`` or ``actions`` do not fit the model or each other, or are not
                 finite.
+            DivergenceError: A dreamt state is not finite.
         """
-        start, controls = self._tensor("state", state), self._tensor("actions", actions)
+        start, controls = self._tensor("state", state), self._controls(actions)
         latent = self.model.latent_size
         if start.ndim != 2 or start.shape[1] != latent:
             raise ShapeError(f"state must be (B, {latent}), got {tuple(start.shape)}")
         self.model.check_actions(controls, len(start))
         generator = None if seed is None else torch.Generator(self.model.device).manual_seed(seed)
-        return self.rollout(start, controls, generator).cpu().numpy()
+        states = self.rollout(start, controls, generator)
+        _require_finite("the dream", states)
+        return states.cpu().numpy()
 
     @torch.no_grad()
     def decode(self, latents: Any) -> Any:
@@ -186,12 +195,17 @@ class World:
         An array where there is one stream, a dictionary of arrays by stream where there are more.
 
         Raises:
-            ShapeError: The last axis is not the latent state's, or a number is not finite.
+            ShapeError: The last axis is not the latent state's, there are none, or a number is not
+                finite.
+            DivergenceError: The latents are finite, and what they show is not.
         """
         states, latent = self._tensor("latents", latents), self.model.latent_size
-        if states.shape[-1:] != (latent,):
-            raise ShapeError(f"latents must be (..., {latent}), got {tuple(states.shape)}")
-        return to_numpy(self.model.unscale_observations(self.model.emit(states).mean))
+        if states.shape[-1:] != (latent,) or not states.numel():
+            raise ShapeError(f"latents must be (..., {latent}) and some, got {tuple(states.shape)}")
+        means = self.model.emit(states).mean
+        if not means.isfinite().all():
+            raise DivergenceError(f"what the model shows of {latents!r:.200} is not finite")
+        return to_numpy(self.model.unscale_observations(means))
 
     def denoised_by(self, denoiser: Denoiser) -> World:
         """The same world with another denoiser in place of its own."""
@@ -289,6 +303,21 @@ class World:
     def _tensor(self, name: str, values: Any) -> Tensor:
         return to_finite(name, values, self.model.dtype, self.model.device)
 
+    def _controls(self, actions: Any) -> Tensor:
+        """Finite controls, within the bounds of the space."""
+        controls, space = self._tensor("actions", actions), self.model.action_spec
+        if controls.shape[-1:] != (space.size,):
+            return controls  # for the model to refuse
+        low, high = (controls.new_tensor(bounds) for bounds in (space.low, space.high))
+        return torch.minimum(torch.maximum(controls, low), high)
+
+
+def _require_finite(what: str, states: Float[Tensor, "batch frames latent"]) -> None:
+    """Raise a DivergenceError that names the frame unless all states are."""
+    finite = states.isfinite().all(-1).all(0)
+    if not finite.all():
+        raise DivergenceError(f"{what} is not finite at frame {int(finite.long().argmin())}")
+
 
 def load(folder: str | Path) -> World:
     """Read a checkpoint.
@@ -307,7 +336,9 @@ def load(folder: str | Path) -> World:
     """
     kept = read(folder)
     kept.model.requires_grad_(False)
-    return World(*kept)
+    world = World(*kept)
+    world.folder = str(folder)
+    return world
 
 
 def resolve(world: World | str | Path) -> World:

@@ -1,0 +1,168 @@
+"""What SECURITY.md promises: a pickle in the place of a file of ours is never unpickled."""
+
+import io
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import BOX, VECTOR, random_dataset, tiny_model
+
+from agents.policy import Policy
+from worldmodel import data
+from worldmodel.errors import FileFormatError
+from worldmodel.evaluation.snapshots import Snapshots
+from worldmodel.files import read_json
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.settings import read_settings
+from worldmodel.training.trainer import Trainer, read_history
+from worldmodel.world.world import load
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def pickled(evil: Evil, whole: bytes) -> bytes:
+    return pickle.dumps(evil)
+
+
+def saved_by_torch(evil: Evil, whole: bytes) -> bytes:
+    file = io.BytesIO()
+    torch.save({"model": evil, "identity": evil}, file)
+    return file.getvalue()
+
+
+def saved_by_torch_of_old(evil: Evil, whole: bytes) -> bytes:
+    file = io.BytesIO()
+    torch.save(evil, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def array(evil: Evil, whole: bytes) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([evil, None], object), allow_pickle=True)
+    return file.getvalue()
+
+
+def within(evil: Evil, whole: bytes) -> bytes:
+    """The archive that is there, each array of which is of objects now; or an archive of one."""
+    file = io.BytesIO()
+    entries = {"latents.npy": b""}
+    if zipfile.is_zipfile(io.BytesIO(whole)):
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in entries.items():
+            objects = name.endswith((".npy", ".pkl"))
+            replaced = array(evil, b"") if name.endswith(".npy") else pickle.dumps(evil)
+            archive.writestr(name, replaced if objects else content)
+    return file.getvalue()
+
+
+DISGUISES = [pickled, saved_by_torch, saved_by_torch_of_old, array, within]
+
+
+def trainer(folder):
+    config = TrainConfig(updates=2, batch_size=4, window=3, validate_every=1, tensorboard=False)
+    return Trainer(tiny_model(VECTOR, BOX), random_dataset(VECTOR, BOX), config, folder)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A folder with one of each file."""
+    tmp_path = tmp_path_factory.mktemp("original")
+    trainer(tmp_path).fit(progress=False)
+    data.save(random_dataset(VECTOR, BOX), tmp_path / "data")
+    Policy(torch.zeros(3), torch.ones(3), BOX, *torch.zeros(2, 2), 4).save(
+        tmp_path / "policy.safetensors"
+    )
+    (tmp_path / "snapshots").mkdir()
+    np.savez(tmp_path / "snapshots" / "0000001.npz", latents=np.zeros((2, 3)))
+    np.save(tmp_path / "actions.npy", np.zeros((2, 2), np.float32))
+    (tmp_path / "metrics.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def run(original, tmp_path) -> Path:
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def dataset(run: Path) -> None:
+    data.load(run / "data").verify()
+
+
+# Of each split of a dataset.
+PART = ["part.json", "lengths.npy", "digests.npy"]
+PART += [
+    f"{name}.npy" for name in "observations.observation actions rewards terminated states".split()
+]
+READERS = {
+    "checkpoint/config.json": load,
+    "checkpoint/model.safetensors": load,
+    "checkpoint/metrics.json": load,
+    "settings.json": read_settings,
+    "metrics.json": lambda run: read_json(run / "metrics.json"),
+    "training/state.pt": trainer,
+    "training/state.pt ": read_history,
+    "data/dataset.json": dataset,
+    **{f"data/parts/{n:06d}/{name}": dataset for n in range(2) for name in PART},
+    "policy.safetensors": lambda run: Policy.load(run / "policy.safetensors"),
+    "snapshots/0000001.npz": lambda run: Snapshots.read(run / "snapshots"),
+    "actions.npy": lambda run: data.Given.read(run / "actions.npy", BOX),
+}
+# README.md is for people, and nothing is read off it or the lock.
+UNREAD = {"checkpoint/README.md", "training/.lock", "data/.lock"}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_the_disguises_would_run(disguise, tmp_path):
+    """Else the others would prove nothing."""
+    mark = tmp_path / "mark"
+    content = disguise(Evil(mark), b"")
+    if disguise is array or disguise is within:
+        loaded = np.load(io.BytesIO(content), allow_pickle=True)
+        if disguise is within:
+            loaded["latents"]
+    else:
+        torch.load(io.BytesIO(content), weights_only=False) if disguise is not pickled else (
+            pickle.loads(content)
+        )
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("name", READERS)
+def test_a_disguised_pickle_is_refused_and_not_run(name, disguise, run, tmp_path):
+    READERS[name](run)
+    file, mark = run / name.strip(), tmp_path / "mark"
+    file.write_bytes(disguise(Evil(mark), file.read_bytes()))
+    with pytest.raises(FileFormatError):
+        READERS[name](run)
+    assert not mark.exists()
+
+
+def test_every_file_of_a_run_is_tried(run):
+    written = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert written == {name.strip() for name in READERS} | UNREAD
+
+
+JSON = [name for name in READERS if name.endswith(".json")]
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_deep_json_is_refused(name, run):
+    (run / name).write_text("[" * 100_000)
+    with pytest.raises(FileFormatError):
+        READERS[name](run)

@@ -1,0 +1,78 @@
+"""How hard things are tried here, and by what: shared by the tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from gymnasium.error import Error
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from jaxtyping import TypeCheckError
+
+from worldmodel.errors import WorldModelError
+
+# 1 in the usual tests, which is a minute; `make torture` takes many times as long.
+ROUNDS = int(os.environ.get("TORTURE", "1"))
+# What may be raised at a door; the last by the checker of types that the usual tests turn on.
+TYPED = (WorldModelError, Error, TypeCheckError)
+
+
+def tried(examples: int) -> settings:
+    """Of hypothesis, for so many examples a round."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+    return settings(
+        max_examples=examples * ROUNDS,
+        deadline=None,
+        suppress_health_check=slow,
+        derandomize=ROUNDS == 1,
+        database=None,
+    )
+
+
+DTYPES = [np.dtype(name) for name in ("f4", "f8", "i8", "u1", "?", "c8", "U3", "M8[s]")]
+SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
+ARRAYS = st.sampled_from(DTYPES).flatmap(lambda dtype: npst.arrays(dtype, SHAPES))
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(-1000, 1000), st.floats(), st.text(max_size=5)
+)
+NAMES = st.text(max_size=4)
+# Whatever somebody may hand over, by mistake or not.
+ANYTHING = st.one_of(
+    ARRAYS,
+    st.recursive(
+        PLAIN,
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+        ),
+        max_leaves=6,
+    ),
+)
+
+
+def killed(work: Callable[[], object], seconds: float) -> bool:
+    """Do the work in a forked process that is killed after a while; whether it was done by then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
+        child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0, "the work failed by itself"
+            return True
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the work failed by itself"
+    return False
