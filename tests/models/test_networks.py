@@ -7,6 +7,7 @@ from worldmodel.models.codec.emission import GaussianEmission
 from worldmodel.models.dvbf import _push_forward
 from worldmodel.models.networks import (
     Linear,
+    Waves,
     mlp,
     normal_entropy,
     positive,
@@ -146,3 +147,13 @@ def test_a_linear_layer_is_that_of_torch(inputs):
         torch.testing.assert_close(one, other)
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
+
+
+def test_waves_stand_beside_what_they_are_made_of():
+    """Some of them turn over within a unit: a step of a hundredth is felt more than in a line."""
+    waves, inputs = Waves(3, 64), torch.randn(5, 7, 3, generator=generator())
+    outputs = waves(inputs)
+    assert outputs.shape == (5, 7, 67) and torch.equal(outputs[..., :3], inputs)
+    angles = inputs @ waves.phase.weight.T + waves.phase.bias
+    torch.testing.assert_close(outputs[..., 3:], angles.sin())
+    assert 0.8 < waves.phase.weight.std() < 1.2 and waves.phase.bias.max() > 5

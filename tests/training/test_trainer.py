@@ -212,7 +212,7 @@ def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
 
 def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path):
     trainer = make(tmp_path, single_frame_fraction=0.3, all_frames_fraction=0.2, window=5)
-    draws = torch.tensor([trainer._draw_prefix() for _ in range(4000)])
+    draws = torch.tensor([trainer._draw_prefix(trainer.config.window + 1) for _ in range(4000)])
     counts = torch.bincount(draws, minlength=7) / 4000
     assert counts[0] == 0 and len(counts) == 7
     uniform = 0.5 / 6
@@ -224,7 +224,26 @@ def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path)
 def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
     single, whole, expected = shares
     trainer = make(tmp_path, single_frame_fraction=single, all_frames_fraction=whole)
-    assert {trainer._draw_prefix() for _ in range(50)} == {expected}
+    assert {trainer._draw_prefix(trainer.config.window + 1) for _ in range(50)} == {expected}
+
+
+def test_sequences_lengthen_at_the_same_number_of_frames(tmp_path):
+    trainer = make(tmp_path, lengthen_until=0.6, window=12, batch_size=8, updates=100)
+    drawn = []
+    for trainer.update in (0, 29, 30, 59, 60, 99):
+        drawn.append(trainer._drawn_size())
+    assert drawn == [(26, 3), (26, 3), (15, 6), (15, 6), (8, 12), (8, 12)]
+    trainer.update = 0
+    terms = trainer.step()
+    assert terms.rate.shape == (26, 4)
+
+
+def test_weights_are_not_compared_while_sequences_lengthen(tmp_path):
+    trainer = make(tmp_path, **settled(lengthen_until=0.9, window=12, updates=100))
+    trainer.update = 89
+    assert not trainer._settled
+    trainer.update = 90
+    assert trainer._settled
 
 
 def test_a_window_longer_than_the_episodes_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from small import BOX, VECTOR, as_dataset, generator, pixels, random_batch, tiny_model, with_fields
 
 from worldmodel.data import Episodes, load, save
-from worldmodel.training.windows import HeldWindows, StoredWindows, Windows
+from worldmodel.training.windows import HeldWindows, StoredWindows, Windows, spread_windows
 from worldmodel.types import ScaledBatch
 
 STEPS = 10
@@ -135,3 +135,21 @@ def test_calibration_sees_what_a_sample_does_not():
     episodes.sample = lambda: episodes[np.arange(10, 20)]
     model.calibrate(episodes)
     assert model.reward_range == (batch.rewards.min().item(), 190.0) and model.can_terminate
+
+
+def test_windows_to_validate_on_are_spread_over_all_that_was_recorded():
+    """Every frame says when it is; and where a window is all of an episode, each counts once."""
+    lengths = [STEPS, STEPS, 6, 2]
+    dataset = as_dataset(VECTOR, BOX, train=numbered(lengths))
+    judged = spread_windows(dataset.train, 4)
+    number = judged.observations[..., 0]
+    episode, start = number[:, 0].div(100, rounding_mode="floor"), number[:, 0] % 100
+    assert len(judged) == 100 and judged.steps == 4
+    assert episode.long().bincount().tolist() == [25] * 4
+    for index, length in enumerate(lengths):
+        assert set(start[episode == index].tolist()) == set(range(max(length - 4, 0) + 1))
+        masks = judged.mask[episode == index].sum(1)
+        assert (masks == min(length, 4)).all()
+    whole = spread_windows(dataset.train, STEPS)
+    assert (whole.observations[:, 0, 0] == 100 * torch.arange(4)).all()
+    assert whole.mask.sum(1).tolist() == lengths

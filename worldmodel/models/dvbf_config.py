@@ -19,8 +19,8 @@ class RecognitionConfig:
         kind: "network" infers it as in the paper; "fusion" computes it from what the frame alone
             says of the state. See ``models/fusion.py``.
         hidden: Hidden units.
-        reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
-            in units of the latent state.
+        reading_scale: How sharp fusion's readings of frames are at first, and its first states:
+            their standard deviation, in units of the latent state.
     """
 
     kind: Literal["network", "fusion"] = "network"

@@ -16,13 +16,11 @@ the state. Differs: over the process noise, so that the bound is the one of Karl
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import compiled, compiled_positive, mlp, positive
+from worldmodel.models.networks import compiled, compiled_positive, mlp, positive, raw_scale
 from worldmodel.models.program import Builder, Rows
 
 
@@ -44,7 +42,7 @@ class Fusion(nn.Module):
         self.reading = mlp(observation_size, hidden, 2 * latent_size)
         with torch.no_grad():
             bias = self.reading[-1].get_parameter("bias")
-            bias[latent_size:] = math.log(math.expm1(reading_scale - 1e-4))
+            bias[latent_size:] = raw_scale(reading_scale)
 
     def embed(
         self, frame: Float[Tensor, "*batch size"], action: Float[Tensor, "*batch act"]

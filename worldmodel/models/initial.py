@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldmodel.models.networks import positive
+from worldmodel.models.networks import positive, raw_scale
 
 
 class InitialNetwork(nn.Module):
@@ -24,10 +24,17 @@ class InitialNetwork(nn.Module):
         action_size: Components of one action.
         latent_size: Dimensions of the state.
         recurrent: Hidden units of each direction.
+        scale: Of the state at first, above 1e-4. Where it is wide, frames say nothing yet, and
+            what they show is learned later.
     """
 
     def __init__(
-        self, observation_size: int, action_size: int, latent_size: int, recurrent: int
+        self,
+        observation_size: int,
+        action_size: int,
+        latent_size: int,
+        recurrent: int,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         self.frame = nn.Linear(observation_size, recurrent)
@@ -35,6 +42,9 @@ class InitialNetwork(nn.Module):
             recurrent + action_size, recurrent, batch_first=True, bidirectional=True
         )
         self.state = nn.Linear(2 * recurrent, 2 * latent_size)
+        if scale is not None:
+            with torch.no_grad():
+                self.state.bias[latent_size:] = raw_scale(scale)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -59,6 +60,31 @@ def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
     return [part for layer in layers for part in layer]
 
 
+class Waves(nn.Module):
+    """Inputs, and sines of learned linear functions of them.
+
+    The functions begin as if drawn for inputs of unit variance: some waves are a few units long,
+    and none is so short that neighbouring states would have nothing in common.
+
+    Source: Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in
+    Low Dimensional Domains". Differs: frequencies are learned.
+
+    Args:
+        inputs: Numbers.
+        count: Sines.
+    """
+
+    def __init__(self, inputs: int, count: int) -> None:
+        super().__init__()
+        self.phase = Linear(inputs, count)
+        nn.init.normal_(self.phase.weight)
+        nn.init.uniform_(self.phase.bias, 0, 2 * math.pi)
+
+    def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """See the class."""
+        return torch.cat([inputs, self.phase(inputs).sin()], -1)
+
+
 def numbers(tensor: Tensor) -> np.ndarray:
     """A copy without gradient, on the CPU."""
     return tensor.detach().cpu().numpy().copy()
@@ -106,6 +132,11 @@ def compiled_positive(builder: Builder, raw: Rows) -> Rows:
 def positive(raw: Tensor) -> Tensor:
     """Smooth map to scales: softplus, floored at ``LEAST_SCALE``."""
     return nn.functional.softplus(raw) + LEAST_SCALE
+
+
+def raw_scale(scale: float) -> float:
+    """What ``positive`` maps to a scale above ``LEAST_SCALE``."""
+    return math.log(math.expm1(scale - LEAST_SCALE))
 
 
 def standard_normal_kl(mean: Tensor, scale: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.settings import write_settings
-from worldmodel.training.windows import Windows
+from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.world.world import World
 
 _STATE_FILE = Path("training") / "state.pt"
@@ -52,6 +52,8 @@ _TOLD = 4
 _SECONDS = 120.0
 # What a training state must hold.
 _STATE = "identity model optimizer objective generator update usual_norm best history".split()
+# Steps of a sequence where they lengthen: the fewest that tell a velocity, and what changes it.
+_SHORTEST = 3
 # Of the moving average of the gradient's norm.
 _DECAY = 0.99
 
@@ -99,7 +101,7 @@ class Trainer:
             )
         self.model, self.config, self.folder = model, config, Path(folder)
         self._dataset = dataset
-        self._judged = validation.sample(config.window).to(model.device)
+        self._judged = spread_windows(validation, config.window).to(model.device)
         model.calibrate(train)
         self.source = dataset.provenance.source
         self._drawn = Windows.of(train, model)
@@ -137,7 +139,18 @@ class Trainer:
     @property
     def _settled(self) -> bool:
         """Whether validations compare: what is asked for no longer changes."""
-        return not self._coarseness and self.objective.settled(self._progress)
+        whole = self._progress >= self.config.lengthen_until
+        return whole and not self._coarseness and self.objective.settled(self._progress)
+
+    def _drawn_size(self) -> tuple[int, int]:
+        """Sequences of the next batch, and their steps."""
+        c = self.config
+        if self._progress >= c.lengthen_until:
+            return c.batch_size, c.window
+        shortest = min(_SHORTEST, c.window)
+        late = self._progress >= c.lengthen_until / 2
+        steps = round(math.sqrt(shortest * c.window)) if late else shortest
+        return round(c.batch_size * (c.window + 1) / (steps + 1)), steps
 
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
@@ -229,12 +242,13 @@ class Trainer:
         """One gradient update."""
         c = self.config
         self.model.emphasise(self._coarseness)
-        batch = self._drawn.draw(c.batch_size, c.window, self.generator)
-        size = (c.batch_size, c.window + 1)
+        sequences, steps = self._drawn_size()
+        batch = self._drawn.draw(sequences, steps, self.generator)
+        size = (sequences, steps + 1)
         hidden = c.dropout_fraction if self._progress < c.dropout_until else 0.0
         observed = observation_dropout(*size, hidden, self.generator)
         terms = self.model.terms(
-            batch, self.generator, observed, self._draw_prefix(), c.dropout_scale
+            batch, self.generator, observed, self._draw_prefix(steps + 1), c.dropout_scale
         )
         loss = self.objective.loss(terms, self.windows)
         self.optimizer.zero_grad()
@@ -268,16 +282,16 @@ class Trainer:
         self.usual_norm = _DECAY * usual + (1 - _DECAY) * min(norm, longest)
         return min(1.0, longest / norm) if norm else 1.0
 
-    def _draw_prefix(self) -> int:
+    def _draw_prefix(self, frames: int) -> int:
         c = self.config
         draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
         if draw < c.single_frame_fraction:
             return 1
         if draw >= 1 - c.all_frames_fraction:
-            return c.window + 1
+            return frames
         between = 1 - c.single_frame_fraction - c.all_frames_fraction
         fraction = (draw - c.single_frame_fraction) / between
-        return 1 + int(fraction * (c.window + 1))
+        return 1 + int(fraction * frames)
 
     def _learning_rate(self) -> float:
         c = self.config

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +17,29 @@ from worldmodel.types import Batch, Observations, ScaledBatch, from_streams
 # Bytes that may be kept in memory of what is learned from; beyond, it is read as it is drawn.
 HELD = 256_000_000
 _ROWS = 1024  # frames that are scaled at a time
+# Windows to validate on where episodes are longer than one; and the most bytes of them.
+_VALIDATED, _VALIDATED_BYTES = 100, 64_000_000
+_GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many
+
+
+def spread_windows(episodes: Episodes, steps: int) -> Batch:
+    """Windows to validate on: of all episodes, and of all of their length.
+
+    The beginnings alone would not tell: where episodes begin alike, they are the easiest part.
+
+    Args:
+        episodes: Of a split.
+        steps: Of each window, or as many as the longest episode has.
+    """
+    steps = min(steps, episodes.steps)
+    slack = np.maximum(episodes.lengths - steps, 0)
+    each = math.ceil(_VALIDATED / len(episodes)) if slack.any() else 1
+    chosen = np.arange(each * len(episodes))
+    most = max(1, _VALIDATED_BYTES // (episodes.frame_bytes * (steps + 1)))
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), most)).astype(int)]
+    episode = chosen % len(episodes)
+    start = np.round(slack[episode] * (chosen * _GOLDEN % 1)).astype(int)
+    return episodes.windows(episode, start, steps, truth=False)
 
 
 class Windows(ABC):

@@ -24,6 +24,9 @@ class CodecConfig:
         hidden: Hidden units of emissions; features of a convolved picture.
         depth: Hidden layers of the emission, and of what an observation goes through to the state;
             more than one where a picture is made of several things that move by themselves.
+        waves: Sines of the state that emissions of pixels begin with beside it, 0 for none. What is
+            small and moves far is a steep function of where it is, which layers learn late by
+            themselves. See ``Waves``.
     """
 
     encoder: Choice = "components"
@@ -32,10 +35,12 @@ class CodecConfig:
     channels: int = 16
     hidden: int = 128
     depth: int = 1
+    waves: int = 0
 
     def __post_init__(self) -> None:
         sizes = ("components", "channels", "hidden", "depth")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
+        require_at_least(0, waves=self.waves)
         require_choices(self)
         if self.emission == "bernoulli" and self.encoder == "components":
             raise ConfigError(

@@ -13,7 +13,7 @@ from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder
 from worldmodel.models.codec.emission import BernoulliEmission, Emission, GaussianEmission
 from worldmodel.models.codec.stream import StreamCodec
-from worldmodel.models.networks import mlp, normalised, numbers
+from worldmodel.models.networks import Waves, mlp, normalised, numbers
 from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import Stream
 
@@ -147,7 +147,9 @@ class PixelCodec(StreamCodec):
                 latent_size, self.stream, c.channels, c.hidden, self._gain
             )
         else:
-            network = mlp(latent_size, c.hidden, size, depth=c.depth)
+            network = mlp(latent_size + c.waves, c.hidden, size, depth=c.depth)
+            if c.waves:
+                network = nn.Sequential(Waves(latent_size, c.waves), network)
         if c.emission == "bernoulli":
             return BernoulliEmission(network, WEIGHT)
         return GaussianEmission(network, size)
