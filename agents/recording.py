@@ -55,8 +55,10 @@ def record_agent(
     last = acted.lengths - 1
     for t in range(acted.mask.shape[1]):
         rows = everyone[acted.mask[:, t]]
-        ended = acted.terminated[rows] & (last[rows] == t)
-        buffer.reward(rows, t, acted.rewards[rows, t], ended)
+        ended, over = acted.terminated[rows], last[rows] == t
+        # Who was still going when the last step was taken was cut off here, not by the environment.
+        limited = ~ended & over & (t + 1 < steps)
+        buffer.reward(rows, t, acted.rewards[rows, t], ended & over, limited)
         arrive(rows, t + 1)
     return buffer.batch()
 

@@ -24,9 +24,10 @@ def recorded_beliefs(world: World, episodes: Batch, prefix: int = 1) -> Belief:
     means, scales = [], []
     for part in episodes.parts(_AT_ONCE):
         part = part.to(world.model.device)
-        beliefs = world.model.filter_beliefs(part.observations, part.actions, prefix)
-        means.append(beliefs.mean[:, :-1][part.mask])
-        scales.append(beliefs.scale[:, :-1][part.mask])
+        beliefs = world.model.filter_beliefs(part.observations, part.actions, prefix, part.seen)
+        kept = part.mask & part.frame_mask[:, :-1]
+        means.append(beliefs.mean[:, :-1][kept])
+        scales.append(beliefs.scale[:, :-1][kept])
     return Belief(torch.cat(means), torch.cat(scales))
 
 

@@ -42,7 +42,7 @@ class LinearModel(StateSpaceModel):
         top = torch.cat([torch.ones(half), torch.zeros(observation_spec.size - half)])
         self.register_buffer("C", torch.stack([top, 1 - top]) / 4)
 
-    def initial(self, observations, actions):
+    def initial(self, observations, actions, seen=None):
         mean = self._read(observations[:, 0])
         return Belief(mean, torch.full_like(mean, 0.5))
 

@@ -97,6 +97,10 @@ def _named(name: str, values: Observations) -> list[tuple[str, Tensor]]:
     return [(name, values)] if isinstance(values, Tensor) else list(values.items())
 
 
+# Fields of T + 1 entries.
+_FRAMED = ("observations", "states", "seen")
+
+
 @dataclass(frozen=True, repr=False)
 class Batch:
     """Episodes of T steps, or windows of them.
@@ -108,6 +112,9 @@ class Batch:
         terminated: (B, T), ``bool``.
         mask: (B, T), ``bool``: True where step t was recorded, False on padding.
         states: (B, T + 1, n), ``float32`` ground truth, or None if the source had none.
+        truncated: (B, T), ``bool``, or None if it was not recorded.
+        seen: (B, T + 1), ``bool``: False where the episode went on unobserved. What stands there
+            for an observation says nothing. None if all was seen.
 
     Raises:
         ShapeError: Two fields disagree on B or T; the message names both shapes.
@@ -119,6 +126,8 @@ class Batch:
     terminated: Tensor
     mask: Tensor
     states: Tensor | None = None
+    truncated: Tensor | None = None
+    seen: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.actions.ndim != 3:
@@ -128,7 +137,7 @@ class Batch:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            expected = (size, length + (field.name in ("observations", "states")))
+            expected = (size, length + (field.name in _FRAMED))
             if tuple(value.shape[:2]) != expected:
                 raise ShapeError(
                     f"{field.name} must begin with {expected} to fit actions "
@@ -145,7 +154,12 @@ class Batch:
 
     @property
     def frame_mask(self) -> Tensor:
-        """(B, T + 1) bool: True on recorded observations. The first always is."""
+        """(B, T + 1) bool: True on recorded observations, False on padding and where unseen."""
+        return self.span if self.seen is None else self.span & self.seen
+
+    @property
+    def span(self) -> Tensor:
+        """(B, T + 1) bool: True up to the last frame of each episode, seen or not."""
         return torch.cat([torch.ones_like(self.mask[:, :1]), self.mask], 1)
 
     def items(self) -> Iterator[tuple[str, Any]]:
@@ -171,7 +185,7 @@ class Batch:
         return replace(
             self,
             **{
-                name: value[:, start : start + steps + (name in ("observations", "states"))]
+                name: value[:, start : start + steps + (name in _FRAMED)]
                 for name, value in self.items()
             },
         )
@@ -244,6 +258,23 @@ class Belief:
     mean: Tensor
     scale: Tensor
     factor: Tensor | None = None
+
+    def where(self, chosen: Tensor, other: Belief) -> Belief:
+        """The same where ``chosen`` is True, and ``other`` elsewhere.
+
+        Args:
+            chosen: (B,), ``bool``.
+            other: Of as many rows.
+        """
+        factor = None
+        if self.factor is not None and other.factor is not None:
+            factor = torch.where(chosen[:, None, None], self.factor, other.factor)
+        rows = chosen.unsqueeze(1)
+        return Belief(
+            torch.where(rows, self.mean, other.mean),
+            torch.where(rows, self.scale, other.scale),
+            factor,
+        )
 
     def with_rows(self, mask: np.ndarray, rows: Belief) -> Belief:
         """The same with those rows replaced for which ``mask`` (B,) is True."""

@@ -55,5 +55,6 @@ def test_what_ends_early_is_padded(world):
     env = SyncVectorEnv([short(2), short(5)])
     batch = record_agent(Push(), world, env, 9, 0)
     assert batch.mask.sum(1).tolist() == [2, 5] and batch.steps == 5
+    assert batch.truncated.nonzero().tolist() == [[0, 1], [1, 4]]
     assert (batch.observations[0, 2:] == batch.observations[0, 2]).all()
     assert (batch.actions[0, 2:] == 0).all() and (batch.rewards[0, 2:] == 0).all()

@@ -137,6 +137,40 @@ def test_what_makes_no_sense_is_named(tmp_path, episodes, capsys, words, message
     assert not (tmp_path / "data").exists()
 
 
+def test_resampling_masks_what_is_missing_and_a_model_is_trained_on_the_rest(tmp_path, capsys):
+    """Rows that carry their number, early or late by a fifth of a period, one in ten lost."""
+    rng, kept = np.random.default_rng(5), {}
+    for run in range(5):
+        rows = np.flatnonzero(rng.uniform(size=40) < 0.9)
+        rows = np.unique([0, *rows, 39])
+        times = (rows + rng.uniform(-0.2, 0.2, len(rows))) / 10
+        columns = np.stack([times, np.sin(rows), rows, rows / 7], 1)
+        kept[f"run{run}"] = rows
+        (tmp_path / "log").mkdir(exist_ok=True)
+        head = "time,action,obs_number,obs_other"
+        path = tmp_path / "log" / f"run{run}.csv"
+        np.savetxt(path, columns, "%.17g", ",", header=head, comments="")
+    words = ["--resample", "10", "--map", "obs=obs_number,obs_other"]
+    main(["import", str(tmp_path / "log"), "--out", str(tmp_path / "data"), *words])
+    told = " ".join(capsys.readouterr().out.split())
+    dataset, found = held(tmp_path / "data")
+    missing = sum(40 - len(rows) for rows in kept.values())
+    assert f"{missing} of 200 grid points" in told
+    for episode, (run, rows) in zip(found, kept.items(), strict=True):
+        assert run in episode.told["origin"] and len(episode) == 39
+        present = np.isin(np.arange(40), rows)
+        np.testing.assert_array_equal(episode.seen, present)
+        last = np.maximum.accumulate(np.where(present, np.arange(40), 0))
+        np.testing.assert_array_equal(episode.observations[:, 0], last)
+        np.testing.assert_allclose(episode.actions[:, 0], np.sin(last[:-1]), rtol=1e-6)
+    assert not dataset.train.padded().seen.all()
+    small = ["--preset", "vectors", "--updates", "4", "--window", "12", "--batch-size", "4"]
+    main(["train", str(tmp_path / "data"), "--run", str(tmp_path / "run"), *small])
+    main(["evaluate", str(tmp_path / "run"), "--dataset", str(tmp_path / "data")])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert np.isfinite(metrics["bound"]["lower_bound"])
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:minari")
 class TestMinari:
     @pytest.fixture(autouse=True)
@@ -159,6 +193,26 @@ class TestMinari:
         )
         main(["data", "export", str(tmp_path / "made"), "--minari", "arm/push-v0"])
         return made
+
+    def test_gaps_and_cut_recordings_come_back(self, tmp_path):
+        rng, episodes = np.random.default_rng(0), []
+        for i in range(3):
+            seen = np.arange(8) % 3 != i
+            seen[0] = True
+            values = {"observations": rng.normal(size=(8, 2)), "actions": rng.normal(size=(7, 1))}
+            episodes.append(values | {"seen": seen if i else np.ones(8, np.bool_)})
+            episodes[-1]["truncated"] = False
+        made = data.from_episodes(episodes, splits=["train"] * 3, out=tmp_path / "made")
+        main(["data", "export", str(tmp_path / "made"), "--minari", "arm/gaps-v0"])
+        mapped = ["--map", "seen=infos/seen", "--split", "train=1"]
+        main(["import", "arm/gaps-v0", "--out", str(tmp_path / "back"), *mapped])
+        _, found = held(tmp_path / "back")
+        for one, expected, given in zip(found, made.train, episodes, strict=True):
+            assert (one.seen is None) == given["seen"].all() == (expected.seen is None)
+            np.testing.assert_array_equal(one.observations, expected.observations)
+            assert one.truncated[-1] and not one.truncated[:-1].any()
+            if one.seen is not None:
+                np.testing.assert_array_equal(one.seen, given["seen"])
 
     def test_minari_reads_what_was_exported(self, tmp_path, episodes):
         import minari

@@ -41,6 +41,7 @@ def check_clock(batch, lengths) -> None:
     assert batch.actions[batch.mask].std() > 0.5 and (batch.actions[~batch.mask] == 0).all()
     last = (time[1:] == lengths) & (lengths % 2 == 0)
     assert torch.equal(batch.terminated, last)
+    assert torch.equal(batch.truncated, (time[1:] == lengths) & (lengths % 2 == 1))
     padded = ~batch.mask
     assert torch.equal(batch.observations[:, 1:][padded], batch.observations[:, :-1][padded])
     assert torch.equal(batch.states[..., 0], torch.minimum(time, lengths).float())
@@ -61,6 +62,7 @@ def test_a_single_environment_is_recorded_and_stays_open(clock):
         "terminated": torch.bool,
         "mask": torch.bool,
         "states": torch.float32,
+        "truncated": torch.bool,
     }
 
 

@@ -43,7 +43,7 @@ class Mixed(LinearModel):
             -1,
         )
 
-    def filter_beliefs(self, observations, actions, prefix=1):
+    def filter_beliefs(self, observations, actions, prefix=1, seen=None):
         s = [torch.randn(len(actions), 5, generator=generator(1))]
         for action in actions.unbind(1):
             s.append(self._moved(s[-1], action))
@@ -92,7 +92,7 @@ def test_short_episodes_do(steps):
 
 def test_a_filter_that_diverges_is_named():
     class Diverged(Mixed):
-        def filter_beliefs(self, observations, actions, prefix=1):
+        def filter_beliefs(self, observations, actions, prefix=1, seen=None):
             beliefs = super().filter_beliefs(observations, actions)
             beliefs.mean[0, 1] = torch.nan
             return beliefs

@@ -41,7 +41,7 @@ class Rotation(StateSpaceModel):
         turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
         self.turn = torch.nn.Parameter(turn)
 
-    def initial(self, observations, actions):
+    def initial(self, observations, actions, seen=None):
         mean = observations[:, 0] if observations.shape[1] > 1 else 0 * observations[:, 0]
         return Belief(mean, torch.ones_like(mean))
 
@@ -146,7 +146,7 @@ def test_a_picture_that_diverges_is_clipped_before_it_is_averaged(batch):
 
     model = Diverging(observations=pixels(8, 8))
     dark = replace(batch, observations=torch.zeros(8, 10, 8, 8, 1, dtype=torch.uint8))
-    model.initial = lambda observations, actions: Belief(torch.zeros(8, 2), torch.ones(8, 2))
+    model.initial = lambda observations, actions, seen: Belief(torch.zeros(8, 2), torch.ones(8, 2))
     error = open_loop_error(World(model), dark, 3, 2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(error, torch.ones(7))
 

@@ -34,7 +34,7 @@ def moving(size, steps, seed):
 class Forgetful(LinearModel):
     """A filter that knows all about 15 frames, in coordinates of its own, and then nothing."""
 
-    def filter_beliefs(self, observations, actions, prefix=1):
+    def filter_beliefs(self, observations, actions, prefix=1, seen=None):
         place = observations[..., 0]
         known = torch.stack([place, place.diff(dim=1, prepend=place[:, :1])], -1)
         mean = known @ torch.tensor([[1.0, 0.5], [-0.5, 2.0]]) + 3
@@ -67,7 +67,7 @@ def test_the_ceiling_is_what_two_frames_tell():
 class Bent(LinearModel):
     """A filter that knows where the point is by the sine of it alone, as an angle's may."""
 
-    def filter_beliefs(self, observations, actions, prefix=1):
+    def filter_beliefs(self, observations, actions, prefix=1, seen=None):
         place = observations[..., 0].clamp(-2, 2)
         mean = torch.stack([torch.sin(place), torch.cos(place)], -1) * torch.tensor([5.0, 0.02])
         return Belief(mean, torch.ones_like(mean))

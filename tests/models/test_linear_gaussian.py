@@ -77,6 +77,49 @@ def test_live_it_filters_exactly():
     torch.testing.assert_close(live.scale[:, -1], exact.scale[:, -1])
 
 
+def dense(model, batch, seen):
+    """ln p of the frames that were seen, and mean and covariance of the last state given them.
+
+    Of one episode, without any recursion: all states are one linear map of all noise.
+    """
+    steps = model.step(model._scale_actions(batch.actions.double()))
+    frames, latent = batch.steps + 1, model.latent_size
+    maps = [torch.cat([torch.eye(latent).double(), torch.zeros(latent, latent * batch.steps)], 1)]
+    means = [torch.zeros(latent).double()]
+    for t in range(batch.steps):
+        mapped = model.matrix @ maps[-1]
+        mapped[:, latent * (t + 1) : latent * (t + 2)] += model.noise_scale.diag()
+        maps.append(mapped)
+        means.append(model.matrix @ means[-1] + steps.offset[0, t])
+    reading = model.emission.matrix
+    rows = torch.cat([reading @ maps[t] for t in range(frames) if seen[0, t]])
+    expected = torch.cat(
+        [reading @ means[t] + model.emission.mean.bias for t in range(frames) if seen[0, t]]
+    )
+    noise = model.emission.scale.square().repeat(int(seen.sum())).diag()
+    covariance = rows @ rows.T + noise
+    values = model.scale_observations(batch.observations.double())[0][seen[0]].flatten()
+    density = torch.distributions.MultivariateNormal(expected, covariance).log_prob(values)
+    gain = maps[-1] @ rows.T @ covariance.inverse()
+    mean = means[-1] + gain @ (values - expected)
+    return density, mean, maps[-1] @ maps[-1].T - gain @ rows @ maps[-1].T
+
+
+@pytest.mark.parametrize("lost", [(4,), (2, 3, 7), (5, 6, FRAMES - 1)])
+def test_through_gaps_bound_and_filter_are_exact(lost):
+    model, batch = true_model(), oscillator.episodes(1, FRAMES - 1, 5)
+    seen = torch.ones(1, FRAMES, dtype=torch.bool)
+    seen[0, list(lost)] = False
+    with torch.no_grad():
+        density, mean, covariance = dense(model, batch, seen)
+    reached = bound(model, with_fields(batch, seen=seen))
+    density = density - int(seen.sum()) * model.codec.log_volume
+    torch.testing.assert_close(reached.double()[0], density, rtol=1e-4, atol=1e-3)
+    live = model.filter_beliefs(batch.observations.double(), batch.actions.double(), 1, seen)
+    torch.testing.assert_close(live.mean[0, -1], mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(live.scale[0, -1], covariance.diag().sqrt(), rtol=1e-5, atol=1e-6)
+
+
 def test_training_reaches_the_true_systems_likelihood(tmp_path):
     dataset, test = oscillator.dataset(), oscillator.episodes(1000, FRAMES - 1, 7)
     # One dimension more than there is: nothing tells a user how many there are.

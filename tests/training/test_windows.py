@@ -114,6 +114,42 @@ def test_the_draws_are_those_of_padded_episodes():
         assert torch.equal(drawn.observations[i], expected)
 
 
+@pytest.fixture(params=["held", "stored"])
+def gapped(request, tmp_path):
+    def make(seen):
+        batch = with_fields(numbered([10, 7, 4]), seen=seen)
+        path = save(as_dataset(VECTOR, BOX, train=batch), tmp_path / "data")
+        model = tiny_model()
+        model.condenses = lambda frame: False
+        return Windows.of(load(path).train, model, 10**9 if request.param == "held" else 0)
+
+    return make
+
+
+def test_windows_begin_where_something_was_seen_and_know_where_nothing_was(gapped):
+    seen = torch.ones(3, STEPS + 1, dtype=torch.bool)
+    seen[0, [2, 3, 4, 9]], seen[1, 1:5], seen[2, 4] = False, False, False
+    drawn = gapped(seen).draw(3000, 4, generator())
+    first = drawn.observations[:, 0, 0].long()
+    episode, start = first // 100, first % 100
+    assert seen[episode, start].all() and drawn.seen[:, 0].all()
+    time = start.unsqueeze(1) + torch.arange(5)
+    length = torch.tensor([10, 7, 4])[episode].unsqueeze(1)
+    assert torch.equal(drawn.seen, seen[episode.unsqueeze(1), time.minimum(length)])
+    # Where nothing was seen to begin with, the last frame before stands in.
+    counts = torch.bincount(start[episode == 0], minlength=7)
+    assert not counts[[2, 3, 4]].any()
+    assert abs(counts[1] - 4 * counts[0]) < 5 * (4 * counts[0]) ** 0.5
+
+
+def test_of_what_was_seen_throughout_the_draws_are_as_without_the_mask(gapped):
+    drawn = gapped(torch.ones(3, STEPS + 1, dtype=torch.bool)).draw(50, 4, generator())
+    episodes = Episodes.of(numbered([10, 7, 4]), VECTOR)
+    expected = Windows.of(episodes, tiny_model(), 0).draw(50, 4, generator())
+    assert drawn.seen is None
+    assert torch.equal(drawn.observations, expected.observations)
+
+
 def test_frames_are_scaled_as_the_model_does(tmp_path):
     space = pixels(8, 8)
     episodes = Episodes.of(random_batch(space, size=9, steps=5), space)

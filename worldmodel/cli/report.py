@@ -126,7 +126,7 @@ def films(world: World, run: str, random: Batch, seed: int, bar: Progress) -> li
         env.close()
     drawn = []
     for title, batch in shown.items():
-        looked = max(1, min(_LOOKED, int(batch.frame_mask.sum(1).max()) // 2))
+        looked = max(1, min(_LOOKED, int(batch.span.sum(1).max()) // 2))
         drawn.append(parts.film(imagine(world, batch, looked, _DREAMS, seed), title, fps))
         bar.advance(task)
     return drawn

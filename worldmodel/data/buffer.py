@@ -36,6 +36,7 @@ class EpisodeBuffer:
         self._controls = controls
         self._rewards = np.zeros((size, steps))
         self._terminated = np.zeros((size, steps), np.bool_)
+        self._truncated = np.zeros((size, steps), np.bool_)
         self._mask = np.zeros((size, steps), np.bool_)
         self._states: np.ndarray | None = None
         self._first = True
@@ -93,10 +94,12 @@ class EpisodeBuffer:
         t: int,
         rewards: Shaped[np.ndarray, " k"],
         terminated: Bool[np.ndarray, " k"],
+        truncated: Bool[np.ndarray, " k"],
     ) -> None:
         """Write what step ``t`` gave some episodes; from then on the step counts as recorded."""
         self._rewards[episodes, t] = rewards
         self._terminated[episodes, t] = terminated
+        self._truncated[episodes, t] = truncated
         self._mask[episodes, t] = True
 
     def batch(self) -> Batch:
@@ -116,6 +119,7 @@ class EpisodeBuffer:
             "actions": np.where(self._mask[..., None], self._controls, np.float32(0)),
             "rewards": _single(self._rewards),
             "terminated": self._terminated,
+            "truncated": self._truncated,
             "mask": self._mask,
         }
         if self._states is not None:

@@ -48,7 +48,9 @@ def from_episodes(
     - ``terminated`` (or ``terminations``): (T,), or one boolean about the last step; without it no
       episode is known to end;
     - ``truncated`` (or ``truncations``), ``states`` (T + 1, n) and ``timestamps`` (T + 1,), if they
-      are known.
+      are known;
+    - ``seen`` (T + 1,), if there are gaps: False where the episode went on unobserved. What stands
+      there for an observation is not looked at. The first must be seen.
 
     ``actions[t]`` leads from ``observations[t]`` to ``observations[t + 1]``, and rewards and ends
     are given on that arrival. What one episode has, all must have.

@@ -232,6 +232,7 @@ def _check_split(
         "rewards": ("float32", ()),
         "truncated": ("bool", ()),
         "timestamps": ("float64", ()),
+        "seen": ("bool", ()),
     }
     for part in episodes.parts:
         if "states" in part.arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from worldmodel.types import Batch, Observations, from_streams
 
 # Bounds of a sample: what is made of it, in float32, is to stay below a gigabyte.
 SAMPLED_FRAMES, SAMPLED_BYTES, SAMPLED_STEPS = 250_000, 64_000_000, 1_000
+_FLAGS = 1_000_000  # booleans that are read at a time
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Episode:
         truncated: (T,), or None if it was not recorded.
         states: (T + 1, n), ``float32`` ground truth, or None.
         timestamps: (T + 1,), seconds, or None.
+        seen: (T + 1,), False where the episode went on unobserved: there stands the last
+            observation before. None if all was seen.
         told: Where it comes from: ``actor``, ``origin`` and ``recorded`` (ISO 8601), as far as
             they are known.
     """
@@ -44,6 +48,7 @@ class Episode:
     truncated: Bool[np.ndarray, " steps"] | None = None
     states: Shaped[np.ndarray, "frames n"] | None = None
     timestamps: Float64[np.ndarray, " frames"] | None = None
+    seen: Bool[np.ndarray, " frames"] | None = None
     told: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -135,7 +140,7 @@ class Episodes:
             field_name, _, stream = name.partition(".")
             (streams if stream else arrays)[stream or field_name] = rows
         seen = streams if len(streams) > 1 else next(iter(streams.values()))
-        kept = {"rewards": None, **arrays}
+        kept = {"rewards": None, **_with_gaps(arrays)}
         return Episode(seen, told=part.told_of(row), **kept)
 
     def _place(self, index: int) -> tuple[Part, int]:
@@ -156,11 +161,11 @@ class Episodes:
             starts: Its first frame, which must be recorded.
             steps: Of each; where the episode ends before, the last observation and state are
                 repeated, and everything else is zero.
-            truth: Whether to read ``states``, which no model sees.
+            truth: Whether to read ``states`` and ``truncated``, which no model sees.
         """
         recorded = np.minimum(self.lengths[episodes] - starts, steps)
         places = [self._place(int(episode)) for episode in episodes]
-        left_out = {"truncated", "timestamps", "" if truth else "states"}
+        left_out = {"timestamps", *(() if truth else ("states", "truncated"))}
         arrays = {
             name: self._cut(name, places, starts, recorded, steps)
             for name in self.names
@@ -272,8 +277,35 @@ class Episodes:
 
     @property
     def frame_mask(self) -> Tensor:
-        """(B, T + 1) bool: True on recorded observations."""
+        """(B, T + 1) bool: True on recorded observations, False on padding and where unseen."""
+        if "seen" not in self.names:
+            return self.span
+        places = [self._place(i) for i in range(len(self))]
+        seen = self._cut("seen", places, np.zeros_like(self.lengths), self.lengths, self.steps)
+        return self.span & torch.from_numpy(seen)
+
+    @property
+    def span(self) -> Tensor:
+        """(B, T + 1) bool: True up to the last frame of each episode, seen or not."""
         return torch.from_numpy(np.arange(self.steps + 1) <= self.lengths[:, None])
+
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether any episode went on unobserved for a while."""
+        return "seen" in self.names and not all(
+            piece.all() for piece in self.pieces("seen", _FLAGS)
+        )
+
+    def seen_before(
+        self, episodes: Int[np.ndarray, " k"], frames: Int[np.ndarray, " k"]
+    ) -> Int[np.ndarray, " k"]:
+        """The last frame up to each of those given that was seen; itself, if it was."""
+        found = np.array(frames)
+        for i, (episode, frame) in enumerate(zip(episodes, frames, strict=True)):
+            part, row = self._place(int(episode))
+            first = part.first(row, True)
+            found[i] -= part.arrays["seen"].view(first, first + int(frame) + 1)[::-1].argmax()
+        return found
 
     @property
     def observations(self) -> Observations:
@@ -306,9 +338,14 @@ class Episodes:
         return table + self[:3].strip(self.space.streams)
 
 
+def _with_gaps(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same without "seen" if all was."""
+    return {name: array for name, array in arrays.items() if name != "seen" or not array.all()}
+
+
 def to_batch(arrays: Mapping[str, np.ndarray], space: ObservationSpace) -> Batch:
     """A batch of padded arrays by the names of ``Part``, and "mask"."""
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in _with_gaps(arrays).items()}
     streams = {name: tensors.pop(f"observations.{name}") for name in space.names}
     return Batch(from_streams(streams, 2), **{"rewards": None, **tensors})
 
@@ -342,7 +379,7 @@ def flat_arrays(batch: Batch, space: ObservationSpace) -> dict[str, np.ndarray]:
     streams = {name for name in found if name.startswith("observations.")}
     if streams != {f"observations.{name}" for name in space.names}:
         raise SpecError(f"there are the arrays {', '.join(found)}; expected {space.names}")
-    frames, steps = batch.frame_mask, found.pop("mask")
+    frames, steps = batch.span, found.pop("mask")
     return {
         name: value[frames if is_framed(name) else steps].cpu().numpy()
         for name, value in found.items()

@@ -15,7 +15,8 @@ from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.spaces.tree import Branch, Node
 
 _ALIASES = {"terminations": "terminated", "truncations": "truncated"}
-KEYS = ("observations", "actions", "rewards", "terminated", "truncated", "states", "timestamps")
+KEYS = ("observations", "actions", "rewards", "terminated", "truncated")
+KEYS += ("states", "timestamps", "seen")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Intake:
         if steps < 1:
             raise ShapeError(f"episode {number} has no step: {taken} actions, {frames} frames")
         self._require_frames(seen, frames, taken, number)
+        beside = _beside(given, frames, number)
+        if "seen" in beside and not beside["seen"].all():
+            seen = _held(seen, beside["seen"])
         try:
             streams = self.observation_spec.read(seen, (frames,))
             controls = self.action_spec.encode(actions, (taken,))[:steps]
@@ -62,7 +66,7 @@ class Intake:
         arrays = {f"observations.{name}": values for name, values in streams.items()}
         arrays["actions"] = np.ascontiguousarray(controls)
         arrays |= self._outcomes(given, taken, steps, number)
-        arrays |= _beside(given, frames, number)
+        arrays |= beside
         for name, array in arrays.items():
             require_finite_rows(name, array, number)
         return arrays
@@ -203,4 +207,30 @@ def _beside(given: Mapping[str, Any], frames: int, number: int) -> dict[str, np.
                 f"{times[i + 1]} at time {i + 1}"
             )
         arrays["timestamps"] = times
+    if given.get("seen") is not None:
+        arrays["seen"] = _looks(given["seen"], frames, number)
     return arrays
+
+
+def _looks(values: Any, frames: int, number: int) -> np.ndarray:
+    """(T + 1,) bool: which frames were seen; the first always is."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise ShapeError(f"episode {number}: seen must be booleans, got {array!r:.200}")
+    if array.shape != (frames,):
+        raise ShapeError(f"episode {number} has seen {array.shape}; expected ({frames},)")
+    if not array[0]:
+        raise ShapeError(
+            f"episode {number}: seen is False at time 0; expected an episode to begin with a "
+            "frame that was seen"
+        )
+    return array.astype(np.bool_)
+
+
+def _held(values: Any, seen: np.ndarray) -> Any:
+    """What is observed, with the last that was seen in place of what was not."""
+    if isinstance(values, Mapping):
+        return {key: _held(part, seen) for key, part in values.items()}
+    if isinstance(values, tuple):
+        return tuple(_held(part, seen) for part in values)
+    return np.asarray(values)[np.maximum.accumulate(np.where(seen, np.arange(len(seen)), 0))]

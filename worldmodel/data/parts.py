@@ -30,8 +30,8 @@ class Part:
     Attributes:
         lengths: (n,), steps of each episode.
         arrays: By name; "observations.<stream>", "actions", "terminated", and of "rewards",
-            "truncated", "states" and "timestamps" what there is. Those of ``FRAMES`` have
-            ``lengths + 1`` rows an episode, the others ``lengths``.
+            "truncated", "states", "timestamps" and "seen" what there is. Those of ``FRAMES``
+            have ``lengths + 1`` rows an episode, the others ``lengths``.
         told: Provenance of runs of consecutive episodes: how many, and what is known.
         digests: (n, 32), SHA-256 of each episode; see ``digest``.
     """

@@ -70,7 +70,8 @@ class Player:
             actions = map_arrays(lambda array, t=t: array[episode, t], self.actions)
             observation, reward, terminated, truncated, infos = self.env.step(actions)
             ended = terminated | truncated
-            self.buffer.reward(episode[alive], t, reward[alive], terminated[alive])
+            outcome = (part[alive] for part in (reward, terminated, truncated))
+            self.buffer.reward(episode[alive], t, *outcome)
             replaced = ended if mode is AutoresetMode.SAME_STEP else np.zeros_like(ended)
             self._observe(episode, np.flatnonzero(alive & ~replaced), t + 1, observation, infos)
             self._observe_last(episode, np.flatnonzero(alive & replaced), t + 1, infos)

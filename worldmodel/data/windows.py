@@ -18,7 +18,7 @@ _SIDE = 32  # pixels; of larger pictures blocks are averaged
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of one length without padding, spread evenly over the episodes.
+    """Stretches of one length without padding or gaps, spread evenly over the episodes.
 
     Attributes:
         episode: (W,), index of each window's episode.
@@ -39,6 +39,10 @@ class Windows:
         episode = np.repeat(np.arange(len(lengths)), counts)
         first = np.cumsum(counts) - counts
         start = steps * (np.arange(len(episode)) - first[episode])
+        if batch.seen is not None:
+            frames = start[:, None] + np.arange(steps + 1)
+            whole = batch.seen.cpu().numpy()[episode[:, None], frames].all(1)
+            episode, start = episode[whole], start[whole]
         chosen = np.linspace(0, len(episode) - 1, min(_COUNT, len(episode))).astype(int)
         return cls(episode[chosen], start[chosen], steps)
 

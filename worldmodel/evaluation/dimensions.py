@@ -84,7 +84,7 @@ def _filtered(
     """Filtered means (n, latent), some of them, what is done next there, and their noise."""
     recorded = int(batch.mask.any(0).sum())
     ahead, first = min(_AHEAD, recorded // 3), min(_SETTLED, recorded // 3)
-    beliefs = model.filter_beliefs(batch.observations, batch.actions)
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
     # From frame t on all actions to be taken were recorded.
     usable = batch.frame_mask[:, ahead:].clone()
     usable[:, :first] = False

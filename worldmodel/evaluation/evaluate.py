@@ -223,7 +223,8 @@ def filter_r2(
         R^2 over episodes by variable; entry k is after k + 1 frames, up to ``settled + 1``.
     """
     assert batch.states is not None
-    latents = model.filter_beliefs(batch.observations, batch.actions).mean.cpu().numpy()
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
+    latents = beliefs.mean.cpu().numpy()
     mask = batch.frame_mask.cpu().numpy()
     named = {k: v.astype(np.float64) for k, v in targets(batch.states.cpu().numpy()).items()}
     truth = np.stack(list(named.values()), -1)

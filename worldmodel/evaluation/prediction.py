@@ -61,7 +61,7 @@ def open_loop_error(
         raise ConfigError(f"dreams must be 0 or at least 2, got {dreams}")
     model, last = world.model, filtered - 1
     past = batch.window(0, last)
-    beliefs = model.filter_beliefs(past.observations, past.actions, prefix=filtered)
+    beliefs = model.filter_beliefs(past.observations, past.actions, filtered, past.seen)
     truth = model.scale_observations(batch.observations[:, filtered:])
     predicted, squares = torch.zeros_like(truth), torch.zeros_like(truth)
     for _ in range(max(dreams, 1)):
@@ -116,8 +116,8 @@ def baseline_errors(
         predictors: Others by name. They are given the filtered frames, not those to predict.
 
     Returns:
-        "last_frame": the last filtered frame stands still; "mean_frame": the mean of all recorded
-        frames; and the others. Units as in ``open_loop_error``.
+        "last_frame": the last frame that was seen stands still; "mean_frame": the mean of all
+        recorded frames; and the others. Units as in ``open_loop_error``.
 
     Raises:
         ShapeError: A predictor's observations are not of the shape of those to predict; the
@@ -125,8 +125,10 @@ def baseline_errors(
     """
     frames = model.scale_observations(batch.observations)
     truth = frames[:, filtered:]
+    seen = batch.frame_mask[:, :filtered]
+    last = (seen * torch.arange(filtered, device=seen.device)).argmax(1)
     predicted = {
-        "last_frame": frames[:, filtered - 1, None],
+        "last_frame": frames[torch.arange(len(batch)), last].unsqueeze(1),
         "mean_frame": frames[batch.frame_mask].mean(0),
     }
     past, expected = batch.window(0, filtered - 1), batch.observations[:, filtered:].shape
@@ -150,7 +152,7 @@ def filter_error(model: StateSpaceModel, batch: Batch) -> Float[Tensor, " frames
     Returns:
         Entry k: the emission's mean at frame k against the frame, after k + 1 frames seen.
     """
-    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1)
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, 1, batch.seen)
     truth = model.scale_observations(batch.observations)
     return _masked_mean(model, (model.emit(beliefs.mean).mean - truth).square(), batch, 0)
 

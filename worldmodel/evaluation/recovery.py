@@ -134,7 +134,9 @@ def _filtered(model: StateSpaceModel, batch: Batch) -> list[Belief]:
     """Beliefs at all frames, from the first one on; covariances and all, to go on from."""
     beliefs = [model.initial(batch.observations[:, :1], batch.actions[:, :0])]
     for t in range(batch.steps):
-        beliefs.append(model.update(beliefs[-1], batch.actions[:, t], batch.observations[:, t + 1]))
+        look = None if batch.seen is None else batch.seen[:, t + 1]
+        frame = batch.observations[:, t + 1]
+        beliefs.append(model.follow(beliefs[-1], batch.actions[:, t], frame, look))
     return beliefs
 
 
@@ -174,5 +176,6 @@ def _resumed(model: StateSpaceModel, batch: Batch, belief: Belief, first: int) -
     beliefs, rows = [belief], torch.arange(len(belief.mean), device=model.device) % len(batch)
     for t in range(first, first + WITHIN):
         action, frame = batch.actions[:, t][rows], batch.observations[:, t + 1][rows]
-        beliefs.append(model.update(beliefs[-1], action, frame))
+        look = None if batch.seen is None else batch.seen[:, t + 1][rows]
+        beliefs.append(model.follow(beliefs[-1], action, frame, look))
     return beliefs

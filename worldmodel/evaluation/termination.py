@@ -32,7 +32,7 @@ def termination_quality(world: World, batch: Batch) -> dict[str, float]:
     if ended.all() or not ended.any():
         return {}
     model = world.model
-    beliefs = model.filter_beliefs(batch.observations, batch.actions)
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
     arrived = world.transition(
         beliefs.mean[:, :-1].flatten(0, 1), batch.actions.flatten(0, 1)
     ).unflatten(0, batch.mask.shape)

@@ -33,7 +33,8 @@ def fitted_line(model: StateSpaceModel, train: Batch, targets: Targets) -> Regre
         train: With states.
         targets: Names the variables.
     """
-    means = model.filter_beliefs(train.observations, train.actions).mean.cpu().numpy()
+    beliefs = model.filter_beliefs(train.observations, train.actions, seen=train.seen)
+    means = beliefs.mean.cpu().numpy()
     mask = train.frame_mask.cpu().numpy()
     return regress(means[mask], _truth(train, targets)[mask])
 
@@ -65,8 +66,9 @@ def tracked_by_line(
         test: With states; of any length.
         targets: Names the variables.
     """
-    asked = model.filter_beliefs(test.observations, test.actions).mean.cpu().numpy()
-    return _by_stretch(line.predict(asked), test, targets, 0)
+    beliefs = model.filter_beliefs(test.observations, test.actions, seen=test.seen)
+    read = line.predict(beliefs.mean.cpu().numpy())
+    return _by_stretch(read, test, targets, test.frame_mask.cpu().numpy())
 
 
 @torch.no_grad()
@@ -95,8 +97,9 @@ def tracked_by_network(
     known, held_out, asked = (_Beliefs(model, b, targets) for b in (train, validation, test))
     reader = fit_reader(known, held_out, _EachScaled, seed, updates)
     read = np.zeros_like(_truth(test, targets))
-    read[test.frame_mask.cpu().numpy()] = reader(asked)
-    return _by_stretch(read, test, targets, 0)
+    mask = test.frame_mask.cpu().numpy()
+    read[mask] = reader(asked)
+    return _by_stretch(read, test, targets, mask)
 
 
 def ceiling(
@@ -129,7 +132,7 @@ def ceiling(
     reader = fit_reader(pairs, held_out, _HalvesScaled, seed, updates, label)
     read = np.zeros_like(_truth(test, targets))
     read[asked.episode, asked.time] = reader(asked)
-    return _by_stretch(read, test, targets, 1)
+    return _by_stretch(read, test, targets, asked.mask)
 
 
 class _Pairs:
@@ -139,6 +142,7 @@ class _Pairs:
         episode: (n,), of the later frame.
         time: (n,), likewise, from 1.
         truth: (n, variables), at it.
+        mask: (B, T + 1), where there is a pair.
     """
 
     episode: Int[Tensor, " n"]
@@ -147,7 +151,10 @@ class _Pairs:
 
     def __init__(self, model: StateSpaceModel, batch: Batch, targets: Targets) -> None:
         self._model, self._observations = model, batch.observations
-        self.episode, before = batch.mask.cpu().nonzero(as_tuple=True)
+        known = batch.frame_mask.cpu()
+        pairs = known[:, 1:] & known[:, :-1]
+        self.mask = torch.nn.functional.pad(pairs, (1, 0)).numpy()
+        self.episode, before = pairs.nonzero(as_tuple=True)
         self.time = before + 1
         truth = torch.from_numpy(_truth(batch, targets)).float()
         self.truth = truth[self.episode, self.time]
@@ -173,7 +180,7 @@ class _Beliefs:
 
     def __init__(self, model: StateSpaceModel, batch: Batch, targets: Targets) -> None:
         mask = batch.frame_mask.cpu()
-        means = model.filter_beliefs(batch.observations, batch.actions).mean
+        means = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen).mean
         self._means = means.float().cpu()[mask]
         self.truth = torch.from_numpy(_truth(batch, targets)).float()[mask]
 
@@ -228,15 +235,15 @@ def _truth(batch: Batch, targets: Targets) -> Float[np.ndarray, "episodes frames
     return np.stack(list(named_truth(batch, targets).values()), -1)
 
 
-def _by_stretch(read: np.ndarray, batch: Batch, targets: Targets, first: int) -> Tracking:
-    """R^2 of readings (B, T + 1, variables) from frame ``first`` on; no stretch without frames."""
+def _by_stretch(read: np.ndarray, batch: Batch, targets: Targets, mask: np.ndarray) -> Tracking:
+    """R^2 of readings (B, T + 1, variables) where ``mask`` is True; no stretch without frames."""
     assert batch.states is not None
-    truth, mask = _truth(batch, targets), batch.frame_mask.cpu().numpy()
+    truth = _truth(batch, targets)
     names = list(targets(batch.states[:1].cpu().numpy()))
     found: Tracking = {name: {} for name in names}
     for begin, beyond in zip(STRETCHES, (*STRETCHES[1:], None), strict=True):
         here = np.zeros_like(mask)
-        here[:, max(begin, first) : beyond] = mask[:, max(begin, first) : beyond]
+        here[:, begin:beyond] = mask[:, begin:beyond]
         if here.sum() < 2:
             continue
         for name, r2 in zip(names, r_squared(truth[here], read[here]), strict=True):

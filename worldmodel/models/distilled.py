@@ -94,8 +94,9 @@ class DistilledFilter(nn.Module):
         actions: Float[Tensor, "batch steps act"],
         states: Float[Tensor, "batch frames latent"],
         prefix: int,
-        frame_mask: Bool[Tensor, "batch frames"],
+        span: Bool[Tensor, "batch frames"],
         predict: Callable[[Tensor, Tensor], Tensor],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Float[Tensor, "batch frames"]:
         """ln q of each state in nats under the belief at its frame; gradient to the filter alone.
 
@@ -104,18 +105,24 @@ class DistilledFilter(nn.Module):
             actions: Scaled.
             states: Samples of the other inference.
             prefix: Leading frames that the first belief is read from.
-            frame_mask: False on padding.
+            span: False on padding.
             predict: From states and scaled actions to next states: the model's transition.
+            seen: False where there is no frame: there the filter predicts. All True if None.
         """
         features, states = features.detach(), states.detach()
-        start = features[:, :prefix], actions[:, : prefix - 1], frame_mask[:, :prefix]
-        beliefs = [self.initial(*start)]
+        looks = None if seen is None else seen[:, :prefix]
+        start = features[:, :prefix], actions[:, : prefix - 1], span[:, :prefix]
+        beliefs = [self.initial(*start, looks)]
         for t in range(actions.shape[1]):
             # Each step is fitted to the belief that it finds: it cannot change what came before.
             mean, scale = (value.detach() for value in beliefs[-1])
             with torch.no_grad():
                 predicted = predict(mean, actions[:, t])
-            beliefs.append(self.update(mean, scale, predicted, actions[:, t], features[:, t + 1]))
+            found = self.update(mean, scale, predicted, actions[:, t], features[:, t + 1])
+            if seen is not None:
+                look = seen[:, t + 1].unsqueeze(1)
+                found = torch.where(look, found[0], predicted), torch.where(look, found[1], scale)
+            beliefs.append(found)
         means, scales = (torch.stack(values, 1) for values in zip(*beliefs, strict=True))
         return Normal(means, scales).log_prob(states).sum(-1)
 
@@ -139,10 +146,11 @@ class DistilledModel(LearnedModel):
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """Belief over the state at the first frame, of the distilled filter."""
         features = self.encoder(self.scale_observations(observations))
-        return Belief(*self.live.initial(features, self._scale_actions(actions)))
+        return Belief(*self.live.initial(features, self._scale_actions(actions), seen=seen))
 
     def update(
         self,

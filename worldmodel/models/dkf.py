@@ -193,10 +193,10 @@ class DKF(DistilledModel):
         The smoother reads all frames that are observed; ``prefix`` is that of the live filter.
         """
         prepared = self._prepare(batch, observed, prefix)
-        _, actions, frame_mask, observed, prefix = prepared
+        _, actions, span, observed, prefix = prepared[:5]
         features = self.encoder(prepared.frames)
         seen = observed.unsqueeze(2)
-        means, scales = self.smoother(features.masked_fill(~seen, 0), actions, frame_mask)
+        means, scales = self.smoother(features.masked_fill(~seen, 0), actions, span)
         draws = self._draw(tuple(means.shape), generator)
         inferred = torch.addcmul(means, scales, draws)
         blind = unobserved_scale * draws
@@ -210,10 +210,12 @@ class DKF(DistilledModel):
         sampled = torch.stack(states, 1)
         prior_means, prior_scales = (torch.stack(v, 1) for v in zip(*priors, strict=True))
         noise = torch.full_like(means, unobserved_scale)
-        live = self.live.log_prob(features, actions, sampled, prefix, frame_mask, self._predict)
+        live = self.live.log_prob(
+            features, actions, sampled, prefix, span, self._predict, batch.seen
+        )
         rate = normal_kl(means, scales, prior_means, prior_scales) * observed + standard_normal_kl(
             torch.zeros_like(noise), noise
-        ) * (frame_mask & ~observed)
+        ) * (span & ~observed)
         return self._explain(
             batch,
             prepared,

@@ -49,10 +49,12 @@ class DVBF(LearnedModel):
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """Belief over the state at the first frame."""
         features = self.encoder(self.scale_observations(observations))
-        return Belief(*self.initial_network(features, self._scale_actions(actions)))
+        controls = self._scale_actions(actions)
+        return Belief(*self.initial_network(features, controls, seen=seen))
 
     def update(
         self,
@@ -118,12 +120,15 @@ class DVBF(LearnedModel):
     ) -> Terms:
         """Terms of eq. 11 from one sample of the posterior; see the base class."""
         prepared = self._prepare(batch, observed, prefix)
-        frames, actions, frame_mask, observed, prefix = prepared
+        frames, actions, span, observed, prefix = prepared[:5]
         # Time first: whatever is taken of a sequence then lies in one piece.
         timed = frames.transpose(0, 1).contiguous()
         features = self.encoder(timed)
         mean, scale = self.initial_network(
-            features[:prefix].transpose(0, 1), actions[:, : prefix - 1], frame_mask[:, :prefix]
+            features[:prefix].transpose(0, 1),
+            actions[:, : prefix - 1],
+            span[:, :prefix],
+            None if batch.seen is None else batch.seen[:, :prefix],
         )
         shape = (batch.steps + 1, len(batch), self.noise_size)
         draws = self._draw(shape, generator)
@@ -137,7 +142,7 @@ class DVBF(LearnedModel):
         scales = torch.cat([scale.unsqueeze(0), sampled.scales])
         rate = (
             standard_normal_kl(means, scales) * observed.T
-            + standard_normal_kl(torch.zeros_like(blind), blind) * (frame_mask & ~observed).T
+            + standard_normal_kl(torch.zeros_like(blind), blind) * (span & ~observed).T
         )
         entropy = normal_entropy(scales) * observed.T
         compared = self.emission.compare(self._visible(sampled.states), timed)

@@ -206,9 +206,10 @@ class E2C(DistilledModel):
         ``frame_mask`` leaves it out. ``prefix`` is that of the live filter.
         """
         prepared = self._prepare(batch, observed, prefix)
-        frames, actions, recorded, observed, prefix = prepared
-        features = self.encoder(frames)
-        later, controls, seen = recorded[:, 1:], actions[:, 1:], observed[:, 1:]
+        frames, actions, span, observed, prefix = prepared[:5]
+        features, gaps = self.encoder(frames), batch.seen
+        # A stack is looked at if both its frames are.
+        later, controls, seen = span[:, 1:], actions[:, 1:], observed[:, 1:] & observed[:, :-1]
         draws = self._draw((2, *frames.shape[:2], self.latent_size), generator)
         means, scales = self.encode(features.masked_fill(~observed.unsqueeze(2), 0))
         states = self._follow(means, scales, seen, controls, draws[0, :, 1:], unobserved_scale)
@@ -220,16 +221,23 @@ class E2C(DistilledModel):
         blind = torch.full_like(means, unobserved_scale)
         rate = torch.where(seen, rate, standard_normal_kl(torch.zeros_like(blind), blind)) / 4
         live = self.live.log_prob(
-            features[:, 1:], controls, states, min(prefix, batch.steps), later, self._predict
+            features[:, 1:],
+            controls,
+            states,
+            min(prefix, batch.steps),
+            later,
+            self._predict,
+            None if gaps is None else gaps[:, 1:],
         )
         with torch.no_grad():
-            leading = features[:, :prefix], actions[:, : prefix - 1], recorded[:, :prefix]
-            mean, scale = self.live.initial(*leading)
+            leading = features[:, :prefix], actions[:, : prefix - 1], span[:, :prefix]
+            looks = None if gaps is None else gaps[:, :prefix]
+            mean, scale = self.live.initial(*leading, looks)
         first = torch.addcmul(mean, scale, draws[0, :, 0]).unsqueeze(1)
-        counted = _with_first(later)
+        counted = _with_first(prepared.frame_mask[:, 1:] & prepared.frame_mask[:, :-1])
         return self._explain(
             batch,
-            prepared._replace(frame_mask=counted, observed=observed & counted),
+            prepared._replace(frame_mask=counted, observed=_with_first(seen)),
             torch.cat([first, states], 1),
             Comparison(*map(_with_first, compared)),
             _with_first(rate * later),

@@ -229,10 +229,11 @@ class EKVAE(LearnedModel):
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """The smoother's belief about the first frame's state."""
         reading = self.read(self.scale_observations(observations))
-        return self.posterior(reading, self._scale_actions(actions))[0].at(0).belief()
+        return self.posterior(reading, self._scale_actions(actions), seen)[0].at(0).belief()
 
     def update(
         self,
@@ -241,10 +242,14 @@ class EKVAE(LearnedModel):
         observation: Observations,
     ) -> Belief:
         """One step of the extended Kalman filter."""
-        step = self.transition_model.step(belief.mean, self._scale_actions(action))
         mean, scale = self.read(self.scale_observations(observation))
-        predicted = predict(Gaussian.of(belief), step)
+        predicted = Gaussian.of(self.predict(belief, action))
         return correct(predicted, self._sensor(scale), mean)[0].belief()
+
+    def predict(self, belief: Belief, action: Float[Tensor, "batch act"]) -> Belief:
+        """The extended Kalman filter's prediction."""
+        step = self.transition_model.step(belief.mean, self._scale_actions(action))
+        return predict(Gaussian.of(belief), step).belief()
 
     def _step(
         self,
@@ -286,7 +291,7 @@ class EKVAE(LearnedModel):
         trust = prior.square() / (prior.square() + scale.square())
         told = torch.where(looked, seen + trust * (mean - seen), seen)
         width = torch.where(looked, trust.sqrt() * scale, unobserved_scale * prior)
-        rate = (rate + normal_kl(told, width, seen, prior)) * prepared.frame_mask
+        rate = (rate + normal_kl(told, width, seen, prior)) * prepared.span
         return self._explain(
             batch,
             prepared,

@@ -51,12 +51,16 @@ class InitialNetwork(nn.Module):
         observations: Float[Tensor, "batch frames size"],
         actions: Float[Tensor, "batch steps act"],
         mask: Bool[Tensor, "batch frames"] | None = None,
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
         """Mean and scale of z_1. The last frame has no action yet: zeros stand in for it.
 
-        ``mask`` is False on padding, which has no influence; actions must be zero there.
+        ``mask`` is False on padding, which has no influence; actions must be zero there. Of a frame
+        that was not ``seen`` nothing is read, but the action that follows it is.
         """
         features = self.frame(observations).relu()
+        if seen is not None:
+            features = features.masked_fill(~seen.unsqueeze(2), 0)
         inputs = torch.cat([features, nn.functional.pad(actions, (0, 0, 0, 1))], 2)
         if mask is not None and not mask.all():
             inputs = nn.utils.rnn.pack_padded_sequence(

@@ -35,18 +35,21 @@ class Prepared(NamedTuple):
     """A batch as networks take it.
 
     Attributes:
-        frames: (B, T + 1, size), flat and scaled; zero on padding.
+        frames: (B, T + 1, size), flat and scaled; zero on padding and where nothing was seen.
         actions: (B, T, act), scaled; zero on padding.
-        frame_mask: (B, T + 1), False on padding.
-        observed: (B, T + 1), False on padding and where frames are not to be looked at.
+        span: (B, T + 1), False on padding.
+        observed: (B, T + 1), False on padding, where nothing was seen, and where frames are not to
+            be looked at.
         prefix: How many leading frames the first state is read from.
+        frame_mask: (B, T + 1), False on padding and where nothing was seen.
     """
 
     frames: Tensor
     actions: Tensor
-    frame_mask: Tensor
+    span: Tensor
     observed: Tensor
     prefix: int
+    frame_mask: Tensor
 
 
 class LearnedModel(StateSpaceModel):
@@ -269,20 +272,22 @@ class LearnedModel(StateSpaceModel):
         prefix: int | None,
     ) -> Prepared:
         """The arguments of ``terms`` as networks take them."""
-        frame_mask = batch.frame_mask
-        # What stands in the padding may be anything, NaN too, which no product with a mask removes.
+        frame_mask, span = batch.frame_mask, batch.span
+        # What stands where nothing was recorded may be anything, NaN too, which no product with a
+        # mask removes.
         known = isinstance(batch, ScaledBatch)
         frames = batch.observations if known else self.scale_observations(batch.observations)
         actions = self._scale_actions(batch.actions)
         if not frame_mask.all():
-            blank = (~frame_mask).unsqueeze(2)
-            frames, actions = frames.masked_fill(blank, 0), actions.masked_fill(blank[:, 1:], 0)
+            frames = frames.masked_fill((~frame_mask).unsqueeze(2), 0)
+            actions = actions.masked_fill((~batch.mask).unsqueeze(2), 0)
         return Prepared(
             frames,
             actions,
-            frame_mask,
+            span,
             frame_mask if observed is None else observed & frame_mask,
             batch.steps + 1 if prefix is None else prefix,
+            frame_mask,
         )
 
     def _explain(
@@ -308,7 +313,7 @@ class LearnedModel(StateSpaceModel):
             reward=self._reward_terms(states.detach(), prepared.actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=weight_kl,
-            measure_unevenness=lambda: self._unevenness(states, frame_mask),
+            measure_unevenness=lambda: self._unevenness(states, prepared.span),
             observed=prepared.observed,
             frame_mask=frame_mask,
             weight=self.codec.weight,
@@ -323,10 +328,10 @@ class LearnedModel(StateSpaceModel):
     def _visible(self, state: Tensor) -> Tensor:
         return state[..., : self.visible_size]
 
-    def _unevenness(self, states: Tensor, frame_mask: Tensor) -> Tensor:
+    def _unevenness(self, states: Tensor, span: Tensor) -> Tensor:
         """Of the emission on a few sequences: it is a mean over states, and dear."""
         few = slice(None, None, len(states) // 16 or 1)
-        states, recorded = self._visible(states[few]), frame_mask[few, 2:]
+        states, recorded = self._visible(states[few]), span[few, 2:]
         motion, states = states[:, 2:] - states[:, :-2], states[:, 1:-1]
         if recorded.all():
             return self.emission.unevenness(states.flatten(0, 1), motion.flatten(0, 1))
@@ -336,8 +341,10 @@ class LearnedModel(StateSpaceModel):
         if batch.rewards is None or not self.knows_reward:
             return states.new_zeros(batch.mask.shape)
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
-        recorded = batch.rewards.masked_fill(~batch.mask, 0)
-        return self.reward_head.log_prob(predicted, recorded) * batch.mask
+        # What was paid on the way to a frame that was not seen may not be known either.
+        known = batch.frame_mask[:, 1:]
+        recorded = batch.rewards.masked_fill(~known, 0)
+        return self.reward_head.log_prob(predicted, recorded) * known
 
     def _termination_terms(self, states: Tensor, batch: Batch) -> Tensor:
         if not self.can_terminate:

@@ -177,21 +177,25 @@ class LinearGaussian(LearnedModel):
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Gaussian:
-        """Exact beliefs at every frame given all of them (the smoother), (B, T + 1, ...)."""
+        """Exact beliefs at every frame given all that were seen (the smoother), (B, T + 1, ...)."""
         steps = self.step(self._scale_actions(actions))
         frames = self.scale_observations(observations)
         reading = self._sensors.reading(*frames.shape[:2])
-        found = kalman_filter(self.prior(len(frames)), lambda t, _: steps.at(t), reading, frames)
+        found = kalman_filter(
+            self.prior(len(frames)), lambda t, _: steps.at(t), reading, frames, seen
+        )
         return smooth(found.filtered.at(-1), backwards(found))
 
     def initial(
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """The smoother's belief about the first frame's state."""
-        return self.posterior(observations, actions).at(0).belief()
+        return self.posterior(observations, actions, seen).at(0).belief()
 
     def update(
         self,
@@ -200,9 +204,14 @@ class LinearGaussian(LearnedModel):
         observation: Observations,
     ) -> Belief:
         """One step of the Kalman filter."""
-        predicted = predict(Gaussian.of(belief), self.step(self._scale_actions(action)))
+        predicted = Gaussian.of(self.predict(belief, action))
         reading = self._sensors.reading(len(observation))
         return correct(predicted, reading, self.scale_observations(observation))[0].belief()
+
+    def predict(self, belief: Belief, action: Float[Tensor, "batch act"]) -> Belief:
+        """The Kalman filter's prediction."""
+        step = self.step(self._scale_actions(action))
+        return predict(Gaussian.of(belief), step).belief()
 
     def _step(
         self,
@@ -232,7 +241,7 @@ class LinearGaussian(LearnedModel):
         are a bound. Nothing is read from a ``prefix`` alone.
         """
         prepared = self._prepare(batch, observed, prefix)
-        frame_mask, observed = prepared.frame_mask, prepared.observed
+        span, observed = prepared.span, prepared.observed
         steps = self.step(prepared.actions)
         found = self._filter(prepared.frames, steps, observed, unobserved_scale)
         last, backward = found.filtered.at(-1), backwards(found)
@@ -243,7 +252,7 @@ class LinearGaussian(LearnedModel):
         blind_rate = standard_normal_kl(torch.zeros_like(blind), blind).unsqueeze(1)
         # Frames before the last that is looked at may be told by it, looked at or not.
         told = observed.flip(1).cumsum(1).flip(1) > 0
-        rate = torch.where(told, self._rate(smoothed, onward, steps), blind_rate) * frame_mask
+        rate = torch.where(told, self._rate(smoothed, onward, steps), blind_rate) * span
         noise = self._draw(tuple(smoothed.mean.shape), generator)
         return self._explain(
             batch,

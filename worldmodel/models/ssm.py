@@ -63,12 +63,14 @@ class StateSpaceModel(nn.Module, ABC):
         self,
         observations: Observations,
         actions: Float[Tensor, "batch steps act"],
+        seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """Belief over the state at the *first* of one or more leading frames.
 
         Args:
             observations: (batch, K, *obs) as recorded, K >= 1 frames.
             actions: The K - 1 actions between them, in the environment's units.
+            seen: (batch, K), False on frames that say nothing; all True if None.
         """
 
     @abstractmethod
@@ -83,6 +85,26 @@ class StateSpaceModel(nn.Module, ABC):
         observation: Observations,
     ) -> Belief:
         """One filter step: predict with the action, correct with the frame it led to."""
+
+    def predict(self, belief: Belief, action: Float[Tensor, "batch act"]) -> Belief:
+        """One filter step without a frame: the mean goes the transition's way.
+
+        The spread stays as it was, but for models that know better.
+        """
+        return Belief(self.transition(belief.mean, action), belief.scale, belief.factor)
+
+    def follow(
+        self,
+        belief: Belief,
+        action: Float[Tensor, "batch act"],
+        observation: Observations,
+        seen: Bool[Tensor, " batch"] | None = None,
+    ) -> Belief:
+        """``update`` where there is a frame, ``predict`` where ``seen`` is False."""
+        updated = self.update(belief, action, observation)
+        if seen is None or seen.all():
+            return updated
+        return updated.where(seen, self.predict(belief, action))
 
     @abstractmethod
     def transition(
@@ -202,29 +224,40 @@ class StateSpaceModel(nn.Module, ABC):
 
     @torch.no_grad()
     def filter_beliefs(
-        self, observations: Observations, actions: Tensor, prefix: int = 1
+        self,
+        observations: Observations,
+        actions: Tensor,
+        prefix: int = 1,
+        seen: Tensor | None = None,
     ) -> Belief:
         """Beliefs at every frame; frame t is inferred from frames up to max(t, prefix - 1).
+
+        Through frames that were not seen it predicts.
 
         Args:
             observations: (B, T + 1, *obs) as recorded.
             actions: (B, T, act) in the environment's units.
             prefix: Leading frames the first state is read from; 1 is a live cold start.
+            seen: (B, T + 1), False where there is no frame; all True if None.
 
         Returns:
             Belief with mean and scale (B, T + 1, latent), without covariances.
 
         Raises:
-            ShapeError: Observations, actions or ``prefix`` do not fit the model or each other.
+            ShapeError: Observations, actions, ``prefix`` or ``seen`` do not fit the model or each
+                other, or a first frame was not seen.
         """
         self._check(observations, actions)
         frames = actions.shape[1] + 1
         if not 1 <= prefix <= frames:
             raise ShapeError(f"prefix must be 1 to all of the {frames} frames, got {prefix}")
-        belief = self.initial(observations[:, :prefix], actions[:, : prefix - 1])
+        _check_seen(seen, (len(actions), frames))
+        leading = observations[:, :prefix], actions[:, : prefix - 1]
+        belief = self.initial(*leading, None if seen is None else seen[:, :prefix])
         beliefs = [belief]
         for t in range(actions.shape[1]):
-            belief = self.update(belief, actions[:, t], observations[:, t + 1])
+            look = None if seen is None else seen[:, t + 1]
+            belief = self.follow(belief, actions[:, t], observations[:, t + 1], look)
             beliefs.append(belief)
         return Belief(
             torch.stack([b.mean for b in beliefs], 1), torch.stack([b.scale for b in beliefs], 1)
@@ -271,3 +304,14 @@ class StateSpaceModel(nn.Module, ABC):
                 f"{actions.shape[1]} actions need {actions.shape[1] + 1} observations, "
                 f"got {observations.shape[1]}"
             )
+
+
+def _check_seen(seen: Tensor | None, expected: tuple[int, int]) -> None:
+    if seen is None:
+        return
+    if seen.dtype != torch.bool or tuple(seen.shape) != expected:
+        raise ShapeError(f"seen must be {expected} bool, got {tuple(seen.shape)} {seen.dtype}")
+    if not (first := seen[:, 0].long()).all():
+        raise ShapeError(
+            f"seen must be True at the first frame, got False in episode {int(first.argmin())}"
+        )

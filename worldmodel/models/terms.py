@@ -28,9 +28,10 @@ class Terms:
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
         measure_unevenness: Computes ``unevenness``, which costs as much as all other terms of the
             emission: only for a loss that weighs it.
-        observed: False on frames whose process noise was drawn without a look at them, and on
-            padding.
-        frame_mask: False on padding, and on a first frame that is context alone.
+        observed: False on frames whose process noise was drawn without a look at them, or that
+            nobody saw, and on padding.
+        frame_mask: False on padding, on frames that nobody saw, which are not explained, and on a
+            first frame that is context alone.
         weight: Distortion of the mean observation; fractions of it are what is allowed.
         filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
             beside the model, per frame, with a gradient to that filter alone. None where inference

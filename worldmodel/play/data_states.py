@@ -75,7 +75,7 @@ class DataStates:
         """
         first = min(SETTLED, batch.steps)
         batch = batch[: -(-most // (batch.steps + 1 - first))].to(model.device)
-        beliefs = model.filter_beliefs(batch.observations, batch.actions)
+        beliefs = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
         kept = batch.frame_mask.clone()
         kept[:, :first] = False
         rows = [beliefs.mean, beliefs.scale]

@@ -96,14 +96,14 @@ def imagine(
     Raises:
         ShapeError: There are not more than ``looked`` frames, or ``looked`` is less than 1.
     """
-    model, frames = world.model, int(batch.frame_mask.sum(1).max())
+    model, frames = world.model, int(batch.span.sum(1).max())
     if not 1 <= looked < frames:
         raise ShapeError(
             f"from {frames} frames, 1 to {frames - 1} can be filtered before the model imagines "
             f"the rest; asked for {looked}"
         )
     batch = batch.window(0, frames - 1).to(model.device)
-    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=1)
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, 1, batch.seen)
     start, scale = beliefs.mean[:, looked - 1], beliefs.scale[:, looked - 1]
     controls = batch.actions[:, looked - 1 :]
     past = beliefs.mean[:, :looked]
@@ -120,7 +120,7 @@ def imagine(
     filtered, imagined, drawn = (
         artist.named(world.decode(z.cpu().numpy())) for z in (beliefs.mean, alone, noisy)
     )
-    real, recorded = artist.named(to_numpy(batch.observations)), batch.frame_mask.cpu().numpy()
+    real, recorded = artist.named(to_numpy(batch.observations)), batch.span.cpu().numpy()
     return Imagination(real, filtered, imagined, drawn, looked, recorded, artist)
 
 

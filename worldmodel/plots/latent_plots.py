@@ -106,7 +106,7 @@ def latent_walks(
     """
     model = world.model
     one = unactuated[:1].to(model.device)
-    real = model.filter_beliefs(one.observations, one.actions, prefix=filtered).mean
+    real = model.filter_beliefs(one.observations, one.actions, filtered, one.seen).mean
     generator = torch.Generator(model.device).manual_seed(seed)
     dream = world.rollout(real[:, 0], one.actions, generator)
     walks = {"Generative walk": dream, "Filtered walk": real}

@@ -56,7 +56,7 @@ def strips(
     model = world.model
     numbers = [n for n in shown if n <= batch.steps + 1]
     batch = batch.window(0, max(max(numbers) - 1, 1)).to(model.device)
-    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix=filtered).mean
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, filtered, batch.seen).mean
     dream = world.rollout(beliefs[:, 0], batch.actions)
     artist = Artist(world, beliefs.flatten(0, 1).cpu().numpy())
     takes = {
@@ -66,7 +66,7 @@ def strips(
     }
     cut = (filtered, f"training sequences end at frame {filtered}")
     space, index = artist.space, np.array(numbers) - 1
-    recorded, rows = batch.frame_mask.cpu().numpy(), _rows(space, len(batch))
+    recorded, rows = batch.span.cpu().numpy(), _rows(space, len(batch))
     blocks: list[Mosaic | Lines] = []
     for stream in space.filmed:
         films = {

@@ -84,7 +84,7 @@ def fit_world(
         return world
     # No further than the shortest episode: padding is no observation.
     prefix = min(window, int(train.mask.sum(1).min())) + 1
-    belief = model.filter_beliefs(train.observations, train.actions, prefix)
+    belief = model.filter_beliefs(train.observations, train.actions, prefix, train.seen)
     settings = DenoiserConfig(config.denoise, distilled=config.distilled, **FITTED)
     world.denoiser = Denoiser(model.latent_size, settings).to(model.device)
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
@@ -101,7 +101,7 @@ def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: 
     generator = torch.Generator(model.device).manual_seed(seed)
     samples = []
     for batch in (train, validation):
-        belief = model.filter_beliefs(batch.observations, batch.actions)
+        belief = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
         noise = torch.randn(belief.mean.shape, generator=generator, device=model.device)
         samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
     support = Support(model.latent_size).to(model.device)
@@ -130,8 +130,10 @@ def _calibrate(world: World, denoiser: Denoiser, batch: Batch, window: int, seed
     """
     model = world.model
     prefix = min(window, int(batch.mask.sum(1).min())) + 1
-    state = model.filter_beliefs(batch.observations, batch.actions, prefix).mean[:, :-1][batch.mask]
+    beliefs = model.filter_beliefs(batch.observations, batch.actions, prefix, batch.seen)
+    known = batch.mask & batch.frame_mask[:, :-1]
+    state = beliefs.mean[:, :-1][known]
     generator = torch.Generator(model.device).manual_seed(seed)
     noise = torch.randn((len(state), model.noise_size), generator=generator, device=model.device)
     noise = world.dream_noise * noise
-    denoiser.calibrate(model.transition(state, batch.actions[batch.mask], noise))
+    denoiser.calibrate(model.transition(state, batch.actions[known], noise))

@@ -43,14 +43,16 @@ def spread_windows(episodes: Episodes, steps: int) -> Batch:
 
 
 class Windows(ABC):
-    """Draws windows of equal length, with replacement, each starting at a recorded step.
+    """Draws windows of equal length, with replacement, each starting at a frame that was seen.
 
     Args:
-        lengths: (B,), steps of the episodes.
+        episodes: The split that they are of.
+        device: Where they go.
     """
 
-    def __init__(self, lengths: Tensor) -> None:
-        self.lengths = lengths
+    def __init__(self, episodes: Episodes, device: torch.device) -> None:
+        self.lengths = torch.from_numpy(episodes.lengths).to(device)
+        self._episodes, self._device = episodes, device
 
     @classmethod
     def of(cls, episodes: Episodes, model: LearnedModel, most: int = HELD) -> Windows:
@@ -86,6 +88,9 @@ class Windows(ABC):
         latest = (self.lengths[episode] - steps).clamp_min(0)
         uniform = torch.rand(size, generator=generator, device=device)
         start = (uniform * (latest + 1)).long().minimum(latest)
+        if self._episodes.has_gaps:  # otherwise nothing would tell the first state
+            rows = episode.cpu().numpy(), start.cpu().numpy()
+            start = torch.from_numpy(self._episodes.seen_before(*rows)).to(device)
         return self._cut(episode, start, steps)
 
     @abstractmethod
@@ -94,16 +99,7 @@ class Windows(ABC):
 
 
 class StoredWindows(Windows):
-    """Windows that are read when they are drawn.
-
-    Args:
-        episodes: The split.
-        device: Where they go.
-    """
-
-    def __init__(self, episodes: Episodes, device: torch.device) -> None:
-        super().__init__(torch.from_numpy(episodes.lengths).to(device))
-        self._episodes, self._device = episodes, device
+    """Windows that are read when they are drawn."""
 
     def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
         chosen, first = episode.cpu().numpy(), start.cpu().numpy()
@@ -115,8 +111,8 @@ class HeldWindows(Windows):
 
     Args:
         arrays: Of all episodes, one after the other: "observations", one by stream, "actions",
-            "terminated" and perhaps "rewards"; or, if the frames are scaled, "scaled" in place of
-            the observations.
+            "terminated" and perhaps "rewards" and "seen"; or, if the frames are scaled, "scaled" in
+            place of the observations.
         episodes: The split that they are of.
         device: Where they are.
     """
@@ -124,7 +120,7 @@ class HeldWindows(Windows):
     def __init__(
         self, arrays: Mapping[str, Observations], episodes: Episodes, device: torch.device
     ) -> None:
-        super().__init__(torch.from_numpy(episodes.lengths).to(device))
+        super().__init__(episodes, device)
         self._arrays = dict(arrays)
         self._first = self.lengths.cumsum(0) - self.lengths
 
@@ -140,7 +136,7 @@ class HeldWindows(Windows):
         def cut(name: str, value: Observations) -> Observations:
             if not isinstance(value, Tensor):
                 return from_streams({stream: cut(name, v) for stream, v in value.items()}, 2)
-            framed = name in ("observations", "scaled")
+            framed = name in ("observations", "scaled", "seen")
             index = frames if framed else rows
             chosen = value.index_select(0, index.flatten()).unflatten(0, index.shape)
             if short and not framed:
@@ -162,8 +158,8 @@ def _held(episodes: Episodes, model: LearnedModel, scaled: bool) -> dict[str, Ob
         pieces = [torch.from_numpy(piece) for piece in episodes.pieces(name, _ROWS)]
         return torch.cat(pieces).to(model.device)
 
-    names = [name for name in ("actions", "rewards", "terminated") if name in episodes.names]
-    arrays: dict[str, Observations] = {name: read(name) for name in names}
+    names = ["actions", "rewards", "terminated", *(["seen"] if episodes.has_gaps else [])]
+    arrays: dict[str, Observations] = {name: read(name) for name in names if name in episodes.names}
     if scaled:
         frames = (seen.to(model.device) for seen in episodes.observed(_ROWS))
         return arrays | {"scaled": torch.cat([model.scale_observations(seen) for seen in frames])}

@@ -22,7 +22,7 @@ from worldmodel.errors import DivergenceError, ShapeError, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import picture
-from worldmodel.types import to_finite, to_numpy, to_tensors
+from worldmodel.types import to_finite, to_numpy, to_tensor, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.support import Support
@@ -142,7 +142,9 @@ class World:
             states.append(self.transition(states[-1], action, noise))
         return torch.stack(states, 1)
 
-    def filter(self, observations: Any, actions: Any, prefix: int = 1) -> np.ndarray:
+    def filter(
+        self, observations: Any, actions: Any, prefix: int = 1, seen: Any = None
+    ) -> np.ndarray:
         """Latent means (B, T + 1, latent) of recorded episodes; numpy in, numpy out.
 
         Args:
@@ -150,15 +152,18 @@ class World:
             actions: (B, T, act), as ``ActionSpace.encode`` gives them; those beyond the bounds are
                 clipped, as by ``step``.
             prefix: Leading frames the first state is read from; 1 is a live cold start.
+            seen: (B, T + 1), ``bool``: False where there is no frame; there the filter predicts.
+                All were seen if None.
 
         Raises:
-            ShapeError: Observations, actions or ``prefix`` do not fit the model or each other, or
-                are not finite.
+            ShapeError: Observations, actions, ``prefix`` or ``seen`` do not fit the model or each
+                other, or are not finite.
             DivergenceError: A belief is not finite.
         """
         frames = to_tensors(observations, 2, self.model.device)
         controls = self._controls(actions)
-        means = self.model.filter_beliefs(frames, controls, prefix).mean
+        looks = None if seen is None else to_tensor("seen", seen, self.model.device)
+        means = self.model.filter_beliefs(frames, controls, prefix, looks).mean
         _require_finite("the filter's belief", means)
         return means.cpu().numpy()
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from worldmodel.data.importing.clock import Clocked, grid, held, nearest, slack, spread_rewards
 from worldmodel.data.readers.mapping import base, is_framed, is_stream
+from worldmodel.errors import FileFormatError
 
 _GAP = 0.75  # of a period of its own: how far from an entry a slower stream still counts as seen
 
@@ -20,7 +21,8 @@ def regrid(
     Of what is observed, and of the truth, the nearest entry is taken. A grid point of which some
     stream has none within half a step (of a stream slower than the grid: within three quarters of
     its own period) is not ``seen``. The action of a step is the last one given when it begins, half
-    a period late at most; rewards see ``clock.spread_rewards``. An end is on the last step.
+    a period late at most; rewards see ``clock.spread_rewards``. An end is on the last step. What
+    comes before the first point that is seen is left out.
 
     Args:
         arrays: By role.
@@ -31,6 +33,9 @@ def regrid(
     Returns:
         By role, T + 1 entries of what is observed, of the truth, of ``timestamps`` and ``seen``,
         and T of all others.
+
+    Raises:
+        ConfigError, FileFormatError: See ``clock.grid``; or no point but the last is seen.
     """
     clocked = {role: Clocked(times[role], arrays[role]) for role in arrays}
     spans = {role: c.times for role, c in clocked.items() if is_stream(role)}
@@ -52,7 +57,13 @@ def regrid(
         else:
             given = at[:-1] + slack(stream.times, 1 / hz)
             found[role] = stream.values[held(stream.times, given)]
-    return {**found, "timestamps": at, "seen": seen}
+    first = int(seen.argmax())
+    if not seen[:-1].any():
+        raise FileFormatError(f"{what}: no point of a grid of {hz:g} Hz has an entry near it")
+    # Steps end with the last, frames too: both lose as many at the beginning.
+    return {
+        name: values[first:] for name, values in (found | {"timestamps": at, "seen": seen}).items()
+    }
 
 
 def _lasting(times: np.ndarray) -> np.ndarray:

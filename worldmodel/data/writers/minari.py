@@ -120,25 +120,23 @@ def _environment(dataset: Dataset) -> Any:
 def _episodes(dataset: Dataset, episodes: Iterable[Episode]) -> Iterator[dict[str, Any]]:
     """Each as Minari has it: T + 1 observations, and T of all else."""
     seen, acted = dataset.observation_spec, dataset.action_spec
+    gaps = any(dataset.split(name).has_gaps for name in dataset.splits)
     for episode in episodes:
         streams = episode.observations
         if not isinstance(streams, Mapping):
             streams = {seen.names[0]: streams}
         terminated = np.asarray(episode.terminated)
-        truncated = episode.truncated
-        if truncated is None:
-            truncated = np.zeros(len(terminated), np.bool_)
-            truncated[-1] = not terminated[-1]
-        rewards = episode.rewards
+        recorded = episode.truncated
+        truncated = np.zeros_like(terminated) if recorded is None else np.array(recorded)
+        truncated[-1] |= not terminated[-1]
+        rewards, infos = episode.rewards, {n: getattr(episode, n) for n in _INFOS}
+        if gaps and infos["seen"] is None:
+            infos["seen"] = np.ones(len(episode) + 1, np.bool_)
         yield {
             "observations": seen.write({n: np.asarray(array) for n, array in streams.items()}),
             "actions": acted.decode(np.asarray(episode.actions)),
             "rewards": np.full(len(terminated), np.nan) if rewards is None else np.array(rewards),
             "terminations": terminated,
-            "truncations": np.asarray(truncated),
-            "infos": {
-                name: np.asarray(array)
-                for name in _INFOS
-                if (array := getattr(episode, name, None)) is not None
-            },
+            "truncations": truncated,
+            "infos": {n: np.asarray(array) for n, array in infos.items() if array is not None},
         }

@@ -105,7 +105,7 @@ class Constrained(Objective):
     def observe(self, terms: Terms, progress: float) -> None:
         """Move lambda by the violation on sequences that were filtered throughout."""
         c = self.config
-        whole = (terms.observed | ~terms.frame_mask).all(1)
+        whole = (terms.observed | ~terms.frame_mask).all(1) & terms.frame_mask.any(1)
         if whole.any():
             frames = terms.frame_mask[whole].sum().item()
             # What never changed weighs nothing: then distortion itself is what there is to judge.
