@@ -28,6 +28,10 @@ class LockedError(WorldModelError, BlockingIOError):
     """Another process is writing to a folder that only one may write to."""
 
 
+class WorkerError(WorldModelError, RuntimeError):
+    """A process that worked for this one has failed."""
+
+
 class DivergenceError(WorldModelError, ArithmeticError):
     """Training, or a filter, produced a value that is not finite."""
 

@@ -128,4 +128,4 @@ def _starts(world: World, run: str) -> Belief | None:
     recorded = dataset_of(run)
     if recorded is None or not recorded.exists():
         return None
-    return recorded_beliefs(world, data.load(recorded).train)
+    return recorded_beliefs(world, data.load(recorded).train.sample())

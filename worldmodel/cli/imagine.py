@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
 from agents.recording import record_agent
 from worldmodel import data, load
@@ -16,6 +15,7 @@ from worldmodel.cli.runs import policy_of
 from worldmodel.errors import require_at_least, require_extra
 from worldmodel.plots.imagination import imagine as imagine_episodes
 from worldmodel.plots.written import write_imagination
+from worldmodel.progress import Progress
 from worldmodel.systems import system_of
 from worldmodel.types import Batch
 from worldmodel.world.world import World

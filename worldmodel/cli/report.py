@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.recording import record_agent
@@ -28,6 +27,7 @@ from worldmodel.plots import page
 from worldmodel.plots import report as parts
 from worldmodel.plots.imagination import imagine
 from worldmodel.plots.latent_plots import colourings
+from worldmodel.progress import Progress
 from worldmodel.systems import PRESETS, system_of
 from worldmodel.types import Batch, to_numpy
 from worldmodel.world.world import World

@@ -111,6 +111,15 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
         FileFormatError: The file is truncated, corrupt or foreign.
         MissingExtraError: It needs Stable-Baselines3.
     """
+    return load_agent(agent_file(run, path), world)
+
+
+def agent_file(run: str | Path, path: Path | None = None) -> Path:
+    """The file of the agent that was trained in a run's dream; arguments as for ``policy_of``.
+
+    Raises:
+        SpecError: There is none.
+    """
     file = path or Path(run)
     file = file if file.suffix in (".safetensors", ".zip") else file / POLICY
     if path is None and not file.is_file() and (BUNDLED / run / POLICY).is_file():
@@ -120,4 +129,4 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
             f"there is no trained policy at {file}; 'worldmodel agent {run} --out FOLDER' "
             "trains one, and --policy FOLDER names it"
         )
-    return load_agent(file, world)
+    return file

@@ -19,7 +19,6 @@ import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -32,6 +31,7 @@ from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import whole
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
+from worldmodel.progress import Progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
 from worldmodel.training.losses.constrained import Constrained
