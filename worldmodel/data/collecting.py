@@ -177,11 +177,14 @@ def _written(
     """See ``collect``."""
     with DatasetWriter(out, *spaces, provenance, whole=is_dataset(out)) as writer:
         for name, plan in plans.items():
-            label = name if progress else None
+            label, drawn = name if progress else None, str(provenance.process["name"])
+            actors = [plan.behaviour.name if p and plan.behaviour else drawn for p in plan.acting()]
+            done = 0
             for batch, note in rounds(stage, spaces, plan, together, label):
                 (part,) = Episodes.of(batch, spaces[0]).parts
                 for i in range(len(batch)):
-                    writer.write_arrays(part.rows(i), name)
+                    writer.write_arrays(part.rows(i), name, actor=actors[done + i])
+                done += len(batch)
                 if note:
                     writer.note(note)
     return Dataset.read(out)

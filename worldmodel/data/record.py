@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv, VectorEnv
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from worldmodel.data.babble import ActionProcess
 from worldmodel.data.behaviour import Behaviour
@@ -116,6 +116,14 @@ class Plan:
     options: dict[str, Any] | None
     behaviour: Behaviour | None = None
 
+    def acting(self) -> Bool[np.ndarray, " episodes"]:
+        """In which episodes the policy acts."""
+        episodes = self.size.episodes
+        if self.behaviour is None:
+            return np.zeros(episodes, np.bool_)
+        of_shares = np.random.SeedSequence(self.seed).spawn(4)[3]
+        return self.behaviour.acts(episodes, np.random.default_rng(of_shares))
+
     def draw(self, acted: ActionSpace) -> Drawn:
         """Everything random but what the environments draw themselves."""
         episodes = self.size.episodes
@@ -126,8 +134,7 @@ class Plan:
         if self.behaviour is None:
             return Drawn(actions, seeds)
         exploring = of_behaviour.generate_state(episodes, np.uint64)
-        acts = self.behaviour.acts(episodes, np.random.default_rng(of_behaviour.spawn(1)[0]))
-        asked = zip(exploring.tolist(), acts, strict=True)
+        asked = zip(exploring.tolist(), self.acting(), strict=True)
         return Drawn(actions, seeds, [seed if acting else None for seed, acting in asked])
 
 

@@ -13,6 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -116,7 +117,9 @@ class _Worker:
     def kill(self) -> None:
         # Not SIGTERM, which SDL swallows. There is nothing that it would have to tidy up.
         self._process.kill()
-        self._process.wait()
+        # Waits, and closes the pipes; what could not be written any more is not missed.
+        with suppress(OSError), self._process:
+            pass
 
 
 def serve() -> None:
