@@ -21,8 +21,9 @@ from worldmodel.training.config import TrainConfig
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
-    "collect": ["ENV", "--out", "--env-kwargs", "--process", "--episodes", "--test-steps"],
+    "collect": ["ENV", "--out", "--env-kwargs", "--process", "--policy", "--workers"],
     "import": ["SOURCE", "--out", "--format", "--map", "--save-map", "--resample", "--resize"],
+    "data show": ["DATA", "--out"],
     "data export": ["DATA", "--minari", "--splits"],
     "train": [
         "DATA",
@@ -48,7 +49,16 @@ FLAGS = {
         "--planning.horizon",
     ],
     "empowerment": ["RUN", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
-    "imagine": ["RUN", "--out", "--actions", "--policy", "--episodes", "--dreams", "--mp4"],
+    "imagine": [
+        "RUN",
+        "--out",
+        "--actions",
+        "--policy",
+        "--dataset",
+        "--episodes",
+        "--dreams",
+        "--mp4",
+    ],
     "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
     "play": ["[RUN]", "--mode", "--policy", "--dataset", "--env-id", "--out", "--noise", "--fps"],
     "presets": ["NAME"],

@@ -17,9 +17,9 @@ from worldmodel.cli.runs import (
     POLICY,
     folder_of,
     metrics_of,
-    own_data,
     policy_of,
     preset_of,
+    recorded_of,
     require_same_system,
 )
 from worldmodel.errors import SpecError, require_at_least, require_extra
@@ -72,7 +72,7 @@ def report(
     require_at_least(0, seed=seed)
     torch.set_num_threads(1)
     world, folder, metrics = load(run), Path(run), metrics_of(run)
-    many, few = reality(world, dataset or own_data(run), force, seed)
+    many, few = reality(world, dataset or recorded_of(run, world), force, seed)
     paper = PRESETS[preset_of(run, world)].paper
     with Progress() as bar:
         sections = [

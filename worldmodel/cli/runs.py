@@ -46,6 +46,24 @@ def dataset_of(run: str) -> Path | None:
     return Path(path) if path else None
 
 
+def recorded_of(run: str, world: World) -> Path | None:
+    """What is real to show of a run: its own data; of a model of a recording, that recording.
+
+    Raises:
+        SpecError: The model knows no environment, and its recording is not where it was.
+    """
+    own = own_data(run)
+    if own is not None or world.source is not None:
+        return own
+    path = dataset_of(run)
+    if path is None or not path.exists():
+        raise SpecError(
+            f"the model was trained on a recording{f', {path},' if path else ''} that is not there "
+            "any more; name one like it by --dataset"
+        )
+    return path
+
+
 def same_system(world: World, dataset: data.Dataset) -> bool:
     """Whether data come from the environment that a model was trained on, as far as is known."""
     known, other = world.source, dataset.provenance.env_id

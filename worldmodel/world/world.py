@@ -206,7 +206,10 @@ class World:
             SpecError: It is not known.
         """
         if self.source is None:
-            raise SpecError("the model does not say which environment it was trained on")
+            raise SpecError(
+                "the model does not say which environment it was trained on; this needs one that "
+                "'worldmodel collect' recorded"
+            )
         return self.source
 
     def require_reward(self) -> None:
