@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor, nn
 
 from agents.learner import ActorCritic
 from agents.policy import Policy
 from agents.starts import known_states, sample_states
 from worldmodel.errors import ConfigError, DivergenceError, SpecError, require_at_least
+from worldmodel.progress import track
 from worldmodel.types import Belief
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
 from worldmodel.world.world import World

@@ -24,12 +24,31 @@ class Comparison:
     def metrics(self) -> dict[str, int | float]:
         """Undiscounted returns, lengths in steps, and the fraction that ended by itself."""
         metrics: dict[str, int | float] = {"episodes": len(self.real.returns)}
-        for name, acted in (("dream", self.dream), ("real", self.real)):
-            metrics[f"return_{name}"] = float(acted.returns.mean())
-            metrics[f"return_{name}_std"] = float(acted.returns.std())
-            metrics[f"length_{name}"] = float(acted.lengths.mean())
-            metrics[f"terminated_{name}"] = float(acted.terminated.mean())
-        return metrics
+        return metrics | measures("dream", self.dream) | measures("real", self.real)
+
+
+def measures(name: str, acted: Rollout) -> dict[str, float]:
+    """The same of one of them."""
+    return {
+        f"return_{name}": float(acted.returns.mean()),
+        f"return_{name}_std": float(acted.returns.std()),
+        f"length_{name}": float(acted.lengths.mean()),
+        f"terminated_{name}": float(acted.terminated.mean()),
+    }
+
+
+def dream(agent: Agent, world: World, episodes: int, steps: int, seed: int) -> Rollout:
+    """Run episodes in the dream alone, from states that the data knew.
+
+    Args:
+        agent: Acts on latent observations.
+        world: Whose dream is used.
+        episodes: How many.
+        steps: Of each at most.
+        seed: Of the starts and of the dream's process noise.
+    """
+    env = LatentVectorEnv(world, num_envs=episodes, truncate_outside=False)
+    return rollout(agent, env, steps, seed)
 
 
 def compare(
@@ -56,7 +75,7 @@ def compare(
     seen = {name: values[:, None] for name, values in space.read(frames, (real.num_envs,)).items()}
     none = np.zeros((real.num_envs, 0, world.model.action_spec.size), np.float32)
     start = world.filter(seen, none)[:, 0]
-    dream = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
-    imagined = rollout(agent, dream, steps, seed, {"state": start})
+    env = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
+    imagined = rollout(agent, env, steps, seed, {"state": start})
     acted = rollout(agent, VectorFilterObservation(real, world), steps, seed, options)
     return Comparison(imagined, acted)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor, nn
 
 from agents.policy import Policy
 from worldmodel.errors import SpecError
+from worldmodel.progress import track
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, recorded_reward
 from worldmodel.world.world import World
 

@@ -13,9 +13,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from rich.progress import Progress
 
 from worldmodel.errors import ShapeError, SpecError, require_at_least, require_extra
+from worldmodel.progress import Progress
 from worldmodel.spaces import ActionSpace, Flattening
 from worldmodel.world.dynamics import recorded_reward
 from worldmodel.world.vector_env import LatentVectorEnv

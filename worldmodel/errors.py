@@ -28,6 +28,10 @@ class FolderInUse(WorldModelError, RuntimeError):
     """Another process writes to a folder that only one may write to; the message names it."""
 
 
+class WorkerError(WorldModelError, RuntimeError):
+    """A process that worked for this one has failed."""
+
+
 class DivergenceError(WorldModelError, ArithmeticError):
     """Training, or a filter, produced a value that is not finite."""
 

@@ -17,7 +17,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor
 
 from agents.empowerment.dynamics import Dynamics, dynamics_of, on_its_data
@@ -26,6 +25,7 @@ from agents.empowerment.sampled import SampledEmpowerment
 from agents.policy import Policy
 from agents.value_iteration import Lookahead, iterate_values
 from worldmodel.errors import SpecError, require_at_least, require_choices
+from worldmodel.progress import track
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.denoiser import DenoiserConfig
 from worldmodel.world.dynamics import Dynamics as Dream

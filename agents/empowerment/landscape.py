@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor, nn
+
+from worldmodel.progress import track
 
 Estimator = Callable[[Tensor], Tensor]
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import Progress
 from torch import Tensor
 
 from agents.empowerment.agent import ESTIMATORS, EmpoweredConfig
@@ -16,6 +15,7 @@ from agents.empowerment.dynamics import Dynamics
 from agents.empowerment.measured import measured_empowerment, measured_sampled
 from worldmodel import data
 from worldmodel.errors import SpecError
+from worldmodel.progress import Progress
 from worldmodel.world.world import World
 
 # Steps of random actions before a state is judged: enough for the filter to know it, and too few to

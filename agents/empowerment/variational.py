@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor, nn
 
 from agents.empowerment.dynamics import Dynamics
 from agents.empowerment.gaussian import Noise
 from worldmodel.errors import ConfigError, require_at_least
+from worldmodel.progress import track
 
 
 @dataclass(frozen=True)

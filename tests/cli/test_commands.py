@@ -31,8 +31,9 @@ from worldmodel.training.trainer import read_history
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
-    "collect": ["ENV", "--out", "--env-kwargs", "--process", "--episodes", "--test-steps"],
+    "collect": ["ENV", "--out", "--env-kwargs", "--process", "--policy", "--workers"],
     "import": ["SOURCE", "--out", "--format", "--map", "--save-map", "--resample", "--resize"],
+    "data show": ["DATA", "--out"],
     "data export": ["DATA", "--minari", "--splits"],
     "train": [
         "DATA",
@@ -58,7 +59,16 @@ FLAGS = {
         "--planning.horizon",
     ],
     "empowerment": ["RUN", "--out", "--states", "--episodes", "--agent.noise.sensor", "--seed"],
-    "imagine": ["RUN", "--out", "--actions", "--policy", "--episodes", "--dreams", "--mp4"],
+    "imagine": [
+        "RUN",
+        "--out",
+        "--actions",
+        "--policy",
+        "--dataset",
+        "--episodes",
+        "--dreams",
+        "--mp4",
+    ],
     "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
     "play": ["[RUN]", "--mode", "--policy", "--dataset", "--env-id", "--out", "--noise", "--fps"],
     "presets": ["NAME"],

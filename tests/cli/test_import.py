@@ -105,7 +105,7 @@ def test_nothing_stays_of_an_import_that_fails(tmp_path, episodes, capsys):
 
 
 def test_progress_is_told_without_a_terminal(tmp_path, episodes, capsys, monkeypatch):
-    monkeypatch.setattr("worldmodel.cli.progress._EVERY", 0.0)
+    monkeypatch.setattr("worldmodel.progress.EVERY", 0.0)
     path = recordings.write_d4rl(tmp_path / "x.hdf5", episodes)
     main(["import", str(path), "--out", str(tmp_path / "data")])
     assert "imported 3 of 5 episodes, 21 steps" in capsys.readouterr().out

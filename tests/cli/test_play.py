@@ -66,7 +66,7 @@ def test_a_model_of_unknown_origin_is_dreamt_alone(played, tmp_path):
     session = played[0].session
     assert session.mode == "dream" and session.real is None and played[0].interval == 0.05
     np.testing.assert_array_equal(session.known.latents, world.support.states.numpy())
-    assert "does not say which environment" in played[0].message
+    assert "no environment is known" in played[0].message
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def test_the_environments_are_closed_whatever_happens(clock, clock_id, monkeypat
     closed = []
     monkeypatch.setattr(clock, "close", lambda self: closed.append(self))
     collect(clock_id, splits=SMALL, num_envs=4)
-    assert len(closed) == 4
+    assert len(closed) == 1
     with pytest.raises(ValueError, match="no number"):  # the environment's own error
         collect(clock_id, splits=SMALL, options={"length": "no number"}, num_envs=4)
-    assert len(closed) == 8
+    assert len(closed) == 2
 
 
 def test_options_are_kept_as_json(clock_id):
@@ -259,4 +259,5 @@ def test_an_interrupted_recording_keeps_complete_episodes(clock, clock_id, tmp_p
     with pytest.raises(KeyboardInterrupt):
         collect(clock_id, splits=whole, num_envs=2, out=tmp_path / "data")
     kept = load(tmp_path / "data").train
-    assert 4 < len(kept) < 30 and len(kept) % 2 == 0
+    # All of them: no episode has more than six steps.
+    assert 60 - 6 < kept.lengths.sum() <= 60

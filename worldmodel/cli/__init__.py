@@ -29,6 +29,7 @@ from worldmodel.cli.import_ import import_
 from worldmodel.cli.play import play
 from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
+from worldmodel.cli.show import show
 from worldmodel.cli.train import train
 from worldmodel.errors import WorldModelError
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "collect": collect,
     "import": import_,
     "data export": export,
+    "data show": show,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,

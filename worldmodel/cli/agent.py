@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from agents.actor_critic import ActorCriticConfig, train_actor_critic
+from agents.evaluation import dream, measures
 from agents.goals import reach, target
 from agents.pathwise import PathwiseConfig, train_policy
 from agents.planning import METHODS, Planner, PlanningConfig
 from agents.starts import recorded_beliefs
 from worldmodel import data
 from worldmodel.cli.arguments import PresetName, Run
-from worldmodel.cli.console import console
+from worldmodel.cli.console import console, note
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.goals import read_observation
 from worldmodel.cli.runs import POLICY, dataset_of, reality
@@ -29,6 +30,7 @@ from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.world import World
 
 # Methods that are not Stable-Baselines3's.
+_STEPS = 1000  # of an episode, where nothing limits them
 _OURS = ("pathwise", "actor-critic", *METHODS)
 
 
@@ -68,7 +70,8 @@ def agent(
             ``pathwise`` and ``actor_critic``: give it before ``--help`` to see them.
         preset: Settings to begin with; by default those that the run began with.
         env_id: The real environment to act in; by default the one that the model was trained on.
-            It is wrapped as that one was.
+            It is wrapped as that one was. Where a recording was trained on and none is given, the
+            agent acts in the dream alone.
         env_kwargs: Its arguments, as JSON; by default those of the one trained on.
         method: "pathwise" follows gradients through the model, "actor-critic" too, with a critic
             for what comes after its horizon; "cem", "icem" and "mppi" plan at every step; the
@@ -90,11 +93,9 @@ def agent(
         raise ConfigError(f"--goal is for {', '.join(_OURS)}; not {method}")
     torch.set_num_threads(1)
     world = found.checked(run)
-    source = reality(world, env_id, env_kwargs)
-    real = source.make_vec(1)
-    VectorFilterObservation(real, world)  # refuses what does not fit, before the long part
-    steps = steps or (real.spec and real.spec.max_episode_steps) or 1000
-    real.close()
+    known = world.source is not None or env_id is not None
+    source = reality(world, env_id, env_kwargs) if known else None
+    steps = steps or _limit(world, source)
     wanted = None if goal is None else read_observation(goal, world.model.observation_spec)
     asked = None if wanted is None else reach(world, wanted)
     out.mkdir(parents=True, exist_ok=True)
@@ -115,15 +116,40 @@ def agent(
         memory = BytesIO()
         actor.save(memory)
         write_whole(out / f"{method.lower()}.zip", memory.getvalue())
-    system = system_of(source.env_id)
-    acted = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
-    metrics = acted.metrics
+    if source is None:
+        where, acted = "dream", dream(actor, world, episodes, steps, seed)
+        metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
+    else:
+        system = system_of(source.env_id)
+        done = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
+        where, acted, metrics = "real", done.result.real, done.metrics
     if wanted is not None:
-        last = torch.as_tensor(acted.result.real.last, device=world.model.device)
+        last = torch.as_tensor(acted.last, device=world.model.device)
         distance = target(world, wanted).distance(last).sqrt()
-        metrics = {**metrics, "goal_distance_real": float(distance.mean())}
+        metrics = {**metrics, f"goal_distance_{where}": float(distance.mean())}
     write_json(out / "metrics.json", metrics)
     console().print_json(data=metrics)
+    if source is None:
+        note(
+            "the model was trained on a recording: the agent was judged in the dream alone; "
+            "--env-id names a real environment to act in"
+        )
+
+
+def _limit(world: World, source: data.Source | None) -> int:
+    """Steps of an episode; an environment that does not fit is refused before the long part.
+
+    Raises:
+        SpecError: It does not fit the model.
+    """
+    if source is None:
+        return _STEPS
+    real = source.make_vec(1)
+    try:
+        VectorFilterObservation(real, world)
+        return (real.spec and real.spec.max_episode_steps) or _STEPS
+    finally:
+        real.close()
 
 
 def _starts(world: World, run: str) -> Belief | None:

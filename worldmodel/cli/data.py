@@ -5,8 +5,8 @@ from __future__ import annotations
 from worldmodel import data
 from worldmodel.cli.arguments import Data
 from worldmodel.cli.console import say
-from worldmodel.cli.progress import Steps
 from worldmodel.data.writers import minari as to_minari
+from worldmodel.progress import Steps
 
 
 def export(dataset: Data, minari: str, splits: tuple[str, ...] = ()) -> None:

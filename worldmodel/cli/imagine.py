@@ -5,21 +5,23 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from rich.progress import Progress
 
 from agents.recording import record_agent
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
-from worldmodel.cli.runs import policy_of
-from worldmodel.errors import require_at_least, require_extra
+from worldmodel.cli.runs import policy_of, recorded_of, require_same_system
+from worldmodel.errors import ConfigError, require_at_least, require_extra
 from worldmodel.plots.imagination import imagine as imagine_episodes
 from worldmodel.plots.written import write_imagination
+from worldmodel.progress import Progress
 from worldmodel.systems import system_of
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
+_FPS = 10.0  # of a recording
 _STEPS = 85  # a hundred frames are ten seconds of the shipped systems, less what is looked at
 
 
@@ -28,6 +30,8 @@ def imagine(
     out: Path = Path("runs/imagine"),
     actions: str = "random",
     policy: Path | None = None,
+    dataset: Path | None = None,
+    force: bool = False,
     episodes: int = 4,
     steps: int | None = None,
     looked: int = 15,
@@ -47,6 +51,9 @@ def imagine(
         actions: "random", "zero", "agent", or a .npy file of actions (T, act), in the
             environment's units; (T,) if they are discrete.
         policy: The agent's file, or its folder, if it is not in the run folder or bundled.
+        dataset: Whose test episodes, and their actions, are shown in place of new ones; of a model
+            that was trained on a recording by default that.
+        force: Whether to show data of another system than the one trained on.
         episodes: How many.
         steps: Of each; by default 85, or as many as the file has.
         looked: Frames of each that the model sees before it imagines the rest.
@@ -61,10 +68,30 @@ def imagine(
         require_extra("imageio_ffmpeg", "mp4")
     torch.set_num_threads(1)
     world = load(run)
-    batch, fps = real_episodes(world, run, actions, policy, episodes, steps, seed)
+    path = dataset or (recorded_of(run, world) if world.source is None else None)
+    if path is None:
+        batch, fps = real_episodes(world, run, actions, policy, episodes, steps, seed)
+    else:
+        if actions != "random" or policy is not None:
+            raise ConfigError("recorded episodes have their own actions; without --actions")
+        batch, fps = recorded_episodes(world, path, force, episodes, steps or _STEPS), _FPS
+        looked = min(looked, max(1, batch.steps // 2))
     imagination = imagine_episodes(world, batch, looked, dreams, seed)
     written = write_imagination(imagination, out, fps, mp4)
     say(f"Look at {', '.join(path.name for path in written)} in {out}")
+
+
+def recorded_episodes(world: World, path: Path, force: bool, episodes: int, steps: int) -> Batch:
+    """The first test episodes of a dataset; arguments as for ``imagine``.
+
+    Raises:
+        SpecError: They are of another system, or do not fit the model.
+    """
+    recorded = data.load(path)
+    if not force:
+        require_same_system(world, recorded)
+    recorded.check_fits(world.model.observation_spec, world.model.action_spec)
+    return recorded.test.padded(np.arange(min(episodes, len(recorded.test))), steps)
 
 
 def real_episodes(

@@ -9,10 +9,10 @@ import tyro
 from tyro.conf import Positional, arg
 
 from worldmodel.cli.console import say
-from worldmodel.cli.progress import Steps
 from worldmodel.data.importing import Choices, Import, parse_shares, parse_size, report, write
 from worldmodel.data.readers import mapping
 from worldmodel.files import write_json
+from worldmodel.progress import Steps
 
 
 def import_(

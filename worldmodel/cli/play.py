@@ -14,7 +14,7 @@ from agents.rollout import Acting
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
-from worldmodel.cli.runs import own_data, policy_of, reality, require_same_system
+from worldmodel.cli.runs import dataset_of, own_data, policy_of, reality, require_same_system
 from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
 from worldmodel.play.data_states import DataStates
 from worldmodel.play.session import Session
@@ -74,12 +74,12 @@ def play(
     agent = agent_of(run, world, policy)
     source, real, message = world.source, None, "the arrows act"
     if source is None and env_id is None:
-        mode, message = "dream", "the model does not say which environment it was trained on"
+        mode, message = "dream", "the dream alone: no environment is known, --env-id names one"
     else:
         source = reality(world, env_id, env_kwargs)
         real = source.endless().make()
         interval = interval or 1 / source.frames_per_second(real)
-    known = states_of(world, source, dataset or own_data(run), force, seed)
+    known = states_of(world, source, dataset or _recorded(run, source), force, seed)
     unit = system_of(source.env_id if source else "").action_unit
     session = Session(world, known, real, agent, mode, noise, seed, unit)
     app = App(session, Path(run).name, interval or _INTERVAL, out, (width, height), fps, message)
@@ -95,6 +95,12 @@ def agent_of(run: str, world: World, path: Path | None) -> Callable[[np.ndarray]
         if path is not None:
             raise
         return None
+
+
+def _recorded(run: str, source: data.Source | None) -> Path | None:
+    """The run's own data; of a model of a recording, that recording if it is still there."""
+    path = own_data(run) if source else dataset_of(run)
+    return path if path is not None and path.exists() else None
 
 
 def states_of(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.recording import record_agent
@@ -18,9 +17,9 @@ from worldmodel.cli.runs import (
     POLICY,
     folder_of,
     metrics_of,
-    own_data,
     policy_of,
     preset_of,
+    recorded_of,
     require_same_system,
 )
 from worldmodel.errors import SpecError, require_at_least, require_extra
@@ -28,6 +27,7 @@ from worldmodel.plots import page
 from worldmodel.plots import report as parts
 from worldmodel.plots.imagination import imagine
 from worldmodel.plots.latent_plots import colourings
+from worldmodel.progress import Progress
 from worldmodel.systems import PRESETS, system_of
 from worldmodel.types import Batch, to_numpy
 from worldmodel.world.world import World
@@ -72,7 +72,7 @@ def report(
     require_at_least(0, seed=seed)
     torch.set_num_threads(1)
     world, folder, metrics = load(run), Path(run), metrics_of(run)
-    many, few = reality(world, dataset or own_data(run), force, seed)
+    many, few = reality(world, dataset or recorded_of(run, world), force, seed)
     paper = PRESETS[preset_of(run, world)].paper
     with Progress() as bar:
         sections = [

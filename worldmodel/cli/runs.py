@@ -47,6 +47,24 @@ def dataset_of(run: str) -> Path | None:
     return Path(path) if path else None
 
 
+def recorded_of(run: str, world: World) -> Path | None:
+    """What is real to show of a run: its own data; of a model of a recording, that recording.
+
+    Raises:
+        SpecError: The model knows no environment, and its recording is not where it was.
+    """
+    own = own_data(run)
+    if own is not None or world.source is not None:
+        return own
+    path = dataset_of(run)
+    if path is None or not path.exists():
+        raise SpecError(
+            f"the model was trained on a recording{f', {path},' if path else ''} that is not there "
+            "any more; name one like it by --dataset"
+        )
+    return path
+
+
 def require_same_system(world: World, dataset: data.Dataset) -> None:
     """Refuse data of another system: of the same shapes, they would be measured and mean nothing.
 
@@ -115,6 +133,15 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
         FileFormatError: The file is truncated, corrupt or foreign.
         MissingExtraError: It needs Stable-Baselines3.
     """
+    return load_agent(agent_file(run, path), world)
+
+
+def agent_file(run: str | Path, path: Path | None = None) -> Path:
+    """The file of the agent that was trained in a run's dream; arguments as for ``policy_of``.
+
+    Raises:
+        SpecError: There is none.
+    """
     file = path or Path(run)
     file = file if file.suffix in (".safetensors", ".zip") else file / POLICY
     if path is None and not file.is_file() and (BUNDLED / run / POLICY).is_file():
@@ -124,4 +151,4 @@ def policy_of(run: str | Path, world: World, path: Path | None = None) -> Agent:
             f"there is no trained policy at {file}; 'worldmodel agent {run} --out FOLDER' "
             "trains one, and --policy FOLDER names it"
         )
-    return load_agent(file, world)
+    return file

@@ -5,23 +5,28 @@ from worldmodel.data.babble import (
     ActionProcess,
     Held,
     OrnsteinUhlenbeck,
+    Sticky,
     Uniform,
     Zero,
 )
+from worldmodel.data.behaviour import Actor, Behaviour
 from worldmodel.data.building import from_episodes, save
+from worldmodel.data.collecting import collect
 from worldmodel.data.dataset import Dataset, fingerprint
 from worldmodel.data.environments import Source, Wrapping, make_vec
 from worldmodel.data.episodes import Episode, Episodes
 from worldmodel.data.findings import findings
 from worldmodel.data.given import Given
 from worldmodel.data.provenance import Provenance, installed_versions
-from worldmodel.data.record import SplitConfig, collect, default_splits, record
+from worldmodel.data.record import SplitConfig, default_splits, record
 from worldmodel.data.storage import load
 from worldmodel.data.writer import DatasetWriter
 
 __all__ = [
     "PROCESSES",
     "ActionProcess",
+    "Actor",
+    "Behaviour",
     "Dataset",
     "DatasetWriter",
     "Episode",
@@ -32,6 +37,7 @@ __all__ = [
     "Provenance",
     "Source",
     "SplitConfig",
+    "Sticky",
     "Uniform",
     "Wrapping",
     "Zero",

@@ -84,6 +84,34 @@ class Held(ActionProcess):
 
 
 @dataclass(frozen=True)
+class Sticky(ActionProcess):
+    """A uniform action that lasts for a random while: at every step it may be drawn afresh.
+
+    As of the Arcade Learning Environment's sticky actions, whose probability of repeating is
+    1 - 1 / ``steps``.
+
+    Attributes:
+        steps: How long an action lasts on average.
+    """
+
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"Sticky.steps must be at least 1, got {self.steps}")
+
+    def sample(
+        self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator
+    ) -> Any:
+        """See ``ActionProcess.sample``."""
+        fresh = Uniform().sample(space, episodes, steps, rng)
+        changes = rng.random((episodes, steps)) < 1 / self.steps
+        last = np.maximum.accumulate(np.where(changes, np.arange(steps), 0), axis=1)
+        index = np.arange(episodes)[:, None], last
+        return map_arrays(lambda array: array[index], fresh)
+
+
+@dataclass(frozen=True)
 class OrnsteinUhlenbeck(ActionProcess):
     """Smooth noise around the centre of a Box, clipped to it; begins in its stationary law.
 
@@ -161,6 +189,7 @@ class Zero(ActionProcess):
 PROCESSES: dict[str, type[ActionProcess]] = {
     "uniform": Uniform,
     "held": Held,
+    "sticky": Sticky,
     "ornstein-uhlenbeck": OrnsteinUhlenbeck,
 }
 

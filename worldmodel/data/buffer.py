@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,38 @@ from worldmodel.spaces import ObservationSpace
 from worldmodel.types import Batch, to_tensors
 
 
+@dataclass(frozen=True)
+class Played:
+    """One episode of T steps as it was played, in the precision it was played in.
+
+    Attributes:
+        observations: (T + 1, *shape) by stream.
+        controls: (T, act).
+        rewards: (T,).
+        terminated: (T,).
+        states: (T + 1, n) ground truth, or None.
+        note: Why there is none.
+    """
+
+    observations: dict[str, np.ndarray]
+    controls: Float32[np.ndarray, "steps act"]
+    rewards: Float64[np.ndarray, " steps"]
+    terminated: Bool[np.ndarray, " steps"]
+    states: Float64[np.ndarray, "frames n"] | None
+    note: str | None
+
+    @property
+    def frames(self) -> int:
+        """How many."""
+        return len(self.rewards) + 1
+
+
 class EpisodeBuffer:
     """Arrays that episodes are written to, under the index convention of ``worldmodel.types``.
 
     Attributes:
         note: Why ground truth was left out of what was handed out; None if it was not.
+        complete: (B,), which episodes have come to their end.
 
     Args:
         space: What one observation looks like.
@@ -41,6 +69,7 @@ class EpisodeBuffer:
         self._states: np.ndarray | None = None
         self._first = True
         self.note: str | None = None
+        self.complete = np.zeros(size, np.bool_)
 
     def observe(
         self,
@@ -101,6 +130,37 @@ class EpisodeBuffer:
         self._terminated[episodes, t] = terminated
         self._truncated[episodes, t] = truncated
         self._mask[episodes, t] = True
+
+    def act(
+        self, episodes: Int[np.ndarray, " k"], t: int | slice, controls: Float32[np.ndarray, "k *_"]
+    ) -> None:
+        """Write what is done in step ``t``, or in several steps."""
+        self._controls[episodes, t] = controls
+
+    def played(self, episode: int, note: str | None) -> Played:
+        """One episode as it is by now; views."""
+        steps = int(self._mask[episode].sum())
+        states = None if self._states is None else self._states[episode, : steps + 1]
+        seen = {name: frames[episode, : steps + 1] for name, frames in self._observations.items()}
+        taken, paid = self._controls[episode, :steps], self._rewards[episode, :steps]
+        return Played(seen, taken, paid, self._terminated[episode, :steps], states, note)
+
+    def put(self, episode: int, played: Played) -> None:
+        """Write an episode that was played elsewhere.
+
+        Raises:
+            SpecError: As for ``observe``.
+        """
+        steps, one = len(played.rewards), np.array([episode])
+        for name, frames in played.observations.items():
+            self._observations[name][episode, : steps + 1] = frames
+        self._controls[episode, :steps] = played.controls
+        self._rewards[episode, :steps] = played.rewards
+        self._terminated[episode, :steps] = played.terminated
+        self._mask[episode, :steps] = True
+        for t in range(steps + 1):
+            self._tell(one, t, None if played.states is None else played.states[t : t + 1])
+        self.complete[episode] = True
 
     def batch(self) -> Batch:
         """Hand the episodes out, with what ended early padded.

@@ -236,14 +236,21 @@ class Source:
                 message names them.
             MissingExtraError: The wrapping needs a package that is not installed.
         """
-        chosen = self._prepare()
-        # A native vector environment cannot be wrapped one by one.
-        native = not chosen and gym.spec(self.env_id.rpartition(":")[2]).vector_entry_point
-        wrapped = [*chosen, CheckedObservation]
-        one_by_one = {} if native else {"wrappers": wrapped, "vectorization_mode": "sync"}
+        wrapped = [*self._prepare(), CheckedObservation]
+        one_by_one = {} if self.native else {"wrappers": wrapped, "vectorization_mode": "sync"}
         return self._try(
             lambda: gym.make_vec(self.env_id, num_envs=num_envs, **one_by_one, **self._arguments)
         )
+
+    @property
+    def native(self) -> bool:
+        """Whether ``make_vec`` makes a native vector environment: that cannot be wrapped.
+
+        Raises:
+            SpecError: As ``make_vec``.
+        """
+        chosen = self._prepare()
+        return not chosen and bool(gym.spec(self.env_id.rpartition(":")[2]).vector_entry_point)
 
     def endless(self) -> Source:
         """The same environment without a limit of steps."""

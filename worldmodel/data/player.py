@@ -44,7 +44,7 @@ class Player:
         steps: T.
         seeds: Of the resets, B.
         options: Of the resets.
-        advance: Called with the number of steps that were made.
+        advance: Called with the number of frames of every episode that has come to its end.
     """
 
     env: VectorEnv
@@ -62,7 +62,6 @@ class Player:
         numbers = np.arange(first, first + self.env.num_envs)
         # Environments beyond the last episode play it again; nothing of that is kept.
         episode, alive = np.minimum(numbers, len(self.seeds) - 1), numbers < len(self.seeds)
-        recorded = int(alive.sum())
         seed = self._reset_seed(episode)
         observation, infos = self.env.reset(seed=seed, options=self._fresh_options())
         self._observe(episode, np.flatnonzero(alive), 0, observation, infos)
@@ -75,13 +74,18 @@ class Player:
             replaced = ended if mode is AutoresetMode.SAME_STEP else np.zeros_like(ended)
             self._observe(episode, np.flatnonzero(alive & ~replaced), t + 1, observation, infos)
             self._observe_last(episode, np.flatnonzero(alive & replaced), t + 1, infos)
-            self.advance(recorded)
-            alive &= ~ended
+            last = ended if t + 1 < self.steps else np.ones_like(ended)
+            self._end(episode[alive & last], t + 2)
+            alive &= ~last
             if not alive.any():
-                self.advance(recorded * (self.steps - t - 1))
                 break
             if mode is AutoresetMode.DISABLED and ended.any():
                 self.env.reset(options={**(self.options or {}), "reset_mask": ended})
+
+    def _end(self, episodes: Int[np.ndarray, " k"], frames: int) -> None:
+        self.buffer.complete[episodes] = True
+        for _ in episodes:
+            self.advance(frames)
 
     def _observe(
         self,

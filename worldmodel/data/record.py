@@ -1,37 +1,27 @@
-"""Record episodes from any Gymnasium environment, single or vectorised.
-
-``record`` plays one set of episodes; ``collect`` makes the environment, records every split of a
-dataset and writes down where it came from.
-"""
+"""Record episodes from any Gymnasium environment, single or vectorised: one set of them."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-from zlib import crc32
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.vector import SyncVectorEnv, VectorEnv
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from jaxtyping import Bool, Int
 
-from worldmodel.data.babble import ActionProcess, Uniform, describe
-from worldmodel.data.buffer import EpisodeBuffer
-from worldmodel.data.dataset import Dataset, fingerprint
-from worldmodel.data.environments import Wrapping, check_each, make_vec, observed
-from worldmodel.data.episodes import Episodes
-from worldmodel.data.folders import is_dataset
+from worldmodel.data.babble import ActionProcess
+from worldmodel.data.behaviour import Behaviour
+from worldmodel.data.buffer import EpisodeBuffer, Played
+from worldmodel.data.environments import check_each, observed
 from worldmodel.data.player import Player, autoreset_mode
-from worldmodel.data.provenance import Provenance, installed_versions
+from worldmodel.data.playing import Job
 from worldmodel.data.truth import Truth
-from worldmodel.data.writer import DatasetWriter
-from worldmodel.errors import SpecError, require_at_least
+from worldmodel.errors import require_at_least
+from worldmodel.progress import Steps
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays
 from worldmodel.types import Batch
 
@@ -103,184 +93,185 @@ def record(
             space, or it breaks a promise: no autoreset mode, no ``final_obs``, a state that comes
             and goes, a reward that is not finite.
     """
-    size = SplitConfig(episodes, steps)
+    plan = Plan(SplitConfig(episodes, steps), process, seed, options)
     require_at_least(0, seed=seed)
     if not isinstance(env, VectorEnv):
         single = env
         env = SyncVectorEnv([lambda: single])
     check_each(env)
-    label = "recording" if progress else None
-    batch, note = _record(env, _Plan(size, process, seed, options, label))
+    stage = SideBySide(env)
+    ((batch, note),) = rounds(stage, stage.spaces, plan, episodes, "recorded" if progress else None)
     if note:
         warnings.warn(note, stacklevel=2)
     return batch
 
 
-def collect(
-    env_id: str,
-    env_kwargs: dict[str, Any] | None = None,
-    process: ActionProcess | None = None,
-    splits: dict[str, SplitConfig] | None = None,
-    seed: int = 0,
-    options: dict[str, Any] | None = None,
-    num_envs: int = 100,
-    progress: bool = False,
-    wrapping: Wrapping | None = None,
-    out: str | Path | None = None,
-) -> Dataset:
-    """Record a dataset from a registered environment.
-
-    Args:
-        env_id: Gymnasium id, with its version; "module:id" imports ``module`` first.
-        env_kwargs: Arguments of the environment; must be expressible as JSON.
-        process: Where actions come from; ``Uniform()`` by default.
-        splits: Size of each split by name; ``default_splits()`` by default.
-        seed: One seed for everything. Each split derives its own from it and from its name.
-        options: Passed to every reset; must be expressible as JSON.
-        num_envs: Environments to play side by side: natively vectorised if the environment
-            registered that, else one after the other.
-        progress: Whether to show progress bars.
-        wrapping: What to put around the environment; nothing by default.
-        out: Folder to write to, a round of environments at a time, so that memory does not depend
-            on how many episodes there are. A new folder keeps what was complete when recording is
-            interrupted; a dataset that is there is replaced at the very end. Without it the dataset
-            is in memory.
-
-    Returns:
-        The dataset, with its provenance; the same in memory and on disk.
-
-    Raises:
-        ConfigError: ``num_envs`` is less than 1, or ``seed`` less than 0.
-        ShapeError: An observation breaks its declared space; the message names the stream.
-        SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
-            environment cannot be recorded (see ``record``).
-        MissingExtraError: The wrapping needs a package that is not installed.
-        FileExistsError: There is something at ``out`` that is no dataset.
-    """
-    wrapping = wrapping or Wrapping()
-    process = process or Uniform()
-    splits = default_splits() if splits is None else splits
-    require_at_least(1, num_envs=num_envs)
-    require_at_least(0, seed=seed)
-    kwargs = _plain("env_kwargs", env_kwargs or {})
-    plain_options = _plain("options", options)
-    if not splits:
-        raise SpecError("a dataset needs at least one split, got none")
-    provenance = Provenance(
-        env_id=env_id,
-        env_kwargs=kwargs,
-        wrapping=asdict(wrapping),
-        process=describe(process),
-        options=plain_options,
-        seed=seed,
-        num_envs=num_envs,
-        versions=installed_versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    env = make_vec(env_id, num_envs, env_kwargs or {}, wrapping)
-    try:
-        spaces = (
-            observed(env.single_observation_space),
-            ActionSpace.from_space(env.single_action_space),
-        )
-        plans = {
-            name: _Plan(size, process, _split_seed(seed, name), options, name if progress else None)
-            for name, size in splits.items()
-        }
-        if out is not None:
-            return _written(env, plans, spaces, provenance, out)
-        recorded = {name: _record(env, plan) for name, plan in plans.items()}
-    finally:
-        env.close()
-    batches: dict[str, Episodes | Batch] = {
-        name: Episodes.of(batch, spaces[0]) for name, (batch, _) in recorded.items()
-    }
-    notes = sorted({note for _, note in recorded.values() if note})
-    mark = fingerprint(batches, *spaces)
-    return Dataset(batches, *spaces, replace(provenance, fingerprint=mark, notes=notes))
-
-
 @dataclass(frozen=True)
-class _Plan:
-    """What is recorded of a split; the progress bar is shown under ``label``."""
+class Plan:
+    """What is recorded of a split; ``seed`` is of all that is drawn for it."""
 
     size: SplitConfig
     process: ActionProcess
     seed: int
     options: dict[str, Any] | None
-    label: str | None
+    behaviour: Behaviour | None = None
+
+    def acting(self) -> Bool[np.ndarray, " episodes"]:
+        """In which episodes the policy acts."""
+        episodes = self.size.episodes
+        if self.behaviour is None:
+            return np.zeros(episodes, np.bool_)
+        of_shares = np.random.SeedSequence(self.seed).spawn(4)[3]
+        return self.behaviour.acts(episodes, np.random.default_rng(of_shares))
+
+    def draw(self, acted: ActionSpace) -> Drawn:
+        """Everything random but what the environments draw themselves."""
+        episodes = self.size.episodes
+        of_actions, of_envs, of_behaviour = np.random.SeedSequence(self.seed).spawn(3)
+        rng = np.random.default_rng(of_actions)
+        actions = self.process.sample(acted, episodes, self.size.steps, rng)
+        seeds = of_envs.generate_state(episodes).tolist()
+        if self.behaviour is None:
+            return Drawn(actions, seeds)
+        exploring = of_behaviour.generate_state(episodes, np.uint64)
+        asked = zip(exploring.tolist(), self.acting(), strict=True)
+        return Drawn(actions, seeds, [seed if acting else None for seed, acting in asked])
 
 
-def _written(
-    env: VectorEnv,
-    plans: dict[str, _Plan],
-    spaces: tuple[ObservationSpace, ActionSpace],
-    provenance: Provenance,
-    out: str | Path,
-) -> Dataset:
-    """See ``collect``."""
-    with DatasetWriter(out, *spaces, provenance, whole=is_dataset(out)) as writer:
-        for name, plan in plans.items():
-            for batch, note in _rounds(env, plan, env.num_envs):
-                (part,) = Episodes.of(batch, spaces[0]).parts
-                for i in range(len(batch)):
-                    writer.write_arrays(part.rows(i), name)
-                if note:
-                    writer.note(note)
-    return Dataset.read(out)
+@dataclass(frozen=True)
+class Drawn:
+    """What a plan has drawn.
+
+    Attributes:
+        actions: (B, T, *action shape), in Gymnasium's layout of a batch.
+        seeds: Of the resets, B.
+        exploring: As of ``Job``, B; none if there is no policy.
+    """
+
+    actions: Any
+    seeds: list[int]
+    exploring: list[int | None] = field(default_factory=list)
+
+    def jobs(self, plan: Plan) -> Iterator[Job]:
+        """One for every episode."""
+        for i, seed in enumerate(self.seeds):
+            actions = map_arrays(lambda array, i=i: array[i], self.actions)
+            exploring = self.exploring[i] if self.exploring else None
+            yield Job(plan.size.steps, seed, plan.options, actions, exploring)
 
 
-def _record(env: VectorEnv, plan: _Plan) -> tuple[Batch, str | None]:
-    """See ``record``. And a note on the ground truth."""
-    (found,) = _rounds(env, plan, plan.size.episodes)
-    return found
+Advance = Callable[[int], None]
 
 
-def _rounds(env: VectorEnv, plan: _Plan, together: int) -> Iterator[tuple[Batch, str | None]]:
-    """Some episodes at a time, as many as there are environments or a multiple of that."""
-    autoreset_mode(env)  # refused before anything is drawn
-    seen = observed(env.single_observation_space)
-    acted = ActionSpace.from_space(env.single_action_space)
-    size, steps = plan.size.episodes, plan.size.steps
-    action_seeds, env_seeds = np.random.SeedSequence(plan.seed).spawn(2)
-    rng = np.random.default_rng(action_seeds)
-    actions = plan.process.sample(acted, size, steps, rng)
-    seeds = env_seeds.generate_state(size).tolist()
-    truth, told = Truth(), True
-    with _progress_bar(plan.label, size * steps) as advance:
-        for start in range(0, size, together):
-            rows = slice(start, start + together)
-            taken = map_arrays(lambda array, rows=rows: array[rows], actions)
-            count = len(seeds[rows])
-            buffer = EpisodeBuffer(seen, acted.encode(taken, (count, steps)))
-            player = Player(env, buffer, truth, taken, steps, seeds[rows], plan.options, advance)
-            for first in range(0, count, env.num_envs):
+@runtime_checkable
+class Stage(Protocol):
+    """Where episodes are played."""
+
+    def open(
+        self, plan: Plan, drawn: Drawn, acted: ActionSpace
+    ) -> Callable[[EpisodeBuffer, Int[np.ndarray, " k"], Advance], str | None]:
+        """What plays some episodes, which are asked for in their order.
+
+        It writes them to a buffer of as many rows, calls back with the number of frames of each,
+        and returns why there is no ground truth, if that is to be said.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """In a vector environment, which stays open."""
+
+    env: VectorEnv
+
+    def __post_init__(self) -> None:
+        autoreset_mode(self.env)  # refused before anything is drawn
+
+    @property
+    def spaces(self) -> tuple[ObservationSpace, ActionSpace]:
+        """Of one of its environments."""
+        acted = ActionSpace.from_space(self.env.single_action_space)
+        return observed(self.env.single_observation_space), acted
+
+    def open(
+        self, plan: Plan, drawn: Drawn, acted: ActionSpace
+    ) -> Callable[[EpisodeBuffer, np.ndarray, Advance], str | None]:
+        """See ``Stage.open``."""
+        truth, steps = Truth(), plan.size.steps
+
+        def play(buffer: EpisodeBuffer, rows: np.ndarray, advance: Advance) -> str | None:
+            taken = map_arrays(lambda array: array[rows], drawn.actions)
+            buffer.act(np.arange(len(rows)), slice(steps), acted.encode(taken, (len(rows), steps)))
+            seeds = [drawn.seeds[i] for i in rows]
+            player = Player(self.env, buffer, truth, taken, steps, seeds, plan.options, advance)
+            for first in range(0, len(rows), self.env.num_envs):
                 player.play(first)
+            return truth.note
+
+        return play
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """Each by itself, wherever ``play`` does that; nothing is played that is not kept."""
+
+    play: Callable[[Iterable[Job]], Iterator[Played]]
+
+    def open(
+        self, plan: Plan, drawn: Drawn, acted: ActionSpace
+    ) -> Callable[[EpisodeBuffer, np.ndarray, Advance], str | None]:
+        """See ``Stage.open``."""
+        flow = self.play(drawn.jobs(plan))
+
+        def play(buffer: EpisodeBuffer, rows: np.ndarray, advance: Advance) -> str | None:
+            note = None
+            for i in range(len(rows)):
+                played = next(flow)
+                buffer.put(i, played)
+                note = note or played.note
+                advance(played.frames)
+            return note
+
+        return play
+
+
+def rounds(
+    stage: Stage,
+    spaces: tuple[ObservationSpace, ActionSpace],
+    plan: Plan,
+    together: int,
+    label: str | None,
+) -> Iterator[tuple[Batch, str | None]]:
+    """Some episodes at a time, and why they have no ground truth.
+
+    An interruption (Ctrl-C, SIGTERM) is raised again after the episodes that are complete.
+
+    Args:
+        stage: Where they are played.
+        spaces: Of an environment.
+        plan: Which.
+        together: How many at a time.
+        label: Of the progress bar; None shows none.
+    """
+    seen, acted = spaces
+    drawn, size, steps = plan.draw(acted), plan.size.episodes, plan.size.steps
+    play, told = stage.open(plan, drawn, acted), True
+    with Steps(label or "", size, "frames", disable=label is None) as bar:
+        for start in range(0, size, together):
+            rows = np.arange(start, min(start + together, size))
+            empty = np.zeros((len(rows), steps, acted.size), np.float32)
+            buffer, note, stopped = EpisodeBuffer(seen, empty), None, None
+            try:
+                note = play(buffer, rows, bar.advance)
+            except BaseException as error:
+                if isinstance(error, Exception | GeneratorExit) or not buffer.complete.any():
+                    raise
+                stopped = error
             batch = buffer.batch()
+            if stopped is not None:
+                batch = batch[torch.from_numpy(buffer.complete)]
             # What the first round has not, the others have not either.
             told = told and batch.states is not None
-            yield (batch if told else replace(batch, states=None)), truth.note or buffer.note
-
-
-@contextmanager
-def _progress_bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over steps, silent without a label; yields what advances it."""
-    text = TextColumn("{task.description:>10}")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
-    with Progress(*columns, disable=label is None) as bar:
-        task = bar.add_task(label or "", total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-def _split_seed(seed: int, name: str) -> int:
-    """Seed of a split: independent of the others', whatever else is recorded."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(crc32(name.encode()),))
-    return int(sequence.generate_state(1, np.uint64)[0])
-
-
-def _plain(what: str, value: Any) -> Any:
-    """The value as JSON gives it back, arrays as lists."""
-    try:
-        return json.loads(json.dumps(value, default=lambda array: np.asarray(array).tolist()))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SpecError(f"{what} must be expressible as JSON, got {value!r}") from error
+            yield (batch if told else replace(batch, states=None)), note or buffer.note
+            if stopped is not None:
+                raise stopped

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -220,28 +221,26 @@ class DatasetWriter:
 
     def _publish(self, split: str) -> None:
         waiting = self._waiting.pop(split)
-        parts = self.path / self._index.parts
         with held_signals():  # else an interruption would lose what it finds half written
-            folders.publish(parts, split, waiting.episodes, waiting.digests, waiting.told)
+            waiting.publish(self.path / self._index.parts, split)
 
 
 class _Waiting:
     """Episodes of one split that are not published yet."""
 
     def __init__(self) -> None:
-        self.episodes: list[Mapping[str, np.ndarray]] = []
-        self.digests: list[bytes] = []
-        self.told: list[tuple[int, Mapping[str, str]]] = []
+        # In one list, so that an interruption does not come between what belongs together.
+        self._added: list[tuple[Mapping[str, np.ndarray], bytes, dict[str, str]]] = []
         self.nbytes = 0
 
-    def add(self, arrays: Mapping[str, np.ndarray], told: Mapping[str, str]) -> None:
-        self.episodes.append(arrays)
-        self.digests.append(digest(arrays))
-        if self.told and self.told[-1][1] == told:
-            self.told[-1] = (self.told[-1][0] + 1, told)
-        else:
-            self.told.append((1, told))
+    def add(self, arrays: Mapping[str, np.ndarray], told: dict[str, str]) -> None:
+        self._added.append((arrays, digest(arrays), told))
         self.nbytes += sum(array.nbytes for array in arrays.values())
+
+    def publish(self, parts: Path, split: str) -> None:
+        episodes, digests, told = zip(*self._added, strict=True)
+        alike = [(len(list(same)), known) for known, same in groupby(told)]
+        folders.publish(parts, split, episodes, digests, alike)
 
 
 def _spaces(

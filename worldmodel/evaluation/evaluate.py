@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, SpecError
@@ -42,6 +42,7 @@ from worldmodel.evaluation.tracking import (
 )
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.models.terms import Terms
+from worldmodel.progress import Progress
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 

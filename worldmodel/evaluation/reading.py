@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor, nn
 
 from worldmodel.models.networks import mlp
+from worldmodel.progress import track
 
 
 @runtime_checkable

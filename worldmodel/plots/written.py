@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.progress import Progress
-
 from worldmodel.plots.dream import dream_film
 from worldmodel.plots.film import write_gif, write_mp4
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.strips import imagination_strips
+from worldmodel.progress import Progress
 
 _LIMIT = 6_000_000  # bytes of the GIF: more panels than a page's film, and none of its colours lost
 

@@ -21,7 +21,7 @@ from queue import Empty
 from typing import Any, Literal, NamedTuple
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worldmodel import data
 from worldmodel.errors import DivergenceError, SpecError
@@ -30,6 +30,7 @@ from worldmodel.evaluation.identification import Targets
 from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import read_json, write_json
 from worldmodel.models.registry import model_type
+from worldmodel.progress import Progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.settings import read_settings
 from worldmodel.training.trainer import Trainer

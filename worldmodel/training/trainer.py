@@ -21,7 +21,6 @@ import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -35,6 +34,7 @@ from worldmodel.files import locked, write_whole
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
+from worldmodel.progress import Progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
 from worldmodel.training.losses.constrained import Constrained

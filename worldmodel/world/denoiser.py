@@ -29,12 +29,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, DivergenceError, require_at_least
 from worldmodel.models.networks import compiled, numbers
 from worldmodel.models.program import Builder, Rows
+from worldmodel.progress import track
 
 # Noise on the states that a small network is taught at, in units of what the large one learned at:
 # a dream comes further out than most states of those do.

@@ -1,0 +1,216 @@
+"""Recording in several processes, and under policies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from worldmodel.data import Behaviour, Dataset, SplitConfig, Sticky, collect, load
+from worldmodel.data.behaviour import explored
+from worldmodel.errors import ConfigError, SpecError, WorkerError
+from worldmodel.spaces import ActionSpace
+
+SMALL = {"train": SplitConfig(5, 4), "test": SplitConfig(3, 7)}
+# Classes that only this process knows reach the others by value.
+MODULE = """
+import os
+import gymnasium as gym
+import numpy as np
+
+class Odd(gym.Env):
+    observation_space = gym.spaces.Box(-9, 9, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if "ODD_COUNT" in os.environ:
+            with open(os.environ["ODD_COUNT"], "a") as file:
+                file.write(".")
+        print("said by the environment")
+        self.time, self.last = 0, self.np_random.random()
+        self.fails = (options or {}).get("fails")
+        return self.seen()
+
+    def step(self, action):
+        self.time, self.last = self.time + 1, float(action[0])
+        if self.fails == "raise" and self.time == 3:
+            raise ZeroDivisionError("the cart is gone")
+        if self.fails == "die":
+            os._exit(3)
+        return (*self.seen()[:1], self.last, self.time == 6, False, {"state": [self.time]})
+
+    def seen(self):
+        return np.float32([self.last, self.time]), {"state": [self.time]}
+
+def half(observation):
+    return np.float32([observation[1] / 10])
+
+gym.register("test/Odd-v0", Odd)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    (tmp_path / "odd_envs.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "odd_envs:test/Odd-v0"
+    gym.registry.pop("test/Odd-v0", None)
+    sys.modules.pop("odd_envs", None)
+
+
+def marks(dataset: Dataset) -> tuple[str, list[str]]:
+    return dataset.provenance.fingerprint, dataset.provenance.notes
+
+
+def test_the_data_do_not_depend_on_the_number_of_workers(odd, tmp_path):
+    alone = collect(odd, splits=SMALL, seed=3)
+    assert alone.test.lengths.tolist() == [6, 6, 6] and alone.test.states is not None
+    two = collect(odd, splits=SMALL, seed=3, workers=2, num_envs=2, out=tmp_path / "data")
+    assert marks(two) == marks(alone)
+
+
+def test_an_environment_registered_here_is_known_there():
+    exec(MODULE, {"__name__": "__main__"})
+    try:
+        alone = collect("test/Odd-v0", splits=SMALL)
+        assert marks(collect("test/Odd-v0", splits=SMALL, workers=2)) == marks(alone)
+    finally:
+        gym.registry.pop("test/Odd-v0", None)
+
+
+def test_what_goes_wrong_in_a_worker_is_told(odd):
+    with pytest.raises(ZeroDivisionError, match="the cart is gone"):
+        collect(odd, splits=SMALL, workers=2, options={"fails": "raise"})
+    with pytest.raises(WorkerError, match="has ended with status"):
+        collect(odd, splits=SMALL, workers=2, options={"fails": "die"})
+    with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
+        collect(odd, splits=SMALL, workers=0)
+
+
+def test_nothing_is_stepped_that_is_not_kept(clock, clock_id, monkeypatch):
+    steps, step = [], clock.step
+    monkeypatch.setattr(clock, "step", lambda self, a: steps.append(1) or step(self, a))
+    dataset = collect(clock_id, splits=SMALL, num_envs=100)
+    assert len(steps) == sum(int(e.lengths.sum()) for e in dataset.splits.values())
+
+
+class Counting:
+    """Does a tenth of what it sees of the time, and keeps whatever it is told."""
+
+    def __init__(self) -> None:
+        self.told: list = []
+
+    def __call__(self, observation, taken):
+        self.told.append((observation, taken))
+        return np.float32([observation[1] / 10])
+
+
+def test_a_policy_acts_on_what_it_sees(clock_id):
+    actor = Counting()
+    behaviour = Behaviour("counting", lambda env: actor)
+    dataset = collect(clock_id, splits=SMALL, behaviour=behaviour)
+    for episode in dataset.train:
+        np.testing.assert_array_equal(episode.actions, episode.observations[:-1, 1:2] / 10)
+    assert [taken is None for seen, taken in actor.told] == [seen[1] == 0 for seen, _ in actor.told]
+    assert all(taken[0] == seen[0] for seen, taken in actor.told if taken is not None)
+    assert dataset.provenance.process["policy"] == "counting"
+
+
+def test_shares_and_exploration(odd, tmp_path):
+    name = {"train": SplitConfig(40, 6)}
+    policy = Behaviour("half", lambda env: lambda seen, taken: np.float32([0.5]), share=0.25)
+    mixed = collect(odd, splits=name, behaviour=policy, out=tmp_path / "mixed")
+    acts = [(episode.actions == 0.5).all() for episode in mixed.train]
+    assert sum(acts) == 10
+    assert [e.told["actor"] == "half" for e in load(tmp_path / "mixed").train] == acts
+    # In the others actions are drawn as if there were no policy.
+    drawn = collect(odd, splits=name)
+    others = zip(mixed.train, drawn.train, acts, strict=True)
+    assert all((a.actions == b.actions).all() != acting for a, b, acting in others)
+    noisy = Behaviour("half", policy.make, exploration=0.1)
+    found = collect(odd, splits=name, behaviour=noisy)
+    actions = found.train.actions.numpy()
+    assert abs(actions.mean() - 0.5) < 0.03 and 0.08 < actions.std() < 0.12
+    assert marks(found) == marks(collect(odd, splits=name, behaviour=noisy, workers=2))
+    for wrong in ({"share": 1.5}, {"exploration": -0.1}):
+        with pytest.raises(ConfigError, match="must be between 0 and 1"):
+            Behaviour("x", policy.make, **wrong)
+
+
+def test_exploration_of_choices_takes_what_is_drawn():
+    space, rng = ActionSpace.from_space(gym.spaces.Discrete(3, start=1)), np.random.default_rng(0)
+    taken = [explored(space, 1, 3, 0.3, rng) for _ in range(2000)]
+    assert set(taken) == {1, 3} and abs(np.mean(np.array(taken) == 3) - 0.3) < 0.04
+    assert explored(space, 2, 3, 0.0, rng) == 2
+
+
+def test_sticky_actions_last_as_long_as_they_should():
+    space = ActionSpace.from_space(gym.spaces.Box(-1, 1, (1,)))
+    actions = Sticky(4).sample(space, 200, 400, np.random.default_rng(0))[..., 0]
+    changes = (np.diff(actions) != 0).mean()
+    assert abs(changes - 0.25) < 0.01
+    with pytest.raises(ConfigError, match=r"Sticky.steps must be at least 1, got 0"):
+        Sticky(0)
+
+
+def test_a_policy_that_breaks_its_space_is_named(clock_id):
+    wrong = Behaviour("wrong", lambda env: lambda seen, taken: np.float32([np.nan]))
+    with pytest.raises(gym.error.InvalidAction, match="action"):
+        collect(clock_id, splits=SMALL, behaviour=wrong)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_keeps_complete_episodes(tmp_path, odd, workers):
+    words = ["collect", odd, "--out", "data", "--workers", workers, "--episodes", "200000"]
+    count = tmp_path / "count"
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths, "ODD_COUNT": str(count)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worldmodel.cli", *words, "--num-envs", "7"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        begun = time.monotonic()
+        while not count.is_file() or count.stat().st_size < 100:
+            assert process.poll() is None and time.monotonic() - begun < 60
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+    kept = load(tmp_path / "data")
+    assert len(kept.train) > 7 and set(kept.train.lengths) == {6}
+    kept.verify()
+    assert not _children_of(tmp_path)
+
+
+def _children_of(folder: Path) -> list[str]:
+    """Processes that still work in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            found += [str(path)] if path.resolve() == folder.resolve() else []
+        except OSError:
+            continue
+    return found
+
+
+def test_a_space_that_no_policy_fits(tmp_path, odd, monkeypatch):
+    from agents.behaviour import behaviour_of
+
+    monkeypatch.chdir(tmp_path)
+    assert behaviour_of("odd_envs:half", None).name == "odd_envs:half"
+    for name in ("odd_envs:nothing", "no_such_module:x", "nothing"):
+        with pytest.raises(SpecError, match=r"no policy .*expected a run .*'module:function'"):
+            behaviour_of(name, None)
+    with pytest.raises(FileNotFoundError, match=r"no file at 'sac.zip'"):
+        behaviour_of("sac.zip", None)
