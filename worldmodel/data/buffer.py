@@ -23,6 +23,7 @@ class Played:
         controls: (T, act).
         rewards: (T,).
         terminated: (T,).
+        truncated: (T,).
         states: (T + 1, n) ground truth, or None.
         note: Why there is none.
     """
@@ -31,6 +32,7 @@ class Played:
     controls: Float32[np.ndarray, "steps act"]
     rewards: Float64[np.ndarray, " steps"]
     terminated: Bool[np.ndarray, " steps"]
+    truncated: Bool[np.ndarray, " steps"]
     states: Float64[np.ndarray, "frames n"] | None
     note: str | None
 
@@ -143,7 +145,8 @@ class EpisodeBuffer:
         states = None if self._states is None else self._states[episode, : steps + 1]
         seen = {name: frames[episode, : steps + 1] for name, frames in self._observations.items()}
         taken, paid = self._controls[episode, :steps], self._rewards[episode, :steps]
-        return Played(seen, taken, paid, self._terminated[episode, :steps], states, note)
+        ends = self._terminated[episode, :steps], self._truncated[episode, :steps]
+        return Played(seen, taken, paid, *ends, states, note)
 
     def put(self, episode: int, played: Played) -> None:
         """Write an episode that was played elsewhere.
@@ -157,6 +160,7 @@ class EpisodeBuffer:
         self._controls[episode, :steps] = played.controls
         self._rewards[episode, :steps] = played.rewards
         self._terminated[episode, :steps] = played.terminated
+        self._truncated[episode, :steps] = played.truncated
         self._mask[episode, :steps] = True
         for t in range(steps + 1):
             self._tell(one, t, None if played.states is None else played.states[t : t + 1])

@@ -80,7 +80,8 @@ class EpisodePlayer:
             taken = self._choose(job, t, observation, taken, rng)
             buffer.act(one, t, self._acted.encode(taken)[None])
             observation, reward, terminated, truncated, info = self._env.step(taken)
-            buffer.reward(one, t, np.array([reward]), np.array([terminated]))
+            ends = np.array([terminated]), np.array([truncated])
+            buffer.reward(one, t, np.array([reward]), *ends)
             buffer.observe(one, t + 1, _batched(observation), truth.read(_told(info), one))
             if terminated or truncated:
                 break
