@@ -53,7 +53,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for left in leftovers(path):
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > _LEFT:
                 left.unlink()
@@ -66,6 +66,11 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> Iterator[Path]:
+    """What processes that write a file by way of ``whole``, or were killed at it, have of it."""
+    return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
 
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> Path:

@@ -111,6 +111,7 @@ def test_the_preset_for_data_has_settings_for_it(name, space):
         pytest.skip("it takes no such data")
     chosen, data = preset(preset_for(space)), random_dataset(space)
     model = MODELS[name](chosen.model(name, space), space, BOX)
-    model.calibrate(data.train)
-    assert torch.isfinite(model.terms(data.train, generator()).rate).all()
+    batch = data.train.padded()
+    model.calibrate(batch)
+    assert torch.isfinite(model.terms(batch, generator()).rate).all()
     assert chosen.training(data).window == 6

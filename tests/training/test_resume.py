@@ -268,11 +268,13 @@ def test_a_folder_has_one_trainer_and_any_number_of_readers(straight, tmp_path):
         load(tmp_path), read_history(tmp_path), read_settings(tmp_path)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended by itself: see its stderr"
-    (tmp_path / "training" / ".state.pt.0123456789ab.tmp").write_bytes(b"half")
+    for left in ("training/.state.pt.0123456789ab.tmp", ".settings.json.0123456789ab.tmp"):
+        (tmp_path / left).write_bytes(b"half")
     trainer = make_trainer(tmp_path)  # the lock of a process that is gone is none
     trainer.fit(progress=False)
     assert_same_end(trainer, straight)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == [".lock", "state.pt"]
+    assert not list(tmp_path.glob(".*"))
 
 
 @contextlib.contextmanager

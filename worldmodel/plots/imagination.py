@@ -117,8 +117,10 @@ def imagine(
     )[:, 1:].unflatten(0, (dreams, len(batch)))
     noisy = torch.cat([past.expand(dreams, *past.shape), noisy], 2)
     artist = Artist(world, beliefs.mean[batch.frame_mask].cpu().numpy())
+    states = torch.cat([torch.stack([beliefs.mean, alone]), noisy])
+    seen = artist.named(world.decode(states.cpu().numpy()))
     filtered, imagined, drawn = (
-        artist.named(world.decode(z.cpu().numpy())) for z in (beliefs.mean, alone, noisy)
+        {name: frames[which] for name, frames in seen.items()} for which in (0, 1, slice(2, None))
     )
     real, recorded = artist.named(to_numpy(batch.observations)), batch.span.cpu().numpy()
     return Imagination(real, filtered, imagined, drawn, looked, recorded, artist)

@@ -30,7 +30,7 @@ from torch import Tensor
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
 from worldmodel.evaluation.prediction import open_loop_error
-from worldmodel.files import locked, write_whole
+from worldmodel.files import leftovers, locked, write_whole
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
@@ -41,6 +41,7 @@ from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
+from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
 from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.world.world import World
@@ -177,8 +178,9 @@ class Trainer:
             FolderInUse: Another process trains in the folder.
         """
         with locked(self._state_path.parent):
-            for left in self._state_path.parent.glob(f".{self._state_path.name}.*.tmp"):
-                left.unlink()  # by a process that was killed
+            for path in (self._state_path, self.folder / SETTINGS):
+                for left in leftovers(path):
+                    left.unlink()  # by a process that was killed, or it would hold the lock
             return self._fit(progress, watch or (lambda trainer: None))
 
     def _fit(self, progress: bool, watch: Callable[[Trainer], None]) -> World:
