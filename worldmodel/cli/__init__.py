@@ -26,6 +26,7 @@ from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.evaluate import evaluate
 from worldmodel.cli.imagine import imagine
 from worldmodel.cli.import_ import import_
+from worldmodel.cli.learn import learn
 from worldmodel.cli.play import play
 from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
@@ -38,6 +39,7 @@ COMMANDS = {
     "import": import_,
     "data export": export,
     "train": train,
+    "learn": learn,
     "evaluate": evaluate,
     "compare": compare,
     "agent": agent,
