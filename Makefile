@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
 
 setup: .venv/ready
 
@@ -57,6 +57,10 @@ benchmark-data: setup
 
 benchmark-recorded: setup
 	$(BIN)/python benchmarks/recorded.py
+
+benchmark-online: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[foreign]'
+	$(BIN)/python benchmarks/online.py
 
 benchmark-empowerment: setup
 	$(BIN)/python benchmarks/empowerment.py

@@ -100,21 +100,25 @@ class ActorCritic:
         with torch.no_grad():
             return self.slow(seen).cpu().numpy()
 
-    def save(self, path: str | Path) -> None:
-        """Write all of it to one safetensors file, whole or not at all."""
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, copied."""
         tensors = {"range": self.range, "generator": self.generator.get_state()}
         for name, network in self._networks().items():
             tensors |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"adam.{i}.{index}.{key}": value for key, value in moments.items()}
+        # Networks share the normalisation that they began with; a file must not.
+        return {name: value.clone() for name, value in tensors.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it to one safetensors file, whole or not at all."""
         metadata = {
             "format": _FORMAT,
             "hidden": str(self.policy.network[0].out_features),
             "actions": json.dumps(self.policy.actions.to_json()),
         }
-        # Networks share the normalisation that they began with; a file must not.
-        write_whole(path, serialize({k: v.clone() for k, v in tensors.items()}, metadata))
+        write_whole(path, serialize(self.tensors(), metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> ActorCritic:
@@ -130,16 +134,15 @@ class ActorCritic:
             if metadata.get("format") != _FORMAT:
                 raise FileFormatError(f"{path} is no learner: its metadata are {metadata}")
             actions = ActionSpace.from_json(json.loads(metadata["actions"]))
-            return cls._restored(tensors, actions, int(metadata["hidden"]))
+            return cls.restored(tensors, actions, int(metadata["hidden"]))
         except FileFormatError:
             raise
         except (SafetensorError, SpecError, KeyError, RuntimeError, ValueError) as error:
             raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
 
     @classmethod
-    def _restored(
-        cls, tensors: dict[str, Tensor], actions: ActionSpace, hidden: int
-    ) -> ActorCritic:
+    def restored(cls, tensors: dict[str, Tensor], actions: ActionSpace, hidden: int) -> ActorCritic:
+        """What ``tensors`` gave, of networks for these actions, of so many hidden units."""
         mean, std, low, high = (
             tensors[f"policy.{name}"] for name in ("mean", "std", "low", "high")
         )

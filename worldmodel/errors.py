@@ -40,6 +40,10 @@ class ConvergenceError(WorldModelError, ArithmeticError):
     """An iteration did not reach its tolerance."""
 
 
+class SourceError(WorldModelError, RuntimeError):
+    """A real environment, or a rig, fails again and again."""
+
+
 class ResetNeeded(WorldModelError, RuntimeError):
     """An environment was stepped before it was reset."""
 

@@ -108,6 +108,10 @@ def locked(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+            if fcntl is not None:
+                # A process that was forked meanwhile has the file open, too.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _lock(file: BinaryIO, folder: Path) -> None:

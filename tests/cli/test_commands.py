@@ -45,6 +45,17 @@ FLAGS = {
         "--objective",
         "--seed",
     ],
+    "learn": [
+        "ENV",
+        "--run",
+        "--steps",
+        "--model",
+        "--model.latent-size",
+        "--seed-steps",
+        "--train.updates",
+        "--agent.horizon",
+        "--pixels",
+    ],
     "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed"],
     "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
     "agent": [

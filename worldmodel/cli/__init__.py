@@ -26,6 +26,7 @@ from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.evaluate import evaluate
 from worldmodel.cli.imagine import imagine
 from worldmodel.cli.import_ import import_
+from worldmodel.cli.learn import learn
 from worldmodel.cli.play import play
 from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
@@ -40,6 +41,7 @@ COMMANDS = {
     "data export": export,
     "data show": show,
     "train": train,
+    "learn": learn,
     "evaluate": evaluate,
     "compare": compare,
     "agent": agent,

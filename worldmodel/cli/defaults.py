@@ -19,10 +19,13 @@ from agents.actor_critic import ActorCriticConfig
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel import data, load
-from worldmodel.cli.arguments import REGISTRY
+from worldmodel.cli.arguments import REGISTRY, parse_kwargs
 from worldmodel.cli.runs import preset_of
+from worldmodel.data.environments import observed
 from worldmodel.errors import ConfigError
 from worldmodel.models.registry import MODELS
+from worldmodel.online.config import online_for
+from worldmodel.spaces import ActionSpace
 from worldmodel.systems import PRESETS, preset, preset_for, preset_without_reward, system_of
 from worldmodel.systems.preset import GENERIC
 from worldmodel.world.world import World
@@ -31,7 +34,9 @@ T = TypeVar("T")
 # An argument that is no flag.
 Hidden = Annotated[T, tyro.conf.Suppress, tyro.conf.Fixed]
 # Flags that no value follows, beside all that begin with --no-.
-_SWITCHES = ("-h", "--help", "--tensorboard")
+_SWITCHES = ("-h", "--help", "--tensorboard", "--pixels", "--grayscale", "--parallel")
+# Flags that defaults depend on, beside what is named first and what is a switch.
+_ASKED = ("preset", "model", "env-kwargs", "resize")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def with_defaults(
         commands: By name.
 
     Raises:
+        SpecError: There is no such environment.
         FileNotFoundError: There is no such file or run.
         FileFormatError: It cannot be read.
     """
@@ -89,7 +95,8 @@ def with_defaults(
     if choose is None or subject is None:
         return dict(commands)
     # A name that there is not is refused by the command itself.
-    asked = {flag: value for flag in ("preset", "model") if (value := _value(flag, rest))}
+    asked = {flag: value for flag in _ASKED if (value := _value(flag, rest))}
+    asked |= {flag: "" for flag in ("pixels", "grayscale") if f"--{flag}" in rest}
     chosen = choose(os.path.expanduser(subject), asked)
     held = chosen.pop("held")
     return {**commands, name: partial(commands[name], **chosen, found=Found(subject, held))}
@@ -104,6 +111,23 @@ def _learning(path: str, asked: Mapping[str, str]) -> dict[str, Any]:
     chosen = preset(name)
     config = {"model": chosen.model(model, observations), "config": chosen.training(dataset)}
     return {"held": dataset, "preset": name, "name": model, **config}
+
+
+def _growing(env_id: str, asked: Mapping[str, str]) -> dict[str, Any]:
+    """How a model and its agent grow in an environment."""
+    size = asked.get("resize", "")
+    pictures = {"pixels": "pixels" in asked, "grayscale": "grayscale" in asked}
+    wrapping = data.Wrapping(resize=int(size) if size.isdigit() else None, **pictures)
+    source = data.Source(env_id, parse_kwargs(asked.get("env-kwargs", "{}")), wrapping)
+    env = source.make()
+    observations = observed(env.observation_space)
+    actions = ActionSpace.from_space(env.action_space)
+    env.close()
+    name = _known(asked.get("preset"), PRESETS) or preset_for(observations, source)
+    model = _known(asked.get("model"), MODELS) or "dvbf"
+    settings = preset(name).model(model, observations)
+    config = {"model": settings, "config": online_for(observations, actions)}
+    return {"held": source, "preset": name, "name": model, **config}
 
 
 def _acting(run: str, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -139,7 +163,7 @@ def task_learner(world: World, name: str) -> ActorCriticConfig:
 
 
 # By command.
-_CHOICES = {"train": _learning, "agent": _acting, "empowerment": _living}
+_CHOICES = {"train": _learning, "learn": _growing, "agent": _acting, "empowerment": _living}
 
 
 def _known(name: str | None, names: Mapping[str, Any]) -> str | None:

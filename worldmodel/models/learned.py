@@ -139,6 +139,14 @@ class LearnedModel(StateSpaceModel):
             emission.calibrate(self.scale_observations(few))
         self._calibrate_actions(batch.actions[batch.mask])
 
+    @torch.no_grad()
+    def widen(self, batch: Batch) -> None:
+        """Let ranges hold further data, whose scaling stays: weights keep what they mean."""
+        if batch.rewards is not None and self.knows_reward:
+            self.reward_head.widen(batch.rewards[batch.mask])
+        if (batch.terminated & batch.mask).any():
+            self.termination_head.seen.fill_(True)
+
     def _calibrate_actions(self, taken: Float[Tensor, "n act"]) -> None:
         """Scaling of those without bounds."""
         unbounded = ~torch.tensor(self.action_spec.bounded, device=self.device)

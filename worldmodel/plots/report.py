@@ -20,6 +20,7 @@ from worldmodel.plots.curves import (
 from worldmodel.plots.dream import dream_film
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.latent_plots import project
+from worldmodel.plots.learning import learning_curve, read_progress
 from worldmodel.plots.space import latent_space_plot
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.plots.table import result_rows
@@ -93,6 +94,9 @@ def figures(folder: Path, metrics: dict[str, Any]) -> list[str]:
         ]
     if history := read_history(folder):
         parts.append(_drawn(partial(training_curves, history), "The course of training"))
+    if rounds := read_progress(folder):
+        draw = partial(learning_curve, {"": rounds})
+        parts.insert(0, _drawn(draw, f"Learning online: {len(rounds)} rounds"))
     kept = {folder / name: caption for name, caption in _KEPT.items()}
     return parts + [page.picture(p, caption) for p, caption in kept.items() if p.is_file()]
 

@@ -46,7 +46,7 @@ from worldmodel.training.settings import write_settings
 from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.world.world import World
 
-_STATE_FILE = Path("training") / "state.pt"
+STATE_FILE = Path("training") / "state.pt"
 # Settings that a refusal names one by one.
 _TOLD = 4
 # Of training that a killed process loses at most, however seldom it is validated.
@@ -115,18 +115,14 @@ class Trainer:
         self.usual_norm = 0.0  # of the gradient; 0 before the first
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
-        self._identity = {
-            "train": _lasting(config),
-            "model": asdict(model.config),
-            "data": dataset.provenance.fingerprint,
-        }
+        self._identity = self._identify()
         if self._state_path.exists():
             self._resume()
         self._write_settings = partial(write_settings, folder, model, config, dataset, preset, path)
 
     @property
     def _state_path(self) -> Path:
-        return self.folder / _STATE_FILE
+        return self.folder / STATE_FILE
 
     @property
     def _progress(self) -> float:
@@ -152,6 +148,11 @@ class Trainer:
         late = self._progress >= c.lengthen_until / 2
         steps = round(math.sqrt(shortest * c.window)) if late else shortest
         return round(c.batch_size * (c.window + 1) / (steps + 1)), steps
+
+    def _identify(self) -> dict[str, Any]:
+        """What a run cannot change when it goes on."""
+        data = self._dataset.provenance.fingerprint
+        return {"train": _lasting(self.config), "model": asdict(self.model.config), "data": data}
 
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
@@ -366,7 +367,12 @@ class Trainer:
         self.model.load_state_dict(kept)
 
     def _write_state(self) -> None:
-        state = {
+        memory = io.BytesIO()  # torch would make an error of its own of a full disk
+        torch.save(self._state(), memory)
+        write_whole(self._state_path, memory.getbuffer())
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "identity": json.dumps(self._identity),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -377,9 +383,6 @@ class Trainer:
             "best": self.best,
             "history": self.history,
         }
-        memory = io.BytesIO()  # torch would make an error of its own of a full disk
-        torch.save(state, memory)
-        write_whole(self._state_path, memory.getbuffer())
 
     def _resume(self) -> None:
         state = _read_state(self._state_path, self.model.device)
@@ -434,7 +437,7 @@ def read_history(folder: str | Path) -> list[dict[str, float]]:
     Raises:
         FileFormatError: The folder's training state is truncated or corrupt.
     """
-    path = Path(folder) / _STATE_FILE
+    path = Path(folder) / STATE_FILE
     return _read_state(path, torch.device("cpu"))["history"] if path.is_file() else []
 
 

@@ -257,18 +257,24 @@ class Filter:
         """Raise a ShapeError unless an observation of one environment keeps to its space."""
         self._model.observation_spec.read(frame)
 
-    def means(self) -> np.ndarray:
+    def means(self, clip: bool = True) -> np.ndarray:
         """Means (n, latent), clipped into the Box; a fresh array.
+
+        Args:
+            clip: False where states that no data showed are to be told, too.
 
         Raises:
             DivergenceError: A mean is not finite.
         """
         if self._step is not None and self._belief is not None:
-            return self._step.observation[np.newaxis].copy()
+            kept = self._step.observation if clip else self._step.mean
+            return kept[np.newaxis].copy()
         means = self._current().mean.cpu().numpy()
         if not np.isfinite(means).all():
             raise DivergenceError(f"the filter's belief has a mean that is not finite: {means}")
-        return np.clip(means, self.box.low, self.box.high).astype(np.float32, copy=False)
+        if clip:
+            means = np.clip(means, self.box.low, self.box.high)
+        return means.astype(np.float32, copy=False)
 
     def scales(self) -> np.ndarray:
         """Standard deviations (n, latent); a fresh array."""

@@ -1,0 +1,69 @@
+"""A policy that tries other things than it would do: noise on numbers, now and then other choices.
+
+Source: correlated noise explores systems with inertia, as in Lillicrap et al. 2016, "Continuous
+control with deep reinforcement learning". Differs: its deviation is given, however correlated it
+is, and what is no number is drawn from the policy, and replaced by chance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from agents.policy import Policy
+
+
+class Exploring:
+    """Acts by a policy with noise; the noise goes on from call to call.
+
+    Args:
+        policy: Whose likeliest numbers are disturbed, and whose choices are drawn.
+        deviation: Of numbers' noise, in half ranges; a choice is replaced that often.
+        correlation: Of the noise from one call to the next, in [0, 1).
+        generator: Source of all draws.
+    """
+
+    def __init__(
+        self, policy: Policy, deviation: float, correlation: float, generator: torch.Generator
+    ) -> None:
+        self._policy, self._generator = policy, generator
+        self._deviation, self._correlation = deviation, correlation
+        self._numbers = torch.tensor(policy.actions.continuous, device=policy.low.device)
+        self._noise: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, states: Float[np.ndarray, "n latent"]) -> Any:
+        """Actions of the environments, in Gymnasium's layout."""
+        policy, numbers = self._policy, self._numbers
+        seen = torch.as_tensor(states, dtype=policy.low.dtype, device=policy.low.device)
+        drawn = policy.noise(len(seen), self._generator)
+        if drawn is not None:
+            drawn = drawn.masked_fill(numbers, 0.0)
+        controls = policy(seen, drawn)
+        half = (policy.high / 2 - policy.low / 2) * self._deviation
+        disturbed = torch.where(numbers, controls + half * self._next(controls), controls)
+        disturbed = torch.minimum(torch.maximum(disturbed, policy.low), policy.high)
+        return policy.actions.decode(self._replaced(disturbed).cpu().numpy())
+
+    def _next(self, like: torch.Tensor) -> torch.Tensor:
+        """Noise of unit variance."""
+        fresh = torch.randn(like.shape, generator=self._generator, device=like.device)
+        if self._noise is None:
+            self._noise = fresh
+        else:
+            kept = self._correlation
+            self._noise = kept * self._noise + math.sqrt(1 - kept**2) * fresh
+        return self._noise
+
+    def _replaced(self, controls: torch.Tensor) -> torch.Tensor:
+        """Some of what is no number by what is as likely as anything."""
+        if self._numbers.all():
+            return controls
+        shape = (len(controls), 1)
+        some = torch.rand(shape, generator=self._generator, device=controls.device)
+        any_ = torch.rand(controls.shape, generator=self._generator, device=controls.device)
+        return torch.where((some < self._deviation) & ~self._numbers, any_, controls)

@@ -1,0 +1,185 @@
+"""Killed at any moment and started again, a run ends as it would have."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from online_worlds import CONFIG, build
+from safetensors.torch import load_file
+
+import worldmodel
+from agents.policy import Policy
+from worldmodel import data
+from worldmodel.cli.runs import policy_of
+from worldmodel.errors import FileFormatError, FolderInUse, SpecError
+from worldmodel.files import locked
+from worldmodel.online.learn import learn
+from worldmodel.online.watching import Watcher
+from worldmodel.plots.learning import read_progress
+from worldmodel.training.growing import GrowingTrainer
+
+STEPS = 110
+
+
+class Killed(BaseException):
+    """As abrupt as can be within a process."""
+
+
+class Stopping(Watcher):
+    """Kills the run when it begins for the nth time to do something."""
+
+    def __init__(self, doing: str, times: int) -> None:
+        self.doing, self.left = doing, times
+
+    def phase(self, doing):
+        self.left -= doing == self.doing
+        if not self.left and doing == self.doing:
+            raise Killed
+
+
+def learned(run, steps=STEPS, watcher=None):
+    return learn("test/Cart-v0", run, steps, CONFIG, build, watcher=watcher)
+
+
+def outcome(run):
+    """All that is left of a run but times."""
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_progress(run)]
+    files = run / "checkpoint" / "model.safetensors", run / "policy.safetensors"
+    # The order of what a file says of itself is random.
+    kept = [{k: v.numpy().tobytes() for k, v in load_file(file).items()} for file in files]
+    return rows, *kept, data.load(run / "data").provenance.fingerprint
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    run = tmp_path_factory.mktemp("online") / "run"
+    learned(run)
+    return run
+
+
+def test_rounds_are_told(uninterrupted):
+    rows = read_progress(uninterrupted)
+    dataset = data.load(uninterrupted / "data")
+    told = int(dataset.train.lengths.sum() + dataset.validation.lengths.sum())
+    assert rows[-1]["real_steps"] == told >= STEPS > rows[-2]["real_steps"]
+    assert rows[-1]["evaluation_steps"] == dataset.test.lengths.sum()
+    assert [row["round"] for row in rows] == list(range(len(rows)))
+    assert rows[0]["observation_error"] is None and rows[1]["observation_error"] is None
+    assert all(0 <= row["trust"] <= 1 for row in rows)
+    assert rows[0]["clean_return"] is not None and rows[1]["clean_return"] is None
+    assert rows[-1]["clean_return"] is not None, "the last round is judged whatever its number"
+
+
+def test_the_return_is_that_of_what_was_written(uninterrupted):
+    last = read_progress(uninterrupted)[-1]
+    test = data.load(uninterrupted / "data").test
+    returns = test.rewards.sum(1)[-CONFIG.evaluate_episodes :]
+    assert last["clean_return"] == pytest.approx(returns.mean().item(), rel=1e-5)
+
+
+def test_a_run_is_a_run_folder_like_any_other(uninterrupted):
+    world = worldmodel.load(uninterrupted)
+    assert world.source.env_id == "test/Cart-v0" and world.support.fitted
+    policy = policy_of(uninterrupted, world)
+    assert isinstance(policy, Policy)
+    settings = json.loads((uninterrupted / "settings.json").read_text())
+    assert settings["dataset"]["path"] == str(uninterrupted / "data")
+
+
+@pytest.mark.parametrize(
+    ("doing", "times"),
+    [
+        ("fitting the model", 1),
+        ("evaluating", 1),
+        ("improving the agent", 2),
+        ("evaluating", 2),
+    ],
+)
+def test_killed_within_a_round_it_ends_bit_for_bit_as_it_would_have(
+    doing, times, uninterrupted, tmp_path
+):
+    with pytest.raises(Killed):
+        learned(tmp_path, watcher=Stopping(doing, times))
+    learned(tmp_path)
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+def test_killed_between_the_state_and_what_follows_from_it_likewise(
+    uninterrupted, tmp_path, monkeypatch
+):
+    write = GrowingTrainer.write
+
+    def written_and_killed(self, beside):
+        write(self, beside)
+        if beside["counts"]["round"] == 2:
+            raise Killed
+
+    monkeypatch.setattr(GrowingTrainer, "write", written_and_killed)
+    with pytest.raises(Killed):
+        learned(tmp_path)
+    monkeypatch.undo()
+    learned(tmp_path)
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_can_be_killed(number, uninterrupted, tmp_path):
+    child = Path(__file__).with_name("online_worlds.py")
+    process = subprocess.Popen(
+        [sys.executable, child, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("acting") and len(read_progress(tmp_path)) >= 2:
+            break
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=20)
+    assert process.returncode
+    if number != signal.SIGKILL:
+        assert "KeyboardInterrupt" in complaint
+    learned(tmp_path)
+    assert outcome(tmp_path) == outcome(uninterrupted)
+
+
+def test_more_steps_may_be_asked_for_later(uninterrupted, tmp_path):
+    learned(tmp_path, 60)
+    once = len(read_progress(tmp_path))
+    world = learned(tmp_path, 60)
+    assert len(read_progress(tmp_path)) == once, "there is nothing left to do"
+    learned(tmp_path)
+    ours, theirs = outcome(tmp_path), outcome(uninterrupted)
+    assert ours[1:3] == theirs[1:3], "an evaluation more changes nothing"
+    assert world.model.reward_range[0] >= worldmodel.load(tmp_path).model.reward_range[0]
+
+
+def test_another_run_is_not_continued(uninterrupted, tmp_path):
+    learned(tmp_path, 60)
+    with pytest.raises(SpecError, match="online.replayed was 4, not 5"):
+        learn("test/Cart-v0", tmp_path, 90, replace(CONFIG, replayed=5), build)
+    with pytest.raises(SpecError, match="the observations of the dataset"):
+        learn("CartPole-v1", tmp_path, 90, CONFIG, build)
+
+
+def test_two_do_not_learn_in_one_folder(tmp_path):
+    with locked(tmp_path), pytest.raises(FolderInUse):
+        learned(tmp_path)
+
+
+def test_a_corrupt_state_is_refused(tmp_path):
+    learned(tmp_path, 60)
+    (tmp_path / "training" / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(FileFormatError, match="truncated or corrupt"):
+        learned(tmp_path)
+    torch.save({"update": 3}, tmp_path / "training" / "state.pt")
+    with pytest.raises(FileFormatError, match="does not grow"):
+        learned(tmp_path)

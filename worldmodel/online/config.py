@@ -1,0 +1,125 @@
+"""Settings of learning online, and which of them suit what is observed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from agents.actor_critic import ActorCriticConfig
+from worldmodel.errors import ConfigError, require_at_least, require_finite
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.systems.preset import GENERIC
+from worldmodel.training.config import TrainConfig
+
+# The constraint is tight when the first fit ends, and stays so.
+_VECTORS_TRAIN = replace(
+    GENERIC["vectors"].train,
+    updates=500,
+    batch_size=64,
+    window=8,
+    learning_rate=4e-3,
+    lr_final_fraction=0.5,
+    tensorboard=False,
+    constrained=replace(GENERIC["vectors"].train.constrained, tighten_from=0.2, tighten_to=1.0),
+)
+# What lies beyond the data is where there is something to be learned: nothing keeps it away.
+_AGENT = ActorCriticConfig(updates=150, ood_penalty=0.0, ood_radius=math.inf)
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """How a model and its agent grow.
+
+    Attributes:
+        seed_steps: Real steps under random actions before anything is learned, in whole episodes,
+            at least two.
+        held: Steps that a random action is held.
+        round_steps: Real steps of a round at least, in whole episodes.
+        num_envs: Environments that act side by side, one episode each at a time.
+        parallel: Whether each runs in a process of its own; worth it if a step takes milliseconds.
+        episode_steps: Steps of an episode at most; by default the environment's own limit, or 1000.
+        updates: Of the model in a round; ``train.updates`` are those of the first fit.
+        agent_updates: Of actor and critic in a round; ``agent.updates`` are those of the first.
+        replayed: Latest training episodes whose filtered beliefs imagined episodes begin at.
+        noise: Deviation of what is added to an action at first, in half ranges, correlated in time;
+            a choice is replaced by a random one that often.
+        final_noise: The same at last.
+        noise_steps: Real steps over which it falls, linearly.
+        noise_correlation: From one step to the next.
+        held_out: One group of episodes in so many is kept to validate with, the second first.
+        evaluate_every: Rounds between evaluations without noise; 0 for none but the last.
+        evaluate_episodes: Real episodes of each. They are no training data, and counted apart.
+        film_every: Evaluations between films; 0 for none.
+        timeout: Seconds after which an environment that does not answer is given up.
+        train: Of the first fit. Afterwards its schedules stay where it ended.
+        agent: Of actor and critic.
+        seed: Of everything random, in place of those of ``train`` and ``agent``.
+    """
+
+    seed_steps: int = 1000
+    held: int = 3
+    round_steps: int = 200
+    num_envs: int = 1
+    parallel: bool = False
+    episode_steps: int | None = None
+    updates: int = 60
+    agent_updates: int = 60
+    replayed: int = 24
+    noise: float = 0.3
+    final_noise: float = 0.15
+    noise_steps: int = 5000
+    noise_correlation: float = 0.8
+    held_out: int = 10
+    evaluate_every: int = 5
+    evaluate_episodes: int = 10
+    film_every: int = 1
+    timeout: float = 60.0
+    train: TrainConfig = _VECTORS_TRAIN
+    agent: ActorCriticConfig = _AGENT
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("seed_steps", "held", "round_steps", "num_envs", "updates", "agent_updates")
+        more = ("replayed", "noise_steps", "evaluate_episodes")
+        require_at_least(1, **{name: getattr(self, name) for name in counts + more})
+        require_at_least(2, held_out=self.held_out)
+        require_at_least(0, evaluate_every=self.evaluate_every, film_every=self.film_every)
+        require_at_least(0, seed=self.seed)
+        require_at_least(1, episode_steps=self.episode_steps or 1)
+        require_finite(0, noise=self.noise, final_noise=self.final_noise, timeout=self.timeout)
+        if not 0 <= self.noise_correlation < 1:
+            raise ConfigError(f"noise_correlation must lie in [0, 1), got {self.noise_correlation}")
+        if self.train.dreaming.denoise:
+            raise ConfigError(
+                "a denoiser takes longer to fit than a round; train.dreaming.denoise must be 0, "
+                f"got {self.train.dreaming.denoise}"
+            )
+
+    def noise_after(self, steps: int) -> float:
+        """Deviation of exploration after so many real steps."""
+        gone = min(max(steps - self.seed_steps, 0) / self.noise_steps, 1.0)
+        return self.noise + gone * (self.final_noise - self.noise)
+
+    def lasting(self) -> dict[str, Any]:
+        """What a run cannot change when it goes on: all that a result depends on."""
+        plain = asdict(self)
+        del plain["train"]["tensorboard"]
+        return {k: v for k, v in plain.items() if k not in ("timeout", "parallel", "film_every")}
+
+
+def online_for(observations: ObservationSpace, actions: ActionSpace) -> OnlineConfig:
+    """What suits what is observed, and how it is acted on.
+
+    Pictures are fitted longer, on longer windows. Choices end episodes, as of a pole that falls:
+    few are left to chance, the agent looks farther and keeps to the data.
+    """
+    config = OnlineConfig()
+    if observations.preset != "vectors":
+        train = replace(GENERIC[observations.preset].train, updates=2000, tensorboard=False)
+        config = replace(config, updates=200, train=train)
+    if all(actions.continuous):
+        return config
+    agent = replace(GENERIC["vectors"].actor_critic(actions), updates=150)
+    chances = {"held": 1, "noise": 0.1, "final_noise": 0.05}
+    return replace(config, updates=100, agent_updates=100, agent=agent, **chances)

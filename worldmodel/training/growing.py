@@ -1,0 +1,125 @@
+"""A trainer whose data grow: it goes on where it was, and what weights mean stays.
+
+Scalings are those of the first data; only the ranges of rewards, and whether an episode ends, are
+widened. Schedules run through the first fit and then stay at its last update.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldmodel.data import Dataset
+from worldmodel.errors import FileFormatError
+from worldmodel.files import write_whole
+from worldmodel.models.learned import LearnedModel
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import fit_world
+from worldmodel.training.trainer import STATE_FILE, Trainer
+from worldmodel.training.windows import Windows
+from worldmodel.types import Batch
+from worldmodel.world.world import World
+
+
+class GrowingTrainer(Trainer):
+    """Trains a model on a dataset that is added to.
+
+    Args:
+        model: Freshly built; its scaling is taken from the first data, or from the folder's state.
+        dataset: As it is now, with splits "train" and "validation".
+        config: How to train; ``updates`` are those of the first fit.
+        folder: Run folder.
+        lasting: What else a run cannot change when it goes on; expressible as JSON.
+
+    Raises:
+        SpecError: As of ``Trainer``.
+        FileFormatError: As of ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        model: LearnedModel,
+        dataset: Dataset,
+        config: TrainConfig,
+        folder: str | Path,
+        lasting: Mapping[str, Any],
+    ) -> None:
+        self._lasting = dict(lasting)
+        super().__init__(model, dataset, config, folder)
+        self.grow(dataset)
+
+    @property
+    def _progress(self) -> float:
+        last = self.config.updates - 1
+        return min(self.update, last) / self.config.updates
+
+    def _identify(self) -> dict[str, Any]:
+        return {**self._lasting, "model": asdict(self.model.config)}
+
+    def grow(self, dataset: Dataset, arrived: Batch | None = None) -> None:
+        """Learn from a dataset as it is now.
+
+        Args:
+            dataset: With all that there was before.
+            arrived: What is new, to which ranges are widened.
+        """
+        if arrived is not None:
+            self.model.widen(arrived.to(self.model.device))
+        train = dataset.train
+        self._dataset, self._drawn = dataset, Windows.of(train, self.model)
+        self._judged = dataset.validation.sample(self.config.window).to(self.model.device)
+        self.windows = max(1, int(train.lengths.sum()) // self.config.window)
+
+    def train(self, updates: int) -> None:
+        """So many gradient updates, and a validation.
+
+        Raises:
+            DivergenceError: A loss or gradient is not finite.
+        """
+        self.model.train()
+        for _ in range(updates):
+            self.step()
+        self.validate()
+        self.model.eval()
+
+    def world(self) -> World:
+        """The model as it is now, its support fitted to the data as they are now."""
+        splits = self._dataset.train, self._dataset.validation
+        train, validation = (split.sample().to(self.model.device) for split in splits)
+        c = self.config
+        return fit_world(
+            self.model.eval(), c.dreaming, train, validation, c.window, c.seed, False, self.source
+        )
+
+    def write(self, beside: Mapping[str, Any]) -> None:
+        """All that exact resume needs, and what is to be kept with it, in one file.
+
+        Args:
+            beside: Numbers, text, tensors, and lists and dictionaries of such.
+        """
+        memory = io.BytesIO()  # torch would make an error of its own of a full disk
+        torch.save({**self._state(), "beside": dict(beside)}, memory)
+        write_whole(self.folder / STATE_FILE, memory.getbuffer())
+
+
+def read_beside(folder: str | Path) -> dict[str, Any] | None:
+    """What ``GrowingTrainer.write`` kept in a run folder; None if nothing was written yet.
+
+    Raises:
+        FileFormatError: It is truncated, corrupt, or of a run that does not grow.
+    """
+    path = Path(folder) / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FileFormatError(f"{path} is truncated or corrupt: {error!r}") from error
+    if "beside" not in state:
+        raise FileFormatError(f"{path} is of a run that does not grow; choose another folder")
+    return state["beside"]
