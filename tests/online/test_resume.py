@@ -164,7 +164,7 @@ def test_more_steps_may_be_asked_for_later(uninterrupted, tmp_path):
 
 def test_another_run_is_not_continued(uninterrupted, tmp_path):
     learned(tmp_path, 60)
-    with pytest.raises(SpecError, match="online.replayed was 4, not 5"):
+    with pytest.raises(SpecError, match=r"online\.replayed was 4, not 5"):
         learn("test/Cart-v0", tmp_path, 90, replace(CONFIG, replayed=5), build)
     with pytest.raises(SpecError, match="the observations of the dataset"):
         learn("CartPole-v1", tmp_path, 90, CONFIG, build)
