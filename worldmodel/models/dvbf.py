@@ -38,8 +38,9 @@ class DVBF(LearnedModel):
         self.visible_size = c.visible_size or c.latent_size
         # Every frame's features are computed once, for both networks that look at it.
         self.encoder, features = self.codec.encoder()
-        sharp = c.recognition.reading_scale if c.recognition.kind == "fusion" else None
-        self.initial_network = InitialNetwork(features, act, c.latent_size, c.recurrent, sharp)
+        self.initial_network = InitialNetwork(
+            features, act, c.latent_size, c.recurrent, c.initial_scale
+        )
         self.recognition = build_recognition(c, features, act)
         self.transition_model = build_transition(c, act, generator)
         self.emission = self.codec.emission(self.visible_size)

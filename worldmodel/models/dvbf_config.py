@@ -19,8 +19,8 @@ class RecognitionConfig:
         kind: "network" infers it as in the paper; "fusion" computes it from what the frame alone
             says of the state. See ``models/fusion.py``.
         hidden: Hidden units.
-        reading_scale: How sharp fusion's readings of frames are at first, and its first states:
-            their standard deviation, in units of the latent state.
+        reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
+            in units of the latent state.
     """
 
     kind: Literal["network", "fusion"] = "network"
@@ -93,6 +93,8 @@ class DVBFConfig:
         recognition: Of the process noise.
         transition: Between states.
         recurrent: Hidden units of each direction of the initial network.
+        initial_scale: Standard deviation of the first state's belief as its network begins; None
+            for about 0.7. Where it is wide, frames are told apart late.
         head_hidden: Hidden units of reward and termination heads.
     """
 
@@ -102,9 +104,12 @@ class DVBFConfig:
     recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
     transition: TransitionConfig = field(default_factory=TransitionConfig)
     recurrent: int = 64
+    initial_scale: float | None = None
     head_hidden: int = 64
 
     def __post_init__(self) -> None:
+        if self.initial_scale is not None:
+            require_finite(1e-3, initial_scale=self.initial_scale)
         sizes = ("latent_size", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         if self.visible_size is not None and not 1 <= self.visible_size <= self.latent_size:

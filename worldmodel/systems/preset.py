@@ -98,9 +98,9 @@ def _picture_dvbf(observations: ObservationSpace) -> DVBFConfig:
     beside = sum(stream.size for stream in observations.streams if stream.preset != "pictures")
     return DVBFConfig(
         latent_size=min(8 + beside, _MOST),
-        codec=CodecConfig(depth=3, waves=64),
+        codec=CodecConfig(depth=3),
         recurrent=32,
-        recognition=RecognitionConfig("fusion", reading_scale=0.05),
+        recognition=RecognitionConfig("fusion"),
     )
 
 
@@ -175,8 +175,7 @@ GENERIC: dict[str, Preset] = {
             batch_size=32,
             window=30,
             learning_rate=6e-3,
-            lengthen_until=0.6,
-            constrained=ConstrainedConfig(loose=0.004, step=0.0075, decay=0.985, flatness=0.0),
+            constrained=ConstrainedConfig(step=0.0075, decay=0.985, flatness=0.0),
         ),
         models={
             "dvbf": _picture_dvbf,
