@@ -174,7 +174,8 @@ def test_every_stream_is_shown(env):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_ppo_learns_and_predicts(world, progress, capsys):
+def test_ppo_learns_and_predicts(world, progress, capsys, monkeypatch):
+    monkeypatch.setattr("worldmodel.progress.EVERY", 0.0)
     learner = train_sb3(
         world, "PPO", timesteps=512, num_envs=8, max_episode_steps=9, progress=progress, **TINY
     )

@@ -22,6 +22,7 @@ from worldmodel.training.trainer import Trainer
 
 windows.Windows.of.__func__.__defaults__ = (1_000_000,)
 Episodes.sample.__defaults__ = (1_000, 250_000, 2_000_000, 0)
+windows.VALIDATED_BYTES = 2_000_000
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)
 frames = rng.integers(0, 256, (41, 32, 32, 3), dtype=np.uint8)

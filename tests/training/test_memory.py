@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ import pytest
 def peaks(*portions: int) -> list[float]:
     """Megabytes that training and evaluation take on so many portions of 5 MB, each."""
     script = Path(__file__).with_name("peak.py")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     running = [
-        subprocess.Popen([sys.executable, str(script), str(n)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, str(script), str(n)], stdout=subprocess.PIPE, text=True, env=env
+        )
         for n in portions
     ]
     said = [process.communicate()[0] for process in running]

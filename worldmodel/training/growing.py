@@ -7,6 +7,7 @@ widened. Schedules run through the first fit and then stay at its last update.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from worldmodel.models.learned import LearnedModel
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
 from worldmodel.training.trainer import STATE_FILE, Trainer
-from worldmodel.training.windows import Windows
+from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
@@ -58,6 +59,10 @@ class GrowingTrainer(Trainer):
         last = self.config.updates - 1
         return min(self.update, last) / self.config.updates
 
+    @property
+    def _most_updates(self) -> float | int:
+        return math.inf
+
     def _identify(self) -> dict[str, Any]:
         return {**self._lasting, "model": asdict(self.model.config)}
 
@@ -72,7 +77,7 @@ class GrowingTrainer(Trainer):
             self.model.widen(arrived.to(self.model.device))
         train = dataset.train
         self._dataset, self._drawn = dataset, Windows.of(train, self.model)
-        self._judged = dataset.validation.sample(self.config.window).to(self.model.device)
+        self._judged = spread_windows(dataset.validation, self.config.window).to(self.model.device)
         self.windows = max(1, int(train.lengths.sum()) // self.config.window)
 
     def train(self, updates: int) -> None:

@@ -129,6 +129,10 @@ class Trainer:
         return self.update / self.config.updates
 
     @property
+    def _most_updates(self) -> float | int:
+        return self.config.updates
+
+    @property
     def _coarseness(self) -> float:
         c = self.config
         return c.coarse * max(0.0, 1 - self._progress / c.coarse_until)
@@ -394,7 +398,7 @@ class Trainer:
                 f"{self.folder} holds a run with other settings: "
                 f"{', '.join(told[:_TOLD] + more)}; choose another folder or delete it"
             )
-        if state["update"] > self.config.updates:
+        if state["update"] > self._most_updates:
             raise SpecError(
                 f"{self.folder} holds a run of {state['update']} updates already, which is more "
                 f"than the {self.config.updates} that are asked for"

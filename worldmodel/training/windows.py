@@ -18,7 +18,7 @@ from worldmodel.types import Batch, Observations, ScaledBatch, from_streams
 HELD = 256_000_000
 _ROWS = 1024  # frames that are scaled at a time
 # Windows to validate on where episodes are longer than one; and the most bytes of them.
-_VALIDATED, _VALIDATED_BYTES = 100, 64_000_000
+_VALIDATED, VALIDATED_BYTES = 100, 64_000_000
 _GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many
 
 
@@ -35,10 +35,12 @@ def spread_windows(episodes: Episodes, steps: int) -> Batch:
     slack = np.maximum(episodes.lengths - steps, 0)
     each = math.ceil(_VALIDATED / len(episodes)) if slack.any() else 1
     chosen = np.arange(each * len(episodes))
-    most = max(1, _VALIDATED_BYTES // (episodes.frame_bytes * (steps + 1)))
+    most = max(1, VALIDATED_BYTES // (episodes.frame_bytes * (steps + 1)))
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), most)).astype(int)]
     episode = chosen % len(episodes)
     start = np.round(slack[episode] * (chosen * _GOLDEN % 1)).astype(int)
+    if episodes.has_gaps:  # a window begins with a frame that was seen
+        start = episodes.seen_before(episode, start)
     return episodes.windows(episode, start, steps, truth=False)
 
 

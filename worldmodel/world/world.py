@@ -200,12 +200,13 @@ class World:
         An array where there is one stream, a dictionary of arrays by stream where there are more.
 
         Raises:
-            ShapeError: The last axis is not the latent state's, or a number is not finite.
+            ShapeError: The last axis is not the latent state's, there are none, or a number is not
+                finite.
             DivergenceError: The latents are finite, and what they show is not.
         """
         states, latent = self._tensor("latents", latents), self.model.latent_size
-        if states.shape[-1:] != (latent,):
-            raise ShapeError(f"latents must be (..., {latent}), got {tuple(states.shape)}")
+        if states.shape[-1:] != (latent,) or not states.numel():
+            raise ShapeError(f"latents must be (..., {latent}) and some, got {tuple(states.shape)}")
         means = self.model.emit(states).mean
         if not means.isfinite().all():
             raise DivergenceError(f"what the model shows of {latents!r:.200} is not finite")

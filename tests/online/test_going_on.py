@@ -136,7 +136,7 @@ def test_processes_can_be_killed(number, uninterrupted, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
     for line in process.stdout:
