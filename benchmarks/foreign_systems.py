@@ -70,7 +70,10 @@ def _dm_control(task: str) -> Foreign:
     return Foreign(f"shimmy:dm_control/{task}-v0", 64, 100, 250, env_kwargs=_CAMERA)
 
 
-# Some 10,000 frames of those that Gymnasium brings.
+# The papers draw what they learn from anywhere.
+_ANYWHERE = {"anywhere": True}
+
+# Some 10,000 frames of those that Gymnasium brings, and 5,000 to 10,000 of PC3's.
 FOREIGN = {
     "pendulum": Foreign("Pendulum-v1", 32, 50),
     # Held actions fell it in 12 steps, independent ones in 21 on average, few in more than 40.
@@ -90,4 +93,7 @@ FOREIGN = {
     "dm-cartpole": _dm_control("cartpole-swingup"),
     "dm-reacher": _dm_control("reacher-easy"),
     "dm-ball-in-cup": _dm_control("ball_in_cup-catch"),
+    "pc3-planar": Foreign("pc3:PC3Planar-v0", 40, 125, 40, env_kwargs=_ANYWHERE),
+    "pc3-pendulum": Foreign("pc3:PC3Pendulum-v0", 48, 100, 100, env_kwargs=_ANYWHERE),
+    "pc3-cartpole": Foreign("pc3:PC3CartPole-v0", 80, 200, 50, env_kwargs=_ANYWHERE),
 }
