@@ -85,7 +85,8 @@ def _small(config):
 
     names = [f.name for f in dataclasses.fields(config)]
     # As many components as pictures have pixels, so that they say all of them.
-    fields = {n: smaller(getattr(config, n)) for n in names if n != "components"}
+    exact = {"explained": 1.0} if "explained" in names else {}
+    fields = {n: smaller(getattr(config, n)) for n in names if n != "components"} | exact
     return dataclasses.replace(config, **fields)
 
 

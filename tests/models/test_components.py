@@ -27,8 +27,8 @@ def blobs(n=400, seed=0) -> torch.Tensor:
     return (30 + spot.unsqueeze(-1) * colour).to(torch.uint8)
 
 
-def codec_of(seen, components, space=SPACE) -> Codec:
-    codec = Codec(space, CodecConfig(components=components))
+def codec_of(seen, components, space=SPACE, explained=1.0) -> Codec:
+    codec = Codec(space, CodecConfig(components=components, explained=explained))
     codec.calibrate(seen)
     return codec
 
@@ -71,13 +71,51 @@ def test_enough_of_them_bring_the_picture_back(seen):
     assert codec.missed(seen).max() < 1e-2
 
 
-def test_fewer_pictures_than_components_leave_some_without_a_meaning():
+def test_fewer_pictures_than_components_need_fewer():
     few = blobs(6)
     codec = codec_of(few, 20)
     scaled = codec.scale(few)
-    assert scaled.shape == (6, 20) and scaled[:, 6:].abs().max() < 1e-3
+    assert scaled.shape == (6, 5)
     assert (codec.unscale(scaled).int() - few.int()).abs().max() <= 1
     assert codec.emphasis(2.0).isfinite().all()
+
+
+@pytest.mark.parametrize("explained", [0.5, 0.9, 0.99])
+def test_no_more_are_kept_than_say_enough(seen, explained):
+    codec = codec_of(seen, 200, explained=explained)
+    centred = (seen.flatten(1).double() - seen.flatten(1).double().mean(0)).numpy()
+    found = np.linalg.eigvalsh(centred.T @ centred)[::-1].cumsum()
+    assert codec.size == 1 + np.searchsorted(found, explained * found[-1])
+    assert codec.scale(seen).shape == (len(seen), codec.size)
+    assert codec.scale(seen).square().sum(1).mean().item() == pytest.approx(12, rel=1e-4)
+
+
+def test_networks_are_as_large_as_pictures_need(seen):
+    batch = random_batch(SPACE, BOX, size=20, steps=6)
+    batch = replaced(batch, observations=blobs(20 * 7).unflatten(0, (20, 7)))
+    model = tiny_model(SPACE, BOX, codec={"components": 100, "explained": 0.9})
+    model.calibrate(batch)
+    kept = model.codec.size
+    assert kept < 30
+    assert model.config.codec.components == kept
+    again = type(model)(model.config, SPACE, BOX)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(
+        again.terms(batch, generator()).distortion, model.terms(batch, generator()).distortion
+    )
+    same = tiny_model(SPACE, BOX, codec={"components": kept, "explained": 0.9})
+    same.calibrate(batch)
+    for name, weights in model.named_parameters():
+        torch.testing.assert_close(same.state_dict()[name], weights, rtol=1e-3, atol=1e-3)
+
+
+def test_several_pictures_have_as_many_as_the_one_that_needs_most():
+    batch = random_batch(SEVERAL, size=30)
+    codec = Codec(SEVERAL, CodecConfig(components=40, explained=0.5))
+    kept = codec.calibrate(batch.observations.flatten(0, 1))
+    pictures = [part for part in codec.parts if part.stream.kind == "pixels"]
+    assert max(part.needed for part in pictures) == kept < 40
+    assert {part.size for part in pictures} == {min(kept, p.stream.size) for p in pictures}
 
 
 def test_what_components_have_been_is_what_is_plausible(seen):

@@ -227,19 +227,19 @@ def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
     assert {trainer._draw_prefix(trainer.config.window + 1) for _ in range(50)} == {expected}
 
 
-def test_sequences_lengthen_at_the_same_number_of_frames(tmp_path):
-    trainer = make(tmp_path, lengthen_until=0.6, window=6, batch_size=8, updates=100)
+def test_sequences_are_halved_at_the_same_number_of_frames(tmp_path):
+    trainer = make(tmp_path, halved_until=0.6, window=6, batch_size=8, updates=100)
     drawn = []
-    for trainer.update in (0, 29, 30, 59, 60, 99):
+    for trainer.update in (0, 59, 60, 99):
         drawn.append(trainer._drawn_size())
-    assert drawn == [(14, 3), (14, 3), (11, 4), (11, 4), (8, 6), (8, 6)]
+    assert drawn == [(14, 3), (14, 3), (8, 6), (8, 6)]
     trainer.update = 0
     terms = trainer.step()
     assert terms.rate.shape == (14, 4)
 
 
-def test_weights_are_not_compared_while_sequences_lengthen(tmp_path):
-    trainer = make(tmp_path, **settled(lengthen_until=0.9, window=6, updates=100))
+def test_weights_are_not_compared_while_sequences_are_halved(tmp_path):
+    trainer = make(tmp_path, **settled(halved_until=0.9, window=6, updates=100))
     trainer.update = 89
     assert not trainer._settled
     trainer.update = 90

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,11 @@ class LearnedModel(StateSpaceModel):
         self.register_buffer("action_offset", middle)
         # The linear model has no such settings.
         self.codec = Codec(observation_spec, getattr(config, "codec", CodecConfig()))
-        with seeded(seed) as generator:
+        self._seed = seed
+        self._build_all()
+
+    def _build_all(self) -> None:
+        with seeded(self._seed) as generator:
             self._build(generator)
 
     @abstractmethod
@@ -117,10 +122,16 @@ class LearnedModel(StateSpaceModel):
     def calibrate(self, data: Batch | Episodes) -> None:
         """Take the scaling of observations, rewards and unbounded actions from training data.
 
+        Where pictures need fewer components than there may be, networks are built anew, and
+        ``config`` says how many there are.
+
+
         Of many episodes a sample tells (``Episodes.sample``), but what the rewards' range is and
         whether one ends, which all are asked for.
         """
         batch = data if isinstance(data, Batch) else data.sample().to(self.device)
+        frames = batch.observations[batch.frame_mask]
+        self._keep_components(self.codec.calibrate(frames))
         if batch.rewards is None:
             self.reward_head.silence()
         else:
@@ -131,13 +142,19 @@ class LearnedModel(StateSpaceModel):
                 self.reward_head.widen(torch.from_numpy(rewards))
             ended = ended or any(piece.any() for piece in data.pieces("terminated", _MANY))
         self.termination_head.seen.fill_(ended)
-        frames = batch.observations[batch.frame_mask]
-        self.codec.calibrate(frames)
         # A few thousand suffice for one number.
         few = frames[:: max(1, frames.shape[0] // 8192)]
         for emission in self.emissions:
             emission.calibrate(self.scale_observations(few))
         self._calibrate_actions(batch.actions[batch.mask])
+
+    def _keep_components(self, count: int) -> None:
+        codec = getattr(self.config, "codec", None)
+        if codec is not None and 0 < count < codec.components:
+            self.config = replace(self.config, codec=replace(codec, components=count))
+            device, dtype = self.device, self.dtype
+            self._build_all()
+            self.to(device, dtype)
 
     @torch.no_grad()
     def widen(self, batch: Batch) -> None:

@@ -48,10 +48,9 @@ class TrainConfig:
         coarse: Power of their variance that components of pictures are weighed with at first, so
             that what is coarse is learned first; see ``models/codec/components.py``.
         coarse_until: Fraction of training over which it falls to 0, linearly.
-        lengthen_until: Fraction of training over which sequences get longer: they begin with three
-            steps, in the second half of it have the geometric mean, and after it ``window``. Each
-            update sees as many frames, at first of many more places, by which pictures are learned
-            quickly; long sequences are for what pictures do not show. 0: all are long.
+        halved_until: Fraction of training in which sequences are half as long, and twice as many:
+            each update then sees as many frames, of more places, by which pictures are learned
+            sooner; long sequences are for what happens slowly. In [0, 1).
         objective: "constrained" or "elbo".
         constrained: Of the constrained objective.
         elbo: Of the annealed bound.
@@ -78,7 +77,7 @@ class TrainConfig:
     all_frames_fraction: float = 0.3
     coarse: float = 2.0
     coarse_until: float = 0.4
-    lengthen_until: float = 0.0
+    halved_until: float = 0.0
     objective: Literal["constrained", "elbo"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
@@ -95,8 +94,8 @@ class TrainConfig:
         require_finite(0, learning_rate=self.learning_rate, coarse=self.coarse)
         if not 0 < self.coarse_until <= 1:
             raise ConfigError(f"coarse_until must lie in (0, 1], got {self.coarse_until}")
-        if not 0 <= self.lengthen_until < 1:
-            raise ConfigError(f"lengthen_until must lie in [0, 1), got {self.lengthen_until}")
+        if not 0 <= self.halved_until < 1:
+            raise ConfigError(f"halved_until must lie in [0, 1), got {self.halved_until}")
         if self.max_grad_ratio != 0 and not 1 <= self.max_grad_ratio < math.inf:
             raise ConfigError(
                 f"max_grad_ratio must be 0, or finite and at least 1, got {self.max_grad_ratio}"

@@ -53,8 +53,6 @@ _TOLD = 4
 _SECONDS = 120.0
 # What a training state must hold.
 _STATE = "identity model optimizer objective generator update usual_norm best history".split()
-# Steps of a sequence where they lengthen: the fewest that tell a velocity, and what changes it.
-_SHORTEST = 3
 # Of the moving average of the gradient's norm.
 _DECAY = 0.99
 
@@ -140,17 +138,15 @@ class Trainer:
     @property
     def _settled(self) -> bool:
         """Whether validations compare: what is asked for no longer changes."""
-        whole = self._progress >= self.config.lengthen_until
+        whole = self._progress >= self.config.halved_until
         return whole and not self._coarseness and self.objective.settled(self._progress)
 
     def _drawn_size(self) -> tuple[int, int]:
         """Sequences of the next batch, and their steps."""
         c = self.config
-        if self._progress >= c.lengthen_until:
+        if self._progress >= c.halved_until:
             return c.batch_size, c.window
-        shortest = min(_SHORTEST, c.window)
-        late = self._progress >= c.lengthen_until / 2
-        steps = round(math.sqrt(shortest * c.window)) if late else shortest
+        steps = max(1, c.window // 2)
         return round(c.batch_size * (c.window + 1) / (steps + 1)), steps
 
     def _identify(self) -> dict[str, Any]:

@@ -39,13 +39,27 @@ class Codec(nn.Module):
         super().__init__()
         self.space = space
         self.parts = nn.ModuleList(CODECS[stream.kind](stream, config) for stream in space.streams)
-        self.sizes = tuple(part.size for part in self._codecs)
 
     @torch.no_grad()
-    def calibrate(self, observations: Observations) -> None:
-        """Take all scalings from recorded observations (n, ...)."""
+    def calibrate(self, observations: Observations) -> int:
+        """Take all scalings from recorded observations (n, ...).
+
+        Returns:
+            How many components of pictures were kept, of the stream that needs most; 0 if none is
+            said by components.
+        """
         for part, values in self._pairs(observations):
             part.calibrate(values)
+        needed = max(part.needed for part in self._codecs)
+        if needed:
+            for part in self._codecs:
+                part.keep(needed)
+        return needed
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers that each stream is scaled to."""
+        return tuple(part.size for part in self._codecs)
 
     @property
     def weight(self) -> float:

@@ -46,8 +46,16 @@ class Components(nn.Module):
         self.register_buffer("high", torch.zeros(self.count))
 
     @torch.no_grad()
-    def fit(self, pictures: Float[Tensor, "n size"]) -> None:
-        """Take the basis from centred pictures; fewer than there are components leave zeros."""
+    def fit(self, pictures: Float[Tensor, "n size"], explained: float) -> int:
+        """Take the basis from centred pictures; fewer than there are components leave zeros.
+
+        Args:
+            pictures: What is to be said.
+            explained: Fraction of their variance.
+
+        Returns:
+            How many components say that much, or as many as there are.
+        """
         rank = min(*pictures.shape, self.count + _BEYOND)
         # It draws from torch's own generator, and from no other.
         with torch.random.fork_rng(devices=[]):
@@ -58,6 +66,15 @@ class Components(nn.Module):
         self.variance.copy_(said.square().mean(0))
         self.low.copy_(said.amin(0))
         self.high.copy_(said.amax(0))
+        enough = explained * pictures.square().sum(1).mean()
+        return min(int((self.variance.cumsum(0) < enough).sum()) + 1, self.count)
+
+    def keep(self, count: int) -> None:
+        """Forget all but the leading ones."""
+        self.count = min(self.count, count)
+        self.basis = self.basis[:, : self.count].contiguous()
+        for name in ("variance", "low", "high"):
+            setattr(self, name, getattr(self, name)[: self.count].clone())
 
     def project(self, pictures: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch count"]:
         """Components of centred pictures."""

@@ -17,7 +17,8 @@ class CodecConfig:
     Attributes:
         encoder: Of pixels: their principal components, "dense" layers over all of them, or "conv".
             It decides on the way in and, as its mirror image, on the way out.
-        components: Most components of a picture.
+        components: Most components of a picture. There are fewer where fewer say enough.
+        explained: Fraction of the pictures' variance that is enough.
         emission: Of pixels: "gaussian", or "bernoulli" for those that are black or white, which
             have no components.
         channels: Of the first convolution; each further one halves the picture and doubles them.
@@ -30,7 +31,8 @@ class CodecConfig:
     """
 
     encoder: Choice = "components"
-    components: int = 128
+    components: int = 512
+    explained: float = 0.998
     emission: Literal["gaussian", "bernoulli"] = "gaussian"
     channels: int = 16
     hidden: int = 128
@@ -41,6 +43,8 @@ class CodecConfig:
         sizes = ("components", "channels", "hidden", "depth")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_at_least(0, waves=self.waves)
+        if not 0 < self.explained <= 1:
+            raise ConfigError(f"explained must lie in (0, 1], got {self.explained}")
         require_choices(self)
         if self.emission == "bernoulli" and self.encoder == "components":
             raise ConfigError(

@@ -61,9 +61,20 @@ class PixelCodec(StreamCodec):
         if self.standardised:
             self.mean.copy_(mean)
             if self.components and variance > 0:
-                self.components.fit(self._sample(values))
-                variance = self.components.variance.sum().item()
-            self.unit.fill_(math.sqrt(variance / WEIGHT) if variance > 0 else 1.0)
+                self.needed = self.components.fit(self._sample(values), self.config.explained)
+            self._measure(variance)
+
+    def _measure(self, variance: float) -> None:
+        """Take the unit from the variance that what is scaled has in all."""
+        self.unit.fill_(math.sqrt(variance / WEIGHT) if variance > 0 else 1.0)
+
+    @torch.no_grad()
+    def keep(self, count: int) -> None:
+        """See the base class."""
+        if self.components and self.varies:
+            self.components.keep(count)
+            self.size = self.components.count
+            self._measure(self.components.variance.sum().item())
 
     def _sample(self, values: Tensor) -> Tensor:
         """Some of the pictures, less their mean."""

@@ -29,10 +29,15 @@ class StreamCodec(nn.Module, ABC):
         self.stream, self.config = stream, config
         # Numbers that one observation is scaled to.
         self.size = stream.size
+        # Of them, how many say enough, where they are components; found by ``calibrate``.
+        self.needed = 0
 
     @abstractmethod
     def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
         """Take the scaling from recorded values (n, *shape)."""
+
+    def keep(self, count: int) -> None:
+        """Keep no more than so many components, if there are such; networks come after it."""
 
     @property
     @abstractmethod
