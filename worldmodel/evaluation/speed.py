@@ -25,14 +25,15 @@ from worldmodel.world.world import World
 
 def _bare_loop(model: StateSpaceModel, n: int, steps: int) -> Callable[[], None]:
     """Noise, transition and reward: what the dream cannot do without, and no env around it."""
-    generator = torch.Generator().manual_seed(0)
+    device = model.device
+    generator = torch.Generator(device).manual_seed(0)
 
     def run() -> None:
         with torch.inference_mode():
             state = model.initial_prior(n, generator)
-            action = torch.zeros(n, model.action_spec.size)
+            action = torch.zeros(n, model.action_spec.size, device=device)
             for _ in range(steps):
-                noise = torch.randn(model.noise_size, n, generator=generator).T
+                noise = torch.randn(model.noise_size, n, generator=generator, device=device).T
                 arrived = model.transition(state, action, noise)
                 model.reward(state, action, arrived)
                 state = arrived
