@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
-from worldmodel.cli.console import say
+from worldmodel.cli.console import note, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.suspicions import note_findings
 from worldmodel.device import pick_device
@@ -58,6 +58,8 @@ def train(
         trainer = Trainer(fresh, recorded, config, run, preset, dataset, together)
         if trainer.update and together.rank == 0:
             say(f"going on at update {trainer.update} of {config.updates}")
+        if isinstance(trainer.compiled, str) and together.rank == 0:
+            note(f"not compiled: {trainer.compiled}")
         trainer.fit()
         if together.rank == 0:
             say(f"{run}/checkpoint: best at update {trainer.best['update']}")

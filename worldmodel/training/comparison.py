@@ -172,7 +172,7 @@ def train_all(runs: Sequence[Run], parallel: int, engine: Engine = "joblib") -> 
         WorkerError: A process has died.
     """
     done = run_all(train_one, runs, parallel, engine)
-    for _ in track(done, "runs", len(runs), disable=not runs):
+    for _ in track(done, "runs", float(len(runs)), disable=not runs):
         pass
 
 

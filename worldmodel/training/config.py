@@ -62,8 +62,8 @@ class TrainConfig:
             the objective has settled; 0 never stops early.
         tensorboard: Whether to write TensorBoard event files; by default if it is installed.
         precision: "fp32", or "bf16" or "fp16": products of matrices in 16 bits, weights in 32.
-        compile: Whether to compile the loss by ``torch.compile``; the first updates then take
-            minutes.
+        compile: Whether to compile the model's networks by ``torch.compile``, which takes a minute
+            or two at the first update. On a CPU it does not pay.
         seed: Of everything random.
     """
 

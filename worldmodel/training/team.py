@@ -8,6 +8,7 @@ gradients; ``torchrun`` starts the processes, watches them, and ends all if one 
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -115,10 +116,12 @@ class Joined(Team):
 
     def wrap(self, loss: nn.Module) -> nn.Module:
         """See the base class."""
+        parallel = nn.parallel.DistributedDataParallel
+        # Of this name since PyTorch 2.13. All buffers are alike, and some are large.
+        known = inspect.signature(parallel).parameters
+        synced = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
         # Which weights a loss depends on changes with what is drawn.
-        return nn.parallel.DistributedDataParallel(
-            loss, broadcast_buffers=False, find_unused_parameters=True
-        )
+        return parallel(loss, find_unused_parameters=True, **{synced: False})
 
     def told(self, make: Callable[[], T]) -> T:
         """See the base class; an error of the first process is one in all."""

@@ -30,6 +30,7 @@ from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
 from worldmodel.training import schedules
 from worldmodel.training.batch_loss import BatchLoss
+from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
 from worldmodel.training.gradient import Clip
@@ -79,6 +80,9 @@ class Trainer:
         team: The processes that train together. All of them make the same trainer; they must see
             the same folder.
 
+    Attributes:
+        compiled: True if the model's networks are, False if nobody asked; else the reason why not.
+
     Raises:
         ConfigError: The processes cannot share a batch equally.
         DeviceError: The model's device lacks the precision.
@@ -127,6 +131,7 @@ class Trainer:
         if self._state_path.exists():
             self._resume()
         self._write_settings = partial(write_settings, folder, model, config, dataset, preset, path)
+        self.compiled = config.compile and compile_networks(model, model.device)
         self._loss = BatchLoss(model, self._team, self._numerics)
         self._joint = self._team.wrap(self._loss)
 
