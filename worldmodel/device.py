@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -95,8 +94,8 @@ class Numerics:
 
     @property
     def forgives(self) -> bool:
-        """Whether a gradient that is not finite is to be expected now and then."""
-        return self._scaler is not None
+        """Whether a gradient that is not finite is to be expected: its scale was too great."""
+        return self._scaler is not None and self._scaler.get_scale() >= 1
 
     def state_dict(self) -> dict[str, Any]:
         """What exact resume needs."""
@@ -117,15 +116,9 @@ def has_precision(device: torch.device, precision: str) -> bool:
     return True
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute in ``float32`` in the block, whatever is asked for around it."""
-    with torch.autocast(device.type, enabled=False):
-        yield
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device; of a GPU's by pinned memory, while the host goes on."""
-    if device.type != "cuda" or tensor.device.type != "cpu":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+def wait(device: torch.device) -> None:
+    """Until all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -153,10 +153,8 @@ def test_models_that_there_are_not_are_refused_before_any_training(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("engine", ["joblib", "ray"])
-def test_runs_in_processes_are_those_of_one(made, recorded, tmp_path, engine):
-    pytest.importorskip(engine)
-    compare(recorded, tmp_path, "--parallel", "2", "--engine", engine)
+def test_runs_in_processes_are_those_of_one(made, recorded, tmp_path):
+    compare(recorded, tmp_path, "--parallel", "2")
     ours, theirs = (
         json.loads((out / "comparison.json").read_text())["runs"] for out in (tmp_path, made)
     )

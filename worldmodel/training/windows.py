@@ -107,7 +107,10 @@ class StoredWindows(Windows):
 
     def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
         chosen, first = episode.cpu().numpy(), start.cpu().numpy()
-        return self._episodes.windows(chosen, first, steps, truth=False).to(self._device)
+        read = self._episodes.windows(chosen, first, steps, truth=False)
+        if self._device.type == "cuda":  # sent while the host goes on
+            read = read.pinned()
+        return read.to(self._device)
 
 
 class HeldWindows(Windows):
