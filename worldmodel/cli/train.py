@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Train a model; killed and started again, it goes on.
 
-    ``torchrun --nproc-per-node 2 -m worldmodel train DATA --run RUN`` trains by two processes.
+    ``torchrun --nproc-per-node 2 -m -- worldmodel train DATA --run RUN`` trains by two processes.
 
     Args:
         dataset: Folder from ``worldmodel collect``. It decides on the preset, and so on the
