@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger clean
 
 setup: .venv/ready
 
@@ -82,6 +82,13 @@ benchmark-software-sensor: setup
 
 bundled: setup
 	$(BIN)/python benchmarks/bundle.py
+
+# Where there is a GPU; elsewhere all are skipped.
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+benchmark-bigger: setup
+	$(BIN)/python benchmarks/bigger.py
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -61,7 +61,7 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.actions, self.stochastic = actions, stochastic
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(mean.device).manual_seed(0)
         self._tensors: list[Tensor] = []
         self._arrays: list[np.ndarray] = []
         self._places: list[int] = []
@@ -201,11 +201,11 @@ class Policy(nn.Module):
         drawn = self.draws and not deterministic
         if np.ndim(observation) == 1 and not drawn:
             return self._one(np.asarray(observation)), None
-        seen = torch.as_tensor(observation, dtype=self.low.dtype)
+        seen = torch.as_tensor(observation, dtype=self.low.dtype, device=self.low.device)
         rows = seen.reshape(-1, seen.shape[-1])
         with torch.no_grad():
             controls = self(rows, self.noise(len(rows), self.generator) if drawn else None)
-        return self.actions.decode(controls.reshape(*seen.shape[:-1], -1).numpy()), None
+        return self.actions.decode(controls.reshape(*seen.shape[:-1], -1).cpu().numpy()), None
 
     def _one(self, observation: np.ndarray) -> Any:
         """The same for one observation, by numpy: torch takes ten times as long to be called."""
@@ -223,12 +223,15 @@ class Policy(nn.Module):
     def _look(self) -> None:
         """Views of all tensors' memory, to be made anew where one has moved."""
         self._tensors = [self.mean, self.std, self.low, self.high, *self.network.parameters()]
-        self._arrays = [tensor.detach().numpy() for tensor in self._tensors]
+        self._arrays = [tensor.detach().cpu().numpy() for tensor in self._tensors]
         self._places = [tensor.data_ptr() for tensor in self._tensors]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Policy:
         self._places = []
-        return super()._apply(fn, recurse)
+        moved = super()._apply(fn, recurse)
+        if self.generator.device != self.low.device:
+            self.generator = torch.Generator(self.low.device).manual_seed(0)
+        return moved
 
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to one safetensors file, whole or not at all."""

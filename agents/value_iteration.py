@@ -52,7 +52,8 @@ class Lookahead:
         self, observation: Float[np.ndarray, "b state"], deterministic: bool = True
     ) -> tuple[Float[np.ndarray, "b act"], None]:
         """Act on latent observations; the signature is that of Stable-Baselines3's policies."""
-        return self(torch.as_tensor(observation, dtype=self.states.dtype)).numpy(), None
+        states = torch.as_tensor(observation, dtype=self.states.dtype, device=self.states.device)
+        return self(states).cpu().numpy(), None
 
     def arrivals(
         self, states: Float[Tensor, "b state"]

@@ -9,13 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from worldmodel.parallel import Engine, run_all
 from worldmodel.plots.table import lookup
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
@@ -34,17 +35,21 @@ class Row:
 
 
 def run_seeds(
-    system: str, folder: Path, seeds: int, parallel: int, films: bool = False
+    system: str,
+    folder: Path,
+    seeds: int,
+    parallel: int,
+    films: bool = False,
+    engine: Engine = "joblib",
 ) -> list[dict[str, Any]]:
     """Metrics of a system's demo under seeds 0, 1, ..., with fractions of variance added."""
-    with ThreadPoolExecutor(parallel) as pool:
-        runs = pool.map(
-            lambda seed: _run(system, folder / f"seed_{seed}", seed, films), range(seeds)
-        )
-        return [with_fractions(run) for run in runs]
+    run = partial(_run, system, folder.resolve(), films)
+    done = run_all(run, range(seeds), parallel, engine)
+    return [with_fractions(metrics) for metrics in sorted(done, key=lambda m: m["seed"])]
 
 
-def _run(system: str, out: Path, seed: int, films: bool) -> dict[str, Any]:
+def _run(system: str, folder: Path, films: bool, seed: int) -> dict[str, Any]:
+    out = folder / f"seed_{seed}"
     if not (out / "metrics.json").exists():
         command = [sys.executable, "-m", "worldmodel.cli", "demo", system]
         command += ["--out", str(out), "--seed", str(seed), "--threads", "1"]

@@ -19,7 +19,8 @@ from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import read_json
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.settings import read_settings
-from worldmodel.training.trainer import Trainer, read_history
+from worldmodel.training.state import read_history
+from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import load
 
 

@@ -20,6 +20,10 @@ class ConfigError(WorldModelError, ValueError):
     """A setting lies outside its range."""
 
 
+class DeviceError(WorldModelError, RuntimeError):
+    """There is no such device, or it lacks what is asked of it; the message says what there is."""
+
+
 class FileFormatError(WorldModelError, ValueError):
     """A file or folder is truncated, corrupt, foreign, or of another format version."""
 

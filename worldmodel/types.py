@@ -231,8 +231,15 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return replace(self, **{name: value.to(device) for name, value in self.items()})
+        """The same batch on another device; from pinned memory the host does not wait for it."""
+        # The host must wait for what it is to read.
+        ahead = torch.device(device).type != "cpu"
+        moved = {name: value.to(device, non_blocking=ahead) for name, value in self.items()}
+        return replace(self, **moved)
+
+    def pinned(self) -> Batch:
+        """The same batch in memory of the host that a GPU reads by itself."""
+        return replace(self, **{name: value.pin_memory() for name, value in self.items()})
 
 
 class ScaledBatch(Batch):

@@ -36,7 +36,7 @@ EstimatorName = Literal["gaussian", "sampled"]
 ESTIMATORS = {"gaussian": GaussianEmpowerment, "sampled": SampledEmpowerment}
 
 # Nobody asks what the environment would pay.
-_NOTHING = Goal(lambda state, action, next_state: torch.zeros(len(state)), 0.0, 0.0)
+_NOTHING = Goal(lambda state, action, next_state: state.new_zeros(len(state)), 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,22 @@ def train_empowered(
     """
     if not world.support.fitted:
         raise SpecError("the support is not fitted; call world.support.fit first")
-    generator = torch.Generator().manual_seed(config.seed)
     known = world.support.states
+    device = known.device
+    generator = torch.Generator(device).manual_seed(config.seed)
     kept = on_its_data(world, replace(config.denoiser, seed=config.seed), progress)
     dynamics, dream, denoiser = dynamics_of(kept), Dream(kept, goal=_NOTHING), kept.denoiser
     assert denoiser is not None
-    rows = torch.arange(config.states) % len(known)
-    noise = torch.randn(config.states, known.shape[1], generator=generator)
+    rows = torch.arange(config.states, device=device) % len(known)
+    noise = torch.randn(config.states, known.shape[1], generator=generator, device=device)
     states = denoiser(known[rows] + config.denoiser.noise * denoiser.std * noise)
     estimator = ESTIMATORS[config.estimator](dynamics, config.steps, config.noise)
     parts = track(states.split(256), "empowerment", disable=not progress)
     nats = torch.cat([estimator(part) for part in parts])
 
     def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(len(state), dynamics.noise_size, generator=generator)
+        shape = (len(state), dynamics.noise_size)
+        noise = torch.randn(shape, generator=generator, device=device)
         arrived = dream.step(state, action, noise)
         return arrived.next_state, arrived.inside & ~arrived.terminated
 
@@ -140,7 +142,7 @@ def train_empowered(
 def _grid(dynamics: Dynamics, values: int) -> Float[Tensor, "m act"]:
     """All combinations of equally spaced values of every action component."""
     ranges = (
-        torch.linspace(float(low), float(high), values)
+        torch.linspace(float(low), float(high), values, device=dynamics.low.device)
         for low, high in zip(dynamics.low, dynamics.high, strict=True)
     )
     return torch.cartesian_prod(*ranges).view(-1, len(dynamics.low))
@@ -164,6 +166,7 @@ def _distill(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         policy = Policy(states.mean(0), states.std(0), space, low, high, config.hidden)
+    policy.to(states.device)
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.rounds * config.updates)
     actions = teacher(states)
@@ -172,7 +175,7 @@ def _distill(
             visited = _rollout_policy(policy, teacher, len(teacher.states), generator)
             states, actions = torch.cat([states, visited]), torch.cat([actions, teacher(visited)])
         for _ in range(config.updates):
-            rows = torch.randint(len(states), (256,), generator=generator)
+            rows = torch.randint(len(states), (256,), generator=generator, device=states.device)
             with torch.enable_grad():
                 error = (policy(states[rows]) / 2 - actions[rows] / 2) / half
                 loss = error.square().mean()
@@ -188,11 +191,15 @@ def _rollout_policy(
 ) -> Float[Tensor, "count latent"]:
     """States that a policy comes to in the dream, as far as they are to be believed."""
     known = teacher.states
-    state = known[torch.randint(len(known), (1 + count // steps,), generator=generator)]
+
+    def draw(n: int) -> Tensor:
+        return torch.randint(len(known), (n,), generator=generator, device=known.device)
+
+    state = known[draw(1 + count // steps)]
     visited = []
     for _ in range(steps):
         state, alive = teacher.step(state, policy(state))
-        fresh = known[torch.randint(len(known), (len(state),), generator=generator)]
+        fresh = known[draw(len(state))]
         state = torch.where(alive.unsqueeze(1), state, fresh)
         visited.append(state)
     return torch.cat(visited)[:count]

@@ -33,7 +33,7 @@ def water_filling(
     Returns:
         Nats; differentiable in gains and power.
     """
-    return capacity(gains.square(), torch.as_tensor(power, dtype=gains.dtype))
+    return capacity(gains.square(), torch.as_tensor(power, dtype=gains.dtype, device=gains.device))
 
 
 def capacity(squared: Tensor, power: Tensor) -> Tensor:

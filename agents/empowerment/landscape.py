@@ -66,16 +66,16 @@ def fit_landscape(
     with torch.no_grad():
         values = torch.cat([estimator(part) for part in states.split(1024)])
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(states), generator=generator)
+    order = torch.randperm(len(states), generator=generator).to(states.device)
     held_out, train = order[: len(states) // 10], order[len(states) // 10 :]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        landscape = Landscape(states.mean(0), states.std(0), hidden)
+        landscape = Landscape(states.mean(0), states.std(0), hidden).to(states.device)
     centre, std = values.mean(), values.std()
     optimizer = torch.optim.Adam(landscape.network.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     for _ in track(range(updates), "landscape", disable=not progress):
-        rows = train[torch.randint(len(train), (256,), generator=generator)]
+        rows = train[torch.randint(len(train), (256,), generator=generator).to(states.device)]
         loss = (landscape(states[rows]) - (values[rows] - centre) / std).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -75,7 +75,9 @@ def babbled(world: World, states: int = 400, seed: int = 0) -> Places:
         raise SpecError(f"{source.env_id} does not tell its state in info['state']")
     latents = world.filter(batch.observations.numpy(), batch.actions.numpy())[:, -1]
     truth = batch.states[:, -1].double().numpy()
-    return Places(truth, torch.as_tensor(latents, dtype=world.model.dtype))
+    return Places(
+        truth, torch.as_tensor(latents, dtype=world.model.dtype, device=world.model.device)
+    )
 
 
 @torch.no_grad()
@@ -94,7 +96,7 @@ def map_states(
         ConfigError: Process noise is asked for, which the real system has none of.
     """
     judge = ESTIMATORS[config.estimator](dynamics, config.steps, config.noise)
-    learned = judge(places.latents).numpy()
+    learned = judge(places.latents).cpu().numpy()
     with Progress() as bar:
         task = bar.add_task("true system", total=len(places.truth))
         measured = _MEASURED[config.estimator](

@@ -116,5 +116,5 @@ def fitted_nats(
 def _log_volume(spread: Float[Tensor, "n samples sensed"], freedom: int) -> Float[Tensor, " n"]:
     """ln det of noise of variance 1 plus the covariance, by its smaller Gram matrix."""
     rows = spread if spread.shape[1] < spread.shape[2] else spread.mT
-    one = torch.eye(rows.shape[1], dtype=spread.dtype)
+    one = torch.eye(rows.shape[1], dtype=spread.dtype, device=spread.device)
     return torch.linalg.slogdet(one + rows @ rows.mT / freedom).logabsdet

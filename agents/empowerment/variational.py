@@ -88,6 +88,8 @@ class VariationalEmpowerment:
             self.source = _Gaussian(state_size, self.inputs, config.hidden, 0.0)
             sensed = state_size + noise.frames * observed_size
             self.planner = _Gaussian(sensed, self.inputs, config.hidden, config.least_scale)
+        for network in (self.source, self.planner):
+            network.to(dynamics.low.device)
         self._generator = torch.Generator().manual_seed(config.seed)
 
     def fit(self, states: Float[Tensor, "n state"], progress: bool = True) -> list[float]:
@@ -103,7 +105,7 @@ class VariationalEmpowerment:
         history = []
         for _ in track(range(updates), "empowerment", disable=not progress):
             size = (self.config.batch_size,)
-            rows = torch.randint(len(states), size, generator=self._generator)
+            rows = torch.randint(len(states), size, generator=self._generator).to(states.device)
             bound = self._bound(states[rows]).mean()
             optimizer.zero_grad()
             (-bound).backward()
@@ -148,7 +150,7 @@ class VariationalEmpowerment:
         return shown / noise.sensor + self._draw(*shown.shape)
 
     def _draw(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._generator)
+        return torch.randn(shape, generator=self._generator).to(self.dynamics.low)
 
 
 class _Gaussian(nn.Module):

@@ -27,7 +27,7 @@ from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.trainer import read_history
+from worldmodel.training.state import read_history
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],

@@ -11,6 +11,7 @@ from torture import ROUNDS, killed
 from worldmodel import data
 from worldmodel.training import trainer as training
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.state import read_history
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import World, load
 
@@ -37,12 +38,12 @@ def test_training(tmp_path, monkeypatch):
         saved = saved or (run / "checkpoint").exists()
         if saved:
             load(run)  # a checkpoint is never lost
-        training.read_history(run)
+        read_history(run)
     train(run)
     weights = load(run).model.state_dict()
     for name, value in straight.model.state_dict().items():
         assert torch.equal(weights[name], value), name
-    assert training.read_history(run) == training.read_history(tmp_path / "straight")
+    assert read_history(run) == training.read_history(tmp_path / "straight")
     assert {p.name for p in run.iterdir()} == {"checkpoint", "settings.json", "training"}
     assert {p.name for p in (run / "training").iterdir()} == {".lock", "state.pt"}
 

@@ -18,8 +18,10 @@ from interrupted import CONFIG, make_trainer
 from small import PIXELS, random_dataset, tiny_model
 
 from worldmodel.errors import FileFormatError, FolderInUse, SpecError
+from worldmodel.training import schedules
 from worldmodel.training.settings import read_settings
-from worldmodel.training.trainer import Trainer, read_history
+from worldmodel.training.state import read_history
+from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import World, load
 
 
@@ -194,7 +196,7 @@ def test_a_finished_run_goes_on_with_more_updates(tmp_path):
 def make_trainer_at(update, config):
     trainer = Trainer(tiny_model(PIXELS), random_dataset(PIXELS), config, "unused")
     trainer.update = update
-    return trainer._learning_rate()
+    return schedules.learning_rate(config, update, trainer._progress)
 
 
 def test_a_checkpoint_is_written_every_few_minutes_too(tmp_path, straight, monkeypatch):

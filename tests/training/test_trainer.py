@@ -24,10 +24,11 @@ from worldmodel.evaluation.prediction import baseline_errors, open_loop_error
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf import DVBF
 from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
-from worldmodel.training import trainer as module
+from worldmodel.training import validation as module
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
+from worldmodel.training.schedules import batch_shape, draw_prefix
 from worldmodel.training.trainer import Trainer
 from worldmodel.world.world import load
 
@@ -180,7 +181,7 @@ def test_a_gradient_far_longer_than_usual_counts_less(tmp_path, ratio):
     for norm in (2.0, 2.0, 2.0, 200.0, 2.0):
         trainer.optimizer.zero_grad()
         parameter.grad = torch.tensor(norm)
-        assert trainer._clip() == norm
+        assert trainer._clip(trainer.model.parameters()) == norm
         lengths.append(parameter.grad.item())
     expected = 1e-3 * torch.tensor([1.0, 1.0, 1.0, ratio / 100 if ratio else 1.0, 1.0])
     torch.testing.assert_close(torch.tensor(lengths), expected, rtol=1e-3, atol=0)
@@ -188,7 +189,7 @@ def test_a_gradient_far_longer_than_usual_counts_less(tmp_path, ratio):
 
 def test_gradients_that_stay_long_become_usual(tmp_path):
     trainer = make(tmp_path, max_grad_ratio=3.0)
-    trust = [trainer._trust(norm) for norm in [1.0] + [100.0] * 200]
+    trust = [trainer._clip.trust(norm) for norm in [1.0] + [100.0] * 200]
     assert trust[0] == 1 and trust[1] == pytest.approx(0.03) and trust[-1] == 1
     assert trust[1:] == sorted(trust[1:])
 
@@ -212,7 +213,8 @@ def test_the_learning_rate_rises_and_then_decays_to_its_last_share(tmp_path):
 
 def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path):
     trainer = make(tmp_path, single_frame_fraction=0.3, all_frames_fraction=0.2, window=5)
-    draws = torch.tensor([trainer._draw_prefix(trainer.config.window + 1) for _ in range(4000)])
+    prefixes = [draw_prefix(trainer.config, 6, trainer.generator) for _ in range(4000)]
+    draws = torch.tensor(prefixes)
     counts = torch.bincount(draws, minlength=7) / 4000
     assert counts[0] == 0 and len(counts) == 7
     uniform = 0.5 / 6
@@ -224,14 +226,15 @@ def test_prefixes_have_the_shares_asked_for_and_stay_within_the_window(tmp_path)
 def test_prefix_shares_of_one_leave_no_choice(tmp_path, shares):
     single, whole, expected = shares
     trainer = make(tmp_path, single_frame_fraction=single, all_frames_fraction=whole)
-    assert {trainer._draw_prefix(trainer.config.window + 1) for _ in range(50)} == {expected}
+    drawn = {draw_prefix(trainer.config, 6, trainer.generator) for _ in range(50)}
+    assert drawn == {expected}
 
 
 def test_sequences_are_halved_at_the_same_number_of_frames(tmp_path):
     trainer = make(tmp_path, halved_until=0.6, window=6, batch_size=8, updates=100)
     drawn = []
     for trainer.update in (0, 59, 60, 99):
-        drawn.append(trainer._drawn_size())
+        drawn.append(batch_shape(trainer.config, trainer._progress))
     assert drawn == [(14, 3), (14, 3), (8, 6), (8, 6)]
     trainer.update = 0
     terms = trainer.step()

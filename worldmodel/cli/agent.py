@@ -21,6 +21,7 @@ from worldmodel.cli.console import console, note
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.goals import read_observation
 from worldmodel.cli.runs import POLICY, dataset_of, reality
+from worldmodel.device import pick_device
 from worldmodel.errors import ConfigError, require_at_least
 from worldmodel.files import write_json, write_whole
 from worldmodel.systems import system_of
@@ -61,6 +62,7 @@ def agent(
     episodes: int = 100,
     steps: int | None = None,
     seed: int = 0,
+    device: str = "cpu",
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
     """Train an agent in the dream, or let it plan there, and act in reality.
@@ -86,13 +88,15 @@ def agent(
         episodes: Real and imagined episodes to evaluate on.
         steps: Steps per episode at most; by default the environment's own limit, or 1000.
         seed: Of evaluation, and of training with Stable-Baselines3.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
+            step is compiled for the CPU alone.
         found: What the defaults were chosen by.
     """
     require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
     if goal is not None and method not in _OURS:
         raise ConfigError(f"--goal is for {', '.join(_OURS)}; not {method}")
     torch.set_num_threads(1)
-    world = found.checked(run)
+    world = found.checked(run).to(pick_device(device))
     known = world.source is not None or env_id is not None
     source = reality(world, env_id, env_kwargs) if known else None
     steps = steps or _limit(world, source)

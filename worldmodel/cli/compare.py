@@ -16,6 +16,7 @@ from worldmodel.errors import ConfigError, SpecError, require_at_least
 from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import write_json, write_whole
 from worldmodel.models.registry import fitting
+from worldmodel.parallel import Engine
 from worldmodel.plots.comparison import comparison, comparison_table
 from worldmodel.plots.course import course
 from worldmodel.systems import Preset, preset_for, system_of
@@ -34,6 +35,7 @@ def compare(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     parallel: int = 1,
+    engine: Engine = "joblib",
 ) -> None:
     """Train models on one dataset under one budget, and say how they differ.
 
@@ -53,6 +55,8 @@ def compare(
         batch_size: Likewise.
         learning_rate: Likewise; the fewer the updates, the greater the best one.
         parallel: Runs at a time, each in a process of its own with one thread.
+        engine: "joblib" for processes of this machine, or "ray" for those of a cluster, of which
+            all machines must see DATA and OUT; see docs/bigger.md.
     """
     require_at_least(1, seeds=seeds, parallel=parallel)
     recorded = data.load(dataset)
@@ -71,7 +75,7 @@ def compare(
     todo = [run for run in runs if not run.finished]
     if len(todo) < len(runs):
         say(f"{len(runs) - len(todo)} of {len(runs)} runs are already finished")
-    train_all(todo, parallel)
+    train_all(todo, parallel, engine)
     _report(runs, out)
 
 

@@ -21,6 +21,7 @@ from agents.rollout import Acting
 from worldmodel import data
 from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import POLICY
+from worldmodel.device import pick_device
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.evaluate import Evaluation, evaluate
 from worldmodel.evaluation.shortcomings import shortcomings
@@ -56,6 +57,7 @@ class DemoConfig:
         train: How the model is trained; its seed is ``seed``.
         agent: How the agent is trained; its seed is ``seed``. None trains none.
         seed: Of everything random.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
         threads: Of torch.
         films: Whether to draw figures and films.
 
@@ -69,6 +71,7 @@ class DemoConfig:
     train: TrainConfig
     agent: tyro.conf.AvoidSubcommands[PathwiseConfig | EmpoweredConfig | None]
     seed: int = 0
+    device: str = "cpu"
     threads: int = 1
     films: bool = True
 
@@ -197,6 +200,7 @@ def babble(config: DemoConfig) -> data.Dataset:
 def learn(dataset: data.Dataset, config: DemoConfig) -> tuple[World, Trainer]:
     """Train to the end, in the run folder, which keeps the data too."""
     fresh = DVBF(config.model, dataset.observation_spec, dataset.action_spec, config.seed)
+    fresh.to(pick_device(config.device))
     path, train = config.out / "data", replace(config.train, seed=config.seed)
     trainer = Trainer(fresh, dataset, train, config.out, config.preset, path)
     # Only now: the trainer refuses a folder that holds a run on other data.

@@ -15,6 +15,7 @@ from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import console, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.runs import POLICY
+from worldmodel.device import pick_device
 from worldmodel.errors import require_at_least
 from worldmodel.files import write_json
 from worldmodel.plots.acting import film_acting
@@ -30,6 +31,7 @@ def empowerment(
     states: int = 400,
     episodes: int = EPISODES,
     seed: int = 0,
+    device: str = "cpu",
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Map empowerment over states of the real system, and train an agent on nothing else.
@@ -48,6 +50,8 @@ def empowerment(
         states: How many are judged.
         episodes: Real ones that the agent is judged on; 0 trains none and draws the map alone.
         seed: Of everything random.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
+            step is compiled for the CPU alone.
         found: What the defaults were chosen by.
 
     Returns:
@@ -61,7 +65,7 @@ def empowerment(
     require_at_least(2, states=states)
     require_at_least(0, episodes=episodes)
     torch.set_num_threads(1)
-    agent, world = replace(agent, seed=seed), found.checked(run)
+    agent, world = replace(agent, seed=seed), found.checked(run).to(pick_device(device))
     source = world.require_source()
     system = system_of(source.env_id)
     places = babbled(world, states, seed)

@@ -8,6 +8,7 @@ from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
+from worldmodel.device import pick_device
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.shortcomings import shortcomings
@@ -24,6 +25,7 @@ def evaluate(
     out: Path | None = None,
     force: bool = False,
     seed: int = 0,
+    device: str = "auto",
 ) -> None:
     """Measure a trained model on the test split and draw the figures.
 
@@ -34,8 +36,9 @@ def evaluate(
             if the data are not those that the run was trained on.
         force: Whether to measure on data of another system than the one trained on.
         seed: Of the sampled latents.
+        device: "auto" for the fastest that is there, "cpu", "cuda", "cuda:1" or "mps".
     """
-    world, path = load(run), dataset or dataset_of(run)
+    world, path = load(run).to(pick_device(device)), dataset or dataset_of(run)
     if path is None:
         raise SpecError(f"{run} has no data of its own; name them by --dataset")
     recorded = data.load(path)

@@ -14,6 +14,7 @@ from worldmodel import data
 from worldmodel.cli.arguments import AnyModelConfig, Env, ModelName, PresetName, parse_kwargs
 from worldmodel.cli.console import console, note, say
 from worldmodel.cli.defaults import Found, Hidden
+from worldmodel.device import pick_device
 from worldmodel.models.registry import MODELS, model_type
 from worldmodel.online import learn as loop
 from worldmodel.online.config import OnlineConfig
@@ -30,6 +31,7 @@ def learn(
     model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
     config: Annotated[OnlineConfig, tyro.conf.arg(name="")] = OnlineConfig(),  # noqa: B008 (frozen)
     wrapping: tyro.conf.OmitArgPrefixes[data.Wrapping] = data.Wrapping(),  # noqa: B008 (frozen)
+    device: str = "cpu",
     threads: int = 1,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
@@ -49,15 +51,18 @@ def learn(
         model: The model's settings.
         config: How it is learned.
         wrapping: What to put around the environment.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
+            step is compiled for the CPU alone.
         threads: Of torch.
         found: What the defaults were chosen by.
     """
     torch.set_num_threads(threads)
     found.checked(env_id)
+    place = pick_device(device)
     source = data.Source(env_id, parse_kwargs(env_kwargs), wrapping)
 
     def build(observations: Any, actions: Any) -> Any:
-        return model_type(name)(model, observations, actions, config.seed)
+        return model_type(name)(model, observations, actions, config.seed).to(place)
 
     loop.learn(source, run, steps, config, build, preset, Shown(steps))
     say(f"{run}: {steps:,} real steps are reached; worldmodel report {run} shows the curve")

@@ -9,11 +9,13 @@ import torch
 import tyro
 
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
-from worldmodel.cli.console import say
+from worldmodel.cli.console import note, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.suspicions import note_findings
+from worldmodel.device import pick_device
 from worldmodel.models.registry import MODELS, model_type
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.team import team
 from worldmodel.training.trainer import Trainer
 
 
@@ -24,10 +26,13 @@ def train(
     name: Annotated[ModelName, tyro.conf.arg(name="model")] = "dvbf",
     model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
+    device: str = "auto",
     threads: int = 1,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
     """Train a model; killed and started again, it goes on.
+
+    ``torchrun --nproc-per-node 2 -m -- worldmodel train DATA --run RUN`` trains by two processes.
 
     Args:
         dataset: Folder from ``worldmodel collect``. It decides on the preset, and so on the
@@ -38,16 +43,23 @@ def train(
         name: Which model (docs/models.md). Give it before ``--help`` to see its settings.
         model: The model's settings.
         config: How to train.
+        device: "auto" for the fastest that is there, "cpu", "cuda", "cuda:1" or "mps".
         threads: Of torch. The models are so small that more than one rarely helps, and another
             number may change the last bits of the result.
         found: What the defaults were chosen by.
     """
     torch.set_num_threads(threads)
-    recorded = found.checked(dataset)
-    note_findings(recorded)
-    fresh = model_type(name)(model, recorded.observation_spec, recorded.action_spec, config.seed)
-    trainer = Trainer(fresh, recorded, config, run, preset, dataset)
-    if trainer.update:
-        say(f"going on at update {trainer.update} of {config.updates}")
-    trainer.fit()
-    say(f"{run}/checkpoint: best at update {trainer.best['update']}")
+    recorded, place = found.checked(dataset), pick_device(device)
+    with team(place) as together:
+        specs = recorded.observation_spec, recorded.action_spec
+        fresh = model_type(name)(model, *specs, config.seed).to(place)
+        if together.rank == 0:
+            note_findings(recorded)
+        trainer = Trainer(fresh, recorded, config, run, preset, dataset, together)
+        if trainer.update and together.rank == 0:
+            say(f"going on at update {trainer.update} of {config.updates}")
+        if isinstance(trainer.compiled, str) and together.rank == 0:
+            note(f"not compiled: {trainer.compiled}")
+        trainer.fit()
+        if together.rank == 0:
+            say(f"{run}/checkpoint: best at update {trainer.best['update']}")

@@ -128,7 +128,7 @@ def baseline_errors(
     seen = batch.frame_mask[:, :filtered]
     last = (seen * torch.arange(filtered, device=seen.device)).argmax(1)
     predicted = {
-        "last_frame": frames[torch.arange(len(batch)), last].unsqueeze(1),
+        "last_frame": frames[torch.arange(len(batch), device=last.device), last].unsqueeze(1),
         "mean_frame": frames[batch.frame_mask].mean(0),
     }
     past, expected = batch.window(0, filtered - 1), batch.observations[:, filtered:].shape

@@ -132,7 +132,7 @@ class DVBF(LearnedModel):
             None if batch.seen is None else batch.seen[:, :prefix],
         )
         shape = (batch.steps + 1, len(batch), self.noise_size)
-        draws = self._draw(shape, generator)
+        draws = self._draw(shape, generator, 1)
         blind = torch.full_like(draws, unobserved_scale)
         unseen, seen = blind * draws, observed.T.unsqueeze(2)
         start = torch.where(seen[0], mean + scale * draws[0], unseen[0])

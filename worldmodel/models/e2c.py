@@ -210,7 +210,7 @@ class E2C(DistilledModel):
         features, gaps = self.encoder(frames), batch.seen
         # A stack is looked at if both its frames are.
         later, controls, seen = span[:, 1:], actions[:, 1:], observed[:, 1:] & observed[:, :-1]
-        draws = self._draw((2, *frames.shape[:2], self.latent_size), generator)
+        draws = self._draw((2, *frames.shape[:2], self.latent_size), generator, 1)
         means, scales = self.encode(features.masked_fill(~observed.unsqueeze(2), 0))
         states = self._follow(means, scales, seen, controls, draws[0, :, 1:], unobserved_scale)
         predicted = self._predict(states[:, :-1], controls)

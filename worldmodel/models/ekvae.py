@@ -137,7 +137,7 @@ class MixedTransition(LocallyLinear):
         change, control, variance = mixed[:, :latent], mixed[:, latent:-1], mixed[:, -1]
         inputs = torch.cat([action, torch.ones_like(action[:, :1])], 1)
         return Linear(
-            change.mT + (1 - self.leak) * torch.eye(latent).to(state),
+            change.mT + (1 - self.leak) * torch.eye(latent, device=state.device, dtype=state.dtype),
             (inputs.unsqueeze(1) @ control).squeeze(1),
             torch.diag_embed((variance + _FLOOR**2).sqrt()),
         )
@@ -191,7 +191,8 @@ class EKVAE(LearnedModel):
     def _sensor(self, scale: Tensor) -> Linear:
         """How readings of some scale depend on the state."""
         size = self.visible_size
-        matrix = torch.eye(size, self.latent_size).to(scale).expand(*scale.shape, -1)
+        kind = {"device": scale.device, "dtype": scale.dtype}
+        matrix = torch.eye(size, self.latent_size, **kind).expand(*scale.shape, -1)
         total = (scale.square() + self.auxiliary_noise.square()).sqrt()
         return Linear(matrix, torch.zeros_like(scale), torch.diag_embed(total))
 
@@ -281,7 +282,7 @@ class EKVAE(LearnedModel):
         mean, scale = self.read(prepared.frames)
         weights = self.transition_model.draw(generator)
         sizes = [self.latent_size, self.visible_size]
-        draws = self._draw((mean.shape[1], len(mean), sum(sizes)), generator).transpose(0, 1)
+        draws = self._draw((mean.shape[1], len(mean), sum(sizes)), generator, 1).transpose(0, 1)
         noise, fuzz = draws.split(sizes, -1)
         reading = mean, scale
         states, rate, entropy = self._infer(reading, prepared, noise, unobserved_scale, weights)

@@ -66,7 +66,9 @@ class Fusion(nn.Module):
         """
         mean, scale = context.chunk(2, 1)
         weighed = gain / scale.square().unsqueeze(1)
-        precision = weighed @ gain.mT + torch.eye(gain.shape[1]).to(gain)
+        precision = weighed @ gain.mT + torch.eye(
+            gain.shape[1], device=gain.device, dtype=gain.dtype
+        )
         pull = weighed @ (mean - predicted).unsqueeze(2)
         factor = torch.linalg.cholesky(precision)
         return (

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.data.episodes import Episodes
+from worldmodel.draws import normal
 from worldmodel.errors import NotCompiled
 from worldmodel.models.codec import Codec, CodecConfig
 from worldmodel.models.codec.emission import Comparison, Emission
@@ -139,7 +140,7 @@ class LearnedModel(StateSpaceModel):
         ended = bool((batch.terminated & batch.mask).any())
         if isinstance(data, Episodes) and len(batch) < len(data):
             for rewards in data.pieces("rewards", _MANY) if batch.rewards is not None else ():
-                self.reward_head.widen(torch.from_numpy(rewards))
+                self.reward_head.widen(torch.from_numpy(rewards).to(self.device))
             ended = ended or any(piece.any() for piece in data.pieces("terminated", _MANY))
         self.termination_head.seen.fill_(ended)
         # A few thousand suffice for one number.
@@ -228,8 +229,9 @@ class LearnedModel(StateSpaceModel):
         """z_1, standard normal."""
         return self._draw((n, self.latent_size), generator)
 
-    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator, axis: int = 0) -> Tensor:
+        """Standard normal draws of a batch whose sequences are counted along ``axis``."""
+        return normal(shape, generator, axis, self.device, self.dtype)
 
     def emit(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
         """Distribution over the flat, scaled observation."""
@@ -338,7 +340,7 @@ class LearnedModel(StateSpaceModel):
             reward=self._reward_terms(states.detach(), prepared.actions, batch),
             termination=self._termination_terms(states.detach(), batch),
             weight_kl=weight_kl,
-            measure_unevenness=lambda: self._unevenness(states, prepared.span),
+            measure_unevenness=lambda: self.unevenness(states, prepared.span),
             observed=prepared.observed,
             frame_mask=frame_mask,
             weight=self.codec.weight,
@@ -353,8 +355,13 @@ class LearnedModel(StateSpaceModel):
     def _visible(self, state: Tensor) -> Tensor:
         return state[..., : self.visible_size]
 
-    def _unevenness(self, states: Tensor, span: Tensor) -> Tensor:
-        """Of the emission on a few sequences: it is a mean over states, and dear."""
+    def unevenness(self, states: Tensor, span: Tensor) -> Tensor:
+        """Of the emission on a few sequences of a batch: it is a mean over states, and dear.
+
+        Args:
+            states: (B, T + 1, latent).
+            span: (B, T + 1), False on padding.
+        """
         few = slice(None, None, len(states) // 16 or 1)
         states, recorded = self._visible(states[few]), span[few, 2:]
         motion, states = states[:, 2:] - states[:, :-2], states[:, 1:-1]

@@ -165,5 +165,5 @@ def kl_to_diagonal(
 
 def normal_entropy(scale: Tensor) -> Tensor:
     """Entropy of N(., scale) in nats, summed over the last axis."""
-    constant = 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))
+    constant = 0.5 * (1 + math.log(2 * math.pi))
     return (scale.log() + constant).sum(-1)

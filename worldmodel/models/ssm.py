@@ -171,10 +171,9 @@ class StateSpaceModel(nn.Module, ABC):
     @property
     def control_range(self) -> tuple[Tensor, Tensor]:
         """Least and greatest control to act with, (act,) each: bounds, or what data reached."""
-        low, high = (
-            torch.tensor(b, dtype=self.dtype) for b in (self.action_spec.low, self.action_spec.high)
-        )
-        return low.to(self.device), high.to(self.device)
+        kind: Any = {"dtype": self.dtype, "device": self.device}
+        low, high = self.action_spec.low, self.action_spec.high
+        return torch.tensor(low, **kind), torch.tensor(high, **kind)
 
     def scale_observations(self, observations: Observations) -> Float[Tensor, "*batch size"]:
         """Recorded observations to the flat, scaled ones that ``emit`` is a distribution over."""

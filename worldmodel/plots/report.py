@@ -24,7 +24,7 @@ from worldmodel.plots.learning import learning_curve, read_progress
 from worldmodel.plots.space import latent_space_plot
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.plots.table import result_rows
-from worldmodel.training.trainer import read_history
+from worldmodel.training.state import read_history
 from worldmodel.world.world import World
 
 # What an evaluation has drawn from samples that it alone has.

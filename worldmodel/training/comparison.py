@@ -6,22 +6,13 @@ Each run is trained in a process of its own that can be killed and started again
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty
 from typing import Any, Literal, NamedTuple
 
 import torch
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worldmodel import data
 from worldmodel.errors import DivergenceError, SpecError
@@ -30,7 +21,8 @@ from worldmodel.evaluation.identification import Targets
 from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import read_json, write_json
 from worldmodel.models.registry import model_type
-from worldmodel.progress import Progress
+from worldmodel.parallel import Engine, run_all
+from worldmodel.progress import track
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.settings import read_settings
 from worldmodel.training.trainer import Trainer
@@ -83,11 +75,6 @@ class Run:
     data: str
     folder: Path
     targets: Targets
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.model}, {self.objective}, seed {self.train.seed}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -172,70 +159,25 @@ def plan(
     return runs
 
 
-def train_all(runs: Sequence[Run], parallel: int) -> None:
-    """Train all that are not finished, several at a time, and show how far they are."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    context = multiprocessing.get_context("spawn")
-    workers = min(parallel, max(1, len(runs)))
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool,
-        Progress(*columns) as bar,
-        _noted_interrupt() as interrupted,
-    ):
-        news, stop = manager.Queue(), manager.Event()
-        whole = bar.add_task("updates of all runs", total=sum(r.train.updates for r in runs))
-        futures = [pool.submit(train_one, run, news, stop, os.getpid()) for run in runs]
-        done: dict[str, int] = {}
-        while not all(future.done() for future in futures) or not news.empty():
-            if interrupted.is_set():
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise KeyboardInterrupt
-            try:
-                name, update = news.get(timeout=0.5)
-            except Empty:
-                continue
-            done[name] = update
-            bar.update(whole, completed=sum(done.values()))
-        for future in futures:
-            future.result()
-
-
-@contextmanager
-def _noted_interrupt() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, which must not break into a conversation with the manager's process."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # signals are not for other threads
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the one that asked decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def train_one(run: Run, news: Any, stop: Any, parent: int) -> None:
-    """Train, measure and write ``metrics.json``; a run that diverges says so there.
+def train_all(runs: Sequence[Run], parallel: int, engine: Engine = "joblib") -> None:
+    """Train all that are not finished, several at a time, and show how many are.
 
     Args:
-        run: What to do.
-        news: Queue for pairs of the run's name and its updates so far.
-        stop: Event that ends the run before its time.
-        parent: Process that asked; without it nobody would know of this one.
+        runs: In their order.
+        parallel: How many at a time, each in a process with one thread.
+        engine: As for ``worldmodel.parallel``.
+
+    Raises:
+        MissingExtraError: The engine is not installed.
+        WorkerError: A process has died.
     """
+    done = run_all(train_one, runs, parallel, engine)
+    for _ in track(done, "runs", float(len(runs)), disable=not runs):
+        pass
+
+
+def train_one(run: Run) -> None:
+    """Train, measure and write ``metrics.json``; a run that diverges says so there."""
     torch.set_num_threads(1)
     recorded = data.load(run.dataset)
     kind: Any = model_type(run.model.partition(":")[0])
@@ -245,12 +187,6 @@ def train_one(run: Run, news: Any, stop: Any, parent: int) -> None:
     begin, first = time.perf_counter(), trainer.update
 
     def watch(trainer: Trainer) -> None:
-        if trainer.update % 20 == 0:
-            if os.getppid() != parent:
-                sys.exit(f"{run.name}: the comparison that asked for it is gone")
-            if stop.is_set():
-                sys.exit(f"{run.name}: stopped")
-            news.put((run.name, trainer.update))
         snapshots.take(trainer.model, trainer.update)
 
     result: dict[str, Any] = {"identity": run.identity}
@@ -269,7 +205,6 @@ def train_one(run: Run, news: Any, stop: Any, parent: int) -> None:
     except DivergenceError as error:
         result["error"] = str(error)
     write_json(run.folder / "metrics.json", result)
-    news.put((run.name, run.train.updates))
 
 
 def _finite(history: Sequence[dict[str, float]]) -> list[dict[str, float]]:

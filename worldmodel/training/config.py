@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
 
+from worldmodel.device import Precision
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
@@ -59,6 +60,9 @@ class TrainConfig:
         patience: Validations without improvement after which training stops, counted from when
             the objective has settled; 0 never stops early.
         tensorboard: Whether to write TensorBoard event files; by default if it is installed.
+        precision: "fp32", or "bf16" or "fp16": products of matrices in 16 bits, weights in 32.
+        compile: Whether to compile the model's networks by ``torch.compile``, which takes a minute
+            or two at the first update. On a CPU it does not pay.
         seed: Of everything random.
     """
 
@@ -85,6 +89,8 @@ class TrainConfig:
     validate_every: int = 250
     patience: int = 12
     tensorboard: bool = field(default_factory=_has_tensorboard)
+    precision: Precision = "fp32"
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def fit_world(
     prefix = min(window, int(train.mask.sum(1).min())) + 1
     belief = model.filter_beliefs(train.observations, train.actions, prefix, train.seen)
     settings = DenoiserConfig(config.denoise, distilled=config.distilled, **FITTED)
-    world.denoiser = Denoiser(model.latent_size, settings).to(model.device)
+    world.denoiser = Denoiser(model.latent_size, settings).to(model.device, model.dtype)
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
     _calibrate(world, world.denoiser, validation, window, seed)
@@ -104,7 +104,7 @@ def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: 
         belief = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
         noise = torch.randn(belief.mean.shape, generator=generator, device=model.device)
         samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
-    support = Support(model.latent_size).to(model.device)
+    support = Support(model.latent_size).to(model.device, model.dtype)
     support.fit(*samples)
     return support
 
@@ -136,4 +136,4 @@ def _calibrate(world: World, denoiser: Denoiser, batch: Batch, window: int, seed
     generator = torch.Generator(model.device).manual_seed(seed)
     noise = torch.randn((len(state), model.noise_size), generator=generator, device=model.device)
     noise = world.dream_noise * noise
-    denoiser.calibrate(model.transition(state, batch.actions[known], noise))
+    denoiser.calibrate(model.transition(state, batch.actions[known], noise.to(state)))

@@ -6,7 +6,6 @@ widened. Schedules run through the first fit and then stay at its last update.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,11 +16,11 @@ import torch
 
 from worldmodel.data import Dataset
 from worldmodel.errors import FileFormatError
-from worldmodel.files import write_whole
 from worldmodel.models.learned import LearnedModel
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
-from worldmodel.training.trainer import STATE_FILE, Trainer
+from worldmodel.training.state import STATE_FILE, write_state
+from worldmodel.training.trainer import Trainer
 from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.types import Batch
 from worldmodel.world.world import World
@@ -107,9 +106,7 @@ class GrowingTrainer(Trainer):
         Args:
             beside: Numbers, text, tensors, and lists and dictionaries of such.
         """
-        memory = io.BytesIO()  # torch would make an error of its own of a full disk
-        torch.save({**self._state(), "beside": dict(beside)}, memory)
-        write_whole(self.folder / STATE_FILE, memory.getbuffer())
+        write_state(self.folder / STATE_FILE, {**self._state(), "beside": dict(beside)})
 
 
 def read_beside(folder: str | Path) -> dict[str, Any] | None:

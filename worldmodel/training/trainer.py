@@ -7,54 +7,55 @@ and ends with the weights, bit for bit on one CPU, that it would have had.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 
 from worldmodel.data import Dataset
-from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
-from worldmodel.evaluation.prediction import open_loop_error
-from worldmodel.files import leftovers, locked, write_whole
+from worldmodel.device import Numerics
+from worldmodel.draws import own_rows
+from worldmodel.errors import DivergenceError, SpecError
+from worldmodel.files import leftovers, locked
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
-from worldmodel.progress import Progress
+from worldmodel.training import schedules
+from worldmodel.training.batch_loss import BatchLoss
+from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
+from worldmodel.training.gradient import Clip
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
+from worldmodel.training.shown import Shown, event_writer
+from worldmodel.training.state import (
+    STATE_FILE,
+    lasting,
+    read_state,
+    require_same,
+    restore_generator,
+    write_state,
+)
+from worldmodel.training.team import Alone, Team
+from worldmodel.training.validation import validate
 from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.world.world import World
 
-STATE_FILE = Path("training") / "state.pt"
-# Settings that a refusal names one by one.
-_TOLD = 4
 # Of training that a killed process loses at most, however seldom it is validated.
 _SECONDS = 120.0
-# What a training state must hold.
-_STATE = "identity model optimizer objective generator update usual_norm best history".split()
-# Of the moving average of the gradient's norm.
-_DECAY = 0.99
 
 
 class Trainer:
@@ -65,6 +66,8 @@ class Trainer:
     after training, look at a sample (``Episodes.sample``): of up to 250,000 frames or 64 MB, which
     are all of a small split.
 
+    It computes where the model is, whose weights stay ``float32`` in every precision.
+
     Args:
         model: Freshly built; its scaling is taken from the training data here.
         dataset: With splits "train" and "validation".
@@ -74,8 +77,15 @@ class Trainer:
             the curves.
         preset: Name of what the settings began as, for ``settings.json``.
         path: File of the dataset, likewise.
+        team: The processes that train together. All of them make the same trainer; they must see
+            the same folder.
+
+    Attributes:
+        compiled: True if the model's networks are, False if nobody asked; else the reason why not.
 
     Raises:
+        ConfigError: The processes cannot share a batch equally.
+        DeviceError: The model's device lacks the precision.
         SpecError: The dataset does not fit the model, its episodes are shorter than the window,
             or the folder holds a run with other settings, other data or more updates; the message
             names the setting. A run goes on with more ``updates``, or another ``patience``.
@@ -90,6 +100,7 @@ class Trainer:
         folder: str | Path,
         preset: str | None = None,
         path: str | Path | None = None,
+        team: Team | None = None,
     ) -> None:
         dataset.check_fits(model.observation_spec, model.action_spec)
         train, validation = dataset.train, dataset.validation
@@ -99,6 +110,9 @@ class Trainer:
                 f"got {config.window}"
             )
         self.model, self.config, self.folder = model, config, Path(folder)
+        self._team = team or Alone()
+        self._team.require_divides(schedules.batch_sizes(config))
+        self._numerics = Numerics(config.precision, model.device)
         self._dataset = dataset
         self._judged = spread_windows(validation, config.window).to(model.device)
         model.calibrate(train)
@@ -106,21 +120,29 @@ class Trainer:
         self._drawn = Windows.of(train, model)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(train.lengths.sum()) // config.window)
-        self.generator = torch.Generator(model.device).manual_seed(config.seed)
+        self.generator = self._team.generator(model.device, config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
         self.update = 0
-        self.usual_norm = 0.0  # of the gradient; 0 before the first
+        self._clip = Clip(config)
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
         self._identity = self._identify()
         if self._state_path.exists():
             self._resume()
         self._write_settings = partial(write_settings, folder, model, config, dataset, preset, path)
+        self.compiled = config.compile and compile_networks(model, model.device)
+        self._loss = BatchLoss(model, self._team, self._numerics)
+        self._joint = self._team.wrap(self._loss)
 
     @property
     def _state_path(self) -> Path:
         return self.folder / STATE_FILE
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this is the process that writes."""
+        return self._team.rank == 0
 
     @property
     def _progress(self) -> float:
@@ -131,28 +153,16 @@ class Trainer:
         return self.config.updates
 
     @property
-    def _coarseness(self) -> float:
-        c = self.config
-        return c.coarse * max(0.0, 1 - self._progress / c.coarse_until)
-
-    @property
     def _settled(self) -> bool:
         """Whether validations compare: what is asked for no longer changes."""
         whole = self._progress >= self.config.halved_until
-        return whole and not self._coarseness and self.objective.settled(self._progress)
-
-    def _drawn_size(self) -> tuple[int, int]:
-        """Sequences of the next batch, and their steps."""
-        c = self.config
-        if self._progress >= c.halved_until:
-            return c.batch_size, c.window
-        steps = max(1, c.window // 2)
-        return round(c.batch_size * (c.window + 1) / (steps + 1)), steps
+        coarse = schedules.coarseness(self.config, self._progress)
+        return whole and not coarse and self.objective.settled(self._progress)
 
     def _identify(self) -> dict[str, Any]:
         """What a run cannot change when it goes on."""
         data = self._dataset.provenance.fingerprint
-        return {"train": _lasting(self.config), "model": asdict(self.model.config), "data": data}
+        return {"train": lasting(self.config), "model": asdict(self.model.config), "data": data}
 
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
@@ -171,27 +181,40 @@ class Trainer:
                 it is.
 
         Returns:
-            A world of the model with the weights that validated best, in evaluation mode.
+            A world of the model with the weights that validated best, in evaluation mode. What is
+            fitted to dreams, the first of several processes has alone.
 
         Raises:
             DivergenceError: A loss or gradient is not finite; the message names the term and the
                 update. The last checkpoint stays as it was.
             FolderInUse: Another process trains in the folder.
         """
+        with self._alone_in_folder():
+            return self._fit(progress, watch or (lambda trainer: None))
+
+    @contextmanager
+    def _alone_in_folder(self) -> Iterator[None]:
+        if not self._writes:
+            yield
+            return
         with locked(self._state_path.parent):
             for path in (self._state_path, self.folder / SETTINGS):
                 for left in leftovers(path):
                     left.unlink()  # by a process that was killed, or it would hold the lock
-            return self._fit(progress, watch or (lambda trainer: None))
+            yield
 
     def _fit(self, progress: bool, watch: Callable[[Trainer], None]) -> World:
         c = self.config
-        self._write_settings()
-        self._train(progress, watch)
+        if self._writes:
+            self._write_settings()
+        self._train(progress and self._writes, watch)
         self.validate()
         # Not the model: one that was finished before stays whole until this one is.
-        self._write_state()
+        if self._writes:
+            self._write_state()
         self.model.load_state_dict(self.best["model"])
+        if not self._writes:
+            return World(self.model.eval(), source=self.source)
         splits = self._dataset.train, self._dataset.validation
         train, validation = (split.sample().to(self.model.device) for split in splits)
         world = fit_world(
@@ -209,27 +232,22 @@ class Trainer:
 
     def _train(self, progress: bool, watch: Callable[[Trainer], None]) -> None:
         """Make all updates, but for those after a signal."""
-        c, writer = self.config, self._writer()
-        columns = (
-            TextColumn("train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
+        c = self.config
+        writer = event_writer(self.folder, self.update) if c.tensorboard and self._writes else None
         self.model.train()
         written = time.monotonic()
-        with held_signals() as held, Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
+        with held_signals() as held, Shown(c.updates, self.update, not progress) as bar:
             watch(self)
-            while self.update < c.updates and not self._out_of_patience() and not held.signal:
+            while self.update < c.updates and not self._out_of_patience():
+                if self._asked_to_stop(held.signal is not None):
+                    break
+                sequences, steps = schedules.batch_shape(c, self._progress)
                 self.step()
                 watch(self)
-                bar.advance(task)
+                bar.count(sequences * (steps + 1))
                 if self.update % c.validate_every == 0:
                     logs = self.validate()
-                    bar.update(task, note=_note(logs))
+                    bar.validated(logs)
                     if writer is not None:
                         for name, value in logs.items():
                             writer.add_scalar(name, value, self.update)
@@ -241,66 +259,55 @@ class Trainer:
             if writer is not None:
                 writer.close()
 
+    def _asked_to_stop(self, asked: bool) -> bool:
+        """Whether any process was.
+
+        Raises:
+            KeyboardInterrupt: Another one was, and not this one.
+        """
+        flag = torch.tensor(float(asked), device=self.model.device)
+        if not self._team.summed(flag).item():
+            return False
+        if not asked:
+            self.checkpoint()
+            raise KeyboardInterrupt
+        return True
+
     def step(self) -> Terms:
-        """One gradient update."""
-        c = self.config
-        self.model.emphasise(self._coarseness)
-        sequences, steps = self._drawn_size()
+        """One gradient update; the terms of this process's rows of the batch."""
+        c, progress = self.config, self._progress
+        self.model.emphasise(schedules.coarseness(c, progress))
+        sequences, steps = schedules.batch_shape(c, progress)
         batch = self._drawn.draw(sequences, steps, self.generator)
-        size = (sequences, steps + 1)
-        hidden = c.dropout_fraction if self._progress < c.dropout_until else 0.0
-        observed = observation_dropout(*size, hidden, self.generator)
-        terms = self.model.terms(
-            batch, self.generator, observed, self._draw_prefix(steps + 1), c.dropout_scale
+        hidden = schedules.hidden_fraction(c, progress)
+        observed = observation_dropout(sequences, steps + 1, hidden, self.generator)
+        loss = self._joint(
+            self.objective,
+            self.windows,
+            batch,
+            self.generator,
+            own_rows(observed, self.generator),
+            schedules.draw_prefix(c, steps + 1, self.generator),
+            c.dropout_scale,
         )
-        loss = self.objective.loss(terms, self.windows)
+        terms = self._loss.terms
         self.optimizer.zero_grad()
-        loss.backward()
-        norm = self._clip()
-        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-            raise DivergenceError(self._explain(terms, norm))
+        self._numerics.backward(loss, self.optimizer)
+        norm = self._clip(self.model.parameters())
+        self._require_finite(loss, norm, terms)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimizer.step()
+            group["lr"] = schedules.learning_rate(c, self.update, progress)
+        self._numerics.step(self.optimizer)
         self.update += 1
-        self.objective.observe(terms, self._progress)
+        self.objective.observe(self._team.joined(terms), self._progress)
         return terms
 
-    def _clip(self) -> Tensor:
-        """Scale the gradient as the configuration says; the norm that it had."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        length = norm.item()
-        allowed = self._trust(length) * min(length, self.config.max_grad_norm)
-        if length > allowed:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), allowed, norm)
-        return norm
-
-    def _trust(self, norm: float) -> float:
-        """What fraction of a gradient counts: less than 1 if it is far longer than usual."""
-        if not self.config.max_grad_ratio or not math.isfinite(norm):
-            return 1.0
-        usual = self.usual_norm or norm
-        longest = self.config.max_grad_ratio * usual
-        self.usual_norm = _DECAY * usual + (1 - _DECAY) * min(norm, longest)
-        return min(1.0, longest / norm) if norm else 1.0
-
-    def _draw_prefix(self, frames: int) -> int:
-        c = self.config
-        draw = torch.rand((), generator=self.generator, device=self.generator.device).item()
-        if draw < c.single_frame_fraction:
-            return 1
-        if draw >= 1 - c.all_frames_fraction:
-            return frames
-        between = 1 - c.single_frame_fraction - c.all_frames_fraction
-        fraction = (draw - c.single_frame_fraction) / between
-        return 1 + int(fraction * frames)
-
-    def _learning_rate(self) -> float:
-        c = self.config
-        decay = 0.5 * (1 + math.cos(math.pi * self._progress))
-        rise = min(1.0, (self.update + 1) / max(c.warmup_steps, 1))
-        return c.learning_rate * rise * (c.lr_final_fraction + (1 - c.lr_final_fraction) * decay)
+    def _require_finite(self, loss: Tensor, norm: Tensor, terms: Terms) -> None:
+        whole = self._team.summed(loss.detach().clone())
+        if math.isfinite(norm.item()) or self._numerics.forgives:
+            if math.isfinite(whole.item()):
+                return
+        raise DivergenceError(self._explain(terms, norm))
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
         names = [*(f.name for f in fields(terms)), "unevenness"]
@@ -312,41 +319,28 @@ class Trainer:
             f"{self.folder}. A smaller learning_rate or max_grad_norm may help."
         )
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Measure on the validation split; remember the weights that predict best.
-
-        The criterion is the error of predicting the second half of each episode after filtering
-        the first: the bound does not tell models that predict from models that do not.
-        """
+        """Measure on the validation split; remember the weights that predict best."""
         if self.history and self.history[-1]["update"] == self.update:
             return self.history[-1]
-        generator = torch.Generator(self.model.device).manual_seed(self.config.seed)
-        batch = self._judged
-        self.model.emphasise(self._coarseness)
-        terms = self.model.eval().terms(batch, generator)
-        half = max(1, batch.steps // 2)
-        error = open_loop_error(World(self.model), batch, filtered=half).mean().item()
-        error = math.inf if math.isnan(error) else error  # NaN would never be improved on
-        self.model.train()
-        logs = {
-            "update": float(self.update),
-            "validation/prediction_mse": error,
-            "validation/reconstruction": terms.reconstruction.sum(1).mean().item(),
-            "validation/kl": terms.rate.sum(1).mean().item(),
-            "learning_rate": self._learning_rate(),
-            **{f"objective/{k}": v for k, v in self.objective.logs().items()},
-        }
-        if self.model.knows_reward:
-            logs["validation/reward"] = terms.reward.mean().item()
-        if self.model.is_bound:
-            bound = (terms.reconstruction - terms.rate).sum(1).mean().item()
-            logs["validation/lower_bound"] = bound
+        logs = self._team.told(self._measure)
+        error = logs["validation/prediction_mse"]
         self.history.append(logs)
         if self.best["model"] is None or not self._settled or (error < self.best["value"]):
             weights = {k: v.clone() for k, v in self.model.state_dict().items()}
             self.best = {"value": error, "update": self.update, "model": weights}
         return logs
+
+    def _measure(self) -> dict[str, float]:
+        self.model.emphasise(schedules.coarseness(self.config, self._progress))
+        logs = validate(self.model, self._judged, self.config.seed)
+        self.model.train()
+        return {
+            "update": float(self.update),
+            **logs,
+            "learning_rate": schedules.learning_rate(self.config, self.update, self._progress),
+            **{f"objective/{k}": v for k, v in self.objective.logs().items()},
+        }
 
     def _out_of_patience(self) -> bool:
         c = self.config
@@ -356,6 +350,8 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write the training state and the best model so far, each whole or not at all."""
+        if not self._writes:
+            return
         self._write_state()
         if self.best["model"] is None:
             return  # nothing was validated yet
@@ -367,9 +363,7 @@ class Trainer:
         self.model.load_state_dict(kept)
 
     def _write_state(self) -> None:
-        memory = io.BytesIO()  # torch would make an error of its own of a full disk
-        torch.save(self._state(), memory)
-        write_whole(self._state_path, memory.getbuffer())
+        write_state(self._state_path, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -378,22 +372,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "generator": self.generator.get_state(),
+            "numerics": self._numerics.state_dict(),
             "update": self.update,
-            "usual_norm": self.usual_norm,
+            "usual_norm": self._clip.usual_norm,
             "best": self.best,
             "history": self.history,
         }
 
     def _resume(self) -> None:
-        state = _read_state(self._state_path, self.model.device)
-        identity = json.loads(state["identity"])
-        ours = json.loads(json.dumps(self._identity))
-        if told := list(_differences(identity, ours)):
-            more = [f"and {len(told) - _TOLD} more"] if len(told) > _TOLD else []
-            raise SpecError(
-                f"{self.folder} holds a run with other settings: "
-                f"{', '.join(told[:_TOLD] + more)}; choose another folder or delete it"
-            )
+        state = read_state(self._state_path, self.model.device)
+        require_same(self.folder, json.loads(state["identity"]), self._identity)
         if state["update"] > self._most_updates:
             raise SpecError(
                 f"{self.folder} holds a run of {state['update']} updates already, which is more "
@@ -402,58 +390,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
-        self.generator.set_state(state["generator"].cpu())
-        self.update, self.usual_norm = state["update"], state["usual_norm"]
+        self._numerics.load_state_dict(state["numerics"])
+        self.update, self._clip.usual_norm = state["update"], state["usual_norm"]
+        seed = self.config.seed + self.update
+        restore_generator(self.generator, state["generator"], seed)
         self.best, self.history = state["best"], state["history"]
-
-    def _writer(self) -> Any:
-        if not self.config.tensorboard:
-            return None
-        require_extra("tensorboard", "tensorboard")
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(self.folder / "tensorboard", purge_step=self.update)
-
-
-def _lasting(config: TrainConfig) -> dict[str, Any]:
-    """What a run cannot change when it goes on."""
-    settings = asdict(config)
-    # No result depends on the last of them, and another machine may not have it.
-    return {k: v for k, v in settings.items() if k not in ("updates", "patience", "tensorboard")}
-
-
-def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Settings that a run had otherwise; older ones may have been written with more of them."""
-    if isinstance(now, dict) and isinstance(before, dict):
-        for name, value in now.items():
-            yield from _differences(before.get(name), value, f"{path}.{name}" if path else name)
-    elif before != now:
-        yield f"{path} was {before!r}, not {now!r}"
-
-
-def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """Validations of a run so far, as in ``Trainer.history``; none if it was not trained there.
-
-    Raises:
-        FileFormatError: The folder's training state is truncated or corrupt.
-    """
-    path = Path(folder) / STATE_FILE
-    return _read_state(path, torch.device("cpu"))["history"] if path.is_file() else []
-
-
-def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        json.loads(state["identity"])
-        # A run may be older than this part is.
-        state = {"usual_norm": 0.0} | state
-        return {part: state[part] for part in _STATE}
-    except Exception as error:
-        raise FileFormatError(f"{path} is truncated or corrupt: {error!r}") from error
-
-
-def _note(logs: dict[str, float]) -> str:
-    return (
-        f"prediction mse {logs['validation/prediction_mse']:.2g}  "
-        f"reconstruction {logs['validation/reconstruction']:.0f}  kl {logs['validation/kl']:.1f}"
-    )

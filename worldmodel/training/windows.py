@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data import Episodes
+from worldmodel.draws import own_rows
 from worldmodel.models.learned import LearnedModel
 from worldmodel.types import Batch, Observations, ScaledBatch, from_streams
 
@@ -78,10 +79,10 @@ class Windows(ABC):
         return HeldWindows(_held(episodes, model, smaller), episodes, model.device)
 
     def draw(self, size: int, steps: int, generator: torch.Generator) -> Batch:
-        """Draw windows.
+        """Draw windows; of those that several processes draw together, this one's.
 
         Args:
-            size: How many.
+            size: How many, of all processes.
             steps: Length of each; the windows of shorter episodes are padded.
             generator: Source of the draws.
         """
@@ -90,6 +91,7 @@ class Windows(ABC):
         latest = (self.lengths[episode] - steps).clamp_min(0)
         uniform = torch.rand(size, generator=generator, device=device)
         start = (uniform * (latest + 1)).long().minimum(latest)
+        episode, start = own_rows(episode, generator), own_rows(start, generator)
         if self._episodes.has_gaps:  # otherwise nothing would tell the first state
             rows = episode.cpu().numpy(), start.cpu().numpy()
             start = torch.from_numpy(self._episodes.seen_before(*rows)).to(device)
@@ -105,7 +107,10 @@ class StoredWindows(Windows):
 
     def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
         chosen, first = episode.cpu().numpy(), start.cpu().numpy()
-        return self._episodes.windows(chosen, first, steps, truth=False).to(self._device)
+        read = self._episodes.windows(chosen, first, steps, truth=False)
+        if self._device.type == "cuda":  # sent while the host goes on
+            read = read.pinned()
+        return read.to(self._device)
 
 
 class HeldWindows(Windows):

@@ -72,7 +72,8 @@ class Support(nn.Module):
         self.radius.fill_(1.0)
         self.radius.copy_(margin * self.distance(held_out).quantile(quantile))
         self._order(points)
-        chosen = torch.linspace(0, len(states) - 1, len(self.states)).long()
+        last, device = len(states) - 1, states.device
+        chosen = torch.linspace(0, last, len(self.states), device=device).long()
         self.states.copy_(states[chosen])
 
     def _order(self, points: Float[Tensor, "n latent"]) -> None:

@@ -20,6 +20,7 @@ from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import checked_options, chosen_by, states_from_options
 from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 from worldmodel.world.stepping import steps_of
+from worldmodel.world.torch_dreams import TorchDreams, TorchStep, as_controls
 from worldmodel.world.world import World, resolve
 
 # First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
@@ -42,6 +43,8 @@ class LatentVectorEnv(VectorEnv):
     One generator, seeded from ``np_random`` by a reset of all, serves all environments: noise is
     one draw for all of them. So environment i under seed s is not the single environment under
     seed s + i; without noise and from given states the two agree.
+
+    ``torch_step`` steps the same dreams where the model is, by tensors that stay there.
 
     Attributes:
         autoreset_mode: As in ``metadata``; other libraries look for it here.
@@ -102,6 +105,8 @@ class LatentVectorEnv(VectorEnv):
         self._device, self._dtype = model.device, model.dtype
         self._ahead = 1 + _DRAWN // (1 + model.noise_size * num_envs)
         self._drawn: list[Any] = []
+        # After a first torch_step, which the states are then with.
+        self._dreams: TorchDreams | None = None
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
         # First states (latent, n) and observations (n, latent) of episodes to come.
@@ -131,6 +136,8 @@ class LatentVectorEnv(VectorEnv):
         Raises:
             ResetNeeded: There are none yet.
         """
+        if self._dreams is not None:
+            return self._dreams.states.cpu().numpy()
         return self._current().T.copy()
 
     def reset(
@@ -148,6 +155,9 @@ class LatentVectorEnv(VectorEnv):
             ResetNeeded: A reset of some came before the first reset of all.
         """
         options = checked_options(options)
+        if self._dreams is not None and (options or {}).get("reset_mask") is not None:
+            raise SpecError("after torch_step all are reset together; got a reset_mask")
+        self._dreams = None
         mask = chosen_by(options.pop("reset_mask", None), self.num_envs)
         if not mask.all():
             self._current()
@@ -182,6 +192,8 @@ class LatentVectorEnv(VectorEnv):
             InvalidAction: The actions have another shape or dtype, or are not finite.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
+        if self._dreams is not None:
+            raise ResetNeeded("torch_step has the states; call reset() before the next step()")
         states, over = self._current(), self._done.nonzero()[0] if self._some_done else _NONE
         if over.size and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
@@ -211,6 +223,40 @@ class LatentVectorEnv(VectorEnv):
             observations, infos = self._finish(observations, outside)
         return observations, rewards, terminations, truncations, infos
 
+    def torch_step(self, actions: Any) -> TorchStep:
+        """One step of every dream on the model's device, which nothing leaves, or waits for.
+
+        It goes on from a ``reset``, and so does ``step`` after the next one. Conventions are those
+        of ``step``, but that NaN or infinite actions are not refused; they, or a model that
+        diverges, raise up to 256 steps later.
+
+        Args:
+            actions: A tensor on that device in Gymnasium's layout, or an array there that offers
+                ``__dlpack__``, such as JAX's; what is returned offers it too.
+
+        Raises:
+            ResetNeeded: There was no reset yet.
+            SpecError: The actions are of no single Box or Discrete, or ``autoreset_mode`` is
+                DISABLED.
+            ShapeError: The actions have another shape or dtype.
+            DeviceError: They are on another device.
+            DivergenceError: The model dreamt a state or reward that is not finite.
+        """
+        if self._dreams is None:
+            states = torch.from_numpy(self._current().T.copy()).to(self._device, self._dtype)
+            self._dreams = TorchDreams(
+                self._dynamics,
+                self._box,
+                states,
+                self._generator,
+                self.autoreset_mode,
+                self._limit,
+                self._noise,
+                self._truncate_outside,
+            )
+        states, space = self._dreams.states, self.model.action_spec
+        return self._dreams.step(as_controls(space, actions, self.num_envs, states))
+
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Decoded frames, each (height, width, 3) ``uint8``, in mode "rgb_array"; else None.
 
@@ -219,7 +265,7 @@ class LatentVectorEnv(VectorEnv):
         """
         if self._camera is None:
             return None
-        return tuple(self._camera(torch.from_numpy(self._current().T).to(self._device)))
+        return tuple(self._camera(torch.from_numpy(self.states).to(self._device)))
 
     def call(self, name: str) -> tuple[Any, ...]:
         """What Gymnasium's own vector environments give: one attribute, or frame, of each.

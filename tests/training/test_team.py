@@ -1,0 +1,105 @@
+"""Processes that train together end where one process would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small import random_batch, random_dataset, small_model
+from team import config, make
+
+from worldmodel.draws import SharedGenerator
+from worldmodel.errors import ConfigError
+from worldmodel.models.registry import MODELS
+from worldmodel.training.team import Alone
+from worldmodel.training.windows import Windows
+
+HERE = Path(__file__).parent
+UPDATES, SIZE = 20, 8
+
+
+def together(folder: Path, *arguments: object, beside: str = "") -> subprocess.CompletedProcess:
+    """Two processes; torchrun gives them a free port."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    line += [str(HERE / "team.py"), str(folder), *map(str, arguments), beside]
+    paths = [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=250)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "training" / "state.pt", weights_only=True)["model"]
+
+
+def furthest(ours, theirs) -> float:
+    assert ours.keys() == theirs.keys()
+    return max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in theirs)
+
+
+def test_two_processes_are_killed_go_on_and_end_with_the_weights_of_one(tmp_path):
+    """Validations come every four updates, and the second process dies after six."""
+    asked = "dvbf", "float64", "constrained", UPDATES, SIZE
+    alone = make(tmp_path / "alone", *asked[:2], config(*asked[2:]), Alone())
+    alone.fit(progress=False)
+    died = together(tmp_path / "two", *asked, beside="die")
+    assert died.returncode != 0 and not (tmp_path / "two" / "end.pt").exists()
+    assert "rank" in died.stderr and "Signal 9 (SIGKILL)" in died.stderr
+    went_on = together(tmp_path / "two", *asked)
+    assert went_on.returncode == 0, went_on.stderr
+    end = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
+    assert end["begun"] == 4
+    assert furthest(end["model"]["model"], weights(tmp_path / "alone")) < 1e-10
+    assert end["model"]["objective"] == pytest.approx(alone.objective.state_dict(), abs=1e-10)
+    assert [logs["update"] for logs in end["model"]["history"]] == [4, 8, 12, 16, 20]
+    assert (tmp_path / "two" / "checkpoint" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_process_draws_its_rows_of_what_one_would(name):
+    """Terms of two halves, by every model, are those of the whole."""
+    model = small_model(name).double()
+    batch = random_batch(size=6)
+    model.calibrate(batch)
+
+    def terms(rows, rank, ranks):
+        generator = SharedGenerator.seeded(torch.device("cpu"), 3, rank, ranks)
+        found = model.terms(batch[rows], generator, prefix=3)
+        return found, generator.get_state()
+
+    whole, state = terms(slice(0, 6), 0, 1)
+    halves = [terms(slice(3 * rank, 3 * rank + 3), rank, 2) for rank in range(2)]
+    for field in ("states", "rate", "reconstruction", "entropy", "reward"):
+        joint = torch.cat([getattr(half, field) for half, _ in halves])
+        torch.testing.assert_close(joint, getattr(whole, field), rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(other, state) for _, other in halves)
+
+
+def test_windows_are_shared_and_each_process_reads_its_own_rows(monkeypatch):
+    dataset, model = random_dataset(size=40), small_model("dvbf")
+    model.calibrate(dataset.train)
+    stored = Windows.of(dataset.train, model, most=0)
+    read, original = [], type(dataset.train).windows
+
+    def windows(self, episodes, *rest, **kwargs):
+        read.append(len(episodes))
+        return original(self, episodes, *rest, **kwargs)
+
+    monkeypatch.setattr(type(dataset.train), "windows", windows)
+    parts = [
+        stored.draw(8, 4, SharedGenerator.seeded(torch.device("cpu"), 0, rank, ranks))
+        for rank, ranks in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert read == [8, 4, 4]
+    joint = torch.cat([part.observations for part in parts[1:]])
+    assert torch.equal(joint, parts[0].observations)
+
+
+def test_processes_that_do_not_divide_a_batch_are_refused(tmp_path):
+    class Three(Alone):
+        size = 3
+
+    with pytest.raises(ConfigError, match=r"batches of 8 sequences .* 3 processes"):
+        make(tmp_path, "dvbf", "float32", config("elbo", 4, 8), Three())
