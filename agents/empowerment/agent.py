@@ -126,8 +126,7 @@ def train_empowered(
     nats = torch.cat([estimator(part) for part in parts])
 
     def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(len(state), dynamics.noise_size, generator=generator)
-        arrived = dream.step(state, action, noise)
+        arrived = dream.step(state, action, dream.draw(1, len(state), generator)[0].T)
         return arrived.next_state, arrived.inside & ~arrived.terminated
 
     grid = _grid(dynamics, config.actions)
