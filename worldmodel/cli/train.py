@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +11,18 @@ import torch
 import tyro
 
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
-from worldmodel.cli.console import say
+from worldmodel.cli.console import say, warn
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.suspicions import note_findings
+from worldmodel.data import Dataset
+from worldmodel.errors import ConfigError
+from worldmodel.evaluation.shortcomings import unlearned
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.registry import MODELS, model_type
+from worldmodel.systems import system_of
+from worldmodel.training.budget import updates_within
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.settings import read_settings
 from worldmodel.training.trainer import Trainer
 
 
@@ -24,6 +33,7 @@ def train(
     name: Annotated[ModelName, tyro.conf.arg(name="model")] = "dvbf",
     model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
+    minutes: float | None = None,
     threads: int = 1,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
@@ -38,6 +48,9 @@ def train(
         name: Which model (docs/models.md). Give it before ``--help`` to see its settings.
         model: The model's settings.
         config: How to train.
+        minutes: Of wall clock, within which training is to end: the number of updates is chosen by
+            what one takes here and now, in place of ``updates``. It is written down, so that a run
+            that goes on has as many.
         threads: Of torch. The models are so small that more than one rarely helps, and another
             number may change the last bits of the result.
         found: What the defaults were chosen by.
@@ -46,8 +59,24 @@ def train(
     recorded = found.checked(dataset)
     note_findings(recorded)
     fresh = model_type(name)(model, recorded.observation_spec, recorded.action_spec, config.seed)
+    if minutes is not None:
+        config = replace(config, updates=_updates(run, fresh, recorded, config, minutes))
+        say(f"{config.updates:,} updates in {minutes:g} minutes")
     trainer = Trainer(fresh, recorded, config, run, preset, dataset)
     if trainer.update:
         say(f"going on at update {trainer.update} of {config.updates}")
-    trainer.fit()
+    world = trainer.fit()
     say(f"{run}/checkpoint: best at update {trainer.best['update']}")
+    system = system_of(recorded.provenance.env_id)
+    for told in unlearned(world.metrics["learned"], system.controlled):
+        warn(told)
+
+
+def _updates(
+    run: Path, model: LearnedModel, dataset: Dataset, config: TrainConfig, minutes: float
+) -> int:
+    """Those that the run began with, or as many as there is time for."""
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes must be finite and more than 0, got {minutes:g}")
+    begun = read_settings(run).get("train", {}).get("updates")
+    return begun or updates_within(model, dataset, config, 60 * minutes)

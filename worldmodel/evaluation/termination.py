@@ -58,10 +58,10 @@ def termination_quality(world: World, batch: Batch) -> dict[str, float]:
         ``ends`` and ``ends_predicted``, how many there are and are expected. Empty unless some
         steps ended an episode and some did not.
     """
-    logit, truth = predicted_ends(world, batch)
-    ended = truth.cpu().numpy()
+    ended = batch.terminated[batch.mask].cpu().numpy()
     if ended.all() or not ended.any():
         return {}
+    logit, _ = predicted_ends(world, batch)
     chance = world.ends(logit).sigmoid().mean(0).cpu().numpy().astype(np.float64)
     fraction = ended.mean()
     return {

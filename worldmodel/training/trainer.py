@@ -29,6 +29,7 @@ from torch import Tensor
 
 from worldmodel.data import Dataset
 from worldmodel.errors import DivergenceError, FileFormatError, SpecError, require_extra
+from worldmodel.evaluation.learned import learned, standing
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import leftovers, locked, write_whole
 from worldmodel.interruption import held_signals
@@ -44,11 +45,14 @@ from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
 from worldmodel.training.windows import Windows, spread_windows
+from worldmodel.types import Batch
 from worldmodel.world.world import World
 
 STATE_FILE = Path("training") / "state.pt"
 # Settings that a refusal names one by one.
 _TOLD = 4
+# When a first prediction of what comes out is made: seconds, or a fraction of the updates.
+_SOON, _TOLD_AFTER = 55.0, 0.1
 # Of training that a killed process loses at most, however seldom it is validated.
 _SECONDS = 120.0
 # What a training state must hold.
@@ -105,6 +109,7 @@ class Trainer:
         self._judged = spread_windows(validation, config.window).to(model.device)
         model.calibrate(train)
         self.source = dataset.provenance.source
+        self._standing: dict[str, float] | None = None
         self._drawn = Windows.of(train, model)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(train.lengths.sum()) // config.window)
@@ -196,8 +201,7 @@ class Trainer:
         # Not the model: one that was finished before stays whole until this one is.
         self._write_state()
         self.model.load_state_dict(self.best["model"])
-        splits = self._dataset.train, self._dataset.validation
-        train, validation = (split.sample().to(self.model.device) for split in splits)
+        train, validation = self.samples()
         world = fit_world(
             self.model.eval(),
             c.dreaming,
@@ -208,8 +212,16 @@ class Trainer:
             progress,
             self.source,
         )
-        world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        world.metrics = {"updates": self.best["update"]}
+        world.metrics["learned"] = learned(world, self._judged, self._filtered)
+        world.save(self.folder / "checkpoint")
         return world
+
+    def samples(self) -> tuple[Batch, Batch]:
+        """Episodes of both splits that what follows training looks at."""
+        splits = self._dataset.train, self._dataset.validation
+        train, validation = (split.sample().to(self.model.device) for split in splits)
+        return train, validation
 
     def _train(self, progress: bool, watch: Callable[[Trainer], None]) -> None:
         """Make all updates, but for those after a signal."""
@@ -223,7 +235,8 @@ class Trainer:
             TextColumn("{task.fields[note]}"),
         )
         self.model.train()
-        written = time.monotonic()
+        written = begun = time.monotonic()
+        first, told = self.update, not progress
         with held_signals() as held, Progress(*columns, disable=not progress) as bar:
             task = bar.add_task("train", total=self.config.updates, completed=self.update, note="")
             watch(self)
@@ -231,6 +244,9 @@ class Trainer:
                 self.step()
                 watch(self)
                 bar.advance(task)
+                if not told and (said := self._promise(first, time.monotonic() - begun)):
+                    bar.console.print(said, soft_wrap=True)
+                    told = True
                 if self.update % c.validate_every == 0:
                     logs = self.validate()
                     bar.update(task, note=_note(logs))
@@ -329,13 +345,13 @@ class Trainer:
         batch = self._judged
         self.model.emphasise(self._coarseness)
         terms = self.model.eval().terms(batch, generator)
-        half = max(1, batch.steps // 2)
-        error = open_loop_error(World(self.model), batch, filtered=half).mean().item()
+        error = open_loop_error(World(self.model), batch, self._filtered).mean().item()
         error = math.inf if math.isnan(error) else error  # NaN would never be improved on
         self.model.train()
         logs = {
             "update": float(self.update),
             "validation/prediction_mse": error,
+            **{f"validation/{name}": share for name, share in self._shares(error).items()},
             "validation/reconstruction": terms.reconstruction.sum(1).mean().item(),
             "validation/kl": terms.rate.sum(1).mean().item(),
             "learning_rate": self._learning_rate(),
@@ -351,6 +367,34 @@ class Trainer:
             weights = {k: v.clone() for k, v in self.model.state_dict().items()}
             self.best = {"value": error, "update": self.update, "model": weights}
         return logs
+
+    def _promise(self, first: int, seconds: float) -> str:
+        """What is learned so far and how long it takes, once that can be told; else nothing.
+
+        Args:
+            first: Update that this process began at.
+            seconds: Since then.
+        """
+        done = self.update - first
+        if done < _TOLD_AFTER * (self.config.updates - first) and seconds < _SOON:
+            return ""
+        world = World(self.model.eval())
+        error = open_loop_error(world, self._judged, self._filtered).mean().item()
+        self.model.train()
+        left = seconds / done * (self.config.updates - self.update) / 60
+        return f"learning: {_told(self._shares(error))}, about {max(1, round(left))} minutes left"
+
+    def _shares(self, error: float) -> dict[str, float]:
+        """A prediction's error beside those that know nothing, as fractions of the variance."""
+        if self._standing is None:
+            self._standing = standing(self.model, self._judged, self._filtered)
+        others = {name: v for name, v in self._standing.items() if name != "variance"}
+        return {"prediction": error / self._standing["variance"], **others}
+
+    @property
+    def _filtered(self) -> int:
+        """Frames that are filtered before predictions are judged."""
+        return max(1, self._judged.steps // 2)
 
     def _out_of_patience(self) -> bool:
         c = self.config
@@ -456,8 +500,17 @@ def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
         raise FileFormatError(f"{path} is truncated or corrupt: {error!r}") from error
 
 
-def _note(logs: dict[str, float]) -> str:
+def _told(shares: dict[str, float]) -> str:
     return (
-        f"prediction mse {logs['validation/prediction_mse']:.2g}  "
+        f"prediction {shares['prediction']:.0%} of the variance "
+        f"(last frame {shares['last_frame']:.0%}, mean frame {shares['mean_frame']:.0%})"
+    )
+
+
+def _note(logs: dict[str, float]) -> str:
+    names = "prediction", "last_frame", "mean_frame"
+    shares = {name: logs[f"validation/{name}"] for name in names}
+    return (
+        f"{_told(shares)}  "
         f"reconstruction {logs['validation/reconstruction']:.0f}  kl {logs['validation/kl']:.1f}"
     )
