@@ -14,7 +14,7 @@ import worldmodel
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.ends import Ends
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.stepping import TensorSteps
+from worldmodel.world.stepping import TensorSteps, steps_of
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
 
@@ -123,3 +123,37 @@ def test_a_checkpoint_from_before_ends_were_corrected_is_read(tmp_path):
     del config["ends"]
     (folder / "config.json").write_text(json.dumps(config))
     assert worldmodel.load(folder).ends == Ends()
+
+
+def paying(chance: float, reward: float) -> World:
+    """What ends an episode pays so much more."""
+    world = hazardous(chance)
+    world.ends = Ends(reward=reward)
+    world.model.reward_head.min.fill_(-1000)
+    world.model.reward_head.max.fill_(1000)
+    return world
+
+
+def test_what_the_last_step_pays_is_paid_at_the_last_step():
+    plain, world, n = paying(0.3, 0.0), paying(0.3, 100.0), 1000
+    state = torch.zeros(n, 3)
+    for dynamics in (Dynamics(world), Dynamics(plain)):
+        steps = steps_of(dynamics, latent_box(world))[0], TensorSteps(dynamics, latent_box(world))
+        drawn = dynamics.draw(1, n, generator(1))[0]
+        compiled = steps[0](state.T.contiguous().numpy(), np.zeros((n, 2), np.float32), drawn.numpy())
+        tensors = steps[1](state.T.contiguous().numpy(), np.zeros((n, 2), np.float32), drawn)
+        np.testing.assert_array_equal(compiled.terminated, tensors.terminated)
+        np.testing.assert_allclose(compiled.rewards, tensors.rewards, rtol=1e-4, atol=1e-4)
+        if dynamics.world is world:
+            paid, ended = compiled.rewards, compiled.terminated
+    assert 0.2 < ended.mean() < 0.4
+    np.testing.assert_allclose(paid - compiled.rewards, 100.0 * ended, atol=1e-3)
+
+
+def test_an_end_that_is_left_open_pays_its_mean():
+    plain, world = Dynamics(paying(0.3, 0.0)), Dynamics(paying(0.3, 100.0))
+    state, action, noise = torch.zeros(1, 3), torch.zeros(1, 2), torch.zeros(1, 3)
+    more = world.step(state, action, noise).reward - plain.step(state, action, noise).reward
+    assert more.item() == pytest.approx(30.0, abs=1e-3)
+    still = world.step(state, action, None).reward - plain.step(state, action, None).reward
+    assert still.item() == 0

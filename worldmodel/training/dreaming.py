@@ -7,7 +7,7 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,8 +86,19 @@ def fit_world(
     if config.denoise:
         _fit_denoiser(world, config, train, validation, window, seed, progress)
     if model.can_terminate:
-        world.ends = fit_ends(*predicted_ends(world, validation, seed))
+        fitted = fit_ends(*predicted_ends(world, validation, seed))
+        world.ends = replace(fitted, reward=_paid_at_end(model, train))
     return world
+
+
+def _paid_at_end(model: StateSpaceModel, batch: Batch) -> float:
+    """Mean of what the last steps of episodes that ended paid beyond what the model expects."""
+    ended = batch.terminated & batch.mask
+    if batch.rewards is None or not model.knows_reward or not ended.any():
+        return 0.0
+    means = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen).mean
+    expected = model.reward(means[:, :-1][ended], batch.actions[ended], means[:, 1:][ended])
+    return (batch.rewards[ended].double() - expected).mean().item()
 
 
 def _fit_denoiser(

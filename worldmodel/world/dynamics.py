@@ -40,12 +40,14 @@ class Goal:
             is positive.
         maximum: Above it no reward is believed.
         instructions: Of ``reward``, for compiled steps; None if there are none.
+        at_end: Paid on top where an episode ends.
     """
 
     reward: Callable[[Tensor, Tensor, Tensor], Tensor]
     minimum: float
     maximum: float
     instructions: Callable[[Builder, Rows, Rows, Rows], Rows] | None = None
+    at_end: float = 0.0
 
     @property
     def outside(self) -> float:
@@ -152,20 +154,24 @@ class Dynamics:
         Args:
             state: Where each dream is.
             action: Controls (``ActionSpace.encode``) in the environment's units.
-            noise: Random numbers, (batch, draws) as of ``draw``; those of the process noise alone,
-                (batch, noise), leave it to the model what is likelier, an end or none; None does so
-                too, and dreams without process noise.
+            noise: Random numbers, (batch, draws) as of ``draw``. None dreams without noise: what is
+                likelier happens, an end or none. Those of the process noise alone, (batch, noise),
+                leave an end open: the reward is the mean over it, and differentiable.
         """
-        drawn = 0.0
-        if noise is not None and noise.shape[1] > self.model.noise_size:
+        size, drawn = self.model.noise_size, 0.0
+        is_open = self._can_terminate and noise is not None and noise.shape[1] == size
+        if noise is not None and noise.shape[1] > size:
             noise, drawn = noise[:, :-1], noise[:, -1]
         next_state, distance = self.world.arrive(state, action, noise)
-        reward = self.rule.pay(self.goal.reward(state, action, next_state), distance, self.goal)
+        reward = self.goal.reward(state, action, next_state)
+        logit = torch.full_like(reward, -math.inf)
         if self._can_terminate:
             logit = self.world.termination(next_state)
-        else:
-            logit = torch.full_like(reward, -math.inf)
-        return Step(next_state, reward, logit, distance, logit > drawn)
+        ended = logit > drawn
+        if self.goal.at_end:
+            reward = reward + self.goal.at_end * (logit.sigmoid() if is_open else ended)
+        reward = self.rule.pay(reward, distance, self.goal)
+        return Step(next_state, reward, logit, distance, ended)
 
     @property
     def draws(self) -> int:
@@ -210,11 +216,15 @@ class Dynamics:
         noise, drawn = noise.split(self.model.noise_size, int(self._can_terminate))
         arrived, squared = self.world.compiled_arrival(builder, state, action, noise)
         reward = self.goal.instructions(builder, state, action, arrived)
-        outputs = [arrived, self.rule.compiled(builder, reward, squared, self.goal), squared]
+        ends = []
         if self._can_terminate:
             logit = self.world.compiled_termination(builder, arrived)
-            outputs.append(builder.add(logit, builder.affine(drawn, -1.0)))
-        return outputs
+            ends = [builder.add(logit, builder.affine(drawn, -1.0))]
+            if self.goal.at_end:
+                last = builder.affine(reward, 1.0, self.goal.at_end)
+                reward = builder.select(builder.affine(ends[0], -1.0, 1.0), last, reward)
+        paid = self.rule.compiled(builder, reward, squared, self.goal)
+        return [arrived, paid, squared, *ends]
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the support; False where not finite."""
@@ -259,7 +269,8 @@ def recorded_reward(world: World) -> Goal:
     """The recorded reward, as the model has learned it."""
     # Not a lambda: environments that hold it are pickled.
     instructions = world.model.compiled_reward
-    return Goal(partial(_paid, world), *world.model.reward_range, instructions)
+    at_end = world.ends.reward if world.model.can_terminate else 0.0
+    return Goal(partial(_paid, world), *world.model.reward_range, instructions, at_end)
 
 
 def _paid(world: World, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:

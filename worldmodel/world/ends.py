@@ -27,7 +27,12 @@ _LEAST = 1e-12  # chances are kept away from 0 and 1, whose logarithms are not f
 
 @dataclass(frozen=True)
 class Ends:
-    """Logit of an end: ``slope`` times the model's own, plus ``shift``.
+    """Logit of an end: ``slope`` times the model's own, plus ``shift``; and what it pays.
+
+    Attributes:
+        slope: See above.
+        shift: See above.
+        reward: Paid on top of what the model expects of a step that does not end an episode.
 
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines". Differs: the slope is
     positive, and both have priors.
@@ -35,19 +40,21 @@ class Ends:
 
     slope: float = 1.0
     shift: float = 0.0
+    reward: float = 0.0
 
     def __post_init__(self) -> None:
         require_finite(0, slope=self.slope)
-        if not abs(self.shift) < math.inf:
-            raise ConfigError(f"shift must be finite, got {self.shift}")
+        for name in ("shift", "reward"):
+            if not abs(getattr(self, name)) < math.inf:
+                raise ConfigError(f"{name} must be finite, got {getattr(self, name)}")
 
     def __call__(self, logit: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The corrected logit."""
-        return logit if self == Ends() else self.slope * logit + self.shift
+        return self.slope * logit + self.shift
 
     def compiled(self, builder: Builder, logit: Rows) -> Rows:
         """Instructions of it."""
-        return logit if self == Ends() else builder.affine(logit, self.slope, self.shift)
+        return builder.affine(logit, self.slope, self.shift)
 
 
 def fit_ends(logit: Float[Tensor, "draws steps"], ended: Bool[Tensor, " steps"]) -> Ends:
