@@ -140,7 +140,9 @@ def test_what_the_last_step_pays_is_paid_at_the_last_step():
     for dynamics in (Dynamics(world), Dynamics(plain)):
         steps = steps_of(dynamics, latent_box(world))[0], TensorSteps(dynamics, latent_box(world))
         drawn = dynamics.draw(1, n, generator(1))[0]
-        compiled = steps[0](state.T.contiguous().numpy(), np.zeros((n, 2), np.float32), drawn.numpy())
+        compiled = steps[0](
+            state.T.contiguous().numpy(), np.zeros((n, 2), np.float32), drawn.numpy()
+        )
         tensors = steps[1](state.T.contiguous().numpy(), np.zeros((n, 2), np.float32), drawn)
         np.testing.assert_array_equal(compiled.terminated, tensors.terminated)
         np.testing.assert_allclose(compiled.rewards, tensors.rewards, rtol=1e-4, atol=1e-4)
