@@ -23,7 +23,7 @@ _EXCHANGES, _CHANCE = 10_000, 0.01
 _UNSURE = 2.0
 # From where on something is named as a reason: share of steps outside of the data, chance that is
 # given to real ends, and errors of reward and filter in units of what varies.
-_OUTSIDE, _FORESEEN, _WRONG, _LOST = 0.2, 0.5, 0.5, 0.5
+_OUTSIDE, _FORESEEN, _WRONG, _LOST = 0.1, 0.5, 0.5, 0.5
 
 
 def judge(world: World, seen: Comparison, reference: float | None = None) -> dict[str, Any]:
@@ -126,11 +126,13 @@ def reasons(numbers: dict[str, Any], world: World) -> list[str]:
         found.append("no recorded episode ended, so that no dream does; real ones do.")
     elif ends is not None and ends < _FORESEEN:
         found.append(f"ends are not foreseen: the model gave the real ones a chance of {ends:.0%}.")
-    if numbers["outside_dream"] > _OUTSIDE:
+    dreamt, real = numbers["outside_dream"], numbers["outside_real"]
+    if max(dreamt, real) > _OUTSIDE:
         found.append(
-            f"the agent lives where the dream has no data: {numbers['outside_dream']:.0%} of its "
-            f"dreamt steps lie outside, from step {numbers['leaves_after']:.0f} on; record what it "
-            "does (collect --policy, learn) and train again."
+            f"the agent lives where the dream has no data: {dreamt:.0%} of its dreamt steps and "
+            f"{real:.0%} of its real ones lie outside, in the dream from step "
+            f"{numbers['leaves_after']:.0f} on; record what it does (collect --policy, or learn) "
+            "and train again."
         )
     wrong = numbers["reward_error"]
     if wrong is not None and wrong > _WRONG:

@@ -126,7 +126,10 @@ def test_equal_returns_are_no_advantage():
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"outside_dream": 0.6, "leaves_after": 12.0}, "60% of its dreamt steps lie outside"),
+        (
+            {"outside_dream": 0.6, "leaves_after": 12.0},
+            "60% of its dreamt steps and 0% of its real",
+        ),
         ({"reward_error": 0.8}, "errs by 80% of the rewards' deviation"),
         ({"filter_error": 3.0}, "filter is lost: .* 300%"),
         ({"ends_foreseen": 0.1}, "gave the real ones a chance of 10%"),

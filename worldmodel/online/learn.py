@@ -320,7 +320,7 @@ class Online:
         self._learner.policy.eval()
         support = Support(model.latent_size)
         support.load_state_dict(beside["support"])
-        ends = Ends(**beside["ends"])
+        ends = Ends(**beside.get("ends", {}))
         self.world = World(model, support, source=self._reality.source, ends=ends)
 
 
