@@ -59,7 +59,9 @@ def test_what_comes_out_is_told_early_and_changes_nothing(tmp_path, capsys, monk
     monkeypatch.setattr(trainer, "_SOON", 0.0)
     told.fit(progress=True)
     said = [line for line in capsys.readouterr().out.splitlines() if "learning: " in line]
-    assert len(said) == 1 and "of the variance (last frame" in said[0] and "minutes left" in said[0]
+    assert (
+        len(said) == 1 and "of the variance (last frame" in said[0] and "a minute left" in said[0]
+    )
     assert told.history == quiet.history
     last = told.history[-1]
     assert last["validation/prediction"] * told._standing["variance"] == pytest.approx(

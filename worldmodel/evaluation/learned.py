@@ -95,4 +95,6 @@ def _rolled(actions: Tensor, order: Tensor, by: int) -> Tensor:
 def _memory(world: World, batch: Batch) -> float | None:
     whole = batch.frame_mask.all(1)
     frames = world.model.scale_observations(batch.observations)[whole]
-    return memory(frames.cpu().numpy(), batch.actions[whole].cpu().numpy()) if len(frames) else None
+    if not len(frames):
+        return None
+    return memory(frames.float().cpu().numpy(), batch.actions[whole].cpu().numpy())

@@ -382,7 +382,8 @@ class Trainer:
         error = open_loop_error(world, self._judged, self._filtered).mean().item()
         self.model.train()
         left = seconds / done * (self.config.updates - self.update) / 60
-        return f"learning: {_told(self._shares(error))}, about {max(1, round(left))} minutes left"
+        still = f"about {left:.0f} minutes left" if left >= 1.5 else "about a minute left, or less"
+        return f"learning: {_told(self._shares(error))}, {still}"
 
     def _shares(self, error: float) -> dict[str, float]:
         """A prediction's error beside those that know nothing, as fractions of the variance."""
