@@ -45,9 +45,9 @@ def record(seed: int) -> Steps:
             rewards.append(-0.1 * force**2 + 100 * (place >= 0.45))
             if place >= 0.45:
                 break
-        lengths.append(t + 1)
-    arrays = np.array(inputs), np.array(rewards)
-    return Steps(*(torch.tensor(a, dtype=torch.float32) for a in arrays), torch.tensor(lengths))
+        lengths.append(len(rewards) - sum(lengths))
+    acted = torch.tensor(np.array(inputs), dtype=torch.float32)
+    return Steps(acted, torch.tensor(rewards, dtype=torch.float32), torch.tensor(lengths))
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -65,7 +65,8 @@ class Gaussian(nn.Module):
 
     def __init__(self, rewards: Tensor, outputs: int = 1) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(5, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))
+        self.last = nn.Linear(HIDDEN, outputs)
+        self.net = nn.Sequential(nn.Linear(5, HIDDEN), nn.ReLU(), self.last)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.mean, self.std = rewards.mean(), rewards.std()
 
@@ -101,8 +102,8 @@ class TwoHot(Gaussian):
         super().__init__(rewards, bins)
         ends = symlog(rewards.min()).item(), symlog(rewards.max()).item()
         self.bins = symexp(torch.linspace(*ends, bins))
-        nn.init.zeros_(self.net[2].weight)
-        nn.init.zeros_(self.net[2].bias)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What is paid."""

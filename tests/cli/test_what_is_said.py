@@ -1,11 +1,11 @@
 """What training says of itself, the time it is given, and the verdict in a report."""
 
 import json
+import sys
 
 import pytest
 
 from worldmodel.cli import main
-from worldmodel.cli import train as module
 from worldmodel.cli.report import _verdict
 from worldmodel.training.settings import read_settings
 
@@ -28,7 +28,7 @@ def test_minutes_choose_the_updates_once(recorded, tmp_path, monkeypatch, capsys
         asked.append(seconds)
         return 6
 
-    monkeypatch.setattr(module, "updates_within", within)
+    monkeypatch.setattr(sys.modules["worldmodel.cli.train"], "updates_within", within)
     words = ["train", recorded, "--run", str(tmp_path), "--minutes", "2", *TINY, *SIZES]
     main(words)
     assert asked == [120.0] and read_settings(tmp_path)["train"]["updates"] == 6

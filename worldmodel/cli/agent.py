@@ -125,8 +125,10 @@ def agent(
         where, acted, verdict = "dream", dream(actor, world, episodes, steps, seed), None
         metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
     else:
-        system, size = system_of(source.env_id), {"episodes": episodes, "steps": steps}
-        done = act(actor, world, source, system, **size, seed=seed, random=True)
+        system = system_of(source.env_id)
+        done = act(
+            actor, world, source, system, episodes=episodes, steps=steps, seed=seed, random=True
+        )
         where, acted, metrics = "real", done.result.real, done.metrics
         verdict = judge(world, done.result, None if goal else done.reference)
         write_json(out / VERDICT, verdict)
