@@ -6,20 +6,36 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from agents.rollout import Agent, Rollout, rollout
+from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.types import Observations, to_tensors
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World
 
+# Real environments whose observations are kept.
+_WATCHED = 8
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """What happened in the dream and in reality."""
+    """What happened in the dream and in reality.
+
+    Attributes:
+        dream: What the agent did in the dream.
+        real: And in reality.
+        random: What random actions do in reality, "random", and in the dream, "random_dream"; empty
+            if nobody asked.
+        shown: What the first of the real environments showed, (k, T + 1, *obs).
+    """
 
     dream: Rollout
     real: Rollout
+    random: dict[str, Rollout]
+    shown: Observations
 
     def metrics(self) -> dict[str, int | float]:
         """Undiscounted returns, lengths in steps, and the fraction that ended by itself."""
@@ -51,6 +67,49 @@ def dream(agent: Agent, world: World, episodes: int, steps: int, seed: int) -> R
     return rollout(agent, env, steps, seed)
 
 
+class Random:
+    """Acts by chance: what an agent must be better than.
+
+    Args:
+        space: Of the actions.
+        seed: Of the draws.
+    """
+
+    def __init__(self, space: ActionSpace, seed: int) -> None:
+        self._space, self._rng = space, np.random.default_rng(seed)
+
+    def predict(self, observation: np.ndarray, *, deterministic: bool = False) -> tuple[Any, None]:
+        """Actions for a batch of observations, whatever they are."""
+        return self._space.sample(self._rng, (len(observation),)), None
+
+
+class _Watched(VectorWrapper):
+    """Keeps what a few environments show."""
+
+    def __init__(self, env: VectorEnv, space: ObservationSpace) -> None:
+        super().__init__(env)
+        self._space, self._shown = space, []
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._shown = [self._some(observation)]
+        return observation, info
+
+    def step(self, actions: Any) -> Any:
+        observation, *rest = self.env.step(actions)
+        self._shown.append(self._some(observation))
+        return observation, *rest
+
+    def shown(self, device: torch.device) -> Observations:
+        """Since the reset, (k, T + 1, *obs)."""
+        names = self._shown[0]
+        return to_tensors({n: np.stack([at[n] for at in self._shown], 1) for n in names}, 2, device)
+
+    def _some(self, observation: Any) -> dict[str, np.ndarray]:
+        read = self._space.read(observation, (self.num_envs,))
+        return {name: values[:_WATCHED] for name, values in read.items()}
+
+
 def compare(
     agent: Agent,
     world: World,
@@ -58,6 +117,7 @@ def compare(
     steps: int,
     seed: int,
     options: dict[str, Any] | None = None,
+    random: bool = False,
 ) -> Comparison:
     """Run one episode per real environment, and as many dreams from the same first frames.
 
@@ -69,6 +129,7 @@ def compare(
         steps: Steps per episode at most.
         seed: Of the resets and of the dream's process noise.
         options: Of the real reset.
+        random: Whether to let random actions act, too.
     """
     frames, _ = real.reset(seed=seed, options=options)
     space = world.model.observation_spec
@@ -77,5 +138,14 @@ def compare(
     start = world.filter(seen, none)[:, 0]
     env = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
     imagined = rollout(agent, env, steps, seed, {"state": start})
-    acted = rollout(agent, VectorFilterObservation(real, world), steps, seed, options)
-    return Comparison(imagined, acted)
+    watched = _Watched(real, space)
+    acted = rollout(agent, VectorFilterObservation(watched, world), steps, seed, options)
+    others = {}
+    if random:
+        chance, filtered = (
+            Random(world.model.action_spec, seed),
+            VectorFilterObservation(real, world),
+        )
+        others["random"] = rollout(chance, filtered, steps, seed, options)
+        others["random_dream"] = rollout(chance, env, steps, seed, {"state": start})
+    return Comparison(imagined, acted, others, watched.shown(world.model.device))

@@ -54,6 +54,8 @@ class Rollout:
         mask: (n, T), True on steps that were taken.
         terminated: (n,), True where the episode ended by itself, not by a limit.
         states: (n, T + 1, m) ground truth from ``info["state"]``, or None.
+        outside: (n, T), whether a step left the data's support, from ``info["outside_support"]``;
+            None in reality.
     """
 
     observations: Float[np.ndarray, "n frames ..."]
@@ -62,6 +64,7 @@ class Rollout:
     mask: Bool[np.ndarray, "n steps"]
     terminated: Bool[np.ndarray, " n"]
     states: Float[np.ndarray, "n frames m"] | None
+    outside: Bool[np.ndarray, "n steps"] | None = None
 
     @property
     def returns(self) -> Float[np.ndarray, "n"]:
@@ -105,7 +108,7 @@ def rollout(
     act = Acting(agent)
     observation, info = env.reset(seed=seed, options=options)
     observations, states = [observation], [info.get("state")]
-    actions, rewards, mask = [], [], []
+    actions, rewards, mask, outside = [], [], [], []
     alive, ended = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs, np.bool_)
     for _ in range(steps):
         action = act(observation)
@@ -115,6 +118,7 @@ def rollout(
         mask.append(alive)
         observations.append(observation)
         states.append(info.get("state"))
+        outside.append(info.get("outside_support"))
         ended = ended | (alive & terminated)
         alive = alive & ~(terminated | truncated)
         if not alive.any():
@@ -128,4 +132,5 @@ def rollout(
         np.stack(mask, 1),
         ended,
         truth,
+        None if outside[0] is None else np.stack(outside, 1),
     )

@@ -21,6 +21,7 @@ from seeds import Row, table, write_block
 
 from agents.evaluation import compare
 from agents.pathwise import PathwiseConfig, train_policy
+from agents.verdict import judge
 from worldmodel import data
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.files import write_json
@@ -51,6 +52,8 @@ class Case:
 CASES = {
     "Pendulum-v1": Case(data.default_splits(160, 50, 50, 20), data.Held(), -200.0, 200),
     "CartPole-v1": Case(data.default_splits(330, 100, 100, 40), data.Uniform(), 475.0, 500),
+    # Needs the extra [mujoco].
+    "InvertedPendulum-v5": Case(data.default_splits(800, 100, 100, 100), data.Uniform(), 950, 1000),
 }
 
 
@@ -79,13 +82,14 @@ def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     assert isinstance(agent, PathwiseConfig), "environments from elsewhere have generic presets"
     policy, _ = train_policy(world, replace(agent, seed=seed))
     real = data.make_vec(env_id, episodes, {})
-    result = compare(policy, world, real, case.steps, seed + 1000)
+    result = compare(policy, world, real, case.steps, seed + 1000, random=True)
     real.close()
     return {
         "env_id": env_id,
         "seed": seed,
         "babbled_steps": babbled,
         **result.metrics(),
+        "verdict": judge(world, result, case.goal),
         "termination": evaluation.get("termination", {}),
     }
 
@@ -95,6 +99,11 @@ def rows(case: Case) -> tuple[Row, ...]:
     return (
         Row("return in reality", "return_real", True, f"≥ {case.goal:g}"),
         Row("return in the dream", "return_dream", True),
+        Row("steps in reality", "length_real", True),
+        Row("steps in the dream", "length_dream", True),
+        Row("the same until it leaves the data", "verdict.leaves_after", True),
+        Row("right about the return", "verdict.right", True, "1 each"),
+        Row("right about the steps", "verdict.length_right", True, "1 each"),
         Row("babbled steps", "babbled_steps", False, f"≤ {BUDGET:,}"),
     )
 

@@ -50,7 +50,7 @@ def microseconds(world: World, num_envs: int, rounds: int = 1000) -> dict[str, f
     taken: dict[str, list[float]] = {}
 
     def draw() -> torch.Tensor:
-        return torch.randn(model.noise_size, num_envs, generator=generator)
+        return dynamics.draw(1, num_envs, generator)[0]
 
     def timed(name: str, part: Callable[..., Any], *inputs: Any) -> Any:
         begin = time.perf_counter()

@@ -127,9 +127,7 @@ def train_empowered(
     nats = torch.cat([estimator(part) for part in parts])
 
     def step(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (len(state), dynamics.noise_size)
-        noise = torch.randn(shape, generator=generator, device=device)
-        arrived = dream.step(state, action, noise)
+        arrived = dream.step(state, action, dream.draw(1, len(state), generator)[0].T)
         return arrived.next_state, arrived.inside & ~arrived.terminated
 
     grid = _grid(dynamics, config.actions)

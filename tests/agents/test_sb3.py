@@ -61,7 +61,7 @@ def test_a_time_limit_truncates_and_begins_anew(env):
 
 def test_a_termination_is_no_truncation(world):
     world.model.can_terminate = True
-    world.model.termination = lambda next_state: torch.tensor([1.0, -1.0, -1.0])
+    world.model.termination = lambda next_state: torch.tensor([50.0, -50.0, -50.0])
     env = LatentVecEnv(world, 3, max_episode_steps=1)
     env.reset()
     _, _, dones, infos = env.step(zeros(env))

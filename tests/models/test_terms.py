@@ -66,7 +66,8 @@ def test_rewards_and_endings_are_judged_on_arrival(case):
     before, after = terms.states[:, :-1], terms.states[:, 1:]
     head, rewards = model.reward_head, batch.rewards
     normal = Normal(model.reward(before, batch.actions, after), head.std * head.log_scale.exp())
-    expected = normal.log_prob(rewards) + head.std.log()
+    # What the last step of an episode pays is not the head's to learn.
+    expected = (normal.log_prob(rewards) + head.std.log()) * ~batch.terminated
     torch.testing.assert_close(terms.reward, expected, atol=1e-4, rtol=1e-4)
     chance = model.termination(after).sigmoid()
     expected = torch.where(batch.terminated, chance, 1 - chance).log()

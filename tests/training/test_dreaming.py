@@ -6,6 +6,7 @@ from worldmodel.errors import DivergenceError
 from worldmodel.training import dreaming
 from worldmodel.training.dreaming import DreamConfig, fit_world
 from worldmodel.world.denoiser import Denoiser
+from worldmodel.world.ends import Ends
 from worldmodel.world.world import World
 
 
@@ -92,3 +93,15 @@ def test_what_diverges_is_said(model, monkeypatch):
         fit(model)
     with pytest.raises(DivergenceError, match="states to be denoised"):
         Denoiser(model.latent_size).fit(torch.full((10, model.latent_size), torch.nan), False)
+
+
+def test_ends_are_calibrated_and_what_they_pay_is_found(model):
+    train = random_batch(PIXELS, seed=1)
+    model.calibrate(train)
+    plain = fit(model, denoise=0.0, train=train)
+    more = with_fields(train, rewards=train.rewards + 100.0 * train.terminated)
+    world = fit(model, denoise=0.0, train=more)
+    assert world.ends.reward == pytest.approx(plain.ends.reward + 100, abs=1e-3)
+    assert (world.ends.slope, world.ends.shift) == (plain.ends.slope, plain.ends.shift) != (1, 0)
+    model.termination_head.seen.fill_(False)
+    assert fit(model, denoise=0.0, train=more).ends == Ends()

@@ -73,7 +73,7 @@ def tiny_world(denoised=False, terminates=True, transition=None, **changes) -> W
 
 
 def draws(world, n, seed=1):
-    """States, actions in the environment's units (some beyond their bounds), and noise."""
+    """States, actions in the environment's units (some beyond their bounds), and random numbers."""
     model = world.model
     g, spec = generator(seed), model.action_spec
     state = 0.7 * torch.randn(n, model.latent_size, generator=g)
@@ -81,7 +81,9 @@ def draws(world, n, seed=1):
         action = torch.eye(spec.size)[torch.randint(spec.size, (n,), generator=g)]
     else:
         action = 2 * torch.randn(n, spec.size, generator=g)
-    return state, action, torch.randn(n, model.noise_size, generator=g)
+    noise = torch.randn(n, model.noise_size, generator=g)
+    ends = Dynamics(world).draw(1, n, g)[0, model.noise_size :].T
+    return state, action, torch.cat([noise, ends], 1)
 
 
 def clipped(world, action):

@@ -110,7 +110,7 @@ def test_with_noise_it_is_the_core_under_the_same_draws(world):
     )
     dynamics, state = Dynamics(world), torch.zeros(5, 2)
     # Drawn ahead, at least four steps.
-    draws = iter(env._draw_ahead(generator))
+    draws = iter(dynamics.draw(env._ahead, 5, generator))
     for _ in range(4):
         action = torch.full((5, 1), 0.2)
         with torch.no_grad():

@@ -15,15 +15,17 @@ from agents.goals import reach, target
 from agents.pathwise import PathwiseConfig, train_policy
 from agents.planning import METHODS, Planner, PlanningConfig
 from agents.starts import recorded_beliefs
+from agents.verdict import judge
 from worldmodel import data
 from worldmodel.cli.arguments import PresetName, Run
-from worldmodel.cli.console import console, note
+from worldmodel.cli.console import console, note, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.goals import read_observation
-from worldmodel.cli.runs import POLICY, dataset_of, reality
+from worldmodel.cli.runs import POLICY, VERDICT, dataset_of, reality
 from worldmodel.device import pick_device
 from worldmodel.errors import ConfigError, require_at_least
 from worldmodel.files import write_json, write_whole
+from worldmodel.plots.verdict import verdict_table
 from worldmodel.systems import system_of
 from worldmodel.systems.task import act
 from worldmodel.types import Belief
@@ -32,6 +34,7 @@ from worldmodel.world.world import World
 
 # Methods that are not Stable-Baselines3's.
 _STEPS = 1000  # of an episode, where nothing limits them
+_TOLD = ("episodes", "return", "length", "terminated")  # by the table
 _OURS = ("pathwise", "actor-critic", *METHODS)
 
 
@@ -63,6 +66,7 @@ def agent(
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    json: bool = False,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
     """Train an agent in the dream, or let it plan there, and act in reality.
@@ -80,7 +84,7 @@ def agent(
             others are Stable-Baselines3's.
         goal: A picture, or an observation as .npy, to come near to in place of being rewarded; not
             for the methods of Stable-Baselines3.
-        out: Folder for metrics.json, and for the policy if one is trained.
+        out: Folder for metrics.json, verdict.json, and for the policy if one is trained.
         pathwise: Of the method "pathwise".
         actor_critic: Of the method "actor-critic".
         planning: Of the methods that plan.
@@ -90,6 +94,7 @@ def agent(
         seed: Of evaluation, and of training with Stable-Baselines3.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
             step is compiled for the CPU alone.
+        json: Whether to print the numbers in place of the verdict.
         found: What the defaults were chosen by.
     """
     require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
@@ -121,23 +126,40 @@ def agent(
         actor.save(memory)
         write_whole(out / f"{method.lower()}.zip", memory.getvalue())
     if source is None:
-        where, acted = "dream", dream(actor, world, episodes, steps, seed)
+        where, acted, verdict = "dream", dream(actor, world, episodes, steps, seed), None
         metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
     else:
         system = system_of(source.env_id)
-        done = act(actor, world, source, system, episodes=episodes, steps=steps, seed=seed)
+        done = act(
+            actor, world, source, system, episodes=episodes, steps=steps, seed=seed, random=True
+        )
         where, acted, metrics = "real", done.result.real, done.metrics
+        verdict = judge(world, done.result, None if goal else done.reference)
+        write_json(out / VERDICT, verdict)
     if wanted is not None:
         last = torch.as_tensor(acted.last, device=world.model.device)
         distance = target(world, wanted).distance(last).sqrt()
         metrics = {**metrics, f"goal_distance_{where}": float(distance.mean())}
     write_json(out / "metrics.json", metrics)
-    console().print_json(data=metrics)
+    if json or verdict is None:
+        console().print_json(data=metrics | ({"verdict": verdict} if verdict else {}))
+    else:
+        _show(verdict, metrics, source)
     if source is None:
         note(
             "the model was trained on a recording: the agent was judged in the dream alone; "
             "--env-id names a real environment to act in"
         )
+
+
+def _show(verdict: dict[str, Any], metrics: dict[str, Any], source: data.Source | None) -> None:
+    title = f"the agent in {source.env_id}" if source else "the agent"
+    console().print(verdict_table(title, verdict))
+    for name, value in metrics.items():
+        if not name.startswith(_TOLD):
+            say(f"{name.replace('_', ' ')}: {value:.3g}")
+    for sentence in verdict["said"]:
+        say(sentence)
 
 
 def _limit(world: World, source: data.Source | None) -> int:

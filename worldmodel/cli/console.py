@@ -21,6 +21,11 @@ def note(text: str) -> None:
     console().print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Print one line that must not be overlooked."""
+    console().print(Text.assemble(("WARNING: ", "bold red"), text), soft_wrap=True)
+
+
 def complain(text: str) -> None:
     """Print one line of an error."""
     console(stderr=True).print(Text.assemble(("error: ", "red"), text), soft_wrap=True)

@@ -63,6 +63,6 @@ def evaluate(
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test.sample(), folder, system.unactuated(source))
     console().print(results_table(source.env_id, evaluation.metrics, {}))
-    for shortcoming in shortcomings(evaluation.metrics):
+    for shortcoming in shortcomings(evaluation.metrics, system.controlled):
         note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")

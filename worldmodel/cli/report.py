@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
 from worldmodel.cli.runs import (
     POLICY,
+    VERDICT,
     folder_of,
     metrics_of,
     policy_of,
@@ -23,10 +25,13 @@ from worldmodel.cli.runs import (
     require_same_system,
 )
 from worldmodel.errors import SpecError, require_at_least, require_extra
+from worldmodel.evaluation.shortcomings import shortcomings, unlearned
+from worldmodel.files import read_json
 from worldmodel.plots import page
 from worldmodel.plots import report as parts
 from worldmodel.plots.imagination import imagine
 from worldmodel.plots.latent_plots import colourings
+from worldmodel.plots.verdict import verdict_section
 from worldmodel.progress import Progress
 from worldmodel.systems import PRESETS, system_of
 from worldmodel.types import Batch, to_numpy
@@ -77,7 +82,8 @@ def report(
     with Progress() as bar:
         sections = [
             parts.summary(world),
-            page.section("Measured", parts.measured(metrics, paper)),
+            page.section("Measured", parts.measured(metrics, paper), *_wanting(metrics, world)),
+            *_verdict(Path(run)),
             page.section("Latent space", latent_space(world, many, bar)),
             page.section("Films", *films(world, run, few, seed, bar)),
             page.section("Figures", *parts.figures(folder, metrics)),
@@ -89,6 +95,24 @@ def report(
     written = page.write_page(out or folder_of(run, "report") / "report.html", title, sections)
     say(f"Open {written} ({written.stat().st_size / 1e6:.1f} MB) in a browser")
     return written
+
+
+def _wanting(metrics: dict[str, Any], world: World) -> list[str]:
+    """What is wrong with the model, if it is known."""
+    controlled = system_of(world.source.env_id if world.source else "").controlled
+    if "bound" in metrics:
+        said = shortcomings(metrics, controlled)
+    else:
+        said = unlearned(metrics["learned"], controlled) if "learned" in metrics else []
+    return [page.paragraph(sentence) for sentence in said]
+
+
+def _verdict(folder: Path) -> list[str]:
+    """On the run's agent, if it was judged."""
+    file = folder / VERDICT
+    if not file.is_file():
+        return []
+    return [page.section("Agent", verdict_section(read_json(file)))]
 
 
 def reality(world: World, dataset: Path | None, force: bool, seed: int) -> list[Batch]:

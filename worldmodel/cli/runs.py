@@ -18,7 +18,7 @@ from worldmodel.training.settings import read_settings
 from worldmodel.world.checkpoint import BUNDLED, resolve
 from worldmodel.world.world import World
 
-POLICY = "policy.safetensors"
+POLICY, VERDICT = "policy.safetensors", "verdict.json"
 
 
 def folder_of(run: str, purpose: str) -> Path:

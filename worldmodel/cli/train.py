@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +12,19 @@ import torch
 import tyro
 
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
-from worldmodel.cli.console import note, say
+from worldmodel.cli.console import note, say, warn
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.suspicions import note_findings
+from worldmodel.data import Dataset
 from worldmodel.device import pick_device
+from worldmodel.errors import ConfigError
+from worldmodel.evaluation.shortcomings import unlearned
+from worldmodel.models.learned import LearnedModel
 from worldmodel.models.registry import MODELS, model_type
+from worldmodel.systems import system_of
+from worldmodel.training.budget import updates_within
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.settings import read_settings
 from worldmodel.training.team import team
 from worldmodel.training.trainer import Trainer
 
@@ -27,6 +37,7 @@ def train(
     model: AnyModelConfig = MODELS["dvbf"].config_type(),  # noqa: B008 (frozen)
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
     device: str = "auto",
+    minutes: float | None = None,
     threads: int = 1,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
@@ -44,6 +55,9 @@ def train(
         model: The model's settings.
         config: How to train.
         device: "auto" for the fastest that is there, "cpu", "cuda", "cuda:1" or "mps".
+        minutes: Of wall clock, within which training is to end: the number of updates is chosen by
+            what one takes here and now, in place of ``updates``. It is written down, so that a run
+            that goes on has as many.
         threads: Of torch. The models are so small that more than one rarely helps, and another
             number may change the last bits of the result.
         found: What the defaults were chosen by.
@@ -55,11 +69,32 @@ def train(
         fresh = model_type(name)(model, *specs, config.seed).to(place)
         if together.rank == 0:
             note_findings(recorded)
+        if minutes is not None:
+            # What one process measures all of them train for.
+            within = partial(_updates, run, fresh, recorded, config, minutes)
+            config = replace(
+                config, updates=int(together.told(lambda: {"updates": within()})["updates"])
+            )
+            if together.rank == 0:
+                say(f"{config.updates:,} updates in {minutes:g} minutes")
         trainer = Trainer(fresh, recorded, config, run, preset, dataset, together)
         if trainer.update and together.rank == 0:
             say(f"going on at update {trainer.update} of {config.updates}")
         if isinstance(trainer.compiled, str) and together.rank == 0:
             note(f"not compiled: {trainer.compiled}")
-        trainer.fit()
+        world = trainer.fit()
         if together.rank == 0:
             say(f"{run}/checkpoint: best at update {trainer.best['update']}")
+            system = system_of(recorded.provenance.env_id)
+            for told in unlearned(world.metrics["learned"], system.controlled):
+                warn(told)
+
+
+def _updates(
+    run: Path, model: LearnedModel, dataset: Dataset, config: TrainConfig, minutes: float
+) -> int:
+    """Those that the run began with, or as many as there is time for."""
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes must be finite and more than 0, got {minutes:g}")
+    begun = read_settings(run).get("train", {}).get("updates")
+    return begun or updates_within(model, dataset, config, 60 * minutes)

@@ -23,6 +23,7 @@ _RIDGE = 0.003
 _NEAR, _ALIKE = 0.25, 1.0  # widths of kernels, times the median squared distance
 # Pendulum-v1's weak torque, 225 windows of 25 episodes: scores from 1.7.
 _ENOUGH = 300
+_REMEMBERED = 1000  # frames that memory is judged by
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,30 @@ def influence(
     controls = ((controls - controls.mean((0, 1))) / np.where(spread > 0, spread, 1)).astype("f4")
     halves = [_judged(frames[half::2], controls[half::2], rng) for half in (0, 1)]
     return Influence(*(float(np.mean(values)) for values in zip(*halves, strict=True)))
+
+
+def memory(
+    frames: Float32[np.ndarray, "w f n"], controls: Float[np.ndarray, "w s a"]
+) -> float | None:
+    """How much more two frames tell of the next one than one does, given the action.
+
+    The fraction of what one frame leaves unexplained of the change to the next that the one
+    before it explains, on held-out frames; at most 0 where one frame tells all. None where there
+    are too few frames, or nothing varies. Arguments as of ``influence``.
+    """
+    if len(frames) < 2 or frames.shape[1] < 3 or not (frames[:, 1:] != frames[:, :-1]).any():
+        return None
+    centred = frames - frames.mean((0, 1))
+    place = centred @ _components(_rows(centred))
+    steps = np.diff(place, axis=1)
+    spread = controls.std((0, 1))
+    acted = (controls - controls.mean((0, 1))) / np.where(spread > 0, spread, 1)
+    now, past, change = _scaled(place[:, 1:-1]), _scaled(steps[:, :-1]), _rows(steps[:, 1:])
+    some = np.linspace(0, len(now) - 1, min(_REMEMBERED, len(now))).astype(int)
+    known = np.concatenate([now, _rows(acted[:, 1:].astype("f4"))], 1)[some]
+    left = _unexplained(known, change[some])
+    more = _unexplained(np.concatenate([known, past[some]], 1), change[some])
+    return 1 - float(np.square(more).sum() / (np.square(left).sum() + 1e-12))
 
 
 def _judged(

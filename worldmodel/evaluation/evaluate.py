@@ -25,6 +25,7 @@ from worldmodel.evaluation.identification import (
     regress,
     state_targets,
 )
+from worldmodel.evaluation.learned import learned
 from worldmodel.evaluation.prediction import (
     Predictor,
     baseline_errors,
@@ -70,7 +71,8 @@ class Evaluation:
             ``recovery``, frames until the live filter is back after ten that it did not see and
             after a belief of another episode's (None: not within 30), by variable; None if test
             episodes are too short. ``dimensions``, how many of the latent state's the model uses.
-            ``termination`` as from ``termination_quality``, if an episode ended.
+            ``learned`` as from ``evaluation.learned.learned``; ``termination`` as from
+            ``termination_quality``, if an episode ended.
             Without ground truth ``r2``, ``loglik``, ``filter_r2_by_frames``, these three
             and ``recovery`` are missing.
         filtered: Frames that were filtered before prediction began.
@@ -151,6 +153,7 @@ def evaluate(
         metrics.update(found)
         bar.update(task, advance=1, description="prediction")
         metrics.update(_predict(world, test, train_steps + 1, baselines, seed))
+        metrics["learned"] = learned(world, start, max(1, train_steps // 2))
         if ends := termination_quality(world, test):
             metrics["termination"] = ends
         bar.update(task, advance=1, description="filter")

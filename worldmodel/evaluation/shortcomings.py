@@ -12,19 +12,77 @@ _DISTURBANCES = {
 }
 # Of the frames' variance, one step ahead: beyond it a model knows next to nothing.
 _BLIND = 0.5
+# Of the error of knowing nothing: as good as that.
+_NOTHING = 0.95
+# By how much others' actions must mislead at least.
+_OWED = 1.02
+# What a second frame must tell beyond the first, of what that leaves open, before a velocity is
+# asked for, and how far from a still frame's the error of a model that holds one is.
+_REMEMBERED, _MOVED = 0.3, 0.5
 # R^2 from which on a variable is held well enough that a filter ought to come back to it.
 _HELD = 0.5
 # R^2 that the live filter may lose between stretches of an episode.
 _LOST = 0.2
 
 
-def shortcomings(metrics: dict[str, Any]) -> list[str]:
+def unlearned(learned: dict[str, Any], controlled: bool = True) -> list[str]:
+    """Whether the model has learned nothing at all, or nothing of actions or velocities.
+
+    Args:
+        learned: As ``evaluation.learned.learned`` gives it.
+        controlled: Whether actions should have an effect.
+    """
+    error, mean = learned["prediction"], learned["mean_frame"]
+    if mean is None:
+        return ["NOTHING LEARNED: all frames are the same; look at what the environment shows"]
+    if error is None or error >= _NOTHING * mean:
+        by = "are not finite" if error is None else f"err by {error:.0%} of the frames' variance"
+        return [
+            f"NOTHING LEARNED: predictions {by}; the mean frame errs by {mean:.0%}, the last frame "
+            f"by {learned['last_frame']:.0%}: train longer (--updates, --minutes), record more, "
+            "see what is suspicious in the data ('worldmodel data show'), and look at "
+            "--model.latent-size and --learning-rate"
+        ]
+    idle = _idle(error, learned["exchanged_actions"]) if controlled else []
+    return idle + _still(learned)
+
+
+def _idle(error: float, exchanged: list[float]) -> list[str]:
+    """Unless errors under others' actions are greater, and by more than chance."""
+    other = sum(exchanged) / max(1, len(exchanged))
+    if not exchanged or (error < min(exchanged) and error * _OWED < other):
+        return []
+    return [
+        f"NO EFFECT OF ACTIONS: predictions err by {error:.1%} of the variance under the recorded "
+        f"actions, by {other:.1%} under those of other episodes: an agent will find nothing to do; "
+        "see that the environment uses what it is given, hold actions for longer (collect "
+        "--process held, --frame-skip), and train longer (--updates)"
+    ]
+
+
+def _still(learned: dict[str, Any]) -> list[str]:
+    """Unless the frames before the last one are of use, or nothing is left for them to tell."""
+    ahead, one, more = (learned[k] for k in ("next_frame", "next_frame_of_one", "memory"))
+    if None in (ahead, one, more) or more < _REMEMBERED or ahead < _NOTHING * one:
+        return []
+    if ahead < _MOVED * learned["next_frame_still"]:
+        return []
+    return [
+        f"NO VELOCITY: the next frame is predicted no better from all frames ({ahead:.1%} of the "
+        f"variance) than from one ({one:.1%}), though in the data a second frame tells {more:.0%} "
+        "of what one leaves open; train longer (--updates), with less looked at "
+        "(--dropout-fraction), or with more room (--model.latent-size)"
+    ]
+
+
+def shortcomings(metrics: dict[str, Any], controlled: bool = True) -> list[str]:
     """What a user should know before anything is built on the model; usually nothing.
 
     Args:
         metrics: Of an ``Evaluation``.
+        controlled: Whether actions should have an effect.
     """
-    found = []
+    found = unlearned(metrics["learned"], controlled) if "learned" in metrics else []
     error = metrics["prediction_mse"][0] / metrics["prediction_variance"]
     if error > _BLIND:
         found.append(

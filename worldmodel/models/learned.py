@@ -373,8 +373,9 @@ class LearnedModel(StateSpaceModel):
         if batch.rewards is None or not self.knows_reward:
             return states.new_zeros(batch.mask.shape)
         predicted = self.reward_head(states[:, :-1], actions, states[:, 1:])
-        # What was paid on the way to a frame that was not seen may not be known either.
-        known = batch.frame_mask[:, 1:]
+        # What was paid on the way to a frame that was not seen may not be known either. What the
+        # last step pays is another matter (``World.ends``): a smooth function would blur it.
+        known = batch.frame_mask[:, 1:] & ~batch.terminated
         recorded = batch.rewards.masked_fill(~known, 0)
         return self.reward_head.log_prob(predicted, recorded) * known
 

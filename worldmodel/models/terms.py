@@ -23,7 +23,8 @@ class Terms:
             process noise. A constant on unobserved frames, 0 if their noise is the prior's.
         entropy: Entropy in nats of the distribution that each frame's rate is paid for; annealing
             needs it apart. Zero on unobserved frames, where it is a constant too.
-        reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step. Its gradient stops at the states.
+        reward: ln p(r_t | z_t, u_t, z_{t+1}) in nats, per step; zero where it ended the
+            episode. Its gradient stops at the states.
         termination: ln p(end_t | z_{t+1}) in nats, per step. Its gradient stops at the states.
         weight_kl: KL of the transition's Bayesian weights in nats, for the whole data set.
         measure_unevenness: Computes ``unevenness``, which costs as much as all other terms of the

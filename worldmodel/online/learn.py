@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.training.growing import GrowingTrainer, read_beside
 from worldmodel.training.settings import write_settings
 from worldmodel.types import Belief
+from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
@@ -291,6 +292,7 @@ class Online:
             "rows": self._rows,
             "learner": learner.tensors(),
             "support": world.support.state_dict(),
+            "ends": asdict(world.ends),
         }
         with self._interrupts.hold():
             trainer.write(beside)
@@ -318,7 +320,8 @@ class Online:
         self._learner.policy.eval()
         support = Support(model.latent_size)
         support.load_state_dict(beside["support"])
-        self.world = World(model, support, source=self._reality.source)
+        ends = Ends(**beside.get("ends", {}))
+        self.world = World(model, support, source=self._reality.source, ends=ends)
 
 
 def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:

@@ -256,13 +256,7 @@ class Session:
     def _dream(self, control: Tensor) -> tuple[Tensor, float]:
         noise = None
         if self.noise:
-            noise = torch.randn(
-                1,
-                self.model.noise_size,
-                generator=self._generator,
-                device=self.model.device,
-                dtype=self.model.dtype,
-            )
+            noise = self._dynamics.draw(1, 1, self._generator)[:, :, 0]
         step = self._dynamics.step(self._state, control, noise)
         if not step.next_state.isfinite().all():
             raise DivergenceError("the model dreamt a state that is not finite")

@@ -25,8 +25,11 @@ _AGENT = {
 }
 _TERMINATION = {
     "termination.fraction": ("steps that ended an episode", ".1%"),
-    "termination.recall": ("ends that the dream foresees", ".1%"),
-    "termination.false_alarms": ("other steps that it would end", ".1%"),
+    "termination.recall": ("ends that the dream foresees (recall)", ".1%"),
+    "termination.precision": ("the dream's ends that are some (precision)", ".1%"),
+    "termination.calibration_error": ("calibration error of the chance of an end", ".2%"),
+    "termination.ends": ("ends", ".0f"),
+    "termination.ends_predicted": ("ends that are expected", ".1f"),
 }
 _HORIZONS = (1, 10, 30, 100)
 

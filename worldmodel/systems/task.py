@@ -25,10 +25,12 @@ class Acted:
     Attributes:
         result: Episodes in the dream and in reality.
         metrics: Of the task.
+        reference: Return from which on the environment counts as solved; None if nobody says.
     """
 
     result: Comparison
     metrics: dict[str, Any]
+    reference: float | None = None
 
     @property
     def visited(self) -> np.ndarray:
@@ -47,6 +49,7 @@ def act(
     episodes: int = EPISODES,
     steps: int = STEPS,
     seed: int = 0,
+    random: bool = False,
 ) -> Acted:
     """Let an agent act from the same starts in the dream and in reality.
 
@@ -59,11 +62,13 @@ def act(
         episodes: How many.
         steps: Of each at most.
         seed: Of the starts and of the dream's noise.
+        random: Whether to let random actions act, too.
     """
     real = source.make_vec(episodes)
     try:
         options = start or system.task_start(episodes, seed)
-        result = compare(agent, world, real, steps, seed, options)
+        result = compare(agent, world, real, steps, seed, options, random)
+        reference = real.spec.reward_threshold if real.spec else None
     finally:
         real.close()
-    return Acted(result, result.metrics() | system.task_metrics(result.real))
+    return Acted(result, result.metrics() | system.task_metrics(result.real), reference)

@@ -7,7 +7,7 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ import torch
 from worldmodel.data import Source
 from worldmodel.errors import DivergenceError, require_at_least, require_finite
 from worldmodel.evaluation.prediction import open_loop_error
+from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
+from worldmodel.world.ends import fit_ends
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
@@ -70,7 +72,8 @@ def fit_world(
         config: What is fitted.
         train: Whose states are covered, and denoised: the latter the best that is known of them,
             not those after a cold start.
-        validation: What the support is calibrated on; the second halves are predicted.
+        validation: What the support is calibrated on, and the chance of an end; the second halves
+            are predicted.
         window: Frames that an episode's first state is read from, less one.
         seed: Of the noise.
         progress: Whether to show a progress bar.
@@ -80,8 +83,35 @@ def fit_world(
         DivergenceError: The states are not finite, or no noise gives dreams that are.
     """
     world = World(model, _fit_support(model, train, validation, seed), source=source)
-    if not config.denoise:
-        return world
+    if config.denoise:
+        _fit_denoiser(world, config, train, validation, window, seed, progress)
+    if model.can_terminate:
+        fitted = fit_ends(*predicted_ends(world, validation, seed))
+        world.ends = replace(fitted, reward=_paid_at_end(model, train))
+    return world
+
+
+def _paid_at_end(model: StateSpaceModel, batch: Batch) -> float:
+    """Mean of what the last steps of episodes that ended paid beyond what the model expects."""
+    ended = batch.terminated & batch.mask
+    if batch.rewards is None or not model.knows_reward or not ended.any():
+        return 0.0
+    means = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen).mean
+    expected = model.reward(means[:, :-1][ended], batch.actions[ended], means[:, 1:][ended])
+    return (batch.rewards[ended].double() - expected).mean().item()
+
+
+def _fit_denoiser(
+    world: World,
+    config: DreamConfig,
+    train: Batch,
+    validation: Batch,
+    window: int,
+    seed: int,
+    progress: bool,
+) -> None:
+    """Of the states, and the noise of dreams that have one; arguments as of ``fit_world``."""
+    model = world.model
     # No further than the shortest episode: padding is no observation.
     prefix = min(window, int(train.mask.sum(1).min())) + 1
     belief = model.filter_beliefs(train.observations, train.actions, prefix, train.seen)
@@ -90,7 +120,6 @@ def fit_world(
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
     _calibrate(world, world.denoiser, validation, window, seed)
-    return world
 
 
 def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:

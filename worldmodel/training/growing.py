@@ -77,6 +77,7 @@ class GrowingTrainer(Trainer):
         train = dataset.train
         self._dataset, self._drawn = dataset, Windows.of(train, self.model)
         self._judged = spread_windows(dataset.validation, self.config.window).to(self.model.device)
+        self._standing = None
         self.windows = max(1, int(train.lengths.sum()) // self.config.window)
 
     def train(self, updates: int) -> None:
@@ -93,8 +94,7 @@ class GrowingTrainer(Trainer):
 
     def world(self) -> World:
         """The model as it is now, its support fitted to the data as they are now."""
-        splits = self._dataset.train, self._dataset.validation
-        train, validation = (split.sample().to(self.model.device) for split in splits)
+        train, validation = self.samples()
         c = self.config
         return fit_world(
             self.model.eval(), c.dreaming, train, validation, c.window, c.seed, False, self.source

@@ -55,13 +55,22 @@ class Shown(Progress):
 
     def validated(self, logs: dict[str, float]) -> None:
         """Show what a validation found; its time counts as no update's."""
-        self.update(
-            self._task,
-            note=f"prediction mse {logs['validation/prediction_mse']:.2g}  "
+        shares = {n: logs[f"validation/{n}"] for n in ("prediction", "last_frame", "mean_frame")}
+        note = (
+            f"{in_words(shares)}  "
             f"reconstruction {logs['validation/reconstruction']:.0f}  "
-            f"kl {logs['validation/kl']:.1f}",
+            f"kl {logs['validation/kl']:.1f}"
         )
+        self.update(self._task, note=note)
         self._updates, self._frames, self._since = 0, 0, time.perf_counter()
+
+
+def in_words(shares: dict[str, float]) -> str:
+    """What a prediction errs by, beside those that know nothing; fractions of the variance."""
+    return (
+        f"prediction {shares['prediction']:.0%} of the variance "
+        f"(last frame {shares['last_frame']:.0%}, mean frame {shares['mean_frame']:.0%})"
+    )
 
 
 def pace(updates: int, frames: int, seconds: float) -> str:

@@ -24,6 +24,8 @@ from worldmodel.data import Dataset
 from worldmodel.device import Numerics
 from worldmodel.draws import own_rows
 from worldmodel.errors import DivergenceError, SpecError
+from worldmodel.evaluation.learned import learned, standing
+from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.files import leftovers, locked
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
@@ -40,7 +42,7 @@ from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
 from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
-from worldmodel.training.shown import Shown, event_writer
+from worldmodel.training.shown import Shown, event_writer, in_words
 from worldmodel.training.state import (
     STATE_FILE,
     lasting,
@@ -52,8 +54,11 @@ from worldmodel.training.state import (
 from worldmodel.training.team import Alone, Team
 from worldmodel.training.validation import validate
 from worldmodel.training.windows import Windows, spread_windows
+from worldmodel.types import Batch
 from worldmodel.world.world import World
 
+# When a first prediction of what comes out is made: seconds, or a fraction of the updates.
+_SOON, _TOLD_AFTER = 55.0, 0.1
 # Of training that a killed process loses at most, however seldom it is validated.
 _SECONDS = 120.0
 
@@ -117,6 +122,7 @@ class Trainer:
         self._judged = spread_windows(validation, config.window).to(model.device)
         model.calibrate(train)
         self.source = dataset.provenance.source
+        self._standing: dict[str, float] | None = None
         self._drawn = Windows.of(train, model)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(train.lengths.sum()) // config.window)
@@ -215,8 +221,7 @@ class Trainer:
         self.model.load_state_dict(self.best["model"])
         if not self._writes:
             return World(self.model.eval(), source=self.source)
-        splits = self._dataset.train, self._dataset.validation
-        train, validation = (split.sample().to(self.model.device) for split in splits)
+        train, validation = self.samples()
         world = fit_world(
             self.model.eval(),
             c.dreaming,
@@ -227,15 +232,24 @@ class Trainer:
             progress,
             self.source,
         )
-        world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
+        world.metrics = {"updates": self.best["update"]}
+        world.metrics["learned"] = learned(world, self._judged, self._filtered)
+        world.save(self.folder / "checkpoint")
         return world
+
+    def samples(self) -> tuple[Batch, Batch]:
+        """Episodes of both splits that what follows training looks at."""
+        splits = self._dataset.train, self._dataset.validation
+        train, validation = (split.sample().to(self.model.device) for split in splits)
+        return train, validation
 
     def _train(self, progress: bool, watch: Callable[[Trainer], None]) -> None:
         """Make all updates, but for those after a signal."""
         c = self.config
         writer = event_writer(self.folder, self.update) if c.tensorboard and self._writes else None
         self.model.train()
-        written = time.monotonic()
+        written = begun = time.monotonic()
+        first, told = self.update, not progress
         with held_signals() as held, Shown(c.updates, self.update, not progress) as bar:
             watch(self)
             while self.update < c.updates and not self._out_of_patience():
@@ -245,6 +259,9 @@ class Trainer:
                 self.step()
                 watch(self)
                 bar.count(sequences * (steps + 1))
+                if not told and (said := self._promise(first, time.monotonic() - begun)):
+                    bar.console.print(said, soft_wrap=True)
+                    told = True
                 if self.update % c.validate_every == 0:
                     logs = self.validate()
                     bar.validated(logs)
@@ -334,13 +351,44 @@ class Trainer:
     def _measure(self) -> dict[str, float]:
         self.model.emphasise(schedules.coarseness(self.config, self._progress))
         logs = validate(self.model, self._judged, self.config.seed)
+        error = logs["validation/prediction_mse"]
         self.model.train()
         return {
             "update": float(self.update),
             **logs,
+            **{f"validation/{k}": v for k, v in self._shares(error).items()},
             "learning_rate": schedules.learning_rate(self.config, self.update, self._progress),
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
+
+    def _promise(self, first: int, seconds: float) -> str:
+        """What is learned so far and how long it takes, once that can be told; else nothing.
+
+        Args:
+            first: Update that this process began at.
+            seconds: Since then.
+        """
+        done = self.update - first
+        if done < _TOLD_AFTER * (self.config.updates - first) and seconds < _SOON:
+            return ""
+        world = World(self.model.eval())
+        error = open_loop_error(world, self._judged, self._filtered).mean().item()
+        self.model.train()
+        left = seconds / done * (self.config.updates - self.update) / 60
+        still = f"about {left:.0f} minutes left" if left >= 1.5 else "about a minute left, or less"
+        return f"learning: {in_words(self._shares(error))}, {still}"
+
+    def _shares(self, error: float) -> dict[str, float]:
+        """A prediction's error beside those that know nothing, as fractions of the variance."""
+        if self._standing is None:
+            self._standing = standing(self.model, self._judged, self._filtered)
+        others = {name: v for name, v in self._standing.items() if name != "variance"}
+        return {"prediction": error / self._standing["variance"], **others}
+
+    @property
+    def _filtered(self) -> int:
+        """Frames that are filtered before predictions are judged."""
+        return max(1, self._judged.steps // 2)
 
     def _out_of_patience(self) -> bool:
         c = self.config

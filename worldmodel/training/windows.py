@@ -20,7 +20,7 @@ HELD = 256_000_000
 _ROWS = 1024  # frames that are scaled at a time
 # Windows to validate on where episodes are longer than one; and the most bytes of them.
 _VALIDATED, VALIDATED_BYTES = 100, 64_000_000
-_GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it, modulo 1, are spread evenly however many
 
 
 def spread_windows(episodes: Episodes, steps: int) -> Batch:
@@ -39,7 +39,7 @@ def spread_windows(episodes: Episodes, steps: int) -> Batch:
     most = max(1, VALIDATED_BYTES // (episodes.frame_bytes * (steps + 1)))
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), most)).astype(int)]
     episode = chosen % len(episodes)
-    start = np.round(slack[episode] * (chosen * _GOLDEN % 1)).astype(int)
+    start = np.round(slack[episode] * (chosen * GOLDEN % 1)).astype(int)
     if episodes.has_gaps:  # a window begins with a frame that was seen
         start = episodes.seen_before(episode, start)
     return episodes.windows(episode, start, steps, truth=False)

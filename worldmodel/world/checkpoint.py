@@ -29,6 +29,7 @@ from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
+from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
 
 FORMAT = "worldmodel-checkpoint"
@@ -47,6 +48,7 @@ class Checkpoint(NamedTuple):
     dream_noise: float
     source: Source | None
     metrics: dict[str, Any]
+    ends: Ends
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -98,6 +100,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "action_spec": model.action_spec.to_json(),
             "denoiser": asdict(kept.denoiser.config) if kept.denoiser else None,
             "dream_noise": kept.dream_noise,
+            "ends": asdict(kept.ends),
             "source": asdict(kept.source) if kept.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
@@ -168,6 +171,8 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         noise,
         _read_source(config["source"]),
         metrics,
+        # Checkpoints may be older than this part is.
+        from_plain(Ends, config.get("ends", {})),
     )
 
 

@@ -59,7 +59,7 @@ def compile_step(dynamics: Dynamics, box: gym.spaces.Box) -> StepProgram | str:
     except NotCompiled as error:
         return str(error)
     spec = model.action_spec
-    sizes = (model.latent_size, spec.size, model.noise_size)
+    sizes = (model.latent_size, spec.size, dynamics.draws)
     outputs = (*program.outputs, -1) if not ends else program.outputs
     bounds = len(program.weights)
     ports = (*sizes, *program.inputs, *outputs, bounds, bounds + 2 * spec.size)
@@ -80,10 +80,10 @@ def _unable(model: StateSpaceModel) -> str:
 
 
 def _step(dynamics: Dynamics) -> tuple[Program, bool]:
-    """The program, and whether a logit of termination is its last output."""
+    """The program, and whether its last output is positive where an episode ends."""
     model, builder = dynamics.model, Builder()
     state, action = builder.input(model.latent_size), builder.input(model.action_spec.size)
-    outputs = dynamics.compiled(builder, state, action, builder.input(model.noise_size))
+    outputs = dynamics.compiled(builder, state, action, builder.input(dynamics.draws))
     return builder.finish(*outputs), model.can_terminate
 
 
@@ -130,7 +130,7 @@ class CompiledStep:
         state: The state (latent,): what is written to it is where the next step begins.
         observation: The same clipped to the observation space, as of the last step.
         action: The action (act,) that is to be taken next; clipped by the step.
-        noise: Draws of noise (``DRAWS``, noise), to be refilled.
+        noise: Random numbers (``DRAWS``, draws), as of ``Dynamics.draw``, to be refilled.
         following: The state that the last step led to, finite or not.
 
     All of them are views of the same memory, to be written to and read, never replaced.
@@ -163,6 +163,8 @@ class CompiledStep:
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
+
+        Without one an episode ends where the model holds that likelier than not.
 
         Returns:
             The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
@@ -262,11 +264,11 @@ class CompiledSteps:
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
 
     def apart(self, noise: Tensor) -> list[np.ndarray]:
-        """Noise of many steps (steps, noise, n), step by step, as a call takes it."""
+        """Draws of many steps (steps, draws, n), step by step, as a call takes them."""
         return list(noise.numpy())
 
     def __call__(self, states: np.ndarray, actions: np.ndarray, noise: np.ndarray | None) -> Arrays:
-        """From states (latent, n), model actions (n, act), and noise (noise, n) or None.
+        """From states (latent, n), model actions (n, act), and draws (draws, n) or None.
 
         Actions are clipped, and refused if they are not finite.
         """

@@ -40,12 +40,14 @@ class Goal:
             is positive.
         maximum: Above it no reward is believed.
         instructions: Of ``reward``, for compiled steps; None if there are none.
+        at_end: Paid on top where an episode ends.
     """
 
     reward: Callable[[Tensor, Tensor, Tensor], Tensor]
     minimum: float
     maximum: float
     instructions: Callable[[Builder, Rows, Rows, Rows], Rows] | None = None
+    at_end: float = 0.0
 
     @property
     def outside(self) -> float:
@@ -104,22 +106,20 @@ class Step(NamedTuple):
         logit: (batch,), of the episode's end on arrival; negative infinity if none ever ended.
         distance: (batch,), from the data of what was predicted, in radii: at most 1 inside the
             support. How far a denoiser moved it counts.
+        terminated: (batch,), ``bool``: whether the episode has ended, as was drawn; where nothing
+            was drawn, whether it has rather ended than not.
     """
 
     next_state: Tensor
     reward: Tensor
     logit: Tensor
     distance: Tensor
+    terminated: Tensor
 
     @property
     def inside(self) -> Bool[Tensor, " batch"]:
         """Whether the next state lies within the support; False where it is not finite."""
         return self.distance <= 1
-
-    @property
-    def terminated(self) -> Bool[Tensor, " batch"]:
-        """Whether the model holds that the episode has rather ended than not."""
-        return self.logit > 0
 
 
 class Dynamics:
@@ -147,37 +147,84 @@ class Dynamics:
         self,
         state: Float[Tensor, "batch latent"],
         action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None,
+        noise: Float[Tensor, "batch draws"] | None,
     ) -> Step:
         """One step for all states.
 
         Args:
             state: Where each dream is.
             action: Controls (``ActionSpace.encode``) in the environment's units.
-            noise: Standard normal draws; None dreams without process noise.
+            noise: Random numbers, (batch, draws) as of ``draw``. None dreams without noise: what is
+                likelier happens, an end or none. Those of the process noise alone, (batch, noise),
+                leave an end open: the reward is the mean over it, and differentiable.
         """
+        size, drawn = self.model.noise_size, 0.0
+        is_open = self._can_terminate and noise is not None and noise.shape[1] == size
+        if noise is not None and noise.shape[1] > size:
+            noise, drawn = noise[:, :-1], noise[:, -1]
         next_state, distance = self.world.arrive(state, action, noise)
-        reward = self.rule.pay(self.goal.reward(state, action, next_state), distance, self.goal)
+        reward = self.goal.reward(state, action, next_state)
+        logit = torch.full_like(reward, -math.inf)
         if self._can_terminate:
-            logit = self.model.termination(next_state)
-        else:
-            logit = torch.full_like(reward, -math.inf)
-        return Step(next_state, reward, logit, distance)
+            logit = self.world.termination(next_state)
+        ended = logit > drawn
+        if self.goal.at_end:
+            reward = reward + self.goal.at_end * (logit.sigmoid() if is_open else ended)
+        reward = self.rule.pay(reward, distance, self.goal)
+        return Step(next_state, reward, logit, distance, ended)
+
+    @property
+    def draws(self) -> int:
+        """Random numbers of a step: the process noise, and one that decides whether it ends."""
+        return self.model.noise_size + int(self._can_terminate)
+
+    def draw(
+        self, steps: int, n: int, generator: torch.Generator
+    ) -> Float[Tensor, "steps draws n"]:
+        """Random numbers of so many steps of n dreams.
+
+        Standard normal ones, and where episodes end a logistic one: with the probability that the
+        model holds, its logit exceeds it.
+        """
+        model = self.model
+        size = (steps, model.noise_size, n)
+        noise = torch.randn(size, generator=generator, device=model.device, dtype=model.dtype)
+        if not self._can_terminate:
+            return noise
+        # In double precision, so that what is rare is not drawn too often.
+        uniform = torch.rand(
+            (steps, 1, n), generator=generator, device=model.device, dtype=torch.float64
+        )
+        return torch.cat([noise, uniform.logit(1e-16).to(noise.dtype)], 1)
 
     def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> list[Rows]:
-        """Instructions of ``step``: next state, reward, squared distance; and logit, if any ended.
+        """Instructions of ``step``: next state, reward, squared distance.
+
+        And, if any ended, by how much the logit exceeds what was drawn.
+
+        Args:
+            builder: What they are appended to.
+            state: As of ``step``.
+            action: Likewise.
+            noise: ``draws`` numbers.
 
         Raises:
             NotCompiled: A part offers none.
         """
         if self.goal.instructions is None:
             raise NotCompiled("the goal offers no compiled form")
+        noise, drawn = noise.split(self.model.noise_size, int(self._can_terminate))
         arrived, squared = self.world.compiled_arrival(builder, state, action, noise)
         reward = self.goal.instructions(builder, state, action, arrived)
-        outputs = [arrived, self.rule.compiled(builder, reward, squared, self.goal), squared]
+        ends = []
         if self._can_terminate:
-            outputs.append(self.model.compiled_termination(builder, arrived))
-        return outputs
+            logit = self.world.compiled_termination(builder, arrived)
+            ends = [builder.add(logit, builder.affine(drawn, -1.0))]
+            if self.goal.at_end:
+                last = builder.affine(reward, 1.0, self.goal.at_end)
+                reward = builder.select(builder.affine(ends[0], -1.0, 1.0), last, reward)
+        paid = self.rule.compiled(builder, reward, squared, self.goal)
+        return [arrived, paid, squared, *ends]
 
     def inside(self, state: Float[Tensor, "batch latent"]) -> Bool[Tensor, "batch"]:
         """Whether each state lies within the support; False where not finite."""
@@ -222,7 +269,8 @@ def recorded_reward(world: World) -> Goal:
     """The recorded reward, as the model has learned it."""
     # Not a lambda: environments that hold it are pickled.
     instructions = world.model.compiled_reward
-    return Goal(partial(_paid, world), *world.model.reward_range, instructions)
+    at_end = world.ends.reward if world.model.can_terminate else 0.0
+    return Goal(partial(_paid, world), *world.model.reward_range, instructions, at_end)
 
 
 def _paid(world: World, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:

@@ -33,11 +33,12 @@ class LatentEnv(gym.Env):
     action space is that of the recorded environment, with its units and control interval. A
     finite action outside a Box is clipped to it; other unusable ones are refused.
 
-    An episode terminates where the model holds ending more likely than not. It is truncated on
-    leaving the support (unless ``truncate_outside`` is off), with the reward that ``Dynamics``
-    describes. Where the data had no rewards (``model.knows_reward``) every reward is 0. Time limits
-    are ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the
-    observation is clipped into its Box while the state goes on unclipped.
+    An episode terminates with the probability that the model holds, which is drawn like the
+    noise; without ``noise``, where ending is likelier than not. It is truncated on leaving the
+    support (unless ``truncate_outside`` is off), with the reward that ``Dynamics`` describes. Where
+    the data had no rewards (``model.knows_reward``) every reward is 0. Time limits are
+    ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the observation is clipped into
+    its Box while the state goes on unclipped.
 
     At reset the first state is drawn from the model's prior, or is where
     ``options`` say (``start.states_from_options``): {"state": z} or {"observations": frames,
@@ -52,7 +53,7 @@ class LatentEnv(gym.Env):
             checkpoint folder, or the name of a bundled one. A string in ``gymnasium.make`` lets the
             spec be written as JSON.
         render_mode: "rgb_array" (the decoded frame, enlarged), "human" (a window) or None.
-        noise: Whether the dream has the model's process noise.
+        noise: Whether the dream has the model's process noise, and ends by chance.
         truncate_outside: Whether leaving the support ends the episode.
 
     Raises:
@@ -85,7 +86,7 @@ class LatentEnv(gym.Env):
         self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
         self._seeded_by: np.random.Generator | None = None
-        self._noise, self._truncate_outside = noise and model.noise_size > 0, truncate_outside
+        self._noise, self._truncate_outside = noise and self._dynamics.draws > 0, truncate_outside
         self._reserve: list[np.ndarray] = []
         self._ahead = 1
         # Of the noise drawn ahead: the next draw, or -1 if a dream has none.
@@ -201,11 +202,8 @@ class LatentEnv(gym.Env):
 
     def _draw_noise(self) -> int:
         """Draw noise ahead; the first draw of it."""
-        model, shape = self.model, self._step.noise.shape
-        drawn = torch.randn(
-            shape, generator=self._generator, device=model.device, dtype=model.dtype
-        )
-        self._step.noise[:] = drawn.cpu().numpy()
+        drawn = self._dynamics.draw(DRAWS, 1, self._generator)
+        self._step.noise[:] = drawn[:, :, 0].cpu().numpy()
         return 0
 
     def _show(self) -> None:

@@ -152,7 +152,7 @@ def step_one(code, weights, ports, space, draw):
     Returns:
         The reward, and what there is to say beside it.
     """
-    latent, act, draws, state, action, noise, following, reward, distance, logit = ports[:10]
+    latent, act, draws, state, action, noise, following, reward, distance, end = ports[:10]
     bounds, box, seen, drawn = ports[10:]
     for k in range(act):
         if not np.isfinite(space[action + k]):
@@ -173,7 +173,7 @@ def step_one(code, weights, ports, space, draw):
         space[state + k] = value
         space[seen + k] = _cut(value, weights[box + k], weights[box + latent + k])
     status = 0 if space[distance] <= _ONE else OUTSIDE
-    if logit >= 0 and space[logit] > _ZERO:
+    if end >= 0 and space[end] > _ZERO:
         status |= TERMINATED
     return pay, status
 
@@ -192,7 +192,7 @@ def step_many(
         space: Registers for one block.
         states: Where the dreams are.
         actions: (n, act).
-        noise: (noise, n); (noise, 0) for none.
+        noise: (draws, n); (draws, 0) for none.
         out: Next states (latent, n).
         observations: (n, latent), clipped.
         rewards: (n,).
@@ -201,7 +201,7 @@ def step_many(
     Returns:
         What is to be said of any of them.
     """
-    latent, act, draws, state, action, noise_at, following, reward, distance, logit = ports[:10]
+    latent, act, draws, state, action, noise_at, following, reward, distance, end = ports[:10]
     bounds, box, count = ports[10], ports[11], states.shape[1]
     finite, given, ended, left = _ZERO, _ZERO, False, False
     for begin in range(0, count, BLOCK):
@@ -218,7 +218,7 @@ def step_many(
                 given += get(space, x + i) * _ZERO
                 put(space, x + i, _cut(get(space, x + i), low, high))
         execute(code, weights, space, stride)
-        x, y, z = reward * stride, distance * stride, logit * stride
+        x, y, z = reward * stride, distance * stride, end * stride
         for i in range(n):
             put(rewards, begin + i, get(space, x + i))
             finite += get(space, x + i) * _ZERO

@@ -87,7 +87,7 @@ class TensorStep:
         self.state, self.following = np.zeros((2, model.latent_size), kind)
         self.observation = np.zeros(model.latent_size, np.float32)
         self.action = np.zeros(model.action_spec.size, np.float32)
-        self.noise = np.zeros((DRAWS, model.noise_size), kind)
+        self.noise = np.zeros((DRAWS, dynamics.draws), kind)
         self._steps, self._model = TensorSteps(dynamics, box), model
 
     def __call__(self, draw: int) -> tuple[float, int]:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
@@ -28,7 +27,7 @@ _RESERVE = 4096
 # Indices of nobody.
 _NONE = np.zeros(0, np.intp)
 _ENDS = TERMINATED | OUTSIDE
-# Numbers of the process noise that are drawn at a time, for the same reason.
+# Numbers of steps' noise that are drawn at a time, for the same reason.
 _DRAWN = 8192
 
 
@@ -56,7 +55,7 @@ class LatentVectorEnv(VectorEnv):
         max_episode_steps: Truncate after so many steps; None never does.
         autoreset_mode: A member of ``AutoresetMode`` or its value.
         render_mode: "rgb_array" or None.
-        noise: Whether the dreams have the model's process noise.
+        noise: Whether the dreams have the model's process noise, and end by chance.
         truncate_outside: Whether leaving the support ends an episode.
 
     Raises:
@@ -102,8 +101,8 @@ class LatentVectorEnv(VectorEnv):
         self._reader = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
         self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
-        self._device, self._dtype = model.device, model.dtype
-        self._ahead = 1 + _DRAWN // (1 + model.noise_size * num_envs)
+        self._device = model.device
+        self._ahead = 1 + _DRAWN // (1 + self._dynamics.draws * num_envs)
         self._drawn: list[Any] = []
         # After a first torch_step, which the states are then with.
         self._dreams: TorchDreams | None = None
@@ -286,17 +285,13 @@ class LatentVectorEnv(VectorEnv):
         return self._states
 
     def _draw_noise(self) -> Any:
-        """Process noise (noise, num_envs) of one step, or None; as the steps take it."""
+        """Random numbers (draws, num_envs) of one step, or None; as the steps take them."""
         if not self._noise:
             return None
         if not self._drawn:
-            self._drawn = self._steps.apart(self._draw_ahead(self._generator))[::-1]
+            drawn = self._dynamics.draw(self._ahead, self.num_envs, self._generator)
+            self._drawn = self._steps.apart(drawn)[::-1]
         return self._drawn.pop()
-
-    def _draw_ahead(self, generator: torch.Generator) -> Tensor:
-        """Process noise (steps, noise, num_envs) of one step and of those to come."""
-        shape = (self._ahead, self.model.noise_size, self.num_envs)
-        return torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
 
     def _first_states(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """States (latent, n) and their observations (n, latent)."""

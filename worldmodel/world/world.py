@@ -25,6 +25,7 @@ from worldmodel.spaces import picture
 from worldmodel.types import to_finite, to_numpy, to_tensor, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
+from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
 
 
@@ -40,6 +41,7 @@ class World:
         dream_noise: Factor on the process noise of dreams, calibrated on held-out rollouts.
         source: The environment that the training data come from; None if that is not known.
         metrics: What was measured; goes to ``metrics.json`` and the model card.
+        ends: What corrects the model's chance that an episode ends, by held-out episodes.
 
     Attributes:
         model: As given; the others likewise.
@@ -54,6 +56,7 @@ class World:
         dream_noise: float = 1.0,
         source: Source | None = None,
         metrics: dict[str, Any] | None = None,
+        ends: Ends = Ends(),  # noqa: B008 (frozen)
     ) -> None:
         self.model = model
         support = support or Support(model.latent_size)
@@ -62,6 +65,7 @@ class World:
         self.dream_noise = dream_noise
         self.source = source
         self.metrics = metrics or {}
+        self.ends = ends
         self.folder: str | None = None
 
     def transition(
@@ -122,6 +126,14 @@ class World:
         arrived, away = self.denoiser.compiled(builder, predicted)
         beyond = builder.relu(builder.add(away, builder.affine(distance, -1.0)))
         return arrived, builder.add(distance, beyond)
+
+    def termination(self, state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Logit of an episode's end on arrival: the model's, as held-out episodes correct it."""
+        return self.ends(self.model.termination(state))
+
+    def compiled_termination(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of ``termination``; errors as of ``compiled_arrival``."""
+        return self.ends.compiled(builder, self.model.compiled_termination(builder, state))
 
     @torch.no_grad()
     def rollout(
@@ -215,7 +227,13 @@ class World:
     def denoised_by(self, denoiser: Denoiser) -> World:
         """The same world with another denoiser in place of its own."""
         return World(
-            self.model, self.support, denoiser, self.dream_noise, self.source, self.metrics
+            self.model,
+            self.support,
+            denoiser,
+            self.dream_noise,
+            self.source,
+            self.metrics,
+            self.ends,
         )
 
     def require_source(self) -> Source:
@@ -273,6 +291,7 @@ class World:
             self.dream_noise,
             self.source,
             self.metrics if metrics is None else metrics,
+            self.ends,
         )
         return write(kept, Path(folder))
 

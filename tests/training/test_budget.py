@@ -1,0 +1,69 @@
+"""As many updates as there is time for."""
+
+from dataclasses import replace
+
+import pytest
+from small import random_dataset, tiny_model
+
+from worldmodel.errors import ConfigError
+from worldmodel.training import budget, trainer
+from worldmodel.training.budget import updates_within
+from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import DreamConfig
+from worldmodel.training.trainer import Trainer
+
+CONFIG = TrainConfig(updates=50, batch_size=4, window=5, validate_every=10, tensorboard=False)
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """Everything that is timed takes one second of a clock that else stands still."""
+
+    def seconds(what):
+        what()
+        return 1.0
+
+    monkeypatch.setattr(budget, "_seconds", seconds)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: 0.0)
+
+
+def test_all_that_training_takes_fits_into_the_time(costs):
+    # 0.9 x 1000 s, less what follows (1 s) and a last validation and checkpoint (2 s), at 1 s an
+    # update and 2 s every ten of them.
+    assert updates_within(tiny_model(), random_dataset(), CONFIG, 1000.0) == int(897 / 1.2)
+
+
+def test_a_denoiser_takes_its_time_too(costs):
+    denoised = replace(CONFIG, dreaming=DreamConfig(denoise=0.05))
+    # Twelve thousand updates at a hundredth of a second.
+    assert updates_within(tiny_model(), random_dataset(), denoised, 1000.0) == int(777 / 1.2)
+
+
+def test_too_little_time_is_refused(costs):
+    with pytest.raises(ConfigError, match=r"0.05 minutes are too few: an update takes 1 s"):
+        updates_within(tiny_model(), random_dataset(), CONFIG, 3.0)
+
+
+def test_measuring_leaves_the_model_as_it_is(costs):
+    model = tiny_model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    updates_within(model, random_dataset(), CONFIG, 1000.0)
+    assert all(v.equal(before[k]) for k, v in model.state_dict().items())
+
+
+def test_what_comes_out_is_told_early_and_changes_nothing(tmp_path, capsys, monkeypatch):
+    brief = replace(CONFIG, updates=6, validate_every=3)
+    quiet = Trainer(tiny_model(), random_dataset(), brief, tmp_path / "quiet")
+    quiet.fit(progress=False)
+    told = Trainer(tiny_model(), random_dataset(), brief, tmp_path / "told")
+    monkeypatch.setattr(trainer, "_SOON", 0.0)
+    told.fit(progress=True)
+    said = [line for line in capsys.readouterr().out.splitlines() if "learning: " in line]
+    assert (
+        len(said) == 1 and "of the variance (last frame" in said[0] and "a minute left" in said[0]
+    )
+    assert told.history == quiet.history
+    last = told.history[-1]
+    assert last["validation/prediction"] * told._standing["variance"] == pytest.approx(
+        last["validation/prediction_mse"]
+    )
