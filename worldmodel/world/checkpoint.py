@@ -23,13 +23,14 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import ConfigError, FileFormatError, SpecError
+from worldmodel.errors import ConfigError, FileFormatError, SpecError, require_at_least
 from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.support import Support
+from worldmodel.world.trust import Trust, TrustConfig
 
 FORMAT = "worldmodel-checkpoint"
 VERSION = 2
@@ -47,6 +48,7 @@ class Checkpoint(NamedTuple):
     dream_noise: float
     source: Source | None
     metrics: dict[str, Any]
+    trust: Trust | None = None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -54,6 +56,8 @@ class Checkpoint(NamedTuple):
         modules: dict[str, nn.Module] = {"model": self.model, "support": self.support}
         if self.denoiser is not None:
             modules["denoiser"] = self.denoiser
+        if self.trust is not None:
+            modules["trust"] = self.trust
         return modules
 
 
@@ -98,6 +102,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "action_spec": model.action_spec.to_json(),
             "denoiser": asdict(kept.denoiser.config) if kept.denoiser else None,
             "dream_noise": kept.dream_noise,
+            "trust": _described(kept.trust),
             "source": asdict(kept.source) if kept.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
@@ -168,7 +173,22 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         noise,
         _read_source(config["source"]),
         metrics,
+        _untaught(model, config.get("trust")),
     )
+
+
+def _described(trust: Trust | None) -> dict[str, Any] | None:
+    return trust and {**asdict(trust.config), "horizon": trust.horizon}
+
+
+def _untaught(model: StateSpaceModel, described: dict[str, Any] | None) -> Trust | None:
+    if described is None:
+        return None
+    settings = {k: v for k, v in described.items() if k != "horizon"}
+    sizes = model.latent_size, model.action_spec.size, model.noise_size
+    names, horizon = model.observation_spec.names, described["horizon"]
+    require_at_least(1, horizon=horizon)
+    return Trust(*sizes, names, horizon, from_plain(TrustConfig, settings))
 
 
 def resolve(folder: str | Path) -> Path:

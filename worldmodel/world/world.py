@@ -26,6 +26,7 @@ from worldmodel.types import to_finite, to_numpy, to_tensor, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.support import Support
+from worldmodel.world.trust import Bounds, Trust
 
 
 class World:
@@ -40,6 +41,7 @@ class World:
         dream_noise: Factor on the process noise of dreams, calibrated on held-out rollouts.
         source: The environment that the training data come from; None if that is not known.
         metrics: What was measured; goes to ``metrics.json`` and the model card.
+        trust: Bounds of dreams' errors; None if none were calibrated: then they are infinite.
 
     Attributes:
         model: As given; the others likewise.
@@ -54,6 +56,7 @@ class World:
         dream_noise: float = 1.0,
         source: Source | None = None,
         metrics: dict[str, Any] | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.model = model
         support = support or Support(model.latent_size)
@@ -62,6 +65,7 @@ class World:
         self.dream_noise = dream_noise
         self.source = source
         self.metrics = metrics or {}
+        self.trust = None if trust is None else trust.to(model.device, model.dtype)
         self.folder: str | None = None
 
     def transition(
@@ -213,7 +217,7 @@ class World:
         return to_numpy(self.model.unscale_observations(means))
 
     def denoised_by(self, denoiser: Denoiser) -> World:
-        """The same world with another denoiser in place of its own."""
+        """The same world with another denoiser in place of its own, and so without bounds."""
         return World(
             self.model, self.support, denoiser, self.dream_noise, self.source, self.metrics
         )
@@ -257,6 +261,8 @@ class World:
         self.support.to(device)
         if self.denoiser is not None:
             self.denoiser.to(device)
+        if self.trust is not None:
+            self.trust.to(device)
         return self
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
@@ -273,6 +279,7 @@ class World:
             self.dream_noise,
             self.source,
             self.metrics if metrics is None else metrics,
+            self.trust,
         )
         return write(kept, Path(folder))
 
