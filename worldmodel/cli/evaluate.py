@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
@@ -11,11 +12,19 @@ from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.shortcomings import shortcomings
+from worldmodel.evaluation.trust import record_probes, trust_report
 from worldmodel.files import write_json
 from worldmodel.plots.figures import write_all
 from worldmodel.plots.table import results_table
+from worldmodel.plots.trust import trust_figure, trust_table
 from worldmodel.systems import system_of
 from worldmodel.training.settings import read_settings
+from worldmodel.world.believed import BAD
+from worldmodel.world.trust import TrustConfig
+from worldmodel.world.world import World
+
+# Episodes of every probe.
+PROBED = 100
 
 
 def evaluate(
@@ -24,8 +33,12 @@ def evaluate(
     out: Path | None = None,
     force: bool = False,
     seed: int = 0,
+    allowed: float = BAD,
 ) -> None:
     """Measure a trained model on the test split and draw the figures.
+
+    How far its dreams can be believed is judged on standard probes of the real environment; of
+    recordings, on the test split.
 
     Args:
         run: Run folder, checkpoint, or the name of a bundled one.
@@ -33,7 +46,8 @@ def evaluate(
         out: Folder for metrics.json and figures; by default the run folder, or a folder within it
             if the data are not those that the run was trained on.
         force: Whether to measure on data of another system than the one trained on.
-        seed: Of the sampled latents.
+        seed: Of the sampled latents, and of what is probed.
+        allowed: Error of a dream, as a fraction of the variance, beyond which it is bad.
     """
     world, path = load(run), dataset or dataset_of(run)
     if path is None:
@@ -57,9 +71,23 @@ def evaluate(
         baselines=system.baselines(source),
         supervised=True,
     )
+    evaluation.metrics["trust"] = trust_of(world, recorded, allowed, seed)
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test.sample(), folder, system.unactuated(source))
     console().print(results_table(source.env_id, evaluation.metrics, {}))
+    trust_figure(evaluation.metrics["trust"], folder / "trust.png")
+    console().print(trust_table(evaluation.metrics["trust"]))
     for shortcoming in shortcomings(evaluation.metrics):
         note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")
+
+
+def trust_of(world: World, recorded: data.Dataset, allowed: float, seed: int) -> dict[str, Any]:
+    """How far dreams can be believed: by probes of the environment, or else by test episodes."""
+    probes, unable = {"test": recorded.test.sample()}, {}
+    if world.source is not None:
+        sizes = PROBED, TrustConfig().steps + TrustConfig().looks - 1
+        probes, unable = record_probes(world.source, world, *sizes, seed + 1_000_000)
+        for name, reason in unable.items():
+            note(f"no {name} actions: {reason}")
+    return {**trust_report(world, probes, allowed, seed=seed), "skipped": unable}

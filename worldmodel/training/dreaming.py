@@ -7,7 +7,7 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from worldmodel.errors import DivergenceError, require_at_least, require_finite
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
+from worldmodel.world.calibration import calibrate, enough
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.support import Support
+from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
 # Fractions of the prior's standard deviation that dreams are tried with, and how many are averaged.
@@ -42,10 +44,12 @@ class DreamConfig:
             predicts best. 0 leaves them alone. See ``world/denoiser.py``.
         distilled: Units of each layer of the small network that dreams pass for it; 0 for none, if
             the last bit of quality is worth four times the time.
+        trust: How the bounds of dreams' errors are fitted, to held-out episodes.
     """
 
     denoise: float = 0.0
     distilled: int = 32
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     def __post_init__(self) -> None:
         require_finite(0, denoise=self.denoise)
@@ -91,6 +95,12 @@ def fit_world(
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
     _calibrate(world, world.denoiser, validation, window, seed)
     return world
+
+
+def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bool) -> None:
+    """Let a world know how far its dreams can be believed, if there is enough to tell it by."""
+    if config.trust.updates and enough(validation, config.trust):
+        calibrate(world, validation, config.trust, progress)
 
 
 def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:

@@ -36,7 +36,7 @@ from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
 from worldmodel.progress import Progress
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.dreaming import fit_world
+from worldmodel.training.dreaming import fit_trust, fit_world
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
@@ -208,6 +208,7 @@ class Trainer:
             progress,
             self.source,
         )
+        fit_trust(world, c.dreaming, validation, progress)
         world.save(self.folder / "checkpoint", {"updates": self.best["update"]})
         return world
 

@@ -7,6 +7,7 @@ corrected each on their own, and both begin where a filter's belief is.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class Rollouts(NamedTuple):
 
     def bounds(self, trust: Trust) -> Float[Tensor, "n steps outputs"]:
         """What bounds the errors; infinite beyond the horizon."""
-        n, steps, _ = self.errors.shape
+        steps = self.errors.shape[1]
         quantiles = _quantiles(trust, self.inputs)
         times = torch.arange(1, steps + 1, device=quantiles.device).to(quantiles)
         bounds = (quantiles + trust.corrections(times)[int(self.noisy)]).exp() + trust.unknown
@@ -185,11 +186,10 @@ def calibrate(
     device = world.model.device
     batch = (held_out if isinstance(held_out, Batch) else held_out.sample()).to(device)
     batch = batch[batch.mask.sum(1) > 0]
-    least = 2 * max(_FEWEST, config.fewest)
-    if len(batch) < least:
+    if not enough(batch, config):
         raise SpecError(
-            f"bounds that hold in {config.coverage:.0%} of dreams need {least} held-out episodes "
-            f"or more, got {len(batch)}"
+            f"bounds that hold in {config.coverage:.0%} of dreams need {_needed(config)} held-out "
+            f"episodes or more, got {len(batch)}"
         )
     world.model.eval()
     variance = stream_variance(world, batch)
@@ -210,6 +210,15 @@ def calibrate(
     trust.surprise.copy_(_surprise(world, batch, config.looks, variance))
     world.trust = trust.eval()
     return world
+
+
+def enough(batch: Batch, config: TrustConfig) -> bool:
+    """Whether there are enough episodes with a step to tell bounds by."""
+    return int((batch.mask.sum(1) > 0).sum()) >= _needed(config)
+
+
+def _needed(config: TrustConfig) -> int:
+    return 2 * max(_FEWEST, config.fewest)
 
 
 def batch_rewards(world: World, batch: Batch) -> bool:
@@ -283,7 +292,7 @@ def _correct(trust: Trust, inputs: Tensor, errors: Tensor, noisy: int) -> None:
     """Add to quantiles what they lack of their coverage, at some steps."""
     knots = trust.knots
     lacking = errors.clamp_min(_FLOOR).log() - _quantiles(trust, inputs).nan_to_num(torch.inf)
-    edges = [(a + b + 1) // 2 for a, b in zip(knots, knots[1:], strict=False)]
+    edges = [(a + b + 1) // 2 for a, b in pairwise(knots)]
     parts = zip([1, *edges], [*edges, trust.horizon + 1], strict=True)
     values = torch.stack(
         [

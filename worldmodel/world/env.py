@@ -169,7 +169,7 @@ class LatentEnv(gym.Env):
             self._draw = draw + 1
         outside, terminated = status & OUTSIDE != 0, status & TERMINATED != 0
         info = {"outside_support": outside, **self._believed.one(step.bounds)}
-        truncated = outside and self._rule.outside or info["error_bound"] > self._rule.limit
+        truncated = (outside and self._rule.outside) or info["error_bound"] > self._rule.limit
         self._over = terminated or truncated
         if self._window is not None:
             self._show()

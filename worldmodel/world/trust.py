@@ -51,9 +51,9 @@ class TrustConfig:
     coverage: float = 0.9
     steps: int = 50
     looks: int = 5
-    updates: int = 600
+    updates: int = 300
     memory: int = 8
-    hidden: int = 32
+    hidden: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -230,9 +230,7 @@ class Trust(nn.Module):
         bounds = builder.exp(builder.clamp(bounds, _LEAST, _MOST))
         bounds = builder.affine(bounds, 1.0, numbers(self.unknown))
         unknown = builder.constant(np.full(self.outputs, np.inf))
-        bounds = builder.select(
-            builder.affine(steps, 1 / (self.horizon + 0.5)), bounds, unknown
-        )
+        bounds = builder.select(builder.affine(steps, 1 / (self.horizon + 0.5)), bounds, unknown)
         return builder.join(kept, steps), bounds
 
     def named(self, bounds: Float[Tensor, "*batch outputs"]) -> Bounds:

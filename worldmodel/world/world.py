@@ -7,7 +7,7 @@ dreams there, where the data came from and what was measured; and it makes envir
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +26,24 @@ from worldmodel.types import to_finite, to_numpy, to_tensor, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.support import Support
-from worldmodel.world.trust import Bounds, Trust
+from worldmodel.world.trust import Trust
+
+
+class Dream(NamedTuple):
+    """States and how far they can be believed.
+
+    Attributes:
+        states: (B, T + 1, latent), beginning with the one given.
+        error_bound: (B, T + 1), of the mean squared error of the frame that a state shows, as a
+            fraction of the variance; the largest over streams. Infinite where nobody knows.
+        reward_bound: (B, T + 1), of the absolute error of the reward on arrival.
+        error_bounds: The first by stream, if there are several.
+    """
+
+    states: np.ndarray
+    error_bound: np.ndarray
+    reward_bound: np.ndarray
+    error_bounds: dict[str, np.ndarray]
 
 
 class World:
@@ -196,6 +213,42 @@ class World:
         states = self.rollout(start, controls, generator)
         _require_finite("the dream", states)
         return states.cpu().numpy()
+
+    @torch.no_grad()
+    def dream(self, state: Any, actions: Any, seed: int | None = None) -> Dream:
+        """As ``imagine``, and how far every step of it can be believed.
+
+        Args:
+            state: (B, latent), as a filter believes in it.
+            actions: (B, T, act).
+            seed: Of the process noise; None dreams without noise.
+
+        Raises:
+            ShapeError: As ``imagine``.
+            DivergenceError: As ``imagine``.
+        """
+        states = torch.from_numpy(self.imagine(state, actions, seed))
+        states = states.to(self.model.device, self.model.dtype)
+        if (trust := self.trust) is None:
+            unknown = states.new_full(states.shape[:2], torch.inf)
+            return Dream(states.cpu().numpy(), *(unknown.cpu().numpy(),) * 2, {})
+        bounds, memory = [trust.start.expand(len(states), -1)], trust.begin(len(states))
+        noise, generator = None, None
+        if seed is not None:
+            generator = torch.Generator(self.model.device).manual_seed(seed)
+        for t, control in enumerate(self._controls(actions).unbind(1)):
+            if generator is not None:
+                shape = len(states), self.model.noise_size
+                noise = torch.randn(
+                    shape, generator=generator, device=states.device, dtype=states.dtype
+                )
+            _, distance = self.arrive(states[:, t], control, noise)
+            step = states[:, t], control, noise, states[:, t + 1], distance
+            memory, found = trust(memory, *step)
+            bounds.append(found)
+        error, reward, streams = trust.named(torch.stack(bounds, 1))
+        named = {name: value.cpu().numpy() for name, value in streams.items()}
+        return Dream(states.cpu().numpy(), error.cpu().numpy(), reward.cpu().numpy(), named)
 
     @torch.no_grad()
     def decode(self, latents: Any) -> Any:

@@ -78,9 +78,7 @@ class Codec(nn.Module):
 
     def missed_by_stream(self, observations: Observations) -> Float[Tensor, "*batch streams"]:
         """The same of each stream."""
-        return torch.stack(
-            [part.missed(values) for part, values in self._pairs(observations)], -1
-        )
+        return torch.stack([part.missed(values) for part, values in self._pairs(observations)], -1)
 
     def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
         """What squared errors of scaled observations weigh, coarse to fine; None: all one."""
