@@ -96,7 +96,7 @@ class Believed:
             mask: Gives fresh arrays (n,) that say whose bounds these are.
         """
         if not self._known:
-            bounds = np.where(mask(), np.float32([[np.inf], [np.inf]]), np.float32(0))
+            bounds = np.where(mask(), np.full((2, 1), np.inf, np.float32), np.float32(0))
         named = {"error_bound": bounds[0], "reward_bound": bounds[1]}
         infos = named | {f"_{name}": mask() for name in named}
         if self._streams:

@@ -28,8 +28,9 @@ _MOST = 4000
 _FEWEST = 20
 # Of errors, as fractions of the variance and of the rewards' standard deviation: less is none.
 _FLOOR = 1e-6
-# Of the filter's one-step predictions, how many are as far off as it may be; and a margin.
-_USUAL, _MARGIN = 0.999, 1.5
+# Of one-step predictions, how many are as far off as a filter's may be; and a factor: beginning
+# anew costs a filter its velocities, so it had better be lost.
+_USUAL, _MARGIN = 0.99, 10.0
 
 
 class Rollouts(NamedTuple):
@@ -207,7 +208,9 @@ def calibrate(
     if not batch_rewards(world, batch):
         trust.unknown[1] = torch.inf
     trust.start.copy_(conformal(dreams[0].starts, config.coverage) + trust.unknown)
-    trust.surprise.copy_(_surprise(world, batch, config.looks, variance))
+    # Of the first rollout of every episode: later a filter may be lost already.
+    first = dreams[0].errors[: len(batch), 0, 0]
+    trust.surprise.copy_(_MARGIN * first[~first.isnan()].quantile(_USUAL))
     world.trust = trust.eval()
     return world
 
@@ -265,10 +268,11 @@ def _teach(trust: Trust, dreams: list[Rollouts], halves: list[Tensor], progress:
     logs, known = errors.clamp_min(_FLOOR).log(), ~errors.isnan()
     logs = logs.masked_fill(~known, 0)
     with torch.no_grad():
-        trust.look[-1].bias[: c.memory] += 2  # at first most is kept
+        trust.look[-1].get_parameter("bias")[: c.memory] += 2  # at first most is kept
         for i in range(trust.outputs):
             if known[..., i].any():
-                trust.read[-1].bias[i] = logs[..., i][known[..., i]].quantile(c.coverage)
+                usual = logs[..., i][known[..., i]].quantile(c.coverage)
+                trust.read[-1].get_parameter("bias")[i] = usual
     generator = torch.Generator(inputs.device).manual_seed(c.seed)
     trust.requires_grad_(True)
     optimizer = torch.optim.Adam(trust.parameters(), 1e-2)
@@ -319,16 +323,3 @@ def conformal(scores: Float[Tensor, "n outputs"], coverage: float) -> Float[Tens
         rank = torch.tensor((len(known) + 1) * coverage).ceil().long().clamp(1, max(len(known), 1))
         found.append(known[rank - 1] if len(known) else scores.new_zeros(()))
     return torch.stack(found)
-
-
-@torch.no_grad()
-def _surprise(world: World, batch: Batch, looks: int, variance: Tensor) -> Tensor:
-    """How far off the filter's one-step predictions may be."""
-    model = world.model
-    beliefs = model.filter_beliefs(batch.observations, batch.actions, 1, batch.seen)
-    found = []
-    for t in range(min(looks, batch.steps - 1), batch.steps):
-        predicted = model.transition(beliefs.mean[:, t], batch.actions[:, t])
-        found.append(_errors(world, predicted, batch, t + 1, variance, None)[:, 0])
-    errors = torch.cat(found)
-    return _MARGIN * errors[~errors.isnan()].quantile(_USUAL)

@@ -310,7 +310,9 @@ class CompiledSteps:
         draws = self._none if noise is None else noise
         taken, given = (states, actions, draws, memory), (reached, observations, rewards, flags)
         status = self._run(*self._args, *taken, *given, remembered, bounds)
-        return Arrays(reached, observations, rewards, *flags, remembered, bounds, status)
+        return Arrays(
+            reached, observations, rewards, flags[0], flags[1], remembered, bounds, status
+        )
 
 
 def _as_any(function: Any) -> Any:

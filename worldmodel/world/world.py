@@ -230,8 +230,8 @@ class World:
         states = torch.from_numpy(self.imagine(state, actions, seed))
         states = states.to(self.model.device, self.model.dtype)
         if (trust := self.trust) is None:
-            unknown = states.new_full(states.shape[:2], torch.inf)
-            return Dream(states.cpu().numpy(), *(unknown.cpu().numpy(),) * 2, {})
+            unknown = np.full(states.shape[:2], np.inf, np.float32)
+            return Dream(states.cpu().numpy(), unknown, unknown.copy(), {})
         bounds, memory = [trust.start.expand(len(states), -1)], trust.begin(len(states))
         noise, generator = None, None
         if seed is not None:
