@@ -200,3 +200,29 @@ def test_too_few_episodes_are_refused():
 def test_settings_out_of_range_are_refused(changes):
     with pytest.raises(ConfigError, match=next(iter(changes))):
         TrustConfig(**changes)
+
+
+def test_bounds_of_a_rollout_are_those_of_the_environment():
+    world = trusting(prepared(tiny_model()), 4)
+    env = LatentEnv(world, noise=False, truncate_outside=False)
+    start = 0.1 * np.ones(world.model.latent_size, np.float32)
+    infos = [env.reset(options={"state": start})[1]]
+    actions = np.float32([env.action_space.sample() for _ in range(6)])
+    for action in actions:
+        infos.append(env.step(action)[4])
+    dream = world.dream(start[np.newaxis], actions[np.newaxis])
+    assert dream.states.shape[:2] == dream.error_bound.shape == (1, 7)
+    for name in ("error_bound", "reward_bound"):
+        found = [info[name] for info in infos]
+        np.testing.assert_allclose(getattr(dream, name)[0], found, rtol=1e-3)
+    assert np.isinf(dream.error_bound[0, 5:]).all()
+
+
+def test_bounds_of_a_noisy_rollout_are_of_its_own_noise():
+    world = trusting(prepared(tiny_model()), 4)
+    start, actions = np.zeros((3, world.model.latent_size), np.float32), np.zeros((3, 4, 2))
+    dream, other = (world.dream(start, actions, seed) for seed in (1, 2))
+    np.testing.assert_array_equal(dream.states, world.imagine(start, actions, 1))
+    again = world.dream(start, actions, 1)
+    np.testing.assert_array_equal(dream.error_bound, again.error_bound)
+    assert (dream.error_bound[:, 1:] != other.error_bound[:, 1:]).all()

@@ -21,7 +21,7 @@ def calibrate(
     run: Run,
     dataset: Path | None = None,
     out: Path | None = None,
-    episodes: int = 400,
+    episodes: int = 200,
     trust: TrustConfig = TrustConfig(updates=1500),
     seed: int = 0,
 ) -> None:

@@ -9,7 +9,7 @@ from worldmodel import data, load
 from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import console, note, say
 from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
-from worldmodel.errors import SpecError
+from worldmodel.errors import MissingExtraError, SourceError, SpecError
 from worldmodel.evaluation.evaluate import evaluate as measure
 from worldmodel.evaluation.shortcomings import shortcomings
 from worldmodel.evaluation.trust import record_probes, trust_report
@@ -20,11 +20,12 @@ from worldmodel.plots.trust import trust_figure, trust_table
 from worldmodel.systems import system_of
 from worldmodel.training.settings import read_settings
 from worldmodel.world.believed import BAD
+from worldmodel.world.checkpoint import BUNDLED, resolve
 from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
-# Episodes of every probe.
-PROBED = 100
+# Episodes of every probe, by whether many environments play side by side natively.
+PROBED = {True: 100, False: 25}
 
 
 def evaluate(
@@ -75,6 +76,10 @@ def evaluate(
     write_json(folder / "metrics.json", evaluation.metrics)
     write_all(evaluation, world, recorded.test.sample(), folder, system.unactuated(source))
     console().print(results_table(source.env_id, evaluation.metrics, {}))
+    place = resolve(run)
+    if out is None and folder == folder_of(run, "evaluate") and place.parent != BUNDLED:
+        # The model card says it too.
+        world.save(place, world.metrics | {"trust": evaluation.metrics["trust"]})
     trust_figure(evaluation.metrics["trust"], folder / "trust.png")
     console().print(trust_table(evaluation.metrics["trust"]))
     for shortcoming in shortcomings(evaluation.metrics):
@@ -86,8 +91,14 @@ def trust_of(world: World, recorded: data.Dataset, allowed: float, seed: int) ->
     """How far dreams can be believed: by probes of the environment, or else by test episodes."""
     probes, unable = {"test": recorded.test.sample()}, {}
     if world.source is not None:
-        sizes = PROBED, TrustConfig().steps + TrustConfig().looks - 1
-        probes, unable = record_probes(world.source, world, *sizes, seed + 1_000_000)
-        for name, reason in unable.items():
-            note(f"no {name} actions: {reason}")
+        steps = TrustConfig().steps + TrustConfig().looks - 1
+        try:
+            episodes = PROBED[world.source.native]
+            probes, unable = record_probes(world.source, world, episodes, steps, seed + 1_000_000)
+        except (SpecError, MissingExtraError, SourceError) as error:
+            note(
+                f"dreams are judged on the test split: {error}"
+            )
+    for name, reason in unable.items():
+        note(f"no {name} actions: {reason}")
     return {**trust_report(world, probes, allowed, seed=seed), "skipped": unable}

@@ -43,7 +43,7 @@ class Smooth(ActionProcess):
 
 @dataclass(frozen=True)
 class Square(ActionProcess):
-    """To and fro between both bounds, or between two choices, every component on its own."""
+    """Back and forth between both bounds, or between two choices, every component on its own."""
 
     def sample(
         self, space: ActionSpace, episodes: int, steps: int, rng: np.random.Generator

@@ -265,7 +265,8 @@ def _swap(fresh: Path, folder: Path) -> None:
 def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any]) -> str:
     """Model card: what it is, how it was made, how good it is."""
     size = sum(p.numel() for p in model.parameters())
-    scalars = {k: v for k, v in _flatten(metrics).items() if isinstance(v, int | float | str)}
+    told = {name: value for name, value in metrics.items() if name != "trust"}
+    scalars = {k: v for k, v in _flatten(told).items() if isinstance(v, int | float | str)}
     rows = "\n".join(
         f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |"
         for k, v in scalars.items()
@@ -276,9 +277,42 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
         f"It observes {model.observation_spec.describe()}; actions are "
         f"{model.action_spec.describe()}.\n\n"
         '```python\nimport worldmodel\n\nworld = worldmodel.load("<this folder>")\n```\n\n'
-        "It knows what its training data showed; outside of `world.support` it guesses.\n\n"
+        "It knows what its training data showed; outside of `world.support` it guesses.\n"
+        f"{_believed(config['trust'], metrics)}\n"
         f"| measured | |\n|---|---|\n{rows}\n"
     )
+
+
+def _believed(trust: dict[str, Any] | None, metrics: dict[str, Any]) -> str:
+    """How far its dreams can be believed, in words and, where that was judged, as a table."""
+    if trust is None:
+        return "How far its dreams can be believed was not calibrated: their bounds are infinite.\n"
+    said = (
+        f"Every step of a dream of up to {trust['horizon']} carries `error_bound`, which its error "
+        f"is to keep in {trust['coverage']:.0%} of dreams.\n"
+    )
+    if "trust" not in metrics:
+        return said
+    found, limit = metrics["trust"]["all"], metrics["trust"]["limit"]
+    rows = [
+        ("steps dreamt", found["horizons"], "d"),
+        ("error, fraction of the variance", found["error"], ".1%"),
+        ("error inside the support", found["inside"], ".1%"),
+        ("error outside", found["outside"], ".1%"),
+        ("dreams that keep their bound", found["covered"], ".1%"),
+        (f"AUROC of an error above {limit:.0%}", found["auroc"], ".2f"),
+    ]
+    lines = [
+        f"| {title} | {' | '.join('-' if v is None else format(v, how) for v in values)} |"
+        for title, values, how in rows
+    ]
+    lines.insert(1, "|---" * (1 + len(found["horizons"])) + "|")
+    probes = ", ".join(metrics["trust"]["probes"])
+    said += (
+        f"Under {probes} actions the median bound stays within {limit:.0%} for "
+        f"{found['believable']} steps.\n\n"
+    )
+    return said + "\n".join(lines) + "\n"
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
