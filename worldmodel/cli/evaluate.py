@@ -96,9 +96,7 @@ def trust_of(world: World, recorded: data.Dataset, allowed: float, seed: int) ->
             episodes = PROBED[world.source.native]
             probes, unable = record_probes(world.source, world, episodes, steps, seed + 1_000_000)
         except (SpecError, MissingExtraError, SourceError) as error:
-            note(
-                f"dreams are judged on the test split: {error}"
-            )
+            note(f"dreams are judged on the test split: {error}")
     for name, reason in unable.items():
         note(f"no {name} actions: {reason}")
     return {**trust_report(world, probes, allowed, seed=seed), "skipped": unable}

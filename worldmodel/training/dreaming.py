@@ -7,7 +7,7 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,16 +44,17 @@ class DreamConfig:
             predicts best. 0 leaves them alone. See ``world/denoiser.py``.
         distilled: Units of each layer of the small network that dreams pass for it; 0 for none, if
             the last bit of quality is worth four times the time.
-        trust: How the bounds of dreams' errors are fitted, to held-out episodes.
+        trust_updates: Gradient updates that the bounds of dreams' errors are fitted by, to held-out
+            episodes if there are enough (40 or more); 0 leaves them infinite.
     """
 
     denoise: float = 0.0
     distilled: int = 32
-    trust: TrustConfig = field(default_factory=TrustConfig)
+    trust_updates: int = 300
 
     def __post_init__(self) -> None:
         require_finite(0, denoise=self.denoise)
-        require_at_least(0, distilled=self.distilled)
+        require_at_least(0, distilled=self.distilled, trust_updates=self.trust_updates)
 
 
 @torch.no_grad()
@@ -99,8 +100,9 @@ def fit_world(
 
 def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bool) -> None:
     """Let a world know how far its dreams can be believed, if there is enough to tell it by."""
-    if config.trust.updates and enough(validation, config.trust):
-        calibrate(world, validation, config.trust, progress)
+    settings = TrustConfig(updates=config.trust_updates)
+    if settings.updates and enough(validation, settings):
+        calibrate(world, validation, settings, progress)
 
 
 def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:
