@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from small import PIXELS, SEVERAL, VECTOR, generator, random_batch, tiny_model
+from small import PIXELS, SEVERAL, VECTOR, generator, random_batch, tiny_model, with_fields
 from test_compiled import clipped, draws, prepared
 from test_vector_env import reset_each, same
 
@@ -226,3 +226,14 @@ def test_bounds_of_a_noisy_rollout_are_of_its_own_noise():
     again = world.dream(start, actions, 1)
     np.testing.assert_array_equal(dream.error_bound, again.error_bound)
     assert (dream.error_bound[:, 1:] != other.error_bound[:, 1:]).all()
+
+
+def test_short_episodes_are_dreamt_along_as_far_as_they_go():
+    world, batch = prepared(tiny_model()), random_batch(size=90, steps=6)
+    lengths = torch.tensor([1, 4, 6]).repeat(30)
+    mask = torch.arange(6) < lengths.unsqueeze(1)
+    found = rollouts(world, with_fields(batch, mask=mask), TrustConfig(looks=2))
+    # Of the median episode half is filtered, and of one step nothing is left.
+    assert set(lengths[found.episodes].tolist()) == {4, 6}
+    known = (~found.errors[..., 0].isnan()).sum(1)
+    assert torch.equal(known, (lengths[found.episodes] - 1).clamp_max(5))

@@ -83,11 +83,14 @@ def rollouts(
     """
     model = world.model
     variance = stream_variance(world, batch) if variance is None else variance
-    shortest = int(batch.mask.sum(1).min())
-    looks = min(config.looks, max(1, shortest // 2))
+    lengths = batch.mask.sum(1)
+    looks = min(config.looks, max(1, int(lengths.median()) // 2))
+    # What is filtered has no padding.
+    lasting = (lengths >= looks).nonzero().squeeze(1)
+    if not len(lasting):
+        raise SpecError(f"dreams need episodes of a step or more, got {lengths.tolist()[:10]}")
+    batch = batch[lasting]
     steps = min(config.steps, batch.steps + 1 - looks)
-    if steps < 1 or shortest < 1:
-        raise SpecError(f"dreams need episodes of a step or more, got one of {shortest}")
     beliefs = model.filter_beliefs(batch.observations, batch.actions, looks, batch.seen)
     generator = torch.Generator(model.device).manual_seed(config.seed)
     parts = []
@@ -97,7 +100,7 @@ def rollouts(
             window = batch[rows].window(first, steps)
             noise = generator if noisy else None
             state = beliefs.mean[rows, first]
-            parts.append((*_dreamt(world, state, window, variance, noise), rows))
+            parts.append((*_dreamt(world, state, window, variance, noise), lasting[rows]))
     inputs, errors, distance, starts, episodes = (torch.cat(p) for p in zip(*parts, strict=True))
     return Rollouts(inputs, errors, distance, starts, noisy, episodes)
 
