@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger clean
 
 setup: .venv/ready
 
@@ -92,3 +92,6 @@ benchmark-bigger: setup
 
 clean:
 	rm -rf .venv runs build *.egg-info
+
+benchmark-trust: setup
+	$(BIN)/python benchmarks/trust.py

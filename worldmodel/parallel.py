@@ -46,7 +46,8 @@ def _by_joblib(work: Callable[[T], R], things: Sequence[T], parallel: int) -> It
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    pool = Parallel(min(parallel, len(things)), return_as="generator_unordered", batch_size=1)
+    settings: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
+    pool = Parallel(min(parallel, len(things)), **settings)
     try:
         yield from pool(delayed(_of_parent)(work, thing, os.getpid()) for thing in things)
     except TerminatedWorkerError as error:
@@ -71,9 +72,10 @@ def _of_parent(work: Callable[[T], R], thing: T, parent: int) -> R:
 
 def _by_ray(work: Callable[[T], R], things: Sequence[T], parallel: int) -> Iterator[Any]:
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     if begun := not ray.is_initialized():
-        here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": parallel}
+        here: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": parallel}
         ray.init(include_dashboard=False, log_to_driver=False, **here)
     try:
         task, left, running = ray.remote(num_cpus=1)(work), list(things), []
@@ -82,9 +84,9 @@ def _by_ray(work: Callable[[T], R], things: Sequence[T], parallel: int) -> Itera
                 running.append(task.remote(left.pop(0)))
             (done, *_), running = ray.wait(running)
             yield ray.get(done)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         raise error.as_instanceof_cause() from error
-    except ray.exceptions.RayError as error:
+    except RayError as error:
         raise WorkerError(f"a process has died; start again to go on: {error}") from error
     finally:
         if begun:

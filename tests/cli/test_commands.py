@@ -56,7 +56,8 @@ FLAGS = {
         "--agent.horizon",
         "--pixels",
     ],
-    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed"],
+    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed", "--allowed"],
+    "calibrate": ["RUN", "--dataset", "--out", "--episodes", "--trust.coverage", "--seed"],
     "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
     "agent": [
         "RUN",

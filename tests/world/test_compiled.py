@@ -42,7 +42,7 @@ SETTINGS = [
 def prepared(model, terminates=True, denoised=False, distilled=0) -> World:
     """With scalings, perhaps a denoiser, and a support that holds many states."""
     model.requires_grad_(False)
-    model.calibrate(random_batch(actions=model.action_spec))
+    model.calibrate(random_batch(model.observation_spec, model.action_spec))
     g = generator(5)
     for name, parameter in model.named_parameters():
         if "log_sharpness" in name:

@@ -16,6 +16,7 @@ from worldmodel import __version__
 from worldmodel.cli.agent import agent
 from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.bench import bench
+from worldmodel.cli.calibrate import calibrate
 from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
 from worldmodel.cli.console import complain, console, say
@@ -43,6 +44,7 @@ COMMANDS = {
     "train": train,
     "learn": learn,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "compare": compare,
     "agent": agent,
     "empowerment": empowerment,

@@ -84,6 +84,7 @@ def report(
             parts.summary(world),
             page.section("Measured", parts.measured(metrics, paper), *_wanting(metrics, world)),
             *_verdict(Path(run)),
+            page.section("How far dreams can be believed", *parts.believed(metrics)),
             page.section("Latent space", latent_space(world, many, bar)),
             page.section("Films", *films(world, run, few, seed, bar)),
             page.section("Figures", *parts.figures(folder, metrics)),

@@ -46,11 +46,12 @@ class Op(IntEnum):
     NORMALISE = 17
     LOG = 18
     FUSE = 19
+    EXP = 20
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
 _IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
-_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG}
+_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG, Op.EXP}
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,10 @@ class Builder:
     def log(self, x: Rows) -> Rows:
         """Natural logarithm."""
         return self._add(Op.LOG, x.count, (x,))
+
+    def exp(self, x: Rows) -> Rows:
+        """Exponential, for results that are normal numbers."""
+        return self._add(Op.EXP, x.count, (x,))
 
     def softmax(self, x: Rows) -> Rows:
         """Exponentials over their sum, across the registers."""

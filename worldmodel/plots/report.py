@@ -24,6 +24,7 @@ from worldmodel.plots.learning import learning_curve, read_progress
 from worldmodel.plots.space import latent_space_plot
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.plots.table import result_rows
+from worldmodel.plots.trust import trust_figure, trust_rows
 from worldmodel.training.state import read_history
 from worldmodel.world.world import World
 
@@ -55,6 +56,23 @@ def measured(metrics: dict[str, Any], paper: Mapping[str, float]) -> str:
     head = ["test set", "here", *(["Karl et al. 2017"] if paper else [])]
     rows = [row[: len(head)] for part in result_rows(metrics, paper) for row in part]
     return html.table(head, rows)
+
+
+def believed(metrics: dict[str, Any]) -> list[str]:
+    """How far dreams can be believed: in words, as a table and as a picture."""
+    report = metrics.get("trust")
+    if report is None:
+        return [page.paragraph("Not judged yet; 'worldmodel evaluate' does.")]
+    head, *rows = trust_rows(report)
+    limit, steps = report["limit"], report["all"]["believable"]
+    said = [
+        f"Under {', '.join(report['probes'])} actions the median bound stays within {limit:.0%} of "
+        f"the variance for {steps} steps.",
+        *(f"No {name} actions: {reason}." for name, reason in report.get("skipped", {}).items()),
+    ]
+    caption = "Bound and error by steps dreamt, and where bounds hold"
+    picture = _drawn(partial(trust_figure, report), caption)
+    return [page.paragraph(" ".join(said)), html.table(head, rows), picture]
 
 
 def space(latents: np.ndarray, variables: Mapping[str, np.ndarray]) -> str:

@@ -18,9 +18,11 @@ from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
+from worldmodel.world.calibration import calibrate, enough
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import fit_ends
 from worldmodel.world.support import Support
+from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
 # Fractions of the prior's standard deviation that dreams are tried with, and how many are averaged.
@@ -44,14 +46,17 @@ class DreamConfig:
             predicts best. 0 leaves them alone. See ``world/denoiser.py``.
         distilled: Units of each layer of the small network that dreams pass for it; 0 for none, if
             the last bit of quality is worth four times the time.
+        trust_updates: Gradient updates that the bounds of dreams' errors are fitted by, to held-out
+            episodes if there are enough (40 or more); 0 leaves them infinite.
     """
 
     denoise: float = 0.0
     distilled: int = 32
+    trust_updates: int = 300
 
     def __post_init__(self) -> None:
         require_finite(0, denoise=self.denoise)
-        require_at_least(0, distilled=self.distilled)
+        require_at_least(0, distilled=self.distilled, trust_updates=self.trust_updates)
 
 
 @torch.no_grad()
@@ -120,6 +125,13 @@ def _fit_denoiser(
     world.denoiser.fit(belief.mean[train.frame_mask], progress)
     _fit_noise(world, validation.window(0, min(window, validation.steps)), seed)
     _calibrate(world, world.denoiser, validation, window, seed)
+
+
+def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bool) -> None:
+    """Let a world know how far its dreams can be believed, if there is enough to tell it by."""
+    settings = TrustConfig(updates=config.trust_updates)
+    if settings.updates and enough(validation, settings):
+        calibrate(world, validation, settings, progress)
 
 
 def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:

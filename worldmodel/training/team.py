@@ -121,7 +121,8 @@ class Joined(Team):
         known = inspect.signature(parallel).parameters
         synced = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
         # Which weights a loss depends on changes with what is drawn.
-        return parallel(loss, find_unused_parameters=True, **{synced: False})
+        options: dict[str, Any] = {synced: False}
+        return parallel(loss, find_unused_parameters=True, **options)
 
     def told(self, make: Callable[[], T]) -> T:
         """See the base class; an error of the first process is one in all."""

@@ -34,7 +34,7 @@ from worldmodel.training import schedules
 from worldmodel.training.batch_loss import BatchLoss
 from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.dreaming import fit_world
+from worldmodel.training.dreaming import fit_trust, fit_world
 from worldmodel.training.gradient import Clip
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
@@ -234,6 +234,7 @@ class Trainer:
         )
         world.metrics = {"updates": self.best["update"]}
         world.metrics["learned"] = learned(world, self._judged, self._filtered)
+        fit_trust(world, c.dreaming, validation, progress)
         world.save(self.folder / "checkpoint")
         return world
 

@@ -23,7 +23,7 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import ConfigError, FileFormatError, SpecError
+from worldmodel.errors import ConfigError, FileFormatError, SpecError, require_at_least
 from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
@@ -31,6 +31,7 @@ from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
+from worldmodel.world.trust import Trust, TrustConfig
 
 FORMAT = "worldmodel-checkpoint"
 VERSION = 2
@@ -49,6 +50,7 @@ class Checkpoint(NamedTuple):
     source: Source | None
     metrics: dict[str, Any]
     ends: Ends
+    trust: Trust | None = None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -56,6 +58,8 @@ class Checkpoint(NamedTuple):
         modules: dict[str, nn.Module] = {"model": self.model, "support": self.support}
         if self.denoiser is not None:
             modules["denoiser"] = self.denoiser
+        if self.trust is not None:
+            modules["trust"] = self.trust
         return modules
 
 
@@ -101,6 +105,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "denoiser": asdict(kept.denoiser.config) if kept.denoiser else None,
             "dream_noise": kept.dream_noise,
             "ends": asdict(kept.ends),
+            "trust": _described(kept.trust),
             "source": asdict(kept.source) if kept.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
@@ -173,7 +178,22 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         metrics,
         # Checkpoints may be older than this part is.
         from_plain(Ends, config.get("ends", {})),
+        _untaught(model, config.get("trust")),
     )
+
+
+def _described(trust: Trust | None) -> dict[str, Any] | None:
+    return trust and {**asdict(trust.config), "horizon": trust.horizon}
+
+
+def _untaught(model: StateSpaceModel, described: dict[str, Any] | None) -> Trust | None:
+    if described is None:
+        return None
+    settings = {k: v for k, v in described.items() if k != "horizon"}
+    sizes = model.latent_size, model.action_spec.size, model.noise_size
+    names, horizon = model.observation_spec.names, described["horizon"]
+    require_at_least(1, horizon=horizon)
+    return Trust(*sizes, names, horizon, from_plain(TrustConfig, settings))
 
 
 def resolve(folder: str | Path) -> Path:
@@ -250,7 +270,8 @@ def _swap(fresh: Path, folder: Path) -> None:
 def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any]) -> str:
     """Model card: what it is, how it was made, how good it is."""
     size = sum(p.numel() for p in model.parameters())
-    scalars = {k: v for k, v in _flatten(metrics).items() if isinstance(v, int | float | str)}
+    told = {name: value for name, value in metrics.items() if name != "trust"}
+    scalars = {k: v for k, v in _flatten(told).items() if isinstance(v, int | float | str)}
     rows = "\n".join(
         f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |"
         for k, v in scalars.items()
@@ -261,9 +282,42 @@ def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any
         f"It observes {model.observation_spec.describe()}; actions are "
         f"{model.action_spec.describe()}.\n\n"
         '```python\nimport worldmodel\n\nworld = worldmodel.load("<this folder>")\n```\n\n'
-        "It knows what its training data showed; outside of `world.support` it guesses.\n\n"
+        "It knows what its training data showed; outside of `world.support` it guesses.\n"
+        f"{_believed(config['trust'], metrics)}\n"
         f"| measured | |\n|---|---|\n{rows}\n"
     )
+
+
+def _believed(trust: dict[str, Any] | None, metrics: dict[str, Any]) -> str:
+    """How far its dreams can be believed, in words and, where that was judged, as a table."""
+    if trust is None:
+        return "How far its dreams can be believed was not calibrated: their bounds are infinite.\n"
+    said = (
+        f"Every step of a dream of up to {trust['horizon']} carries `error_bound`, which its error "
+        f"is to keep in {trust['coverage']:.0%} of dreams.\n"
+    )
+    if "trust" not in metrics:
+        return said
+    found, limit = metrics["trust"]["all"], metrics["trust"]["limit"]
+    rows = [
+        ("steps dreamt", found["horizons"], "d"),
+        ("error, fraction of the variance", found["error"], ".1%"),
+        ("error inside the support", found["inside"], ".1%"),
+        ("error outside", found["outside"], ".1%"),
+        ("dreams that keep their bound", found["covered"], ".1%"),
+        (f"AUROC of an error above {limit:.0%}", found["auroc"], ".2f"),
+    ]
+    lines = [
+        f"| {title} | {' | '.join('-' if v is None else format(v, how) for v in values)} |"
+        for title, values, how in rows
+    ]
+    lines.insert(1, "|---" * (1 + len(found["horizons"])) + "|")
+    probes = ", ".join(metrics["trust"]["probes"])
+    said += (
+        f"Under {probes} actions the median bound stays within {limit:.0%} for "
+        f"{found['believable']} steps.\n\n"
+    )
+    return said + "\n".join(lines) + "\n"
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

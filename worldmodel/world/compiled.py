@@ -22,6 +22,7 @@ from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.trust import Trust
 
 # Draws of a single dream's noise that are made at a time: one alone costs as much as hundreds.
 DRAWS = 512
@@ -44,25 +45,32 @@ class StepProgram(NamedTuple):
     registers: int
 
 
-def compile_step(dynamics: Dynamics, box: gym.spaces.Box) -> StepProgram | str:
+def compile_step(
+    dynamics: Dynamics, box: gym.spaces.Box, bounded: bool = False
+) -> StepProgram | str:
     """The step as it is now, or why there is none.
 
     Args:
         dynamics: What is done to weights afterwards does not reach the program.
         box: The observation space of one dream.
+        bounded: Whether to bound errors along with it, as far as the world can.
     """
     model = dynamics.model
     if reason := _unable(model):
         return reason
     try:
-        program, ends = _step(dynamics)
+        program, trust = _step(dynamics, bounded)
     except NotCompiled as error:
         return str(error)
     spec = model.action_spec
     sizes = (model.latent_size, spec.size, dynamics.draws)
-    outputs = (*program.outputs, -1) if not ends else program.outputs
+    *inputs, memory = program.inputs
+    arrived, reward, squared, remembered, bound, *end = program.outputs
+    outputs = (arrived, reward, squared, *end) if end else (arrived, reward, squared, -1)
     bounds = len(program.weights)
-    ports = (*sizes, *program.inputs, *outputs, bounds, bounds + 2 * spec.size)
+    ports = (*sizes, *inputs, *outputs, bounds, bounds + 2 * spec.size)
+    counts = (0, 0) if trust is None else (trust.memory_size, trust.outputs)
+    ports = (*ports, *counts, memory, remembered, bound)
     seen = program.registers
     ports = np.array((*ports, seen, seen + model.latent_size), np.int32)
     weights = _with_bounds(program.weights, spec, box)
@@ -79,12 +87,20 @@ def _unable(model: StateSpaceModel) -> str:
     return ""
 
 
-def _step(dynamics: Dynamics) -> tuple[Program, bool]:
-    """The program, and whether its last output is positive where an episode ends."""
+def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
+    """The program, its last output positive where an episode ends, if any did; what bounds."""
     model, builder = dynamics.model, Builder()
+    trust = dynamics.world.trust if bounded else None
     state, action = builder.input(model.latent_size), builder.input(model.action_spec.size)
-    outputs = dynamics.compiled(builder, state, action, builder.input(dynamics.draws))
-    return builder.finish(*outputs), model.can_terminate
+    draws = builder.input(dynamics.draws)
+    memory = builder.input(0 if trust is None else trust.memory_size)
+    arrived, reward, squared, *end = dynamics.compiled(builder, state, action, draws)
+    remembered = bounds = builder.constant(np.zeros(1))
+    if trust is not None:
+        noise, _ = draws.split(model.noise_size, dynamics.draws - model.noise_size)
+        looked = state, action, noise, arrived, squared
+        remembered, bounds = trust.compiled(builder, memory, *looked)
+    return builder.finish(arrived, reward, squared, remembered, bounds, *end), trust
 
 
 class FilterProgram(NamedTuple):
@@ -132,6 +148,8 @@ class CompiledStep:
         action: The action (act,) that is to be taken next; clipped by the step.
         noise: Random numbers (``DRAWS``, draws), as of ``Dynamics.draw``, to be refilled.
         following: The state that the last step led to, finite or not.
+        memory: What the bounds of errors remember: to be written to where a dream begins.
+        bounds: Of the errors after the last step; empty if there are none.
 
     All of them are views of the same memory, to be written to and read, never replaced.
     """
@@ -149,6 +167,8 @@ class CompiledStep:
         seen, drawn = program.ports[-2:].tolist()
         self.state, self.action = space[state : state + latent], space[action : action + act]
         self.following = space[following : following + latent]
+        kept, count, memory, _, bound = program.ports[-7:-2].tolist()
+        self.memory, self.bounds = space[memory : memory + kept], space[bound : bound + count]
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn : drawn + DRAWS * draws].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
@@ -233,6 +253,8 @@ class Arrays(NamedTuple):
         rewards: (n,) float32, in the environment's units.
         terminated: (n,) bool.
         outside: (n,) bool: whether the state has left the data's support.
+        memory: (memory, n), of what bounds errors.
+        bounds: (outputs, n), of errors; empty if nothing bounds them.
         status: What holds for any of them, a sum of TERMINATED, OUTSIDE, DIVERGED (its state or
             reward is not finite) and REFUSED (nor is its action, and nothing here means anything).
     """
@@ -242,6 +264,8 @@ class Arrays(NamedTuple):
     rewards: np.ndarray
     terminated: np.ndarray
     outside: np.ndarray
+    memory: np.ndarray
+    bounds: np.ndarray
     status: int
 
 
@@ -259,6 +283,7 @@ class CompiledSteps:
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._none = np.zeros((draws, 0), np.float32)
+        self._kept, self._count = program.ports[-7:-5].tolist()
         self._run = _as_any(interpreter.step_many)
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
@@ -267,19 +292,30 @@ class CompiledSteps:
         """Draws of many steps (steps, draws, n), step by step, as a call takes them."""
         return list(noise.numpy())
 
-    def __call__(self, states: np.ndarray, actions: np.ndarray, noise: np.ndarray | None) -> Arrays:
+    def __call__(
+        self,
+        states: np.ndarray,
+        actions: np.ndarray,
+        noise: np.ndarray | None,
+        memory: np.ndarray | None = None,
+    ) -> Arrays:
         """From states (latent, n), model actions (n, act), and draws (draws, n) or None.
 
-        Actions are clipped, and refused if they are not finite.
+        Actions are clipped, and refused if they are not finite. What bounds errors goes on from a
+        memory (memory, n); from zeros if it is None.
         """
         n = states.shape[1]
+        if memory is None:
+            memory = np.zeros((self._kept, n), np.float32)
+        remembered, bounds = np.empty_like(memory), np.empty((self._count, n), np.float32)
         reached, rewards = np.empty_like(states), np.empty(n, np.float32)
         observations, flags = np.empty((n, len(states)), np.float32), np.empty((2, n), np.bool_)
         draws = self._none if noise is None else noise
-        status = self._run(
-            *self._args, states, actions, draws, reached, observations, rewards, flags
+        taken, given = (states, actions, draws, memory), (reached, observations, rewards, flags)
+        status = self._run(*self._args, *taken, *given, remembered, bounds)
+        return Arrays(
+            reached, observations, rewards, flags[0], flags[1], remembered, bounds, status
         )
-        return Arrays(reached, observations, rewards, flags[0], flags[1], status)
 
 
 def _as_any(function: Any) -> Any:

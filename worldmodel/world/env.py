@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.errors import DivergenceError, ResetNeeded
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.believed import Believed, Rule, truncation
 from worldmodel.world.compiled import DRAWS
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.rendering import Camera, Window, check_render_mode
@@ -35,10 +36,15 @@ class LatentEnv(gym.Env):
 
     An episode terminates with the probability that the model holds, which is drawn like the
     noise; without ``noise``, where ending is likelier than not. It is truncated on leaving the
-    support (unless ``truncate_outside`` is off), with the reward that ``Dynamics`` describes. Where
-    the data had no rewards (``model.knows_reward``) every reward is 0. Time limits are
-    ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the observation is clipped into
-    its Box while the state goes on unclipped.
+    support, with the reward that ``Dynamics`` describes, or where ``truncate_outside``
+    says. Where the data had no rewards (``model.knows_reward``) every reward is 0. Time limits
+    are ``gymnasium.make``'s. ``info`` holds "outside_support"; outside, the
+    observation is clipped into its Box while the state goes on unclipped. It also holds
+    "error_bound", below which lies, in nine dreams of ten, the mean squared error of the frame that
+    the state shows as a fraction of the stream's variance (the largest of several streams, whose
+    own are in "error_bounds"), and "reward_bound", of the reward's absolute error. They count from
+    the state at reset, which is held to be that of a filter, and are infinite where a world was not
+    calibrated.
 
     At reset the first state is drawn from the model's prior, or is where
     ``options`` say (``start.states_from_options``): {"state": z} or {"observations": frames,
@@ -54,12 +60,14 @@ class LatentEnv(gym.Env):
             spec be written as JSON.
         render_mode: "rgb_array" (the decoded frame, enlarged), "human" (a window) or None.
         noise: Whether the dream has the model's process noise, and ends by chance.
-        truncate_outside: Whether leaving the support ends the episode.
+        truncate_outside: Whether leaving the support ends the episode; or a number that the bound
+            of the error must not exceed, or "bound" for 0.1.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
         FileFormatError: The checkpoint cannot be read.
-        SpecError: The support is not fitted, or ``render_mode`` is unknown.
+        SpecError: The support is not fitted, or ``render_mode`` or ``truncate_outside`` is not one
+            of those above, or goes by bounds that there are not.
         MissingExtraError: ``render_mode`` is "human" and pygame is not installed.
     """
 
@@ -70,7 +78,7 @@ class LatentEnv(gym.Env):
         checkpoint: World | str | Path,
         render_mode: str | None = None,
         noise: bool = True,
-        truncate_outside: bool = True,
+        truncate_outside: Rule = True,
     ) -> None:
         world = resolve(checkpoint)
         model = world.model
@@ -81,12 +89,13 @@ class LatentEnv(gym.Env):
         self.render_mode = render_mode
         self._window = Window(self.metadata["render_fps"]) if render_mode == "human" else None
         self._dynamics = Dynamics(world)
-        self._step, self.compiled = step_of(self._dynamics, self.observation_space)
+        self._step, self.compiled = step_of(self._dynamics, self.observation_space, True)
+        self._believed, self._rule = Believed(world.trust), truncation(truncate_outside, world)
         self._reader = ActionReader(model.action_spec, (), model.device, model.dtype)
         self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
         self._seeded_by: np.random.Generator | None = None
-        self._noise, self._truncate_outside = noise and self._dynamics.draws > 0, truncate_outside
+        self._noise = noise and self._dynamics.draws > 0
         self._reserve: list[np.ndarray] = []
         self._ahead = 1
         # Of the noise drawn ahead: the next draw, or -1 if a dream has none.
@@ -130,11 +139,12 @@ class LatentEnv(gym.Env):
             state, outside = self._first_state(), False
         else:
             state, outside = states[0].cpu().numpy(), not bool(self._dynamics.inside(states))
-        self._step.state[:] = state
+        self._step.state[:], self._step.memory[:] = state, self._believed.first
         self._started, self._over = True, False
         self._show()
         observation = np.minimum(np.maximum(state, self._box.low), self._box.high)
-        return observation.astype(np.float32, copy=False), {"outside_support": outside}
+        info = {"outside_support": outside, **self._believed.one(self._believed.start)}
+        return observation.astype(np.float32, copy=False), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step of the dream.
@@ -159,12 +169,13 @@ class LatentEnv(gym.Env):
         if draw >= 0:
             self._draw = draw + 1
         outside, terminated = status & OUTSIDE != 0, status & TERMINATED != 0
-        truncated = outside and self._truncate_outside
+        info = {"outside_support": outside, **self._believed.one(step.bounds)}
+        truncated = (outside and self._rule.outside) or info["error_bound"] > self._rule.limit
         self._over = terminated or truncated
         if self._window is not None:
             self._show()
         observation = step.observation.copy()
-        return observation, reward, terminated, truncated, {"outside_support": outside}
+        return observation, reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """The decoded frame (height, width, 3) ``uint8`` in mode "rgb_array", else None.

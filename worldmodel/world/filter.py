@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from worldmodel.data.environments import check_each
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
@@ -22,6 +23,7 @@ from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays, put_row
 from worldmodel.types import Belief, Observations, to_tensors
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.compiled import CompiledFilter, compile_filter
+from worldmodel.world.consistency import Consistency
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.start import checked_options, chosen_by
 from worldmodel.world.status import DIVERGED, REFUSED
@@ -31,7 +33,12 @@ from worldmodel.world.world import World, resolve
 class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Observation: the mean of the belief over the latent state, clipped into the dream's Box.
 
-    ``info["belief_scale"]`` is the belief's standard deviation, (latent,).
+    ``info["belief_scale"]`` is the belief's standard deviation, (latent,). "error_bound" is as of a
+    dream that begins here: what the frame that the mean shows errs by at most, in nine of ten
+    cases. Of a world that was calibrated, "innovation" is the squared error of the frame that was
+    predicted from the last belief, as a fraction of the variance; "consistent" says whether that
+    can be. Where it cannot be twice in a row, the belief is begun anew from the frame, and
+    "restarted" says so. Until the next frame agrees with it the error's bound is then infinite.
 
     Attributes:
         compiled: True if filter steps are compiled, else the reason why not.
@@ -62,13 +69,13 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         checked_options(options)
         frame, info = self.env.reset(seed=seed, options=options)
         self._filter.begin(frame)
-        return self._filter.means()[0], {**info, "belief_scale": self._filter.scales()[0]}
+        return self._filter.means()[0], {**info, **self._filter.infos()}
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         """Step the environment and correct the belief with the frame it gave."""
         frame, reward, terminated, truncated, info = self.env.step(action)
         self._filter.advance(action, frame)
-        info = {**info, "belief_scale": self._filter.scales()[0]}
+        info = {**info, **self._filter.infos()}
         return self._filter.means()[0], reward, terminated, truncated, info
 
 
@@ -81,7 +88,7 @@ class VectorFilterObservation(VectorWrapper):
     (SAME_STEP, whose "final_obs" and "final_info" are filtered too), or where ``reset_mask`` says
     (DISABLED).
 
-    ``info["belief_scale"]`` is (num_envs, latent).
+    ``info["belief_scale"]`` is (num_envs, latent), all else of ``info`` (num_envs,).
 
     Attributes:
         autoreset_mode: As in ``metadata``; other libraries look for it here.
@@ -160,7 +167,8 @@ class VectorFilterObservation(VectorWrapper):
         return frame
 
     def _with_scales(self, infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-        return {**infos, "belief_scale": self._filter.scales(), "_belief_scale": mask}
+        known = self._filter.many_infos()
+        return {**infos, **known, **{f"_{name}": mask.copy() for name in known}}
 
     def _with_final(self, infos: dict[str, Any], done: np.ndarray) -> dict[str, Any]:
         means, final = self._filter.means(), np.full(self.num_envs, None, dtype=object)
@@ -204,6 +212,8 @@ class Filter:
         self.box = latent_box(world)
         self._read = ActionReader(model.action_spec, lead, model.device, model.dtype)
         self._lead = lead
+        self._consistency = Consistency(world, lead[0] if lead else 1)
+        self._start = np.inf if world.trust is None else float(world.trust.start[0])
         self._belief: Belief | None = None
         self._step: CompiledFilter | None = None
         self.compiled: bool | str = "filters of many environments step tensors"
@@ -220,6 +230,7 @@ class Filter:
         rows = self._tensors(frames if some is None else map_arrays(lambda a: a[some], frames))
         none = torch.zeros(rows.shape[0], 0, self._model.action_spec.size, device=rows.device)
         fresh = self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
+        self._consistency.begin(some)
         self.resume(fresh if some is None else self._current().with_rows(some, fresh))
 
     def resume(self, belief: Belief) -> None:
@@ -244,7 +255,9 @@ class Filter:
                 rows = self._tensors(frames)
                 controls = self._read(actions).reshape(rows.shape[0], -1)
                 self._belief = self._model.update(belief, controls, rows)
+            self._watch(belief.mean, controls, rows)
             return
+        before = step.mean.copy() if self._consistency.known else None
         step.action[:] = self._read.raw(actions)
         self._place(frames, step.frame)
         status = step()
@@ -252,6 +265,34 @@ class Filter:
             self._read(actions)
         if status == DIVERGED:
             raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
+        if before is not None:
+            mean, control = torch.from_numpy(before), torch.from_numpy(step.action)
+            self._watch(mean[np.newaxis], control[np.newaxis], self._tensors(frames))
+
+    @torch.inference_mode()
+    def _watch(self, mean: Tensor, controls: Tensor, rows: Observations) -> None:
+        """Begin those beliefs anew that the frames say are lost."""
+        lost = self._consistency.watch(mean, controls, rows)
+        if lost.any():
+            none = controls.new_zeros(int(lost.sum()), 0, controls.shape[1])
+            fresh = self._model.initial(rows[torch.from_numpy(lost)].unsqueeze(1), none)
+            self.resume(self._current().with_rows(lost, fresh))
+
+    def infos(self) -> dict[str, Any]:
+        """What there is to say of the one belief."""
+        named = {name: values[0] for name, values in self.many_infos().items()}
+        plain = (name for name in named if name != "belief_scale")
+        return named | {name: named[name].item() for name in plain}
+
+    def many_infos(self) -> dict[str, np.ndarray]:
+        """The same of n beliefs, (n, ...); fresh arrays."""
+        found = self._consistency
+        bound = np.where(found.consistent, self._start, np.inf).astype(np.float32)
+        infos = {"belief_scale": self.scales(), "error_bound": bound}
+        if found.known:
+            infos["innovation"] = found.innovation.copy()
+            infos |= {"consistent": found.consistent, "restarted": found.restarted.copy()}
+        return infos
 
     def check(self, frame: Any) -> None:
         """Raise a ShapeError unless an observation of one environment keeps to its space."""

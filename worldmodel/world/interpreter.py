@@ -131,6 +131,14 @@ def _fill(space, place, stride, array, begin, apart, n):
 
 @_inner
 @no_type_check
+def _copy(space, x, array, begin, n):
+    """A register of n environments, written behind each other."""
+    for i in range(n):
+        put(array, begin + i, get(space, x + i))
+
+
+@_inner
+@no_type_check
 def _cut(value, low, high):
     value = low if value < low else value
     return high if value > high else value
@@ -146,14 +154,15 @@ def step_one(code, weights, ports, space, draw):
         weights: The program's, and then the bounds of actions and observations.
         ports: Where in ``space`` and ``weights`` things are.
         space: Registers; and then the clipped observation, draws of noise, and spare ones. The
-            action is among its inputs already. The state becomes the next one, if all is well.
+            action is among its inputs already. State and memory become the next ones, if all is
+            well.
         draw: Which draw of noise to take; -1 for none.
 
     Returns:
         The reward, and what there is to say beside it.
     """
     latent, act, draws, state, action, noise, following, reward, distance, end = ports[:10]
-    bounds, box, seen, drawn = ports[10:]
+    bounds, box, kept, _, memory, remembered, _, seen, drawn = ports[10:]
     for k in range(act):
         if not np.isfinite(space[action + k]):
             return _ZERO, REFUSED
@@ -172,6 +181,8 @@ def step_one(code, weights, ports, space, draw):
         value = space[following + k]
         space[state + k] = value
         space[seen + k] = _cut(value, weights[box + k], weights[box + latent + k])
+    for k in range(kept):
+        space[memory + k] = space[remembered + k]
     status = 0 if space[distance] <= _ONE else OUTSIDE
     if end >= 0 and space[end] > _ZERO:
         status |= TERMINATED
@@ -180,10 +191,11 @@ def step_one(code, weights, ports, space, draw):
 
 @_jit
 @no_type_check
-def step_many(
-    code, weights, ports, space, states, actions, noise, out, observations, rewards, flags
-):
-    """The same for many dreams at once, from ``states`` (latent, n) into the last four.
+def step_many(  # noqa: C901 (one pass over a block's registers after the other)
+    code, weights, ports, space, states, actions, noise, memories,
+    out, observations, rewards, flags, remembered, bounded,
+):  # fmt: skip
+    """The same for many dreams at once, from ``states`` (latent, n) into the last six.
 
     Args:
         code: As above.
@@ -193,16 +205,20 @@ def step_many(
         states: Where the dreams are.
         actions: (n, act).
         noise: (draws, n); (draws, 0) for none.
+        memories: (memory, n).
         out: Next states (latent, n).
         observations: (n, latent), clipped.
         rewards: (n,).
         flags: (2, n) bool: terminated, outside.
+        remembered: Next memories (memory, n).
+        bounded: Bounds of errors (outputs, n).
 
     Returns:
         What is to be said of any of them.
     """
     latent, act, draws, state, action, noise_at, following, reward, distance, end = ports[:10]
-    bounds, box, count = ports[10], ports[11], states.shape[1]
+    bounds, box, kept, believed, memory, next_memory, bound = ports[10:17]
+    count = states.shape[1]
     finite, given, ended, left = _ZERO, _ZERO, False, False
     for begin in range(0, count, BLOCK):
         n = min(BLOCK, count - begin)
@@ -211,6 +227,8 @@ def step_many(
             _fill(space, state + k, stride, states, k * count + begin, 1, n)
         for k in range(draws):
             _fill(space, noise_at + k, stride, noise, k * count + begin, 1, n)
+        for k in range(kept):
+            _fill(space, memory + k, stride, memories, k * count + begin, 1, n)
         for k in range(act):
             _fill(space, action + k, stride, actions, begin * act + k, act, n)
             x, low, high = (action + k) * stride, weights[bounds + k], weights[bounds + act + k]
@@ -227,6 +245,10 @@ def step_many(
             ended, left = ended | ends, left | leaves
             put(flags, begin + i, ends)
             put(flags, count + begin + i, leaves)
+        for k in range(kept):
+            _copy(space, (next_memory + k) * stride, remembered, k * count + begin, n)
+        for k in range(believed):
+            _copy(space, (bound + k) * stride, bounded, k * count + begin, n)
         for k in range(latent):
             low, high = weights[box + k], weights[box + latent + k]
             x, y, z = (following + k) * stride, k * count + begin, begin * latent + k

@@ -459,6 +459,9 @@ def each(op, space, a, b, out, count):  # noqa: C901 (a switch)
     elif op == Op.SOFTPLUS:
         for i in range(0, count, LANES):
             store(space, out + i, _softplus(load(space, a + i)))
+    elif op == Op.EXP:
+        for i in range(0, count, LANES):
+            store(space, out + i, _exp(load(space, a + i), _ONE))
     elif op == Op.LOG:
         for i in range(0, count, LANES):
             store(space, out + i, log(load(space, a + i)))

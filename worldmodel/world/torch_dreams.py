@@ -51,7 +51,7 @@ class TorchDreams:
         generator: Of noise and of later first states, on the model's device.
         mode: When episodes begin anew; DISABLED is refused.
         limit: Steps after which an episode is truncated; None never does.
-        noise: Whether the dreams have process noise.
+        noise: Whether the dreams have process noise, and end by chance.
         truncate_outside: Whether leaving the support ends an episode.
 
     Attributes:
@@ -77,7 +77,7 @@ class TorchDreams:
         self._dynamics, self._generator = dynamics, generator
         self._same_step = mode is AutoresetMode.SAME_STEP
         self._limit, self._truncate_outside = limit, truncate_outside
-        self._noise = noise and dynamics.model.noise_size > 0
+        self._noise = noise and dynamics.draws > 0
         device, kind = states.device, {"device": states.device, "dtype": torch.float32}
         self._low, self._high = (torch.as_tensor(b, **kind) for b in (box.low, box.high))
         self.states = states.clone()
@@ -148,11 +148,7 @@ class TorchDreams:
     def _draw_noise(self) -> Tensor | None:
         if not self._noise:
             return None
-        states = self.states
-        shape = (len(states), self._dynamics.model.noise_size)
-        return torch.randn(
-            shape, generator=self._generator, device=states.device, dtype=states.dtype
-        )
+        return self._dynamics.draw(1, len(self.states), self._generator)[0].T
 
     def _observe(self, states: Tensor) -> Tensor:
         return states.float().clamp(self._low, self._high)

@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.world.actions import ActionReader
+from worldmodel.world.believed import Believed, Rule, truncation
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.rendering import Camera, check_render_mode
@@ -56,7 +57,7 @@ class LatentVectorEnv(VectorEnv):
         autoreset_mode: A member of ``AutoresetMode`` or its value.
         render_mode: "rgb_array" or None.
         noise: Whether the dreams have the model's process noise, and end by chance.
-        truncate_outside: Whether leaving the support ends an episode.
+        truncate_outside: As for ``LatentEnv``.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -72,11 +73,12 @@ class LatentVectorEnv(VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         noise: bool = True,
-        truncate_outside: bool = True,
+        truncate_outside: Rule = True,
     ) -> None:
         world = resolve(checkpoint)
         model = world.model
-        self._noise, self._truncate_outside = noise, truncate_outside
+        self._noise, self._rule = noise, truncation(truncate_outside, world)
+        self._believed = Believed(world.trust)
         for name, count in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
             if count is not None and count < 1:
                 raise SpecError(f"{name} must be at least 1, got {count}")
@@ -97,7 +99,7 @@ class LatentVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._limit = max_episode_steps
         self._dynamics = Dynamics(world)
-        self._steps, self.compiled = steps_of(self._dynamics, self._box)
+        self._steps, self.compiled = steps_of(self._dynamics, self._box, True)
         self._reader = ActionReader(model.action_spec, (num_envs,), model.device, model.dtype)
         self._read = self._reader.raw if self.compiled is True else self._reader.array
         self._generator = torch.Generator(model.device)
@@ -108,6 +110,8 @@ class LatentVectorEnv(VectorEnv):
         self._dreams: TorchDreams | None = None
         # (latent, num_envs): a step reads and writes neighbours together.
         self._states: np.ndarray | None = None
+        # (memory, num_envs): of what bounds errors.
+        self._memory = np.repeat(self._believed.first[:, np.newaxis], num_envs, 1)
         # First states (latent, n) and observations (n, latent) of episodes to come.
         self._reserve = np.empty((model.latent_size, 0), np.float32)
         self._first_seen = np.empty((0, model.latent_size), np.float32)
@@ -179,6 +183,8 @@ class LatentVectorEnv(VectorEnv):
         self._done = self._done & ~mask
         self._some_done = bool(self._done.any())
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
+        bounds = np.repeat(self._believed.start[:, np.newaxis], self.num_envs, 1)
+        infos |= self._believed.many(np.where(mask, bounds, 0).astype(np.float32), mask.copy)
         return self._observe(self._current()), infos
 
     def step(
@@ -199,27 +205,30 @@ class LatentVectorEnv(VectorEnv):
                 f"environments {over.tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
-        step = self._steps(states, self._read(actions), self._draw_noise())
+        step = self._steps(states, self._read(actions), self._draw_noise(), self._memory)
         if step.status & REFUSED:
             self._reader.array(actions)
         self._states, observations, outside = step.states, step.observations, step.outside
-        rewards, terminations = step.rewards, step.terminated
+        rewards, terminations, bounds = step.rewards, step.terminated, step.bounds
+        self._memory = step.memory
         self._clock += 1
         if over.size:
             rewards[over], terminations[over], outside[over] = 0, False, False
             observations[over] = self._restart(over)
+            bounds[:, over] = self._believed.start[:, np.newaxis]
         if step.status & DIVERGED:
             self._check_finite(rewards)
-        if step.status & _ENDS or self._clock >= self._due:
-            truncations = self._truncate(outside)
+        if step.status & _ENDS or self._clock >= self._due or self._rule.limit < np.inf:
+            truncations = self._truncate(outside, bounds)
             self._done = terminations | truncations
             self._some_done = bool(self._done.any())
         else:
             truncations = self._nobody.copy()
             self._done, self._some_done = self._nobody, False
         infos = {"outside_support": outside, "_outside_support": self._everyone.copy()}
+        infos |= self._believed.many(bounds, self._everyone.copy)
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._some_done:
-            observations, infos = self._finish(observations, outside)
+            observations, infos = self._finish(observations, outside, bounds)
         return observations, rewards, terminations, truncations, infos
 
     def torch_step(self, actions: Any) -> TorchStep:
@@ -235,14 +244,16 @@ class LatentVectorEnv(VectorEnv):
 
         Raises:
             ResetNeeded: There was no reset yet.
-            SpecError: The actions are of no single Box or Discrete, or ``autoreset_mode`` is
-                DISABLED.
+            SpecError: The actions are of no single Box or Discrete, ``autoreset_mode`` is
+                DISABLED, or ``truncate_outside`` goes by bounds.
             ShapeError: The actions have another shape or dtype.
             DeviceError: They are on another device.
             DivergenceError: The model dreamt a state or reward that is not finite.
         """
+        if self._rule.limit < np.inf:
+            raise SpecError("torch_step bounds no errors, by which truncate_outside goes here")
         if self._dreams is None:
-            states = torch.from_numpy(self._current().T.copy()).to(self._device, self._dtype)
+            states = torch.from_numpy(self._current().T.copy()).to(self._device, self.model.dtype)
             self._dreams = TorchDreams(
                 self._dynamics,
                 self._box,
@@ -251,7 +262,7 @@ class LatentVectorEnv(VectorEnv):
                 self.autoreset_mode,
                 self._limit,
                 self._noise,
-                self._truncate_outside,
+                self._rule.outside,
             )
         states, space = self._dreams.states, self.model.action_spec
         return self._dreams.step(as_controls(space, actions, self.num_envs, states))
@@ -312,10 +323,13 @@ class LatentVectorEnv(VectorEnv):
 
     def _begin(self, index: np.ndarray) -> None:
         self._began[index] = self._clock
+        self._memory[:, index] = self._believed.first[:, np.newaxis]
         if self._limit is not None:
             self._due = int(np.minimum.reduce(self._began)) + self._limit
 
-    def _finish(self, final: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    def _finish(
+        self, final: np.ndarray, outside: np.ndarray, bounds: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
         done = self._done
         ended = np.flatnonzero(done)
@@ -325,6 +339,9 @@ class LatentVectorEnv(VectorEnv):
         for i in ended:
             final_obs[i] = final[i].copy()
         final_info = {"outside_support": outside & done, "_outside_support": done.copy()}
+        final_bounds = np.where(done, bounds, np.float32(0))
+        final_info |= self._believed.many(final_bounds, done.copy)
+        bounds[:, ended] = self._believed.start[:, np.newaxis]
         infos = {
             "final_obs": final_obs,
             "_final_obs": done.copy(),
@@ -332,6 +349,7 @@ class LatentVectorEnv(VectorEnv):
             "_final_info": done.copy(),
             "outside_support": outside & ~done,
             "_outside_support": np.ones_like(outside),
+            **self._believed.many(bounds, self._everyone.copy),
         }
         self._done, self._some_done = np.zeros_like(done), False
         return observations, infos
@@ -341,11 +359,14 @@ class LatentVectorEnv(VectorEnv):
         clipped = np.minimum(np.maximum(states.T, self._box.low), self._box.high)
         return clipped.astype(np.float32, copy=False)
 
-    def _truncate(self, outside: np.ndarray) -> np.ndarray:
+    def _truncate(self, outside: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        lost = outside & self._rule.outside
+        if self._rule.limit < np.inf:
+            # What has just begun is not over.
+            lost = (bounds[0] > self._rule.limit) & (self._began < self._clock)
         if self._limit is None:
-            return outside & self._truncate_outside
-        late = self._clock - self._began >= self._limit
-        return late | outside if self._truncate_outside else late
+            return lost
+        return lost | (self._clock - self._began >= self._limit)
 
     def _check_finite(self, rewards: np.ndarray) -> None:
         finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)

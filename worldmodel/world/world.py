@@ -7,7 +7,7 @@ dreams there, where the data came from and what was measured; and it makes envir
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -27,6 +27,24 @@ from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
+from worldmodel.world.trust import Trust
+
+
+class Dream(NamedTuple):
+    """States and how far they can be believed.
+
+    Attributes:
+        states: (B, T + 1, latent), beginning with the one given.
+        error_bound: (B, T + 1), of the mean squared error of the frame that a state shows, as a
+            fraction of the variance; the largest over streams. Infinite where nobody knows.
+        reward_bound: (B, T + 1), of the absolute error of the reward on arrival.
+        error_bounds: The first by stream, if there are several.
+    """
+
+    states: np.ndarray
+    error_bound: np.ndarray
+    reward_bound: np.ndarray
+    error_bounds: dict[str, np.ndarray]
 
 
 class World:
@@ -42,6 +60,7 @@ class World:
         source: The environment that the training data come from; None if that is not known.
         metrics: What was measured; goes to ``metrics.json`` and the model card.
         ends: What corrects the model's chance that an episode ends, by held-out episodes.
+        trust: Bounds of dreams' errors; None if none were calibrated: then they are infinite.
 
     Attributes:
         model: As given; the others likewise.
@@ -57,6 +76,7 @@ class World:
         source: Source | None = None,
         metrics: dict[str, Any] | None = None,
         ends: Ends = Ends(),  # noqa: B008 (frozen)
+        trust: Trust | None = None,
     ) -> None:
         self.model = model
         support = support or Support(model.latent_size)
@@ -66,6 +86,7 @@ class World:
         self.source = source
         self.metrics = metrics or {}
         self.ends = ends
+        self.trust = None if trust is None else trust.to(model.device, model.dtype)
         self.folder: str | None = None
 
     def transition(
@@ -206,6 +227,42 @@ class World:
         return states.cpu().numpy()
 
     @torch.no_grad()
+    def dream(self, state: Any, actions: Any, seed: int | None = None) -> Dream:
+        """As ``imagine``, and how far every step of it can be believed.
+
+        Args:
+            state: (B, latent), as a filter believes in it.
+            actions: (B, T, act).
+            seed: Of the process noise; None dreams without noise.
+
+        Raises:
+            ShapeError: As ``imagine``.
+            DivergenceError: As ``imagine``.
+        """
+        states = torch.from_numpy(self.imagine(state, actions, seed))
+        states = states.to(self.model.device, self.model.dtype)
+        if (trust := self.trust) is None:
+            unknown = np.full(states.shape[:2], np.inf, np.float32)
+            return Dream(states.cpu().numpy(), unknown, unknown.copy(), {})
+        bounds, memory = [trust.start.expand(len(states), -1)], trust.begin(len(states))
+        noise, generator = None, None
+        if seed is not None:
+            generator = torch.Generator(self.model.device).manual_seed(seed)
+        for t, control in enumerate(self._controls(actions).unbind(1)):
+            if generator is not None:
+                shape = len(states), self.model.noise_size
+                noise = torch.randn(
+                    shape, generator=generator, device=states.device, dtype=states.dtype
+                )
+            _, distance = self.arrive(states[:, t], control, noise)
+            step = states[:, t], control, noise, states[:, t + 1], distance
+            memory, found = trust(memory, *step)
+            bounds.append(found)
+        error, reward, streams = trust.named(torch.stack(bounds, 1))
+        named = {name: value.cpu().numpy() for name, value in streams.items()}
+        return Dream(states.cpu().numpy(), error.cpu().numpy(), reward.cpu().numpy(), named)
+
+    @torch.no_grad()
     def decode(self, latents: Any) -> Any:
         """Mean observations (..., *obs) of latents (..., latent), as they are recorded.
 
@@ -225,7 +282,7 @@ class World:
         return to_numpy(self.model.unscale_observations(means))
 
     def denoised_by(self, denoiser: Denoiser) -> World:
-        """The same world with another denoiser in place of its own."""
+        """The same world with another denoiser in place of its own, and so without bounds."""
         return World(
             self.model,
             self.support,
@@ -275,6 +332,8 @@ class World:
         self.support.to(device)
         if self.denoiser is not None:
             self.denoiser.to(device)
+        if self.trust is not None:
+            self.trust.to(device)
         return self
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
@@ -292,6 +351,7 @@ class World:
             self.source,
             self.metrics if metrics is None else metrics,
             self.ends,
+            self.trust,
         )
         return write(kept, Path(folder))
 

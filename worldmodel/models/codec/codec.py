@@ -88,8 +88,11 @@ class Codec(nn.Module):
 
     def missed(self, observations: Observations) -> Float[Tensor, "*batch"]:
         """Squared distance from all that scaled observations can say, in standard units."""
-        missed = [part.missed(values) for part, values in self._pairs(observations)]
-        return torch.stack(missed).sum(0)
+        return self.missed_by_stream(observations).sum(-1)
+
+    def missed_by_stream(self, observations: Observations) -> Float[Tensor, "*batch streams"]:
+        """The same of each stream."""
+        return torch.stack([part.missed(values) for part, values in self._pairs(observations)], -1)
 
     def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
         """What squared errors of scaled observations weigh, coarse to fine; None: all one."""

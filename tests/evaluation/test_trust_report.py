@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from small import random_batch, tiny_model
+
+from worldmodel.evaluation.trust import Judged, auroc, joined, summary, trust_report
+from worldmodel.types import Batch
+from worldmodel.world.world import World
+
+
+def judged(error, bound, distance=None):
+    error, bound = np.array(error, float), np.array(bound, float)
+    away = np.zeros_like(error) if distance is None else np.array(distance, float)
+    return Judged(error, bound, error, bound, away)
+
+
+def test_auroc_is_the_chance_that_the_bad_one_ranks_higher():
+    score, bad = np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])
+    pairs = [(b > g) + 0.5 * (b == g) for b in score[bad] for g in score[~bad]]
+    assert auroc(score, bad) == np.mean(pairs) == 0.75
+    assert auroc(np.ones(4), bad) == 0.5
+    assert auroc(score, np.ones(4, bool)) is None
+    assert auroc(np.array([1.0, np.inf]), np.array([False, True])) == 1
+
+
+def test_a_summary_counts_what_it_says():
+    error = [[0.01, 0.5], [0.02, 0.05], [0.03, np.nan], [0.04, 0.3]]
+    bound = [[0.02, 0.6], [0.01, 0.2], [0.05, 0.1], [0.05, 0.1]]
+    found = summary(judged(error, bound, [[0, 2], [0, 0], [0, 0], [0, 2]]), 0.1)
+    assert found["horizons"] == [1]
+    assert found["covered"] == [0.75] and found["bad"] == [0.0] and found["auroc"] == [None]
+    assert found["error"] == [pytest.approx(0.025)]
+    assert found["sharpness"] == [pytest.approx(0.035 / 0.025)]
+    # The median bound is 0.035, then 0.15.
+    assert found["believable"] == 1
+    assert found["error_by_step"]["median"][1] == pytest.approx(0.3)
+
+
+def test_in_and_outside_the_support_are_told_apart():
+    error, away = np.full((4, 5), 0.2), np.zeros((4, 5))
+    error[:2, 4], away[:2, 2:] = 0.8, 1.5
+    found = summary(judged(error, error + 0.1, away), 0.5)
+    assert found["horizons"] == [1, 5]
+    assert found["inside"] == [pytest.approx(0.2)] * 2
+    assert found["outside"] == [None, pytest.approx(0.8)]
+    assert found["auroc_distance"] == [None, 1.0]
+
+
+def test_reliability_has_the_fraction_that_holds_by_tenths_of_the_bound():
+    bound = np.linspace(1, 2, 1000)[:, None]
+    error = np.where(np.arange(1000)[:, None] < 500, 0.5, 3.0)
+    covered = summary(judged(error, bound), 0.1)["reliability"]["covered"]
+    assert covered == [1.0] * 5 + [0.0] * 5
+
+
+def test_a_model_without_bounds_has_a_report_without_them():
+    world, batch = World(tiny_model()), random_batch(size=12, steps=6)
+    world.model.calibrate(batch)
+    world.support.fit(
+        *[world.model.initial(batch.observations[:, :1], batch.actions[:, :0]).mean] * 2
+    )
+    report = trust_report(world, {"test": batch}, looks=2)
+    found = report["all"]
+    assert report["coverage"] is None and found["covered"] == [None] * len(found["horizons"])
+    assert found["believable"] == 0 and found["bound_by_step"] == [None] * 5
+
+
+def test_recordings_are_joined_in_order():
+    first, second = random_batch(size=3, seed=1), random_batch(size=2, seed=2)
+    whole = joined({"a": first, "b": second})
+    assert isinstance(whole, Batch) and len(whole) == 5
+    assert (whole.actions[3:] == second.actions).all()
