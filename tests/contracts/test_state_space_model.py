@@ -57,16 +57,22 @@ def states_of(model, n=SIZE, seed=0):
         return model.initial_prior(n, generator(seed))
 
 
-def test_beliefs_have_a_mean_and_a_positive_scale_from_one_frame_on(case):
+def assert_doubted(model, belief):
+    """A belief may know a part of the state exactly, but none that process noise moves."""
+    assert (belief.scale >= 0).all()
+    assert ((belief.scale > 0).sum(1) >= min(model.latent_size, model.noise_size)).all()
+
+
+def test_beliefs_have_a_mean_and_a_scale_from_one_frame_on(case):
     model, batch = case
     for frames in (1, 2, STEPS + 1):
         belief = model.initial(batch.observations[:, :frames], batch.actions[:, : frames - 1])
         for value in (belief.mean, belief.scale):
             assert value.shape == (SIZE, model.latent_size) and torch.isfinite(value).all()
-        assert (belief.scale > 0).all()
+        assert_doubted(model, belief)
     after = model.update(belief, batch.actions[:, 0], batch.observations[:, 1])
     assert after.mean.shape == after.scale.shape == (SIZE, model.latent_size)
-    assert (after.scale > 0).all()
+    assert_doubted(model, after)
 
 
 def test_updates_depend_on_belief_action_and_frame(case):
@@ -98,7 +104,8 @@ def test_the_prior_repeats_under_its_generator_and_varies(case):
     assert states.shape == (50, model.latent_size)
     assert torch.equal(states, states_of(model, 50))
     assert not torch.equal(states, states_of(model, 50, seed=1))
-    assert (states.std(0) > 0).all()
+    # A part of the state may be the same in all first states.
+    assert (states.std(0) > 0).sum() >= min(model.latent_size, model.noise_size)
 
 
 @pytest.mark.parametrize("params", CASES, ids="-".join)

@@ -37,6 +37,7 @@ from worldmodel.models.terms import Terms
 from worldmodel.progress import Progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
+from worldmodel.training.losses.balanced import Balanced
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
@@ -161,6 +162,8 @@ class Trainer:
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
             return AnnealedELBO(self.config.elbo)
+        if self.config.objective == "balanced":
+            return Balanced(self.config.balanced)
         return Constrained(self.config.constrained)
 
     def fit(self, progress: bool = True, watch: Callable[[Trainer], None] | None = None) -> World:
