@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from worldmodel.errors import require_at_least, require_choices
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.codec.emission import Comparison
+from worldmodel.models.fused_recurrence import Inferred, infer_fused
 from worldmodel.models.initial import PrefixReader
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import compiled, standard_normal_kl
@@ -96,6 +97,11 @@ class RSSM(LearnedModel):
         )
         self.emission = self.codec.emission(c.latent_size)
         self._build_heads()
+
+    @property
+    def smooth(self) -> bool:
+        """Where no class is chosen."""
+        return self.config.stochastic == "gaussian"
 
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """h and z."""
@@ -195,12 +201,12 @@ class RSSM(LearnedModel):
             None if batch.seen is None else batch.seen[:, :prefix],
         )
         draws = self._draw((len(timed), len(batch), self.noise_size), generator)
-        hs, zs, raws = self._infer(
-            self.first(read), features, actions.transpose(0, 1), draws, unobserved_scale, observed.T
+        blind = unobserved_scale * draws
+        hs, zs, raws, priors = self._infer(
+            self.first(read), features, actions.transpose(0, 1), draws, blind, observed.T
         )
-        priors = self.recurrence.prior(hs)
-        blind = torch.full_like(draws, unobserved_scale)
-        unpaid = standard_normal_kl(torch.zeros_like(blind), blind) * (span & ~observed).T
+        narrow = torch.full_like(draws, unobserved_scale)
+        unpaid = standard_normal_kl(torch.zeros_like(narrow), narrow) * (span & ~observed).T
 
         def rate(towards_prior: float | None = None) -> Tensor:
             pair = raws, priors
@@ -227,23 +233,21 @@ class RSSM(LearnedModel):
         features: Tensor,
         controls: Tensor,
         draws: Tensor,
-        unobserved_scale: float,
+        blind: Tensor,
         seen: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """h, z and posteriors along a window; time comes first."""
-        part, latents = self.recurrence, self.latents
-        contexts = part.context(features)
-        hs, zs, raws = [self._begin(len(first))], [], [first]
-        for t, draw in enumerate(draws):
-            if t:
-                hs.append(part.step(hs[-1], zs[-1], controls[t - 1]))
-                raws.append(part.infer(contexts[t], hs[-1]))
-            z = latents.draw(raws[-1], draw)
-            if not seen[t].all():
-                blind = latents.draw(part.prior(hs[-1]), unobserved_scale * draw)
-                z = torch.where(seen[t].unsqueeze(1), z, blind)
-            zs.append(z)
-        return torch.stack(hs), torch.stack(zs), torch.stack(raws)
+    ) -> Inferred:
+        """Along a window; time comes first."""
+        part, latents, look = self.recurrence, self.latents, seen.unsqueeze(2)
+        h = self._begin(len(first))
+        prior = part.prior(h)
+        drawn, dreamt = latents.draw(first, draws[0]), latents.draw(prior, blind[0])
+        z = torch.where(look[0], drawn, dreamt)
+        later = features[1:], controls, h, z, draws[1:], blind[1:], look[1:]
+        begun = (h, z, first, prior)
+        found = infer_fused(part, latents, *later)
+        return Inferred(
+            *(torch.cat([a.unsqueeze(0), b]) for a, b in zip(begun, found, strict=True))
+        )
 
 
 def _felt(value: Tensor, fraction: float) -> Tensor:

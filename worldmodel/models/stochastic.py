@@ -46,6 +46,18 @@ class Stochastic(ABC):
         """A draw by noise; what is most likely if there is none, or if it is zero."""
 
     @abstractmethod
+    def slopes(
+        self, raw: Float[Tensor, "*batch raw"], noise: Float[Tensor, "*batch noise"]
+    ) -> Float[Tensor, "*batch slopes"]:
+        """What ``pull`` needs to know of a draw."""
+
+    @abstractmethod
+    def pull(
+        self, slopes: Float[Tensor, "*batch slopes"], on_z: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch raw"]:
+        """Gradient on ``raw`` of a draw that has this gradient on z."""
+
+    @abstractmethod
     def scale(self, raw: Float[Tensor, "*batch raw"]) -> Float[Tensor, "*batch size"]:
         """Standard deviations of z."""
 
@@ -87,6 +99,18 @@ class GaussianLatents(Stochastic):
         """The mean, and noise times the scale."""
         mean, scale = self._moments(raw)
         return mean if noise is None else torch.addcmul(mean, scale, noise)
+
+    def slopes(
+        self, raw: Float[Tensor, "*batch raw"], noise: Float[Tensor, "*batch noise"]
+    ) -> Float[Tensor, "*batch slopes"]:
+        """Of the softplus, times noise."""
+        return raw[..., self.size :].sigmoid() * noise
+
+    def pull(
+        self, slopes: Float[Tensor, "*batch slopes"], on_z: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch raw"]:
+        """To mean and spread."""
+        return torch.cat([on_z, on_z * slopes], -1)
 
     def scale(self, raw: Float[Tensor, "*batch raw"]) -> Float[Tensor, "*batch size"]:
         """Standard deviations."""
@@ -139,6 +163,19 @@ class CategoricalLatents(Stochastic):
             favoured = logits - (-uniform).log()
         chosen = torch.zeros_like(chance).scatter(-1, favoured.argmax(-1, keepdim=True), 1.0)
         return (chosen + (chance - chance.detach())).flatten(-2)
+
+    def slopes(
+        self, raw: Float[Tensor, "*batch raw"], noise: Float[Tensor, "*batch noise"]
+    ) -> Float[Tensor, "*batch slopes"]:
+        """The probabilities."""
+        return self._logits(raw).exp().flatten(-2)
+
+    def pull(
+        self, slopes: Float[Tensor, "*batch slopes"], on_z: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch raw"]:
+        """Of the softmax."""
+        chance, felt = (each.unflatten(-1, self.shape) for each in (slopes, on_z))
+        return (chance * (felt - (chance * felt).sum(-1, keepdim=True))).flatten(-2)
 
     def scale(self, raw: Float[Tensor, "*batch raw"]) -> Float[Tensor, "*batch size"]:
         """Standard deviation of each class's being chosen."""

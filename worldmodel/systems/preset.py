@@ -35,6 +35,7 @@ class Preset:
     Attributes:
         about: What for, in a line.
         train: How a model is trained.
+        trained: What is changed in this for models by name that are better trained otherwise.
         models: Settings of a model by its registered name, or a function of what is observed that
             gives them. What is missing here is as in the generic preset of such observations.
         agent: How an agent is trained, or how that follows from how it acts; None if there is
@@ -50,6 +51,7 @@ class Preset:
 
     about: str
     train: TrainConfig = field(default_factory=TrainConfig)
+    trained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Mapping[str, Any | Callable[[ObservationSpace], Any]] = field(default_factory=dict)
     agent: Agent | Callable[[ActionSpace], PathwiseConfig] = field(default_factory=PathwiseConfig)
     actor_critic: Callable[[ActionSpace], ActorCriticConfig] = lambda actions: ActorCriticConfig()
@@ -71,9 +73,16 @@ class Preset:
         chosen = known[name] if name in known else kind.config_type()
         return chosen(observations) if callable(chosen) else chosen
 
-    def training(self, dataset: Dataset) -> TrainConfig:
-        """How a model is trained on data: its window is no longer than their longest episode."""
-        return replace(self.train, window=min(self.train.window, dataset.train.steps))
+    def training(self, dataset: Dataset, name: str = "dvbf") -> TrainConfig:
+        """How a model is trained on data: its window is no longer than their longest episode.
+
+        Args:
+            dataset: The data.
+            name: Of the model.
+        """
+        known = {**GENERIC[dataset.observation_spec.preset].trained, **self.trained}
+        train = replace(self.train, **known.get(name, {}))
+        return replace(train, window=min(train.window, dataset.train.steps))
 
     def acting(self, actions: ActionSpace) -> Agent:
         """How an agent is trained."""

@@ -1,0 +1,285 @@
+"""Inference along a window by a recurrent model, all steps at once, with its gradient written out.
+
+As in ``fused_inference.py``: the loop keeps what its gradient needs in one tensor for all steps,
+what does not depend on the step before is one product for all of them, and so are the weights'
+gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from worldmodel.models.recurrence import Recurrence
+from worldmodel.models.stochastic import Stochastic
+
+
+class Inferred(NamedTuple):
+    """What is inferred of steps 1 to T; time comes first.
+
+    Attributes:
+        hs: Deterministic states (T, batch, size).
+        zs: Sampled stochastic ones (T, batch, stochastic).
+        posteriors: Of z (T, batch, raw).
+        priors: Of z (T, batch, raw).
+    """
+
+    hs: Tensor
+    zs: Tensor
+    posteriors: Tensor
+    priors: Tensor
+
+
+def infer_fused(
+    recurrence: Recurrence,
+    latents: Stochastic,
+    features: Float[Tensor, "steps batch features"],
+    controls: Float[Tensor, "steps batch act"],
+    h: Float[Tensor, "batch size"],
+    z: Float[Tensor, "batch stochastic"],
+    draws: Float[Tensor, "steps batch noise"],
+    blind: Float[Tensor, "steps batch noise"],
+    seen: Bool[Tensor, "steps batch 1"],
+) -> Inferred:
+    """Step by step: h by the recurrence, z from the frame, or from the prior where it is unseen.
+
+    Controls, draws and ``blind`` get no gradient.
+
+    Args:
+        recurrence: Of h, with prior and posterior.
+        latents: Distributions over z.
+        features: What describes frames 1 to T.
+        controls: Scaled actions.
+        h: At the first frame.
+        z: At the first frame.
+        draws: Standard normal.
+        blind: Noise of steps whose frame is not looked at.
+        seen: Which frames are.
+    """
+    part, size = recurrence, z.shape[1]
+    act, prior = part.into.weight[:, size:], part.prior
+    assert isinstance(prior[0], nn.Linear) and isinstance(prior[2], nn.Linear)
+    # The prior's first layer goes beside the posterior's: both are of the next h.
+    contexts = part.context(features)
+    offsets = torch.cat([contexts, prior[0].bias.expand_as(contexts)], 2)
+    found = _Infer.apply(
+        nn.functional.linear(controls, act, part.into.bias),
+        offsets,
+        h,
+        z,
+        draws,
+        blind,
+        seen,
+        part.into.weight[:, :size],
+        part.cell.weight_ih,
+        part.cell.bias_ih,
+        torch.cat([part.beside.weight, prior[0].weight, part.cell.weight_hh]),
+        part.cell.bias_hh,
+        part.posterior.weight,
+        part.posterior.bias,
+        prior[2].weight,
+        prior[2].bias,
+        latents,
+    )
+    return Inferred(*found)
+
+
+class _Kept(NamedTuple):
+    """What the loop computes and its gradient needs, for all steps.
+
+    Attributes:
+        entering: First units of z and action, before their activation.
+        entered: The same after it.
+        gates: Reset and keep.
+        old: What the reset gate lets through of h.
+        new: Candidates for h.
+        leaving: First units of posterior and prior, before their activation.
+        left: The same after it.
+        hs: One more than there are steps.
+        zs: One more than there are steps.
+        posteriors: Of z.
+        priors: Of z.
+    """
+
+    entering: Tensor
+    entered: Tensor
+    gates: Tensor
+    old: Tensor
+    new: Tensor
+    leaving: Tensor
+    left: Tensor
+    hs: Tensor
+    zs: Tensor
+    posteriors: Tensor
+    priors: Tensor
+
+
+class _Infer(torch.autograd.Function):
+    """The loop over steps; ``infer_fused`` says what comes in and goes out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        pushed: Tensor,
+        offsets: Tensor,
+        h: Tensor,
+        z: Tensor,
+        draws: Tensor,
+        blind: Tensor,
+        seen: Tensor,
+        into: Tensor,
+        fresh: Tensor,
+        fresh_bias: Tensor,
+        onward: Tensor,
+        old_bias: Tensor,
+        posterior: Tensor,
+        posterior_bias: Tensor,
+        prior: Tensor,
+        prior_bias: Tensor,
+        latents: Stochastic,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sampled path, posteriors and priors."""
+        size, units = h.shape[1], len(into)
+        kept = _room(pushed, h, z, len(posterior))
+        # The product with h of one step and of the next are one; so are their offsets.
+        offset = torch.cat([offsets, old_bias.expand(*offsets.shape[:2], -1)], 2)
+        through = torch.addmm(old_bias, h, onward[2 * units :].T)
+        hidden = (~seen).flatten(1).any(1).tolist()
+        for t, some_hidden in enumerate(hidden):
+            enter, entered, gates, old, new, leave, left, before, z_before, q, p = (
+                each[t] for each in kept
+            )
+            torch.addmm(pushed[t], z_before, into.T, out=enter)
+            entered.copy_(nn.functional.silu(enter))
+            arriving = torch.addmm(fresh_bias, entered, fresh.T)
+            torch.add(arriving[:, : 2 * size], through[:, : 2 * size], out=gates).sigmoid_()
+            reset, keep = gates.chunk(2, 1)
+            old.copy_(through[:, 2 * size :])
+            torch.addcmul(arriving[:, 2 * size :], reset, old, out=new).tanh_()
+            after = torch.lerp(new, before, keep)
+            kept.hs[t + 1] = after
+            all_ = torch.addmm(offset[t], after, onward.T)
+            leave.copy_(all_[:, : 2 * units])
+            through = all_[:, 2 * units :]
+            left.copy_(nn.functional.silu(leave))
+            torch.addmm(posterior_bias, left[:, :units], posterior.T, out=q)
+            torch.addmm(prior_bias, left[:, units:], prior.T, out=p)
+            drawn = latents.draw(q, draws[t])
+            if some_hidden:
+                drawn = torch.where(seen[t], drawn, latents.draw(p, blind[t]))
+            kept.zs[t + 1] = drawn
+        ctx.latents, ctx.hidden = latents, hidden
+        ctx.save_for_backward(*kept, draws, blind, seen, into, fresh, onward, posterior, prior)
+        return kept.hs[1:], kept.zs[1:], kept.posteriors, kept.priors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] (of a decorator)
+        """Through the steps in reverse, and then to the weights for all steps at once."""
+        count, latents = len(_Kept._fields), ctx.latents
+        kept = _Kept(*ctx.saved_tensors[:count])
+        draws, blind, seen, into, fresh, onward, posterior, prior = ctx.saved_tensors[count:]
+        on_hs, on_zs, on_q, on_p = grads[0], grads[1], grads[2].clone(), grads[3].clone()
+        size, units = on_hs.shape[2], len(into)
+        by_frame = latents.slopes(kept.posteriors, draws)
+        by_prior = latents.slopes(kept.priors, blind) if any(ctx.hidden) else None
+        look = seen.to(draws.dtype)
+        steepness, steep = _silu_slope(kept.leaving), _silu_slope(kept.entering)
+        reset, keep = kept.gates.chunk(2, 2)
+        changed = torch.stack(
+            [
+                kept.old * reset * (1 - reset) * (1 - kept.new.square()) * (1 - keep),
+                (kept.hs[:-1] - kept.new) * keep * (1 - keep),
+                (1 - kept.new.square()) * (1 - keep),
+            ],
+            2,
+        )
+        # On what h is multiplied by: first units of posterior and prior, and what passes the gates.
+        on_onward = torch.empty_like(torch.cat([kept.leaving, changed.flatten(2)], 2))
+        on_fresh, on_enter = torch.empty_like(changed.flatten(2)), torch.empty_like(kept.entering)
+        on_h, on_z = torch.zeros_like(kept.hs[0]), torch.zeros_like(kept.zs[0])
+        through = on_onward.new_zeros(len(on_h), 3 * size)
+        for t in reversed(range(len(draws))):
+            on_z = on_z + on_zs[t]
+            if ctx.hidden[t]:
+                on_p[t] += latents.pull(by_prior[t], on_z * (1 - look[t]))
+                on_z = on_z * look[t]
+            on_q[t] += latents.pull(by_frame[t], on_z)
+            leave = on_onward[t, :, : 2 * units]
+            leave[:, :units] = on_q[t] @ posterior
+            leave[:, units:] = on_p[t] @ prior
+            leave.mul_(steepness[t])
+            on_h = (on_h + on_hs[t]).addmm_(torch.cat([leave, through], 1), onward)
+            on_fresh[t] = (on_h.unsqueeze(1) * changed[t]).flatten(1)
+            through = on_fresh[t].clone()
+            through[:, 2 * size :] *= reset[t]
+            on_onward[t, :, 2 * units :] = through
+            on_h = on_h * keep[t]
+            torch.mm(on_fresh[t], fresh, out=on_enter[t])
+            on_enter[t].mul_(steep[t])
+            on_z = on_enter[t] @ into
+        on_h = on_h.addmm_(through, onward[2 * units :])
+        return (
+            on_enter,
+            on_onward[..., : 2 * units],
+            on_h,
+            on_z,
+            None,
+            None,
+            None,
+            _outer(on_enter, kept.zs[:-1]),
+            _outer(on_fresh, kept.entered),
+            on_fresh.sum((0, 1)),
+            torch.cat(
+                [
+                    _outer(on_onward[..., : 2 * units], kept.hs[1:]),
+                    _outer(on_onward[..., 2 * units :], kept.hs[:-1]),
+                ]
+            ),
+            on_onward[..., 2 * units :].sum((0, 1)),
+            _outer(on_q, kept.left[..., :units]),
+            on_q.sum((0, 1)),
+            _outer(on_p, kept.left[..., units:]),
+            on_p.sum((0, 1)),
+            None,
+        )
+
+
+def _room(pushed: Tensor, h: Tensor, z: Tensor, raw: int) -> _Kept:
+    """Empty but for the first state."""
+    steps, batch, units = pushed.shape
+    size = h.shape[1]
+
+    def empty(width: int, first: Tensor | None = None) -> Tensor:
+        room = h.new_empty(steps + (first is not None), batch, width)
+        if first is not None:
+            room[0] = first
+        return room
+
+    return _Kept(
+        entering=empty(units),
+        entered=empty(units),
+        gates=empty(2 * size),
+        old=empty(size),
+        new=empty(size),
+        leaving=empty(2 * units),
+        left=empty(2 * units),
+        hs=empty(size, h),
+        zs=empty(z.shape[1], z),
+        posteriors=empty(raw),
+        priors=empty(raw),
+    )
+
+
+def _silu_slope(units: Tensor) -> Tensor:
+    chance = units.sigmoid()
+    return chance * (1 + units * (1 - chance))
+
+
+def _outer(on_outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Gradient of a weight matrix, over all steps."""
+    return on_outputs.flatten(0, 1).T @ inputs.flatten(0, 1)
