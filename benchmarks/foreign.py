@@ -8,7 +8,7 @@
 Each run records its own data, trains and is measured by the command line as a user types it: no
 flag but the environment, the side of its pictures and how much is recorded. Then predictions are
 judged under actions drawn in ways that nothing was trained on. Runs that are done are not done
-again, nor are those that failed: delete their folders. The tables go to docs/results.md; where other
+again, nor are those that failed: delete their folders. Tables go to docs/results.md; where other
 models than the default are asked for, they are printed only. The planar and three-link tasks of PC3
 are not among the systems yet.
 """

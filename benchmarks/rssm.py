@@ -146,7 +146,7 @@ def learn(name: str, dataset: Dataset, seconds: float, seed: int) -> tuple[World
     observations = dataset.observation_spec
     chosen = GENERIC[observations.preset]
     settings = chosen.model(name, observations)
-    config = replace(chosen.training(dataset, name), seed=seed, tensorboard=False, patience=0)
+    config = replace(chosen.training(dataset), seed=seed, tensorboard=False, patience=0)
 
     def trainer(updates: int, folder: str) -> Trainer:
         model = MODELS[name](settings, observations, dataset.action_spec, seed)

@@ -109,7 +109,7 @@ def _learning(path: str, asked: Mapping[str, str]) -> dict[str, Any]:
     name = _known(asked.get("preset"), PRESETS) or preset_for(observations, source)
     model = _known(asked.get("model"), MODELS) or "dvbf"
     chosen = preset(name)
-    config = {"model": chosen.model(model, observations), "config": chosen.training(dataset, model)}
+    config = {"model": chosen.model(model, observations), "config": chosen.training(dataset)}
     return {"held": dataset, "preset": name, "name": model, **config}
 
 

@@ -89,29 +89,24 @@ def infer_fused(
 
 
 class _Kept(NamedTuple):
-    """What the loop computes and its gradient needs, for all steps.
+    """What the loop computes and its gradient needs.
 
     Attributes:
-        entering: First units of z and action, before their activation.
-        entered: The same after it.
-        gates: Reset and keep.
-        old: What the reset gate lets through of h.
-        new: Candidates for h.
-        leaving: First units of posterior and prior, before their activation.
-        left: The same after it.
-        hs: One more than there are steps.
-        zs: One more than there are steps.
-        posteriors: Of z.
-        priors: Of z.
+        entering: First units of z and action, before their activation, of every step.
+        gates: Reset and keep, of every step.
+        new: Candidates for h, of every step.
+        onward: What h is multiplied to at every frame: first units of posterior and prior, before
+            their activation, and what meets the gates of the next step.
+        hs: At every frame.
+        zs: At every frame.
+        posteriors: Of z, of every step.
+        priors: Of z, of every step.
     """
 
     entering: Tensor
-    entered: Tensor
     gates: Tensor
-    old: Tensor
     new: Tensor
-    leaving: Tensor
-    left: Tensor
+    onward: Tensor
     hs: Tensor
     zs: Tensor
     posteriors: Tensor
@@ -144,30 +139,25 @@ class _Infer(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sampled path, posteriors and priors."""
         size, units = h.shape[1], len(into)
-        kept = _room(pushed, h, z, len(posterior))
-        # The product with h of one step and of the next are one; so are their offsets.
+        kept = _room(pushed, h, z, len(onward), len(posterior))
+        through = kept.onward[..., 2 * units :]
+        through[0] = torch.addmm(old_bias, h, onward[2 * units :].T)
         offset = torch.cat([offsets, old_bias.expand(*offsets.shape[:2], -1)], 2)
-        through = torch.addmm(old_bias, h, onward[2 * units :].T)
         hidden = (~seen).flatten(1).any(1).tolist()
         for t, some_hidden in enumerate(hidden):
-            enter, entered, gates, old, new, leave, left, before, z_before, q, p = (
-                each[t] for each in kept
-            )
-            torch.addmm(pushed[t], z_before, into.T, out=enter)
-            entered.copy_(nn.functional.silu(enter))
-            arriving = torch.addmm(fresh_bias, entered, fresh.T)
-            torch.add(arriving[:, : 2 * size], through[:, : 2 * size], out=gates).sigmoid_()
+            entering, gates, new, passing = (each[t] for each in (*kept[:3], through))
+            torch.addmm(pushed[t], kept.zs[t], into.T, out=entering)
+            arriving = torch.addmm(fresh_bias, nn.functional.silu(entering), fresh.T)
+            torch.add(arriving[:, : 2 * size], passing[:, : 2 * size], out=gates).sigmoid_()
             reset, keep = gates.chunk(2, 1)
-            old.copy_(through[:, 2 * size :])
+            old = passing[:, 2 * size :]
             torch.addcmul(arriving[:, 2 * size :], reset, old, out=new).tanh_()
-            after = torch.lerp(new, before, keep)
-            kept.hs[t + 1] = after
-            all_ = torch.addmm(offset[t], after, onward.T)
-            leave.copy_(all_[:, : 2 * units])
-            through = all_[:, 2 * units :]
-            left.copy_(nn.functional.silu(leave))
-            torch.addmm(posterior_bias, left[:, :units], posterior.T, out=q)
-            torch.addmm(prior_bias, left[:, units:], prior.T, out=p)
+            torch.lerp(new, kept.hs[t], keep, out=kept.hs[t + 1])
+            torch.addmm(offset[t], kept.hs[t + 1], onward.T, out=kept.onward[t + 1])
+            leaving = nn.functional.silu(kept.onward[t + 1, :, : 2 * units])
+            q, p = kept.posteriors[t], kept.priors[t]
+            torch.addmm(posterior_bias, leaving[:, :units], posterior.T, out=q)
+            torch.addmm(prior_bias, leaving[:, units:], prior.T, out=p)
             drawn = latents.draw(q, draws[t])
             if some_hidden:
                 drawn = torch.where(seen[t], drawn, latents.draw(p, blind[t]))
@@ -188,91 +178,82 @@ class _Infer(torch.autograd.Function):
         by_frame = latents.slopes(kept.posteriors, draws)
         by_prior = latents.slopes(kept.priors, blind) if any(ctx.hidden) else None
         look = seen.to(draws.dtype)
-        steepness, steep = _silu_slope(kept.leaving), _silu_slope(kept.entering)
+        leaving, passing = kept.onward.split([2 * units, 3 * size], 2)
+        steep, steeper = _silu_slope(kept.entering), _silu_slope(leaving[1:])
+        changed = _changed(kept, passing[:-1, :, 2 * size :])
         reset, keep = kept.gates.chunk(2, 2)
-        changed = torch.stack(
-            [
-                kept.old * reset * (1 - reset) * (1 - kept.new.square()) * (1 - keep),
-                (kept.hs[:-1] - kept.new) * keep * (1 - keep),
-                (1 - kept.new.square()) * (1 - keep),
-            ],
-            2,
-        )
-        # On what h is multiplied by: first units of posterior and prior, and what passes the gates.
-        on_onward = torch.empty_like(torch.cat([kept.leaving, changed.flatten(2)], 2))
-        on_fresh, on_enter = torch.empty_like(changed.flatten(2)), torch.empty_like(kept.entering)
+        on_onward, on_fresh = torch.zeros_like(kept.onward), torch.empty_like(changed)
+        on_enter = torch.empty_like(kept.entering)
         on_h, on_z = torch.zeros_like(kept.hs[0]), torch.zeros_like(kept.zs[0])
-        through = on_onward.new_zeros(len(on_h), 3 * size)
         for t in reversed(range(len(draws))):
             on_z = on_z + on_zs[t]
             if ctx.hidden[t]:
                 on_p[t] += latents.pull(by_prior[t], on_z * (1 - look[t]))
                 on_z = on_z * look[t]
             on_q[t] += latents.pull(by_frame[t], on_z)
-            leave = on_onward[t, :, : 2 * units]
+            leave = on_onward[t + 1, :, : 2 * units]
             leave[:, :units] = on_q[t] @ posterior
             leave[:, units:] = on_p[t] @ prior
-            leave.mul_(steepness[t])
-            on_h = (on_h + on_hs[t]).addmm_(torch.cat([leave, through], 1), onward)
-            on_fresh[t] = (on_h.unsqueeze(1) * changed[t]).flatten(1)
-            through = on_fresh[t].clone()
-            through[:, 2 * size :] *= reset[t]
-            on_onward[t, :, 2 * units :] = through
+            leave.mul_(steeper[t])
+            on_h = (on_h + on_hs[t]).addmm_(on_onward[t + 1], onward)
+            torch.mul(on_h.unsqueeze(1), changed[t], out=on_fresh[t])
+            arrived = on_fresh[t].flatten(1)
+            on_onward[t, :, 2 * units :] = arrived
+            on_onward[t, :, -size:].mul_(reset[t])
             on_h = on_h * keep[t]
-            torch.mm(on_fresh[t], fresh, out=on_enter[t])
-            on_enter[t].mul_(steep[t])
+            torch.mm(arrived, fresh, out=on_enter[t]).mul_(steep[t])
             on_z = on_enter[t] @ into
-        on_h = on_h.addmm_(through, onward[2 * units :])
+        on_arriving, left = on_fresh.flatten(2), nn.functional.silu(leaving[1:])
         return (
             on_enter,
-            on_onward[..., : 2 * units],
-            on_h,
+            on_onward[1:, :, : 2 * units],
+            on_h.addmm_(on_onward[0], onward),
             on_z,
             None,
             None,
             None,
             _outer(on_enter, kept.zs[:-1]),
-            _outer(on_fresh, kept.entered),
-            on_fresh.sum((0, 1)),
-            torch.cat(
-                [
-                    _outer(on_onward[..., : 2 * units], kept.hs[1:]),
-                    _outer(on_onward[..., 2 * units :], kept.hs[:-1]),
-                ]
-            ),
+            _outer(on_arriving, nn.functional.silu(kept.entering)),
+            on_arriving.sum((0, 1)),
+            _outer(on_onward, kept.hs),
             on_onward[..., 2 * units :].sum((0, 1)),
-            _outer(on_q, kept.left[..., :units]),
+            _outer(on_q, left[..., :units]),
             on_q.sum((0, 1)),
-            _outer(on_p, kept.left[..., units:]),
+            _outer(on_p, left[..., units:]),
             on_p.sum((0, 1)),
             None,
         )
 
 
-def _room(pushed: Tensor, h: Tensor, z: Tensor, raw: int) -> _Kept:
+def _room(pushed: Tensor, h: Tensor, z: Tensor, onward: int, raw: int) -> _Kept:
     """Empty but for the first state."""
     steps, batch, units = pushed.shape
+
+    def empty(width: int, frames: int = 0) -> Tensor:
+        return h.new_empty(steps + frames, batch, width)
+
     size = h.shape[1]
-
-    def empty(width: int, first: Tensor | None = None) -> Tensor:
-        room = h.new_empty(steps + (first is not None), batch, width)
-        if first is not None:
-            room[0] = first
-        return room
-
-    return _Kept(
+    kept = _Kept(
         entering=empty(units),
-        entered=empty(units),
         gates=empty(2 * size),
-        old=empty(size),
         new=empty(size),
-        leaving=empty(2 * units),
-        left=empty(2 * units),
-        hs=empty(size, h),
-        zs=empty(z.shape[1], z),
+        onward=empty(onward, 1),
+        hs=empty(size, 1),
+        zs=empty(z.shape[1], 1),
         posteriors=empty(raw),
         priors=empty(raw),
     )
+    kept.hs[0], kept.zs[0] = h, z
+    kept.onward[0] = 0
+    return kept
+
+
+def _changed(kept: _Kept, old: Tensor) -> Tensor:
+    """How h moves with what meets reset, keep and candidate, (steps, batch, 3, size)."""
+    reset, keep = kept.gates.chunk(2, 2)
+    candidate = (1 - kept.new.square()) * (1 - keep)
+    kept_back = (kept.hs[:-1] - kept.new) * keep * (1 - keep)
+    return torch.stack([old * reset * (1 - reset) * candidate, kept_back, candidate], 2)
 
 
 def _silu_slope(units: Tensor) -> Tensor:

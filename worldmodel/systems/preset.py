@@ -21,6 +21,7 @@ from worldmodel.models.e2c import E2CConfig
 from worldmodel.models.ekvae import EKVAEConfig
 from worldmodel.models.linear_gaussian import LinearGaussianConfig
 from worldmodel.models.registry import model_type
+from worldmodel.models.rssm import RSSMConfig
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
@@ -35,7 +36,6 @@ class Preset:
     Attributes:
         about: What for, in a line.
         train: How a model is trained.
-        trained: What is changed in this for models by name that are better trained otherwise.
         models: Settings of a model by its registered name, or a function of what is observed that
             gives them. What is missing here is as in the generic preset of such observations.
         agent: How an agent is trained, or how that follows from how it acts; None if there is
@@ -51,7 +51,6 @@ class Preset:
 
     about: str
     train: TrainConfig = field(default_factory=TrainConfig)
-    trained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models: Mapping[str, Any | Callable[[ObservationSpace], Any]] = field(default_factory=dict)
     agent: Agent | Callable[[ActionSpace], PathwiseConfig] = field(default_factory=PathwiseConfig)
     actor_critic: Callable[[ActionSpace], ActorCriticConfig] = lambda actions: ActorCriticConfig()
@@ -73,16 +72,9 @@ class Preset:
         chosen = known[name] if name in known else kind.config_type()
         return chosen(observations) if callable(chosen) else chosen
 
-    def training(self, dataset: Dataset, name: str = "dvbf") -> TrainConfig:
-        """How a model is trained on data: its window is no longer than their longest episode.
-
-        Args:
-            dataset: The data.
-            name: Of the model.
-        """
-        known = {**GENERIC[dataset.observation_spec.preset].trained, **self.trained}
-        train = replace(self.train, **known.get(name, {}))
-        return replace(train, window=min(train.window, dataset.train.steps))
+    def training(self, dataset: Dataset) -> TrainConfig:
+        """How a model is trained on data: its window is no longer than their longest episode."""
+        return replace(self.train, window=min(self.train.window, dataset.train.steps))
 
     def acting(self, actions: ActionSpace) -> Agent:
         """How an agent is trained."""
@@ -143,6 +135,11 @@ def _vector_kalman(observations: ObservationSpace) -> LinearGaussianConfig:
     return LinearGaussianConfig(latent_size=2 * _said(observations))
 
 
+def _vector_rssm(observations: ObservationSpace) -> RSSMConfig:
+    """Small: every dimension of h is one of the dream's observation space."""
+    return RSSMConfig(deterministic_size=48)
+
+
 def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
     """By how an agent acts.
 
@@ -191,6 +188,7 @@ GENERIC: dict[str, Preset] = {
             "dkf": DKFConfig(),
             "e2c": E2CConfig(),
             "ekvae": EKVAEConfig(),
+            "rssm": RSSMConfig(),
             "kalman": LinearGaussianConfig(),
         },
     ),
@@ -215,6 +213,7 @@ GENERIC: dict[str, Preset] = {
             "dkf": _vector_dkf,
             "e2c": _vector_e2c,
             "ekvae": _vector_ekvae,
+            "rssm": _vector_rssm,
             "kalman": _vector_kalman,
         },
         agent=_vector_agent,
