@@ -195,10 +195,8 @@ def support_auroc(world: World, test: Batch, ahead: int = 30) -> float:
         shown = model.emit(states[:, -1]).mean
         errors.append((shown - truth[:, start + ahead]).square().sum(1))
     error, distance = torch.cat(errors), torch.cat(distances)
-    rank = distance.argsort().argsort().double() + 1
     bad = error > error.median()
-    few, many = bad.sum().item(), (~bad).sum().item()
-    return ((rank[bad].sum() - few * (few + 1) / 2) / (few * many)).item()
+    return (distance[bad].unsqueeze(1) > distance[~bad]).double().mean().item()
 
 
 def quality(
