@@ -247,13 +247,13 @@ def steps_per_second(world: World, count: int, tensors: bool, rounds: int = 5) -
     states = dynamics.reset(count, generator).T.contiguous()
     actions = torch.zeros(count, model.action_spec.size)
     noise = torch.randn(model.noise_size, count, generator=generator)
+    given: tuple[Any, ...] = states.numpy(), actions.numpy(), noise
     if tensors:
         run: Any = TensorSteps(dynamics, box)
-        given: tuple[Any, ...] = states, actions, noise
     else:
         run, reason = steps_of(dynamics, box)
         assert reason is True, reason
-        given = states.numpy(), actions.numpy(), noise.numpy()
+        given = (*given[:2], noise.numpy())
     repeats = max(5, 20_000 // (count + 100))
     taken = []
     with torch.inference_mode():

@@ -133,7 +133,8 @@ def test_no_noise_is_the_noise_prior_mean_and_nothing_is_drawn(case):
     assert torch.equal(still, model.transition(state, action))
     zero = torch.zeros(SIZE, model.noise_size)
     assert torch.equal(still, model.transition(state, action, zero))
-    assert not torch.equal(still, model.transition(state, action, zero + 1))
+    noise = 3 * torch.randn(SIZE, model.noise_size, generator=generator(1))
+    assert not torch.equal(still, model.transition(state, action, noise))
     assert torch.equal(torch.get_rng_state(), before)
 
 
