@@ -61,11 +61,11 @@ def infer_fused(
         seen: Which frames are.
     """
     part, size = recurrence, z.shape[1]
-    act, prior = part.into.weight[:, size:], part.prior
-    assert isinstance(prior[0], nn.Linear) and isinstance(prior[2], nn.Linear)
+    act, first, last = part.into.weight[:, size:], part.prior[0], part.prior[-1]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     # The prior's first layer goes beside the posterior's: both are of the next h.
     contexts = part.context(features)
-    offsets = torch.cat([contexts, prior[0].bias.expand_as(contexts)], 2)
+    offsets = torch.cat([contexts, first.bias.expand_as(contexts)], 2)
     found = _Infer.apply(
         nn.functional.linear(controls, act, part.into.bias),
         offsets,
@@ -77,12 +77,12 @@ def infer_fused(
         part.into.weight[:, :size],
         part.cell.weight_ih,
         part.cell.bias_ih,
-        torch.cat([part.beside.weight, prior[0].weight, part.cell.weight_hh]),
+        torch.cat([part.beside.weight, first.weight, part.cell.weight_hh]),
         part.cell.bias_hh,
         part.posterior.weight,
         part.posterior.bias,
-        prior[2].weight,
-        prior[2].bias,
+        last.weight,
+        last.bias,
         latents,
     )
     return Inferred(*found)
@@ -176,7 +176,7 @@ class _Infer(torch.autograd.Function):
         on_hs, on_zs, on_q, on_p = grads[0], grads[1], grads[2].clone(), grads[3].clone()
         size, units = on_hs.shape[2], len(into)
         by_frame = latents.slopes(kept.posteriors, draws)
-        by_prior = latents.slopes(kept.priors, blind) if any(ctx.hidden) else None
+        by_prior = latents.slopes(kept.priors, blind)
         look = seen.to(draws.dtype)
         leaving, passing = kept.onward.split([2 * units, 3 * size], 2)
         steep, steeper = _silu_slope(kept.entering), _silu_slope(leaving[1:])

@@ -86,7 +86,7 @@ class Emission(nn.Module, ABC):
             motion: The direction in which each state moves.
         """
         if state.shape[1] > _AXES:
-            _, moved = jvp(self.mean, (state,), (motion,))
+            moved = jvp(self.mean, (state,), (motion,))[1]
             (pulled,) = vjp(self.mean, state)[1](moved)
         else:
             pulled = self._pulled(state, motion)
