@@ -2,16 +2,19 @@
 
     make benchmark-foreign
     python benchmarks/foreign.py --systems pendulum acrobot --seeds 0
+    python benchmarks/foreign.py --systems pendulum --models dvbf rssm ekvae
     python benchmarks/foreign.py --smoke
 
 Each run records its own data, trains and is measured by the command line as a user types it: no
 flag but the environment, the side of its pictures and how much is recorded. Then predictions are
 judged under actions drawn in ways that nothing was trained on. Runs that are done are not done
-again, nor are those that failed: delete their folders. The tables go to docs/results.md.
+again, nor are those that failed: delete their folders. Tables go to docs/results.md; where other
+models than the default are asked for, they are printed only.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -37,6 +40,8 @@ from worldmodel.evaluation.shortcomings import shortcomings
 from worldmodel.files import read_json, write_json
 
 HERE = Path(__file__).parent
+# The model that is trained if nobody names one.
+DEFAULT = "dvbf"
 # MuJoCo draws without a display, and the software renderer with one thread like everything else.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -47,7 +52,9 @@ ENVIRONMENT = {
 }
 
 
-def commands(system: Foreign, seed: int, folder: Path, updates: int | None) -> dict[str, list[str]]:
+def commands(
+    system: Foreign, model: str, seed: int, folder: Path, updates: int | None
+) -> dict[str, list[str]]:
     """What a user would type, by stage."""
     recorded, run = str(folder / "data"), str(folder / "run")
     sizes = {"episodes": system.episodes, "held-out": system.held_out, "steps": system.steps}
@@ -58,16 +65,18 @@ def commands(system: Foreign, seed: int, folder: Path, updates: int | None) -> d
     if system.env_kwargs:
         collect += ["--env-kwargs", json.dumps(system.env_kwargs)]
     train = ["train", recorded, "--run", run, "--seed", str(seed), "--no-tensorboard"]
+    train += [] if model == DEFAULT else ["--model", model]
     train += [] if updates is None else ["--updates", str(updates)]
     evaluate = ["evaluate", run, "--seed", str(seed), "--out", str(folder / "evaluation")]
     return {"collect": collect, "train": train, "evaluate": evaluate}
 
 
-def run(name: str, seed: int, folder: Path, smoke: int | None) -> dict[str, Any]:
+def run(name: str, model: str, seed: int, folder: Path, smoke: int | None) -> dict[str, Any]:
     """One system under one seed; its metrics, also written.
 
     Args:
         name: Of the system.
+        model: Name of the model.
         seed: Of data and model.
         folder: Of this run.
         smoke: Updates of a smoke run; None for a whole one.
@@ -75,9 +84,9 @@ def run(name: str, seed: int, folder: Path, smoke: int | None) -> dict[str, Any]
     torch.set_num_threads(1)
     os.environ.update(ENVIRONMENT)
     system = FOREIGN[name] if smoke is None else FOREIGN[name].brief()
-    typed = commands(system, seed, folder, smoke)
+    typed = commands(system, model, seed, folder, smoke)
     metrics: dict[str, Any] = {
-        "system": name,
+        "system": name if model == DEFAULT else f"{name}, {model}",
         "seed": seed,
         "smoke": smoke is not None,
         "command": shlex.join([sys.executable, *sys.argv]),
@@ -145,6 +154,7 @@ def measure(system: Foreign, seed: int, folder: Path) -> dict[str, Any]:
 
 def main(
     systems: tuple[str, ...] = tuple(FOREIGN),
+    models: tuple[str, ...] = (DEFAULT,),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     folder: Path = Path("runs/benchmark-foreign"),
     parallel: int = 2,
@@ -155,6 +165,7 @@ def main(
 
     Args:
         systems: Names from ``foreign_systems.py``.
+        models: Names, each with the settings that are chosen for pictures.
         seeds: Of data and models.
         folder: Where the runs go.
         parallel: Processes at a time, of one thread each.
@@ -174,19 +185,19 @@ def main(
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(parallel, mp_context=spawn, max_tasks_per_child=1) as pool:
         for seed in seeds:
-            for name in systems:
-                path = folder / name / f"seed_{seed}"
+            for name, model in itertools.product(systems, models):
+                path = folder / name / ("" if model == DEFAULT else model) / f"seed_{seed}"
                 if (path / "metrics.json").exists():
                     runs.append(read_json(path / "metrics.json"))
                 else:
                     updates = smoke_updates if smoke else None
-                    waiting.append(pool.submit(run, name, seed, path, updates))
+                    waiting.append(pool.submit(run, name, model, seed, path, updates))
         for done in as_completed(waiting):
             runs.append(done.result())
             print(summary(runs[-1]), flush=True)
     text = tables(runs)
     print(text)
-    if not smoke:
+    if not smoke and models == (DEFAULT,):
         said = f"`make benchmark-foreign`, seeds {', '.join(map(str, seeds))}"
         write_block("foreign", f"{said}; torch {runs[0]['versions']['torch']}.\n\n{text}")
 

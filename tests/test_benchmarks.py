@@ -122,3 +122,36 @@ def test_rows_of_foreign_systems_are_medians_and_failures_are_counted(foreign_ta
     assert "| swing | leg | 0.9 | 0.9 | 0.1 | - |" in text
     assert foreign_tables.summary(runs[-1]) == "fall, seed 0: train failed: diverged"
     assert "R² over ceiling 0.842 positions" in foreign_tables.summary(runs[0])
+
+
+def test_a_foreign_run_trains_the_model_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import foreign
+    from foreign_systems import FOREIGN
+
+    typed = {
+        model: foreign.commands(FOREIGN["pendulum"], model, 0, tmp_path, None)["train"]
+        for model in ("dvbf", "rssm")
+    }
+    assert "--model" not in typed["dvbf"]
+    assert typed["rssm"][typed["rssm"].index("--model") + 1] == "rssm"
+
+
+def test_the_plain_recurrent_model_learns(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import torch
+    from plain_rssm import PlainRSSM
+
+    torch.manual_seed(0)
+    model = PlainRSSM(3, 2, 16, 4, 16)
+    steps = torch.randn(8, 10, 3).cumsum(1) / 3
+    batch = steps, torch.zeros(8, 9, 2), torch.zeros(8, 9)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = model.loss(*batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]

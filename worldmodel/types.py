@@ -257,7 +257,7 @@ class Belief:
 
     Attributes:
         mean: (B, latent).
-        scale: Standard deviation of each dimension, (B, latent).
+        scale: Standard deviation of each dimension, (B, latent); 0 where it is known exactly.
         factor: L (B, latent, latent), lower triangular, with L L' the covariance; None where that
             is diagonal.
     """

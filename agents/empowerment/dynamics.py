@@ -53,11 +53,17 @@ def dynamics_of(world: World) -> Dynamics:
     """A learned model's transition and mean observation, in natural units: pixels in [0, 1].
 
     Raises:
-        SpecError: Its actions are discrete: capacities of Gaussian channels are about Box actions.
+        SpecError: Its actions are discrete: capacities of Gaussian channels are about Box actions;
+            or its states are chosen, not moved, by what is done.
     """
     model, spec = world.model, world.model.action_spec
     if spec.kind != "box":
         raise SpecError(f"empowerment of a model needs Box actions, got {spec.space()}")
+    if not model.smooth:
+        raise SpecError(
+            "empowerment of a model needs a smooth transition, got one with categorical latents; "
+            "train one with Gaussian latents"
+        )
     return Dynamics(
         world.transition,
         lambda z: model.codec.natural(model.emit(z).mean),

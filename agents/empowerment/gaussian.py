@@ -10,12 +10,13 @@ Source: Salge, Glackin and Polani 2013; water-filling: Cover and Thomas 2006, se
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jacfwd, jacrev, vmap
+from torch.func import jacfwd, jacrev, jvp, vmap
 
 from agents.empowerment.dynamics import Dynamics
 from worldmodel.errors import ConfigError, require_at_least, require_finite
@@ -105,32 +106,29 @@ class GaussianEmpowerment:
         act, size = len(d.low), states.shape[1]
         action = d.middle.expand(n, act)
         still = states.new_zeros(n, d.noise_size)
-        by_state, by_action, by_noise = (
-            vmap(jacrev(_one(d.step), argnums)) for argnums in (0, 1, 2)
-        )
+        by_action, by_noise = (vmap(jacrev(_one(d.step), argnums)) for argnums in (1, 2))
         process = self.noise.process > 0 and d.noise_size > 0
+        widths = self.steps * act, self.steps * d.noise_size if process else 0
         # Columns of the state's sensitivity: to all actions so far, then to all noise so far.
         to_actions, to_noise = states.new_zeros(n, size, 0), states.new_zeros(n, size, 0)
-        terms = []
+
+        def stepped(rows: Tensor) -> Tensor:
+            return d.step(rows, action[: len(rows)], still[: len(rows)])
+
+        seen = []
         for t in range(self.steps):
-            carry = by_state(states, action, still)
+            carried = _along(stepped, states, torch.cat([to_actions, to_noise], 2))
+            to_actions, to_noise = carried.split([to_actions.shape[2], to_noise.shape[2]], 2)
             fresh = by_action(states, action, still) * d.scale
-            to_actions = torch.cat([carry @ to_actions, fresh], 2)
+            to_actions = torch.cat([to_actions, fresh], 2)
             if process:
                 moved = self.noise.process * by_noise(states, action, still)
-                to_noise = torch.cat([carry @ to_noise, moved], 2)
+                to_noise = torch.cat([to_noise, moved], 2)
             states = d.step(states, action, still)
             if t >= self.steps - self.noise.frames:
-                shown = vmap(jacfwd(_one(d.observe)))(states) / self.noise.sensor
-                metric = shown.mT @ shown
-                terms.append(
-                    (
-                        metric,
-                        _padded(to_actions, self.steps * act),
-                        _padded(to_noise, self.steps * d.noise_size if process else 0),
-                    )
-                )
-        return _whiten(terms), self.steps * act
+                columns = map(_padded, (to_actions, to_noise), widths)
+                seen.append(_sensed(d.observe, states, torch.cat(list(columns), 2)))
+        return _whiten(torch.stack(seen).sum(0) / self.noise.sensor**2, *widths), widths[0]
 
 
 def _one(function):
@@ -143,16 +141,51 @@ def _padded(columns: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(columns, (0, width - columns.shape[2]))
 
 
-def _whiten(terms: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def _few(states: Tensor, columns: Tensor) -> bool:
+    """Whether derivatives along the columns cost less than those along all of the state's axes."""
+    return columns.shape[2] < states.shape[1]
+
+
+def _pushed(function: Callable[[Tensor], Tensor], states: Tensor, columns: Tensor) -> Tensor:
+    """J C (n, out, columns) by one derivative for each column."""
+
+    def along(state: Tensor, tangents: Tensor) -> Tensor:
+        return vmap(lambda tangent: jvp(_one(function), (state,), (tangent,))[1], 1, 1)(tangents)
+
+    return vmap(along)(states, columns)
+
+
+def _along(function: Callable[[Tensor], Tensor], states: Tensor, columns: Tensor) -> Tensor:
+    """J C (n, out, columns) for the function's Jacobian J at states and columns C."""
+    if not columns.shape[2]:
+        return columns
+    if _few(states, columns):
+        return _pushed(function, states, columns)
+    return vmap(jacrev(_one(function)))(states) @ columns
+
+
+def _sensed(observe: Callable[[Tensor], Tensor], states: Tensor, columns: Tensor) -> Tensor:
+    """C^T J^T J C (n, columns, columns) for the Jacobian of what is sensed."""
+    if _few(states, columns):
+        shown = _pushed(observe, states, columns)
+        return shown.mT @ shown
+    # By the smaller product first: what is sensed may be a million pixels.
+    shown = vmap(jacfwd(_one(observe)))(states)
+    return columns.mT @ (shown.mT @ shown) @ columns
+
+
+def _whiten(both: Tensor, inputs: int, noises: int) -> Tensor:
     """A^T S^-1 A for the noise covariance S = I + W W^T, by the matrix inversion lemma.
 
-    Only products over latent dimensions are formed: A and W, which have a row per pixel of every
-    frame, never are.
+    Args:
+        both: (A W)^T (A W), so that neither A nor W, which have a row per pixel of every frame, is
+            needed.
+        inputs: Columns of A.
+        noises: Columns of W.
     """
-    actions = torch.stack([a.mT @ m @ a for m, a, _ in terms]).sum(0)
-    if not terms[0][2].shape[2]:
+    actions = both[:, :inputs, :inputs]
+    if not noises:
         return actions
-    mixed = torch.stack([w.mT @ m @ a for m, a, w in terms]).sum(0)
-    noise = torch.stack([w.mT @ m @ w for m, _, w in terms]).sum(0)
+    mixed, noise = both[:, inputs:, :inputs], both[:, inputs:, inputs:]
     inner = noise + torch.eye(noise.shape[1], dtype=noise.dtype, device=noise.device)
     return actions - mixed.mT @ torch.linalg.solve(inner, mixed)

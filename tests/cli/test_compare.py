@@ -62,7 +62,7 @@ def made(recorded, tmp_path_factory):
 
 def test_every_run_is_planned_with_one_budget_and_its_own_settings(recorded, tmp_path):
     runs = planned(recorded, tmp_path, arms=list(OBJECTIVES), seeds=3)
-    assert len(runs) == 2 * 4 * 3 == len({run.folder for run in runs})
+    assert len(runs) == 2 * len(OBJECTIVES) * 3 == len({run.folder for run in runs})
     assert {(run.train.updates, run.train.batch_size) for run in runs} == {(4, 4)}
     assert [run.train.seed for run in runs] == sorted(run.train.seed for run in runs)
     for run in runs:

@@ -156,7 +156,7 @@ def test_any_space_goes_the_whole_way(name, tmp_path):
         draw(world, dataset, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["dkf", "e2c", "ekvae"])
+@pytest.mark.parametrize("name", ["dkf", "e2c", "ekvae", "rssm"])
 def test_other_models_see_streams_too(name, tmp_path):
     trained, world, dataset = learned("everything", tmp_path, name)
     assert_the_same(trained, world, dataset)

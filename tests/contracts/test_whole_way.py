@@ -46,7 +46,7 @@ def trained(name, tmp_path):
     return Trainer(small_model(name), dataset, SHORT, tmp_path).fit(progress=False), dataset
 
 
-@pytest.mark.parametrize("objective", ["constrained", "elbo"])
+@pytest.mark.parametrize("objective", ["constrained", "elbo", "balanced"])
 def test_every_objective_trains_every_weight(name, objective, tmp_path):
     model, dataset = small_model(name), random_dataset(steps=6)
     before = {k: v.clone() for k, v in model.named_parameters()}

@@ -66,6 +66,17 @@ def test_what_predictions_do_not_depend_on_is_not_used(model, used):
     assert used_dimensions(model, batch, generator()) == used
 
 
+def test_what_a_belief_knows_exactly_is_used_too():
+    class Sure(Mixed):
+        def filter_beliefs(self, observations, actions, prefix=1, seen=None):
+            beliefs = super().filter_beliefs(observations, actions)
+            beliefs.scale[..., :3] = 0
+            return beliefs
+
+    batch = random_batch(vector(2), box(-1.0, 1.0), 40, 50)
+    assert used_dimensions(Sure(), batch, generator()) == 3
+
+
 @pytest.mark.parametrize("kind", ["network", "fusion"])
 def test_a_roomy_model_of_an_oscillator_uses_two(kind, tmp_path):
     config = tiny_config(

@@ -124,10 +124,37 @@ def test_unevenness_is_zero_for_a_linear_emission_and_known_for_a_bent_one():
     torch.testing.assert_close(emission.unevenness(state, motion), expected, rtol=1e-3, atol=0)
 
 
-def test_unevenness_is_finite_where_nothing_moves():
-    emission = GaussianEmission(torch.nn.Linear(3, 2), 2)
-    state = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    for still in (torch.zeros(5, 3), torch.zeros(0, 3)):
+def test_unevenness_of_a_wide_state_takes_as_many_decodes_as_that_of_a_narrow_one():
+    decoded = []
+
+    class Counted(Bent):
+        def forward(self, z):
+            decoded.append(z.numel())
+            return super().forward(z)
+
+    emission = GaussianEmission(Counted(), 2)
+    state, motion = torch.zeros(2, 50, 40)
+    state[:, 0], motion[:, :2] = torch.linspace(0.5, 1, 50), torch.tensor([1.0, 7.0])
+    strength, weight = state[:, 0].square(), state[:, 0] / state[:, 0].sum()
+    mean = (weight * strength).sum()
+    expected = (weight * (strength - mean).square()).sum() / mean.square()
+    torch.testing.assert_close(emission.unevenness(state, motion), expected)
+    assert decoded == [state.numel()] * 2
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_unevenness_teaches_the_emission(size):
+    emission = GaussianEmission(torch.nn.Sequential(torch.nn.Linear(size, 2), torch.nn.Tanh()), 2)
+    g = torch.Generator().manual_seed(0)
+    emission.unevenness(*torch.randn(2, 20, size, generator=g)).backward()
+    assert emission.mean[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_unevenness_is_finite_where_nothing_moves(size):
+    emission = GaussianEmission(torch.nn.Linear(size, 2), 2)
+    state = torch.randn(5, size, generator=torch.Generator().manual_seed(0))
+    for still in (torch.zeros(5, size), torch.zeros(0, size)):
         value = emission.unevenness(state[: len(still)], still)
         value.backward()
         assert value == 0

@@ -8,6 +8,7 @@ from small import generator, random_batch, tiny_model
 from torch.distributions import Normal
 
 from worldmodel.errors import ConfigError
+from worldmodel.training.losses.balanced import Balanced, BalancedConfig
 from worldmodel.training.losses.constrained import Constrained, ConstrainedConfig
 from worldmodel.training.losses.elbo import AnnealedELBO, ELBOConfig
 
@@ -213,3 +214,37 @@ def test_a_schedule_that_makes_no_sense_is_refused(bad):
     name, value = next(iter(bad.items()))
     with pytest.raises(ConfigError, match=rf"{name}.*{value}"):
         ConstrainedConfig(**bad)
+
+
+def test_free_nats_cost_nothing_and_the_rest_is_exchanged_at_a_fixed_price(terms):
+    free, price = terms.rate.detach().median().item(), 7.0
+    objective = Balanced(BalancedConfig(multiplier=price, free=free))
+    per_frame = torch.maximum(terms.rate, torch.tensor(free)) + price * terms.distortion
+    beside = terms.reward.sum() + terms.termination.sum()
+    fit = (terms.calibration * terms.observed).sum()
+    expected = (per_frame.sum() - fit - beside) / len(per_frame) + terms.weight_kl / 3
+    torch.testing.assert_close(objective.loss(terms, 3), expected)
+    (on_rate,) = torch.autograd.grad(objective.loss(terms, 3), terms.rate)
+    assert (on_rate[terms.rate < free] == 0).all() and (on_rate[terms.rate > free] > 0).all()
+    assert objective.settled(0.0) and objective.state_dict() == objective.logs() == {}
+
+
+def test_a_rate_that_can_be_balanced_is(terms):
+    asked = []
+
+    def balance(fraction):
+        asked.append(fraction)
+        return 2 * terms.rate
+
+    objective = Balanced(BalancedConfig(multiplier=1.0, free=0.0, balance=0.3))
+    plain = objective.loss(terms, 1)
+    balanced = objective.loss(dataclasses.replace(terms, balance=balance), 1)
+    assert asked == [0.3]
+    expected = terms.rate.sum() / len(terms.rate)
+    torch.testing.assert_close(balanced - plain, expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("setting", [{"free": -1.0}, {"balance": 1.5}, {"multiplier": math.inf}])
+def test_exchanges_that_are_none_are_refused(setting):
+    with pytest.raises(ConfigError, match="got"):
+        BalancedConfig(**setting)

@@ -135,6 +135,15 @@ def test_every_model_is_compiled_as_it_is(name, n, actions):
     agree(prepared(small_model(name, actions=actions)), n)
 
 
+def test_what_cannot_be_compiled_says_why_and_steps_all_the_same():
+    world = prepared(small_model("rssm", stochastic="categorical"))
+    env = LatentEnv(world)
+    assert env.compiled == "categorical latents have no compiled form"
+    env.reset(seed=0)
+    state, *_ = env.step(env.action_space.sample())
+    assert env.observation_space.contains(state)
+
+
 @pytest.mark.parametrize("distilled", [0, 8])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_models_denoiser_is_compiled(name, distilled):

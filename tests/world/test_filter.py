@@ -388,6 +388,7 @@ FILTERS = [
     ("dvbf", {"transition": TransitionConfig("mlp"), "recognition": FUSION}),
     ("dvbf", {"codec": CodecConfig(depth=3), "transition": TransitionConfig("mlp", bound=0.5)}),
     ("dkf", {}),
+    ("rssm", {}),
     ("e2c", {}),
 ]
 

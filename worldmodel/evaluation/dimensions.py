@@ -25,6 +25,8 @@ _AHEAD = 10
 _SETTLED = 15
 # States that are predicted from, at most.
 _STATES = 128
+# Of them, at least, those that are moved along each direction: all, if directions are few.
+_FEWEST, _FEW = 32, 16
 # Deviations of the states by which they are moved, to see what depends on it.
 _MOVED = 0.1
 # Of the widest direction's deviation, in units of the beliefs' noise: narrower is none at all.
@@ -64,12 +66,13 @@ def used_dimensions(model: StateSpaceModel, batch: Batch, generator: torch.Gener
     white = white.to(unit)
 
     def dreamt(coordinates: Tensor) -> Tensor:
-        return _predicted(model, centre + coordinates @ spread, actions)
+        return _predicted(model, centre + coordinates @ spread, actions[: len(coordinates)])
 
     whole = dreamt(white)
     allowed = _LOST * (whole - whole.mean(0)).square().sum()
     moves = _MOVED * torch.eye(len(spread), dtype=unit.dtype, device=unit.device)
-    slopes = torch.stack([(dreamt(white + m) - dreamt(white - m)).flatten() for m in moves])
+    some = white[: max(_FEWEST, _STATES * _FEW // max(len(spread), 1))]
+    slopes = torch.stack([(dreamt(some + m) - dreamt(some - m)).flatten() for m in moves])
     needed = torch.linalg.eigh(slopes @ slopes.T).eigenvectors.flip(1)
     for k in range(len(spread)):
         kept = white @ needed[:, :k] @ needed[:, :k].T
@@ -94,7 +97,9 @@ def _filtered(
         raise DivergenceError(
             f"{lost} of {len(states)} latent states are not finite: the model's filter diverges"
         )
-    unit = beliefs.scale[episode, time].square().mean(0).sqrt()
+    noise = beliefs.scale[episode, time].square().mean(0).sqrt()
+    # What a belief knows exactly has no noise to be told in units of.
+    unit = torch.where(noise > 0, noise, states.std(0))
     chosen = torch.randperm(len(time), generator=generator, device=time.device)[:_STATES]
     steps = time[chosen, None] + torch.arange(ahead, device=time.device)
     actions = batch.actions[episode[chosen, None], steps]

@@ -6,7 +6,7 @@ A subclass builds its parts and owes the inference; what is here is final.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -108,7 +108,8 @@ class LearnedModel(StateSpaceModel):
     def _build(self, generator: torch.Generator) -> None:
         """Set ``emission`` and all other parts, and call ``_build_heads``.
 
-        If the emission sees the first dimensions alone, set ``visible_size`` to their number.
+        If the emission sees the first dimensions alone, set ``visible_size`` to their number; and
+        ``noise_size`` if the process noise has not as many as the state.
 
         Args:
             generator: For weights that are drawn from one; torch.nn's own have the same seed.
@@ -327,6 +328,7 @@ class LearnedModel(StateSpaceModel):
         entropy: Float[Tensor, "batch frames"],
         weight_kl: Float[Tensor, ""],
         filtering: Float[Tensor, "batch frames"] | None = None,
+        balance: Callable[[float], Tensor] | None = None,
     ) -> Terms:
         """All terms: those that inference gives, and what sampled states say of the batch."""
         frame_mask = prepared.frame_mask
@@ -345,6 +347,7 @@ class LearnedModel(StateSpaceModel):
             frame_mask=frame_mask,
             weight=self.codec.weight,
             filtering=filtering,
+            balance=balance,
         )
 
     def _compare(

@@ -15,6 +15,7 @@ MODELS: dict[str, type[LearnedModel]] = {
         "dkf": "worldmodel.models.dkf:DKF",
         "e2c": "worldmodel.models.e2c:E2C",
         "ekvae": "worldmodel.models.ekvae:EKVAE",
+        "rssm": "worldmodel.models.rssm:RSSM",
         "kalman": "worldmodel.models.linear_gaussian:LinearGaussian",
     }.items()
 }

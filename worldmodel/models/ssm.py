@@ -39,13 +39,14 @@ class StateSpaceModel(nn.Module, ABC):
         is_bound: Whether reconstruction less rate is a lower bound on ln p(x).
         linear: Whether it refuses streams that are not linear in a state.
         config_type: Class of ``config``: a frozen dataclass of plain values and of such
-            dataclasses, all with defaults, and with ``latent_size`` among them.
+            dataclasses, all with defaults, that tells the ``latent_size``.
         config: Frozen dataclass from which the same model can be built again.
         observation_spec: What one observation looks like.
         action_spec: What one action looks like.
         codec: Between recorded observations and flat, scaled ones.
         latent_size: Dimensions of the latent state.
-        noise_size: Dimensions of the process noise; standard normal a priori.
+        noise_size: Dimensions of the process noise, as many as the state's or not; standard normal
+            a priori.
     """
 
     is_bound: ClassVar[bool] = True
@@ -66,6 +67,8 @@ class StateSpaceModel(nn.Module, ABC):
         seen: Bool[Tensor, "batch frames"] | None = None,
     ) -> Belief:
         """Belief over the state at the *first* of one or more leading frames.
+
+        Its scale, like that of all beliefs, is 0 where a part of the state is known exactly.
 
         Args:
             observations: (batch, K, *obs) as recorded, K >= 1 frames.
@@ -152,6 +155,15 @@ class StateSpaceModel(nn.Module, ABC):
             unobserved_scale: Standard deviation of the process noise where ``observed`` is False.
                 1 is its prior; less costs a constant rate, and blurs less what follows.
         """
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the transition is a smooth function of all its arguments.
+
+        One that chooses is not: its gradient is that of the chances to choose, and none reaches the
+        noise.
+        """
+        return True
 
     @property
     def knows_reward(self) -> bool:

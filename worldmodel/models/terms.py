@@ -37,6 +37,8 @@ class Terms:
         filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
             beside the model, per frame, with a gradient to that filter alone. None where inference
             filters by itself.
+        balance: Computes ``rate`` again, of whose gradient the prior feels a given fraction and the
+            posterior what is left to 1. None where the two are not learned against each other.
     """
 
     states: Float[Tensor, "batch frames latent"]
@@ -53,6 +55,7 @@ class Terms:
     frame_mask: Bool[Tensor, "batch frames"]
     weight: float
     filtering: Float[Tensor, "batch frames"] | None = None
+    balance: Callable[[float], Float[Tensor, "batch frames"]] | None = None
 
     @property
     def unevenness(self) -> Float[Tensor, ""]:

@@ -21,6 +21,7 @@ from worldmodel.models.e2c import E2CConfig
 from worldmodel.models.ekvae import EKVAEConfig
 from worldmodel.models.linear_gaussian import LinearGaussianConfig
 from worldmodel.models.registry import model_type
+from worldmodel.models.rssm import RSSMConfig
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
@@ -134,6 +135,11 @@ def _vector_kalman(observations: ObservationSpace) -> LinearGaussianConfig:
     return LinearGaussianConfig(latent_size=2 * _said(observations))
 
 
+def _vector_rssm(observations: ObservationSpace) -> RSSMConfig:
+    """Small: every dimension of h is one of the dream's observation space."""
+    return RSSMConfig(deterministic_size=48)
+
+
 def _vector_agent(actions: ActionSpace) -> PathwiseConfig:
     """By how an agent acts.
 
@@ -182,6 +188,7 @@ GENERIC: dict[str, Preset] = {
             "dkf": DKFConfig(),
             "e2c": E2CConfig(),
             "ekvae": EKVAEConfig(),
+            "rssm": RSSMConfig(),
             "kalman": LinearGaussianConfig(),
         },
     ),
@@ -206,6 +213,7 @@ GENERIC: dict[str, Preset] = {
             "dkf": _vector_dkf,
             "e2c": _vector_e2c,
             "ekvae": _vector_ekvae,
+            "rssm": _vector_rssm,
             "kalman": _vector_kalman,
         },
         agent=_vector_agent,

@@ -34,8 +34,17 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "elbo+dropout": {"objective": "elbo"},
     "constrained": {"objective": "constrained", "dropout_fraction": 0.0},
     "constrained+dropout": {"objective": "constrained"},
+    "balanced": {"objective": "balanced", "dropout_fraction": 0.0},
+    "balanced+dropout": {"objective": "balanced"},
 }
-ObjectiveName = Literal["elbo", "elbo+dropout", "constrained", "constrained+dropout"]
+ObjectiveName = Literal[
+    "elbo",
+    "elbo+dropout",
+    "constrained",
+    "constrained+dropout",
+    "balanced",
+    "balanced+dropout",
+]
 
 
 class Candidate(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Literal
 from worldmodel.device import Precision
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
 from worldmodel.training.dreaming import DreamConfig
+from worldmodel.training.losses.balanced import BalancedConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.losses.elbo import ELBOConfig
 
@@ -52,8 +53,9 @@ class TrainConfig:
         halved_until: Fraction of training in which sequences are half as long, and twice as many:
             each update then sees as many frames, of more places, by which pictures are learned
             sooner; long sequences are for what happens slowly. In [0, 1).
-        objective: "constrained" or "elbo".
+        objective: "constrained", "elbo" or "balanced".
         constrained: Of the constrained objective.
+        balanced: Of the one with free bits and KL balancing.
         elbo: Of the annealed bound.
         dreaming: What is fitted to dreams afterwards.
         validate_every: Updates between validations, each of which also writes a checkpoint.
@@ -82,8 +84,9 @@ class TrainConfig:
     coarse: float = 2.0
     coarse_until: float = 0.4
     halved_until: float = 0.0
-    objective: Literal["constrained", "elbo"] = "constrained"
+    objective: Literal["constrained", "elbo", "balanced"] = "constrained"
     constrained: ConstrainedConfig = field(default_factory=ConstrainedConfig)
+    balanced: BalancedConfig = field(default_factory=BalancedConfig)
     elbo: ELBOConfig = field(default_factory=ELBOConfig)
     dreaming: DreamConfig = field(default_factory=DreamConfig)
     validate_every: int = 250

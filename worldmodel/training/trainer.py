@@ -36,6 +36,7 @@ from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_trust, fit_world
 from worldmodel.training.gradient import Clip
+from worldmodel.training.losses.balanced import Balanced
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
@@ -173,6 +174,8 @@ class Trainer:
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
             return AnnealedELBO(self.config.elbo)
+        if self.config.objective == "balanced":
+            return Balanced(self.config.balanced)
         return Constrained(self.config.constrained)
 
     def fit(self, progress: bool = True, watch: Callable[[Trainer], None] | None = None) -> World:

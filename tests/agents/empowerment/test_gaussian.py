@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from linear_model import PIXELS, LinearModel
-from small import DISCRETE, generator, tiny_model
+from small import DISCRETE, generator, small_model, tiny_model
 
 from agents.empowerment import Dynamics, GaussianEmpowerment, Noise, dynamics_of, water_filling
 from worldmodel.errors import ConfigError, SpecError
@@ -46,6 +46,28 @@ def brute_force(steps, frames, sensor, process):
         filled = (level - 1 / gains).clip(0).sum()
         low, high = (level, high) if filled < 2 * steps else (low, level)
     return 0.5 * np.log((low * gains).clip(1)).sum()
+
+
+@pytest.mark.parametrize("process", [0.0, 0.5])
+def test_a_state_of_many_dimensions_has_the_capacity_of_those_that_count(process):
+    """Then derivatives are taken along the few columns of the channel, not along all axes."""
+    narrow, more = linear(), torch.zeros(60)
+
+    def step(z, u, w):
+        return torch.cat([narrow.step(z[:, :2], u, w), z[:, 2:] + more], 1)
+
+    wide = replace(narrow, step=step, observe=lambda z: narrow.observe(z[:, :2]))
+    noise = Noise(0.7, 2, process)
+    found = GaussianEmpowerment(wide, 3, noise)(torch.zeros(4, 62))
+    expected = brute_force(3, 2, 0.7, process)
+    torch.testing.assert_close(found, torch.full((4,), expected).float(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_model_that_chooses_its_states_has_no_channel():
+    world = World(small_model("rssm", stochastic="categorical"))
+    with pytest.raises(SpecError, match="categorical latents"):
+        dynamics_of(world)
+    assert dynamics_of(World(small_model("rssm"))).noise_size == 8
 
 
 def test_the_known_case_of_water_filling():

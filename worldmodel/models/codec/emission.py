@@ -15,6 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical
+from torch.func import jvp, vjp
+
+# Dimensions of a state up to which a decode along each costs less than derivatives do.
+_AXES = 16
 
 
 class Comparison(NamedTuple):
@@ -77,22 +81,31 @@ class Emission(nn.Module, ABC):
         be had by changes that no data ever show.
 
         Args:
-            state: Where the Jacobian is taken, by finite differences.
+            state: Where the Jacobian is taken: by finite differences, or by derivatives if there
+                are so many dimensions that a decode along each would cost more.
             motion: The direction in which each state moves.
         """
-        reach = 0.05
-        axes = reach * torch.eye(state.shape[1], dtype=state.dtype, device=state.device)
-        points = torch.cat([torch.zeros_like(axes[:1]), axes])
-        base, moved = self.mean(state.unsqueeze(1) + points).split([1, len(axes)], 1)
-        changes = moved - base
-        metric = changes @ changes.mT / reach**2
-        pulled = (metric @ motion.unsqueeze(2)).squeeze(2)
+        if state.shape[1] > _AXES:
+            moved = jvp(self.mean, (state,), (motion,))[1]
+            (pulled,) = vjp(self.mean, state)[1](moved)
+        else:
+            pulled = self._pulled(state, motion)
         squared = (motion * pulled).sum(1).clamp_min(0)
         strength = pulled.square().sum(1) / (squared + 1e-12)
         weight = squared.detach().sqrt()
         weight = weight / (weight.sum() + 1e-12)
         mean = (weight * strength).sum()
         return (weight * (strength - mean).square()).sum() / (mean.square() + 1e-12)
+
+    def _pulled(self, state: Tensor, motion: Tensor) -> Tensor:
+        """J^T J d."""
+        reach = 0.05
+        axes = reach * torch.eye(state.shape[1], dtype=state.dtype, device=state.device)
+        points = torch.cat([torch.zeros_like(axes[:1]), axes])
+        base, moved = self.mean(state.unsqueeze(1) + points).split([1, len(axes)], 1)
+        changes = moved - base
+        metric = changes @ changes.mT / reach**2
+        return (metric @ motion.unsqueeze(2)).squeeze(2)
 
 
 class _SquaredError(torch.autograd.Function):
