@@ -48,7 +48,7 @@ class Case:
         env = self.source.make()
         spaces = observed(env.observation_space), ActionSpace.from_space(env.action_space)
         env.close()
-        judged = {"evaluate_every": 1, "evaluate_episodes": 20, "film_every": 0}
+        judged = {"evaluate_every": 1, "evaluate_episodes": 10, "film_every": 0}
         return replace(online_for(*spaces), seed=seed, **judged, **self.changes)
 
 
@@ -60,8 +60,15 @@ CASES = {
     "Pendulum-v1": Case(Source("Pendulum-v1"), -160.0, 2000),
     "CartPole-v1": Case(Source("CartPole-v1"), 475.0, 5000),
     "Acrobot-v1": Case(Source("Acrobot-v1"), -100.0, 10_000),
+    "MountainCarContinuous-v0": Case(
+        Source("MountainCarContinuous-v0"), 90.0, 20_000, {"intrinsic": "disagreement"}
+    ),
     "InvertedPendulum-v5": Case(Source("InvertedPendulum-v5"), 950.0, 10_000),
     "cartpole-swingup": Case(_suite("cartpole-swingup", 8), 800.0, 25_000),
+    "reacher-easy": Case(_suite("reacher-easy", 4), 937.0, 50_000),
+    "ball-in-cup": Case(_suite("ball_in_cup-catch", 4), 950.0, 50_000),
+    "pendulum-swingup": Case(_suite("pendulum-swingup", 4), 724.0, 50_000),
+    "Hopper-v5": Case(Source("Hopper-v5"), 1000.0, 50_000),
 }
 
 

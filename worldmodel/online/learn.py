@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from agents.actor_critic import train_actor_critic
-from agents.exploration import Exploring
-from agents.learner import ActorCritic
+from agents.intrinsic import bonus_of, usual_reward, with_bonus
+from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
 from worldmodel.errors import require_at_least
@@ -32,7 +31,8 @@ from worldmodel.models.learned import LearnedModel
 from worldmodel.online.config import OnlineConfig, online_for
 from worldmodel.online.gathering import Babbling, Filtering
 from worldmodel.online.interrupts import Interrupts
-from worldmodel.online.judging import surprise, trust
+from worldmodel.online.judging import surprise, told, trust
+from worldmodel.online.methods import METHODS
 from worldmodel.online.reality import Reality, as_reality
 from worldmodel.online.recorder import Ask, Gathered, Recorder
 from worldmodel.online.watching import Watcher, draw_film
@@ -40,10 +40,14 @@ from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.training.growing import GrowingTrainer, read_beside
 from worldmodel.training.settings import write_settings
 from worldmodel.types import Belief
+from worldmodel.world.dynamics import Goal
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
-DATA, POLICY = "data", "policy.safetensors"
+DATA = "data"
+# Updates of the ensemble whose disagreement is sought, in every round.
+_ENSEMBLE_UPDATES = 300
+_FORECAST = ("forecast", "forecast_low", "forecast_high")
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class Online:
         self.counts, self._rows = Counts(), []
         self.world: World | None = None
         self._trainer: GrowingTrainer | None = None
-        self._learner: ActorCritic | None = None
+        self._method = METHODS[config.method](config)
         if (beside := read_beside(run)) is not None:
             self._resume(beside)
         watcher.begin(run, self._rows, config.train.tensorboard)
@@ -181,9 +185,10 @@ class Online:
         self._watcher.phase("fitting the model")
         dataset = self._refit(gathered)
         self._watcher.phase("improving the agent")
-        row["trust"] = self._improve(dataset)
+        row |= self._improve(dataset, real_steps)
         done = real_steps >= steps
         due = bool(c.evaluate_every) and counts.round % c.evaluate_every == 0
+        row |= self._forecast(dataset) if done or due else dict.fromkeys(_FORECAST)
         clean = self._evaluate() if done or due else None
         self.counts = Counts(
             counts.round + 1,
@@ -212,14 +217,14 @@ class Online:
         seeding = self.world is None
 
         def actor(env: VectorEnv, sequence: np.random.SeedSequence) -> Babbling | Filtering:
-            if self.world is None or self._learner is None:
+            if self.world is None:
                 shape, rng = (env.num_envs, recorder.steps), np.random.default_rng(sequence)
                 return Babbling(Held(c.held), recorder.action_spec, shape, rng)
-            policy = self._learner.policy
-            generator = torch.Generator(policy.low.device)
+            generator = torch.Generator(self.world.model.device)
             generator.manual_seed(int(sequence.generate_state(1)[0]))
             noise = c.noise_after(counts.real_steps), c.noise_correlation
-            return Filtering(self.world, Exploring(policy, *noise, generator), env)
+            exploring = self._method.exploring(self.world, noise, generator)
+            return Filtering(self.world, exploring, env)
 
         def enough(groups: int, steps: int, episodes: int) -> bool:
             least = c.seed_steps if seeding else c.round_steps
@@ -248,14 +253,40 @@ class Online:
         train, lasting = replace(c.train, seed=c.seed), {"online": c.lasting()}
         return GrowingTrainer(self._model, dataset, train, self._run, lasting)
 
-    def _improve(self, dataset: Dataset) -> float:
-        """Train the agent on; the trust in what it then dreams."""
-        c, world = self._config, self._fitted
-        starts = self._starts(dataset)
-        updates = c.agent.updates if self._learner is None else c.agent_updates
-        agent = replace(c.agent, updates=updates, seed=c.seed)
-        self._learner, _ = train_actor_critic(world, agent, starts, self._learner, False)
-        return trust(world, self._learner, starts, agent)
+    def _improve(self, dataset: Dataset, real_steps: int) -> dict[str, Any]:
+        """Train the agent on; the weight of what it seeks beside the task, and trust in its dreams."""
+        world, number = self._fitted, self.counts.round
+        weight = self._config.intrinsic_after(real_steps)
+        starts, goal = self._starts(dataset), self._goal(dataset, weight)
+        self._method.improve(world, starts, goal, number)
+        trusted = trust(world, self._agent, starts, self._generator("trust"))
+        return {"intrinsic": weight, "trust": trusted}
+
+    def _goal(self, dataset: Dataset, weight: float) -> Goal | None:
+        """The task, and what is paid for beside it; None for the task alone."""
+        if not weight:
+            return None
+        c, world, known = self._config, self._fitted, dataset.train.sample()
+        seed = c.seed + self.counts.round
+        bonus = bonus_of(c.intrinsic, world, known, _ENSEMBLE_UPDATES, seed)
+        return bonus and with_bonus(world, bonus, weight, usual_reward(known))
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Of this round, for one purpose."""
+        entropy = (self._config.seed, sum(purpose.encode()), self.counts.round)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return torch.Generator(self._fitted.model.device).manual_seed(seed)
+
+    def _forecast(self, dataset: Dataset) -> dict[str, float]:
+        """What the dream says that the evaluation will come to."""
+        past = [
+            (row["forecast"], row["clean_return"])
+            for row in self._rows
+            if row["forecast"] is not None and row["clean_return"] is not None
+        ]
+        asked = self._config.evaluate_episodes, self._recorder.steps
+        said = told(self._fitted, self._agent, dataset, asked, past, self._generator("forecast"))
+        return dict(zip(_FORECAST, (said.mean, said.low, said.high), strict=True))
 
     def _starts(self, dataset: Dataset) -> Belief:
         train = dataset.train
@@ -267,8 +298,7 @@ class Online:
         n = self._config.evaluate_episodes
 
         def actor(env: VectorEnv, sequence: np.random.SeedSequence) -> Filtering:
-            assert self._learner is not None, "the round has trained it"
-            return Filtering(self._fitted, self._learner.policy, env)
+            return Filtering(self._fitted, self._agent, env)
 
         def enough(groups: int, steps: int, episodes: int) -> bool:
             return episodes >= n
@@ -281,26 +311,31 @@ class Online:
         assert self.world is not None, "the model is fitted first"
         return self.world
 
+    @property
+    def _agent(self) -> Agent:
+        assert self._method.agent is not None, "it is trained first"
+        return self._method.agent
+
     def _write(self, row: dict[str, Any]) -> None:
         """Everything of a round: its state first, so that what else there is follows from it."""
-        trainer, learner, world, counts = self._trainer, self._learner, self._fitted, self.counts
-        assert trainer is not None and learner is not None, "the round has trained both"
+        trainer, world, counts = self._trainer, self._fitted, self.counts
+        assert trainer is not None, "the round has trained it"
         self._rows.append(row)
         beside = {
             "counts": vars(counts),
             "rows": self._rows,
-            "learner": learner.tensors(),
+            "learner": self._method.tensors(),
             "support": world.support.state_dict(),
         }
         with self._interrupts.hold():
             trainer.write(beside)
-            self._publish(world, learner)
+            self._publish(world)
             self._watcher.row(row)
 
-    def _publish(self, world: World, learner: ActorCritic) -> None:
+    def _publish(self, world: World) -> None:
         settings = self._model, self._config.train, self._recorder.dataset(), self._preset
         write_settings(self._run, *settings, self._run / DATA)
-        learner.policy.save(self._run / POLICY)
+        self._method.save(self._run)
         metrics = {"updates": self._updates, "real_steps": self.counts.real_steps}
         world.save(self._run / "checkpoint", metrics)
 
@@ -313,12 +348,10 @@ class Online:
         self.counts, self._rows = Counts(**beside["counts"]), beside["rows"]
         self._trainer = self._trained(self._recorder.dataset())
         model = self._model.eval()
-        hidden = self._config.agent.hidden
-        self._learner = ActorCritic.restored(beside["learner"], model.action_spec, hidden)
-        self._learner.policy.eval()
         support = Support(model.latent_size)
         support.load_state_dict(beside["support"])
         self.world = World(model, support, source=self._reality.source)
+        self._method.restore(beside["learner"], self.world)
 
 
 def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
