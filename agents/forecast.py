@@ -28,7 +28,7 @@ from worldmodel.world.world import World
 
 # Chance that an interval holds what happens; how much less a miss counts after another.
 COVERAGE, _FORGET = 0.9, 0.7
-# Quantiles of Student's law that leave 5 % above, by degrees of freedom; Abramowitz and Stegun 1964.
+# What Student's law leaves 5 % above, by degrees of freedom; Abramowitz and Stegun 1964.
 _STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
@@ -62,7 +62,8 @@ def dream_on(
 ) -> Dreamt:
     """Let an agent dream on from given states, wherever that leads, with process noise.
 
-    Rewards stay within the recorded range, and count up to an imagined end.
+    Rewards stay within the recorded range, and count up to an imagined end. A dream that is no
+    longer finite is paid what states outside the support are from then on.
 
     Args:
         world: With a fitted support.
@@ -72,24 +73,28 @@ def dream_on(
         generator: Source of the noise.
     """
     box, model = latent_box(world), world.model
-    step, _ = steps_of(Dynamics(world, SupportRule(radius=math.inf)), box)
+    dynamics = Dynamics(world, SupportRule(radius=math.inf))
+    step, _ = steps_of(dynamics, box)
     act, n = Acting(agent), len(states)
     current = np.ascontiguousarray(states.cpu().numpy().T)
     seen = np.clip(current.T, box.low, box.high)
     returns, alive = np.zeros(n), np.ones(n, np.bool_)
     inside, living = [], []
-    for _ in range(steps):
+    for t in range(steps):
         controls = model.action_spec.encode(act(seen), (n,))
         shape = (1, model.noise_size, n)
         noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
         arrived = step(current, np.ascontiguousarray(controls), step.apart(noise)[0])
-        returns += np.where(alive, arrived.rewards.astype(np.float64), 0.0)
+        lost = ~(np.isfinite(arrived.states).all(0) & np.isfinite(arrived.rewards))
+        paid = np.where(lost, (steps - t) * dynamics.goal.outside, arrived.rewards)
+        returns += np.where(alive, paid, 0.0)
         inside.append(~arrived.outside)
         living.append(alive)
-        alive = alive & ~arrived.terminated
+        alive = alive & ~arrived.terminated & ~lost
         if not alive.any():
             break
-        current, seen = arrived.states, arrived.observations
+        current = np.where(lost, current, arrived.states)
+        seen = np.where(lost[:, np.newaxis], seen, arrived.observations)
     return Dreamt(returns, np.stack(inside, 1), np.stack(living, 1))
 
 
@@ -109,7 +114,7 @@ class Forecast:
 
     def holds(self, happened: float) -> bool:
         """Whether what happened lies in the interval."""
-        return self.low <= happened <= self.high
+        return bool(self.low <= happened <= self.high)
 
 
 def forecast(

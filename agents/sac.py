@@ -99,6 +99,7 @@ class DreamtSAC:
             raise SpecError(f"SAC needs numbers to act with, the actions are {space}")
         with _drawing(np.random.SeedSequence((self._seed, number)), world) as generator:
             env = self._dreams(world, starts, generator)
+            env.seed(number)
             if self._learner is None:
                 self._learner = self._begin(env)
             else:

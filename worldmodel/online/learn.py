@@ -254,7 +254,7 @@ class Online:
         return GrowingTrainer(self._model, dataset, train, self._run, lasting)
 
     def _improve(self, dataset: Dataset, real_steps: int) -> dict[str, Any]:
-        """Train the agent on; the weight of what it seeks beside the task, and trust in its dreams."""
+        """Train the agent on; the weight of what it seeks beside the task, and its trust."""
         world, number = self._fitted, self.counts.round
         weight = self._config.intrinsic_after(real_steps)
         starts, goal = self._starts(dataset), self._goal(dataset, weight)

@@ -52,7 +52,7 @@ class Windows(ABC):
         device: Where they go.
         by_step: Whether every step is as likely to be seen, instead of every episode: where many
             short episodes came first, one long one would hardly ever be drawn. The end of an
-            episode, which few windows reach, is seen about as often as any other of its steps.
+            episode, which few windows reach, is seen half as often as any other of its steps.
     """
 
     def __init__(self, episodes: Episodes, device: torch.device, by_step: bool = False) -> None:
