@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,8 +84,9 @@ def dream_on(
     for t in range(steps):
         controls = model.action_spec.encode(act(seen), (n,))
         shape = (1, model.noise_size, n)
-        noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
-        arrived = step(current, np.ascontiguousarray(controls), step.apart(noise)[0])
+        drawn = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+        noise: Any = step.apart(drawn)[0]  # as its own call takes it
+        arrived = step(current, np.ascontiguousarray(controls), noise)
         lost = ~(np.isfinite(arrived.states).all(0) & np.isfinite(arrived.rewards))
         paid = np.where(lost, (steps - t) * dynamics.goal.outside, arrived.rewards)
         returns += np.where(alive, paid, 0.0)

@@ -32,7 +32,7 @@ Intrinsic = Literal["none", "disagreement", "empowerment"]
 Bonus = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Members of an ensemble, units of each of their two hidden layers, and how they are fitted.
-_MEMBERS, _HIDDEN, _BATCH, _RATE = 5, 64, 128, 3e-3
+_MEMBERS, _HIDDEN, _BATCH, _RATE, _UPDATES = 5, 64, 128, 3e-3, 300
 # Usual deviations up to which a bonus is believed.
 _LIMIT = 10.0
 # Actions of a sequence whose empowerment is asked for, and states that it is computed in.
@@ -147,26 +147,28 @@ def empowerment(world: World, seed: int) -> Bonus:
     return lambda state, action, next_state: (landscape(next_state) - landscape.minimum) / spread
 
 
-def bonus_of(
-    kind: Intrinsic, world: World, episodes: Batch, updates: int, seed: int
-) -> Bonus | None:
-    """The bonus of a name; None for "none".
+def seeking(
+    kind: Intrinsic, world: World, episodes: Batch, weight: float, seed: int
+) -> Goal | None:
+    """The recorded reward and a bonus beside it; None if there is none.
 
     Args:
-        kind: Its name.
+        kind: Of the bonus.
         world: As it is now, with a fitted support.
         episodes: All that was recorded.
-        updates: Of what is fitted for "disagreement".
+        weight: Of the bonus, in units of ``usual_reward``.
         seed: Of everything random.
 
     Raises:
         SpecError: There is no empowerment of discrete actions.
     """
-    if kind == "none":
+    if kind == "none" or not weight:
         return None
     if kind == "empowerment":
-        return empowerment(world, seed)
-    return Disagreement(recorded_transitions(world, episodes), updates, seed)
+        bonus = empowerment(world, seed)
+    else:
+        bonus = Disagreement(recorded_transitions(world, episodes), _UPDATES, seed)
+    return with_bonus(world, bonus, weight, usual_reward(episodes))
 
 
 def with_bonus(world: World, bonus: Bonus, weight: float, unit: float) -> Goal:

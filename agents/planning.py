@@ -20,37 +20,26 @@ what the cross-entropy method began with; moving their probabilities is the same
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 
-from agents.goals import Target, near, reach, target_of
+from agents.goals import near, reach, target_of
+from agents.planner_file import Saved
 from agents.plans import Plan, colouring, shifted
 from agents.rollout import Agent
 from agents.scoring import Scored, Scorer, Terms
-from worldmodel.errors import (
-    ConfigError,
-    FileFormatError,
-    ShapeError,
-    SpecError,
-    require_at_least,
-)
-from worldmodel.files import write_whole
+from worldmodel.errors import ConfigError, ShapeError, SpecError, require_at_least
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
 from worldmodel.world.world import World
 
 # Fraction of the elites that "icem" keeps, as published.
 _KEPT = 0.3
 METHODS = ("cem", "icem", "mppi")
-FORMAT = "worldmodel-planner-1"
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,7 @@ class Planner:
         self._scored = Scorer(dynamics, terms, config.discount)
         self.compiled, self._controls = self._scored.compiled, self._scored.controls
         self._method, self._prior = method, prior
-        self._remembers = prior is None and terms == Terms()
+        self._plain = prior is None and terms == Terms()
         self._goal = wanted
         self._actions, self._latent = world.model.action_spec, world.model.latent_size
         self._colouring = colouring(config.horizon, config.colour_of(method))
@@ -210,21 +199,13 @@ class Planner:
                 observation.
         """
         target = None if self._goal is None else target_of(self._goal)
-        if not self._remembers or (self._goal is not None and target is None):
+        if not self._plain or (self._goal is not None and target is None):
             raise SpecError(
                 "a planner with a prior, with terms, or with a goal that is no observation cannot "
                 "be saved; build it anew"
             )
-        metadata = {
-            "format": FORMAT,
-            "method": self._method,
-            "settings": json.dumps(asdict(self.config)),
-            "sizes": json.dumps([self._latent, self._actions.size]),
-        }
-        tensors = {"none": torch.zeros(0)}
-        if target is not None:
-            tensors = {"state": target.state.cpu().clone(), "scale": target.scale.cpu().clone()}
-        write_whole(path, serialize(tensors, metadata))
+        sizes = self._latent, self._actions.size
+        Saved(self._method, asdict(self.config), sizes, target).write(path)
 
     @classmethod
     def load(cls, path: str | Path, world: World) -> Planner:
@@ -234,26 +215,14 @@ class Planner:
             FileFormatError: The file is truncated, corrupt, foreign or of another version.
             SpecError: It was saved for states or actions of other sizes.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if metadata.get("format") != FORMAT:
-                raise FileFormatError(f"{path} is no planner: its metadata are {metadata}")
-            method, settings = metadata["method"], json.loads(metadata["settings"])
-            saved, target = json.loads(metadata["sizes"]), None
-            if "state" in tensors:
-                target = Target(tensors["state"], tensors["scale"])
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
-        ours = [world.model.latent_size, world.model.action_spec.size]
-        if saved != ours:
+        saved, ours = Saved.read(path), (world.model.latent_size, world.model.action_spec.size)
+        if saved.sizes != ours:
             raise SpecError(
-                f"{path} plans with {saved[1]} numbers on {saved[0]} latent dimensions; the model "
-                f"has {ours[1]} and {ours[0]}"
+                f"{path} plans with {saved.sizes[1]} numbers on {saved.sizes[0]} latent "
+                f"dimensions; the model has {ours[1]} and {ours[0]}"
             )
-        goal = None if target is None else near(world, target)
-        return cls(world, method, goal=goal, **settings)
+        goal = None if saved.target is None else near(world, saved.target)
+        return cls(world, saved.method, goal=goal, **saved.settings)
 
     def _begin(self, state: Plan | None, n: int, begun: np.ndarray | None) -> Plan:
         shape = (n, self.config.horizon, self._controls.size)

@@ -8,7 +8,8 @@ from zipfile import BadZipFile
 import gymnasium as gym
 from safetensors import SafetensorError, safe_open
 
-from agents.planning import FORMAT, Planner
+from agents.planner_file import FORMAT
+from agents.planning import Planner
 from agents.policy import Policy
 from agents.rollout import Agent
 from worldmodel.errors import FileFormatError, SpecError, require_extra

@@ -30,8 +30,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from agents.starts import recorded_beliefs, sample_states
 from worldmodel.data import Dataset, DatasetWriter
 from worldmodel.files import write_json
-from worldmodel.online.config import online_for
-from worldmodel.online.learn import usual_model
+from worldmodel.online.config import online_for, usual_model
 from worldmodel.plots.learning import PROGRESS, learning_curve, read_progress
 from worldmodel.training.growing import GrowingTrainer
 from worldmodel.types import Belief
@@ -161,7 +160,7 @@ class Dreaming(BaseCallback):
             self._refit()
         if steps % s.evaluate_every == 0:
             mean, _ = evaluate_policy(self.model, self._judged, s.evaluate_episodes, warn=False)
-            self.rows.append({"real_steps": steps, "clean_return": float(mean)})
+            self.rows.append({"real_steps": steps, "clean_return": float(np.mean(mean))})
             with (self._run / PROGRESS).open("a") as file:
                 file.write(json.dumps(self.rows[-1]) + "\n")
         return True

@@ -10,8 +10,9 @@ from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.intrinsic import (
     Disagreement,
     Transitions,
-    bonus_of,
+    empowerment,
     recorded_transitions,
+    seeking,
     usual_reward,
     with_bonus,
 )
@@ -86,8 +87,7 @@ def episodes(model, lengths=(6, 4)):
 
 
 def test_empowerment_is_that_of_the_state_arrived_at(world):
-    bonus = bonus_of("empowerment", world, episodes(world.model), 1, 0)
-    assert bonus is not None
+    bonus = empowerment(world, 0)
     states = world.support.states[:100]
     told = bonus(torch.zeros(100, 2), torch.zeros(100, 1), states)
     nats = GaussianEmpowerment(dynamics_of(world), 10)(states).detach()
@@ -101,11 +101,12 @@ def test_of_choices_there_is_no_empowerment():
     world = fit_support(LinearModel(action_spec=discrete(3)), 0.7)
     batch = episodes(LinearModel())
     with pytest.raises(SpecError, match="Box actions"):
-        bonus_of("empowerment", world, batch, 1, 0)
+        seeking("empowerment", world, batch, 1.0, 0)
 
 
 def test_nothing_is_added_for_nothing(world):
-    assert bonus_of("none", world, episodes(world.model), 1, 0) is None
+    assert seeking("none", world, episodes(world.model), 1.0, 0) is None
+    assert seeking("empowerment", world, episodes(world.model), 0.0, 0) is None
 
 
 def test_the_bonus_is_added_in_units_of_the_reward_and_has_a_limit(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from agents.intrinsic import Intrinsic
 from agents.planning import PlanningConfig
 from agents.sac import SACConfig
 from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.learned import LearnedModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.systems.preset import GENERIC
 from worldmodel.training.config import TrainConfig
@@ -158,3 +161,13 @@ def online_for(observations: ObservationSpace, actions: ActionSpace) -> OnlineCo
     agent = replace(GENERIC["vectors"].actor_critic(actions), updates=150)
     chances = {"held": 1, "noise": 0.1, "final_noise": 0.05}
     return replace(config, updates=100, agent_updates=100, agent=agent, **chances)
+
+
+def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
+    """A DVBF of the generic preset of what is observed."""
+
+    def build(observations: ObservationSpace, actions: ActionSpace) -> LearnedModel:
+        settings = GENERIC[observations.preset].model("dvbf", observations)
+        return DVBF(settings, observations, actions, seed)
+
+    return build

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from agents.intrinsic import bonus_of, usual_reward, with_bonus
+from agents.intrinsic import seeking
 from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
 from worldmodel.errors import require_at_least
 from worldmodel.files import locked
 from worldmodel.models.learned import LearnedModel
-from worldmodel.online.config import OnlineConfig, online_for
+from worldmodel.online.config import OnlineConfig, online_for, usual_model
 from worldmodel.online.gathering import Babbling, Filtering
 from worldmodel.online.interrupts import Interrupts
 from worldmodel.online.judging import surprise, told, trust
@@ -40,13 +40,10 @@ from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.training.growing import GrowingTrainer, read_beside
 from worldmodel.training.settings import write_settings
 from worldmodel.types import Belief
-from worldmodel.world.dynamics import Goal
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
 DATA = "data"
-# Updates of the ensemble whose disagreement is sought, in every round.
-_ENSEMBLE_UPDATES = 300
 _FORECAST = ("forecast", "forecast_low", "forecast_high")
 
 
@@ -256,20 +253,15 @@ class Online:
     def _improve(self, dataset: Dataset, real_steps: int) -> dict[str, Any]:
         """Train the agent on; the weight of what it seeks beside the task, and its trust."""
         world, number = self._fitted, self.counts.round
-        weight = self._config.intrinsic_after(real_steps)
-        starts, goal = self._starts(dataset), self._goal(dataset, weight)
+        c, weight = self._config, self._config.intrinsic_after(real_steps)
+        goal = None
+        if weight:
+            known = dataset.train.sample()
+            goal = seeking(c.intrinsic, world, known, weight, c.seed + number)
+        starts = self._starts(dataset)
         self._method.improve(world, starts, goal, number)
         trusted = trust(world, self._agent, starts, self._generator("trust"))
         return {"intrinsic": weight, "trust": trusted}
-
-    def _goal(self, dataset: Dataset, weight: float) -> Goal | None:
-        """The task, and what is paid for beside it; None for the task alone."""
-        if not weight:
-            return None
-        c, world, known = self._config, self._fitted, dataset.train.sample()
-        seed = c.seed + self.counts.round
-        bonus = bonus_of(c.intrinsic, world, known, _ENSEMBLE_UPDATES, seed)
-        return bonus and with_bonus(world, bonus, weight, usual_reward(known))
 
     def _generator(self, purpose: str) -> torch.Generator:
         """Of this round, for one purpose."""
@@ -352,15 +344,3 @@ class Online:
         support.load_state_dict(beside["support"])
         self.world = World(model, support, source=self._reality.source)
         self._method.restore(beside["learner"], self.world)
-
-
-def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
-    """A DVBF of the generic preset of what is observed."""
-    from worldmodel.models.dvbf import DVBF
-    from worldmodel.systems.preset import GENERIC
-
-    def build(observations: ObservationSpace, actions: ActionSpace) -> LearnedModel:
-        settings = GENERIC[observations.preset].model("dvbf", observations)
-        return DVBF(settings, observations, actions, seed)
-
-    return build

@@ -95,7 +95,7 @@ class Windows(ABC):
         episode, start = chosen(size, steps, generator)
         if self._episodes.has_gaps:  # otherwise nothing would tell the first state
             rows = episode.cpu().numpy(), start.cpu().numpy()
-            start = torch.from_numpy(self._episodes.seen_before(*rows)).to(device)
+            start = torch.from_numpy(self._episodes.seen_before(*rows)).to(episode.device)
         return self._cut(episode, start, steps)
 
     def _of_episodes(
