@@ -28,7 +28,7 @@ from worldmodel.types import Batch
 from worldmodel.world.dynamics import Goal, recorded_reward
 from worldmodel.world.world import World
 
-Intrinsic = Literal["none", "disagreement", "empowerment"]
+Intrinsic = Literal["auto", "none", "disagreement", "empowerment"]
 Bonus = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Members of an ensemble, units of each of their two hidden layers, and how they are fitted.
@@ -37,6 +37,8 @@ _MEMBERS, _HIDDEN, _BATCH, _RATE, _UPDATES = 5, 64, 128, 3e-3, 300
 _LIMIT = 10.0
 # Actions of a sequence whose empowerment is asked for, and states that it is computed in.
 _STEPS, _STATES = 10, 512
+# Episodes that must tell something, for the task to be known.
+_TELLING = 5
 # Recorded episodes that are filtered at a time.
 _AT_ONCE = 256
 
@@ -153,7 +155,7 @@ def seeking(
     """The recorded reward and a bonus beside it; None if there is none.
 
     Args:
-        kind: Of the bonus.
+        kind: Of the bonus; "auto" is disagreement.
         world: As it is now, with a fitted support.
         episodes: All that was recorded.
         weight: Of the bonus, in units of ``usual_reward``.
@@ -187,6 +189,19 @@ def with_bonus(world: World, bonus: Bonus, weight: float, unit: float) -> Goal:
         return task + worth * bonus(state, action, next_state).clamp(0.0, _LIMIT)
 
     return Goal(paid, goal.minimum, goal.maximum + worth * _LIMIT)
+
+
+def silent(episodes: Batch) -> bool:
+    """Whether next to nothing tells one behaviour from another: no reward, and no end.
+
+    That is so until five episodes ended by themselves, or were paid something else than usual.
+    """
+    steps = episodes.mask
+    telling = (episodes.terminated & steps).any(1)
+    if episodes.rewards is not None:
+        usual = episodes.rewards[steps].median()
+        telling |= ((episodes.rewards != usual) & steps).any(1)
+    return int(telling.sum()) < _TELLING
 
 
 def usual_reward(episodes: Batch) -> float:

@@ -13,6 +13,7 @@ from agents.intrinsic import (
     empowerment,
     recorded_transitions,
     seeking,
+    silent,
     usual_reward,
     with_bonus,
 )
@@ -127,6 +128,19 @@ def test_rewards_vary_as_usual_though_one_is_rare(world):
     assert usual_reward(batch) == pytest.approx(3.0), "nothing varies: their size"
     batch.rewards[batch.mask] = 0.0
     assert usual_reward(batch) == 1.0
+
+
+def test_rewards_that_never_vary_and_episodes_that_never_end_tell_nothing(world):
+    batch = episodes(world.model, (4,) * 8)
+    batch.rewards[:] = -1.0
+    assert silent(batch)
+    batch.rewards[:4, 2] = 0.0
+    assert silent(batch), "four of them may be chance"
+    batch.rewards[4, 1] = 0.0
+    assert not silent(batch)
+    batch.rewards[:] = 1.0
+    batch.terminated[:, -1] = True
+    assert not silent(batch)
 
 
 def test_transitions_are_what_the_filter_believed(world):

@@ -49,6 +49,12 @@ def test_what_is_sought_beside_the_task_weighs_less_and_less(tmp_path):
     assert weights == sorted(weights, reverse=True)
 
 
+def test_by_default_the_unknown_is_sought_as_long_as_nothing_tells_the_task():
+    assert [CONFIG.intrinsic_after(500, quiet) for quiet in (True, False)] == [1.0, 0.0]
+    assert SETTINGS["planner"].intrinsic_after(500, True) == 0
+    assert replace(CONFIG, intrinsic="none").intrinsic_after(500, True) == 0
+
+
 def test_every_evaluation_was_forecast(tmp_path):
     learn("test/Cart-v0", tmp_path, 110, CONFIG, build)
     rows = read_progress(tmp_path)

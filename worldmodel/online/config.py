@@ -52,9 +52,10 @@ class OnlineConfig:
             (``planning``), or Stable-Baselines3's "sac" (``sac``).
         planner: Which search.
         intrinsic: What is paid for beside the task while the actor and critic learn: "disagreement"
-            about what comes next, or "empowerment" (of numbers, not of choices).
+            about what comes next, or "empowerment" (of numbers, not of choices); "auto" is
+            disagreement as long as no rewards and no ends tell anything, and then nothing.
         intrinsic_weight: Of that at first, in units of how much rewards vary.
-        intrinsic_steps: Real steps over which it falls to nothing, linearly.
+        intrinsic_steps: Real steps over which it falls to nothing, linearly; "auto" does not fall.
         updates: Of the model in a round; ``train.updates`` are those of the first fit.
         agent_updates: Of actor and critic in a round; ``agent.updates`` are those of the first.
         replayed: Latest training episodes whose filtered beliefs imagined episodes begin at.
@@ -83,7 +84,7 @@ class OnlineConfig:
     episode_steps: int | None = None
     method: MethodName = "actor-critic"
     planner: Literal["mppi", "icem", "cem"] = "mppi"
-    intrinsic: Intrinsic = "none"
+    intrinsic: Intrinsic = "auto"
     intrinsic_weight: float = 1.0
     intrinsic_steps: int = 10_000
     updates: int = 60
@@ -115,7 +116,7 @@ class OnlineConfig:
         require_finite(0, noise=self.noise, final_noise=self.final_noise, timeout=self.timeout)
         require_finite(0, intrinsic_weight=self.intrinsic_weight)
         require_choices(self)
-        if self.intrinsic != "none" and self.method != "actor-critic":
+        if self.intrinsic not in ("auto", "none") and self.method != "actor-critic":
             raise ConfigError(
                 f"--intrinsic {self.intrinsic} is for --method actor-critic, got {self.method}"
             )
@@ -132,10 +133,17 @@ class OnlineConfig:
         gone = min(max(steps - self.seed_steps, 0) / self.noise_steps, 1.0)
         return self.noise + gone * (self.final_noise - self.noise)
 
-    def intrinsic_after(self, steps: int) -> float:
-        """Weight of what is paid for beside the task, after so many real steps."""
-        if self.intrinsic == "none":
+    def intrinsic_after(self, steps: int, silent: bool) -> float:
+        """Weight of what is paid for beside the task.
+
+        Args:
+            steps: Real ones so far.
+            silent: Whether nothing tells what the task is yet.
+        """
+        if self.intrinsic == "none" or self.method != "actor-critic":
             return 0.0
+        if self.intrinsic == "auto":
+            return self.intrinsic_weight * silent
         gone = max(steps - self.seed_steps, 0) / self.intrinsic_steps
         return self.intrinsic_weight * max(1 - gone, 0.0)
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from agents.intrinsic import seeking
+from agents.intrinsic import seeking, silent
 from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
@@ -253,11 +253,9 @@ class Online:
     def _improve(self, dataset: Dataset, real_steps: int) -> dict[str, Any]:
         """Train the agent on; the weight of what it seeks beside the task, and its trust."""
         world, number = self._fitted, self.counts.round
-        c, weight = self._config, self._config.intrinsic_after(real_steps)
-        goal = None
-        if weight:
-            known = dataset.train.sample()
-            goal = seeking(c.intrinsic, world, known, weight, c.seed + number)
+        c, known = self._config, dataset.train.sample()
+        weight = c.intrinsic_after(real_steps, silent(known))
+        goal = seeking(c.intrinsic, world, known, weight, c.seed + number)
         starts = self._starts(dataset)
         self._method.improve(world, starts, goal, number)
         trusted = trust(world, self._agent, starts, self._generator("trust"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -78,6 +79,9 @@ class ByActorCritic(Method):
         c = self._config
         updates = c.agent.updates if self._learner is None else c.agent_updates
         settings = replace(c.agent, updates=updates, seed=c.seed)
+        if goal is not None:
+            # What is sought lies beyond the data.
+            settings = replace(settings, ood_penalty=0.0, ood_radius=math.inf)
         self._learner, _ = train_actor_critic(world, settings, starts, self._learner, False, goal)
         self.agent = self._learner.policy
 
