@@ -124,22 +124,19 @@ def forecast(
     episodes: int,
     past: Sequence[tuple[float, float]],
     bounds: tuple[float, float],
-    seen: Sequence[float],
 ) -> Forecast:
     """What the mean return of so many real episodes will be.
 
     Args:
         dreamt: Returns of dreamt episodes.
         episodes: Real ones that will be played.
-        past: What was forecast before and what happened, oldest first.
-        bounds: Returns that are possible at all.
-        seen: Returns of recorded episodes: before the first miss is known, the interval spans them
-            and the dreamt ones.
+        past: What was forecast before and what happened, oldest first. Before the first miss is
+            known, all that is possible may happen.
+        bounds: Returns that are possible, by the rewards that were recorded.
     """
     mean = float(dreamt.mean())
     if not past:
-        known = [*dreamt.tolist(), *seen]
-        return _within(mean, min(known), max(known), bounds)
+        return _within(mean, *bounds, bounds)
     sampling = dreamt.var() * (1 / episodes + 1 / len(dreamt))
     weights = _FORGET ** np.arange(len(past))[::-1]
     misses = np.array([told - happened for told, happened in past])

@@ -11,7 +11,7 @@ import worldmodel
 from agents.planning import Planner, PlanningConfig
 from agents.sac import SACConfig
 from worldmodel.cli.runs import policy_of
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, SpecError
 from worldmodel.online.learn import learn
 from worldmodel.plots.learning import read_progress
 
@@ -69,3 +69,13 @@ def test_every_evaluation_was_forecast(tmp_path):
 def test_who_searches_seeks_the_task_alone():
     with pytest.raises(ConfigError, match="--intrinsic disagreement is for --method actor-critic"):
         replace(SETTINGS["planner"], intrinsic="disagreement")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"method": "sac"}, "--method sac"), ({"intrinsic": "empowerment"}, "--intrinsic emp")],
+)
+def test_what_choices_cannot_do_is_said_before_anything_is_acted(asked, said, tmp_path):
+    with pytest.raises(SpecError, match=f"{said}.* needs numbers"):
+        learn("CartPole-v1", tmp_path, 50, replace(CONFIG, **asked))
+    assert not (tmp_path / "data").exists()

@@ -83,8 +83,7 @@ def told(
     dreamt = dream_on(world, agent, first, steps, generator).returns
     low, high = world.model.reward_range
     bounds = min(low, steps * low), max(high, steps * high)
-    paid = [] if recorded.rewards is None else (recorded.rewards * recorded.mask).sum(1).tolist()
-    return forecast(dreamt, episodes, past, bounds, paid)
+    return forecast(dreamt, episodes, past, bounds)
 
 
 def _mean(values: list[torch.Tensor]) -> float | None:

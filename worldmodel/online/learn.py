@@ -32,7 +32,7 @@ from worldmodel.online.config import OnlineConfig, online_for, usual_model
 from worldmodel.online.gathering import Babbling, Filtering
 from worldmodel.online.interrupts import Interrupts
 from worldmodel.online.judging import surprise, told, trust
-from worldmodel.online.methods import METHODS
+from worldmodel.online.methods import method_of
 from worldmodel.online.reality import Reality, as_reality
 from worldmodel.online.recorder import Ask, Gathered, Recorder
 from worldmodel.online.watching import Watcher, draw_film
@@ -154,7 +154,7 @@ class Online:
         self.counts, self._rows = Counts(), []
         self.world: World | None = None
         self._trainer: GrowingTrainer | None = None
-        self._method = METHODS[config.method](config)
+        self._method = method_of(config, recorder.action_spec)
         if (beside := read_beside(run)) is not None:
             self._resume(beside)
         watcher.begin(run, self._rows, config.train.tensorboard)

@@ -16,9 +16,10 @@ from agents.exploration import Exploring
 from agents.learner import ActorCritic
 from agents.planning import Planner
 from agents.rollout import Agent
-from worldmodel.errors import require_extra
+from worldmodel.errors import SpecError, require_extra
 from worldmodel.files import write_whole
 from worldmodel.online.config import MethodName, OnlineConfig
+from worldmodel.spaces import ActionSpace
 from worldmodel.types import Belief
 from worldmodel.world.dynamics import Goal
 from worldmodel.world.world import World
@@ -153,8 +154,25 @@ class BySAC(Method):
         write_whole(run / SAC_FILE, self._learner.to_bytes())
 
 
-METHODS: dict[MethodName, Callable[[OnlineConfig], Method]] = {
+_METHODS: dict[MethodName, Callable[[OnlineConfig], Method]] = {
     "actor-critic": ByActorCritic,
     "planner": ByPlanner,
     "sac": BySAC,
 }
+
+
+def method_of(config: OnlineConfig, actions: ActionSpace) -> Method:
+    """What the settings ask for, before anything is trained.
+
+    Raises:
+        SpecError: It is not for such actions; nothing has been acted yet.
+        MissingExtraError: It needs Stable-Baselines3.
+    """
+    asked = {
+        "--method sac": config.method == "sac" and actions.kind == "discrete",
+        "--intrinsic empowerment": config.intrinsic == "empowerment" and actions.kind != "box",
+    }
+    for name, wrong in asked.items():
+        if wrong:
+            raise SpecError(f"{name} needs numbers to act with, the actions are {actions.space()}")
+    return _METHODS[config.method](config)
