@@ -1,4 +1,4 @@
-"""A policy that tries other things than it would do: noise on numbers, now and then other choices.
+"""An agent that tries other things than it would do: noise on numbers, now and then other choices.
 
 Source: correlated noise explores systems with inertia, as in Lillicrap et al. 2016, "Continuous
 control with deep reinforcement learning". Differs: its deviation is given, however correlated it
@@ -15,39 +15,57 @@ import torch
 from jaxtyping import Float
 
 from agents.policy import Policy
+from agents.rollout import Acting, Agent
+from worldmodel.spaces import ActionSpace
 
 
 class Exploring:
-    """Acts by a policy with noise; the noise goes on from call to call.
+    """Acts by an agent with noise; the noise goes on from call to call.
 
     Args:
-        policy: Whose likeliest numbers are disturbed, and whose choices are drawn.
+        agent: Whose likeliest numbers are disturbed; choices of a ``Policy`` are drawn.
+        actions: The environment's.
+        bounds: (act,) each, least and greatest controls; finite also where an action has no bound.
         deviation: Of numbers' noise, in half ranges; a choice is replaced that often.
         correlation: Of the noise from one call to the next, in [0, 1).
         generator: Source of all draws.
     """
 
     def __init__(
-        self, policy: Policy, deviation: float, correlation: float, generator: torch.Generator
+        self,
+        agent: Agent,
+        actions: ActionSpace,
+        bounds: tuple[torch.Tensor, torch.Tensor],
+        deviation: float,
+        correlation: float,
+        generator: torch.Generator,
     ) -> None:
-        self._policy, self._generator = policy, generator
+        self._agent, self._actions, self._generator = agent, actions, generator
+        self._low, self._high = bounds
+        self._act = Acting(agent)
         self._deviation, self._correlation = deviation, correlation
-        self._numbers = torch.tensor(policy.actions.continuous, device=policy.low.device)
+        self._numbers = torch.tensor(actions.continuous, device=self._low.device)
         self._noise: torch.Tensor | None = None
 
     @torch.no_grad()
     def __call__(self, states: Float[np.ndarray, "n latent"]) -> Any:
         """Actions of the environments, in Gymnasium's layout."""
-        policy, numbers = self._policy, self._numbers
-        seen = torch.as_tensor(states, dtype=policy.low.dtype, device=policy.low.device)
-        drawn = policy.noise(len(seen), self._generator)
+        controls = self._chosen(states)
+        half = (self._high / 2 - self._low / 2) * self._deviation
+        disturbed = torch.where(self._numbers, controls + half * self._next(controls), controls)
+        disturbed = torch.minimum(torch.maximum(disturbed, self._low), self._high)
+        return self._actions.decode(self._replaced(disturbed).cpu().numpy())
+
+    def _chosen(self, states: np.ndarray) -> torch.Tensor:
+        """Controls (n, act) without noise on numbers."""
+        seen = torch.as_tensor(states, dtype=self._low.dtype, device=self._low.device)
+        if not isinstance(self._agent, Policy):
+            controls = self._actions.encode(self._act(states), (len(states),))
+            return torch.from_numpy(controls).to(seen)
+        drawn = self._agent.noise(len(seen), self._generator)
         if drawn is not None:
-            drawn = drawn.masked_fill(numbers, 0.0)
-        controls = policy(seen, drawn)
-        half = (policy.high / 2 - policy.low / 2) * self._deviation
-        disturbed = torch.where(numbers, controls + half * self._next(controls), controls)
-        disturbed = torch.minimum(torch.maximum(disturbed, policy.low), policy.high)
-        return policy.actions.decode(self._replaced(disturbed).cpu().numpy())
+            drawn = drawn.masked_fill(self._numbers, 0.0)
+        return self._agent(seen, drawn)
 
     def _next(self, like: torch.Tensor) -> torch.Tensor:
         """Noise of unit variance."""

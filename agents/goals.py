@@ -96,6 +96,17 @@ def reach(world: World, observation: Any) -> Goal:
         world: As for ``target``; errors likewise.
         observation: Likewise.
     """
-    wanted = target(world, observation)
+    return near(world, target(world, observation))
+
+
+def near(world: World, wanted: Target) -> Goal:
+    """The same of a target that is known already; ``world.support`` must be fitted."""
+    wanted = Target(wanted.state.to(world.model.device), wanted.scale.to(world.model.device))
     furthest = float(wanted.distance(world.support.states).max())
     return Goal(wanted.reward, -furthest, 0.0, wanted.instructions)
+
+
+def target_of(goal: Goal) -> Target | None:
+    """What a goal of ``reach`` or ``near`` wants to be near to; None of any other."""
+    owner = getattr(goal.reward, "__self__", None)
+    return owner if isinstance(owner, Target) else None

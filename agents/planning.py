@@ -21,17 +21,19 @@ what the cross-entropy method began with; moving their probabilities is the same
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from agents.goals import reach
+from agents.goals import near, reach, target_of
+from agents.planner_file import Saved
 from agents.plans import Plan, colouring, shifted
 from agents.rollout import Agent
 from agents.scoring import Scored, Scorer, Terms
-from worldmodel.errors import ConfigError, ShapeError, require_at_least
+from worldmodel.errors import ConfigError, ShapeError, SpecError, require_at_least
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
 from worldmodel.world.world import World
 
@@ -140,6 +142,8 @@ class Planner:
         self._scored = Scorer(dynamics, terms, config.discount)
         self.compiled, self._controls = self._scored.compiled, self._scored.controls
         self._method, self._prior = method, prior
+        self._plain = prior is None and terms == Terms()
+        self._goal = wanted
         self._actions, self._latent = world.model.action_spec, world.model.latent_size
         self._colouring = colouring(config.horizon, config.colour_of(method))
         self._elites = max(2, round(config.elites * config.candidates))
@@ -186,6 +190,39 @@ class Planner:
             plan.calls + 1,
         )
         return self._actions.decode(controls.reshape(*seen.shape[:-1], -1)), following
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and goal to one safetensors file, whole or not at all.
+
+        Raises:
+            SpecError: It plans with what no file can hold: a prior, terms, or a goal that is no
+                observation.
+        """
+        target = None if self._goal is None else target_of(self._goal)
+        if not self._plain or (self._goal is not None and target is None):
+            raise SpecError(
+                "a planner with a prior, with terms, or with a goal that is no observation cannot "
+                "be saved; build it anew"
+            )
+        sizes = self._latent, self._actions.size
+        Saved(self._method, asdict(self.config), sizes, target).write(path)
+
+    @classmethod
+    def load(cls, path: str | Path, world: World) -> Planner:
+        """Read what ``save`` wrote; it plans in a world's dream.
+
+        Raises:
+            FileFormatError: The file is truncated, corrupt, foreign or of another version.
+            SpecError: It was saved for states or actions of other sizes.
+        """
+        saved, ours = Saved.read(path), (world.model.latent_size, world.model.action_spec.size)
+        if saved.sizes != ours:
+            raise SpecError(
+                f"{path} plans with {saved.sizes[1]} numbers on {saved.sizes[0]} latent "
+                f"dimensions; the model has {ours[1]} and {ours[0]}"
+            )
+        goal = None if saved.target is None else near(world, saved.target)
+        return cls(world, saved.method, goal=goal, **saved.settings)
 
     def _begin(self, state: Plan | None, n: int, begun: np.ndarray | None) -> Plan:
         shape = (n, self.config.horizon, self._controls.size)

@@ -1,4 +1,4 @@
-"""Agents from files: a policy of ours, or an algorithm of Stable-Baselines3."""
+"""Agents from files: a policy or planner of ours, or an algorithm of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import gymnasium as gym
+from safetensors import SafetensorError, safe_open
 
+from agents.planner_file import FORMAT
+from agents.planning import Planner
 from agents.policy import Policy
 from agents.rollout import Agent
 from worldmodel.errors import FileFormatError, SpecError, require_extra
@@ -17,8 +20,8 @@ def load_agent(file: str | Path, world: World) -> Agent:
     """An agent that was trained in a world's dream.
 
     Args:
-        file: ``*.safetensors`` of a ``Policy``, or an algorithm's ``*.zip``, named after it, such
-            as ``sac.zip``.
+        file: ``*.safetensors`` of a ``Policy`` or a ``Planner``, or an algorithm's ``*.zip``, named
+            after it, such as ``sac.zip``.
         world: Whose latent states it acts on.
 
     Raises:
@@ -29,6 +32,8 @@ def load_agent(file: str | Path, world: World) -> Agent:
     file, actions = Path(file), world.model.action_spec
     if file.suffix == ".zip":
         agent, latent, act = _algorithm(file, world)
+    elif _format(file) == FORMAT:
+        return Planner.load(file, world)
     else:
         agent = Policy.load(file)
         latent, act = len(agent.mean), agent.actions.size
@@ -38,6 +43,15 @@ def load_agent(file: str | Path, world: World) -> Agent:
             f"{actions.size} and {world.model.latent_size}"
         )
     return agent
+
+
+def _format(file: Path) -> str | None:
+    """What a safetensors file says it is, if it is one."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return (opened.metadata() or {}).get("format")
+    except SafetensorError:
+        return None
 
 
 def _algorithm(file: Path, world: World) -> tuple[Agent, int, int]:

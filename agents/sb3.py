@@ -7,7 +7,7 @@ all environments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -44,6 +44,8 @@ class LatentVecEnv(VecEnv):
         max_episode_steps: After which an episode is truncated.
         noise: Whether the dreams have the model's process noise.
         box: Whether discrete parts of a mixed action space become numbers of one Box.
+        starts: Of a number, that many states (n, latent) for episodes to begin at; by default the
+            model's own first states.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LatentVecEnv(VecEnv):
         max_episode_steps: int = 200,
         noise: bool = True,
         box: bool = False,
+        starts: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.render_mode = "rgb_array"
         self.env = LatentVectorEnv(
@@ -63,7 +66,7 @@ class LatentVecEnv(VecEnv):
             noise=noise,
             render_mode=self.render_mode,
         )
-        self._final_outside = recorded_reward(world).outside == 0
+        self._final_outside, self._starts = recorded_reward(world).outside == 0, starts
         self._actions = np.zeros(())
         self._flat = (
             None if suits(world.model.action_spec) else Flattening(world.model.action_spec, box)
@@ -77,6 +80,8 @@ class LatentVecEnv(VecEnv):
         seed, options = self._seeds[0], self._options
         self._reset_seeds()
         self._reset_options()
+        if self._starts is not None and not any(options):
+            options = [{"state": state} for state in self._starts(self.num_envs)]
         some = np.array([bool(o) for o in options])
         stacked = _stacked(options)
         observations, infos = self.env.reset(seed=seed, options=stacked if some.all() else None)
@@ -104,6 +109,10 @@ class LatentVecEnv(VecEnv):
                 "TimeLimit.truncated": not final,
                 "outside_support": outside,
             }
+        if self._starts is not None and done.any():
+            begun = np.zeros((self.num_envs, observations.shape[1]), np.float32)
+            begun[done] = self._starts(int(done.sum()))
+            observations, _ = self.env.reset(options={"state": begun, "reset_mask": done})
         return observations, rewards, done, listed
 
     def close(self) -> None:

@@ -4,128 +4,130 @@
 
 A step that an agent takes counts, times how often the environment repeats it, those of random
 actions and of validation episodes included; evaluations, which nothing is learned from, do not.
-Seeds that are done are not done again; tables go to docs/results.md, curves beside the runs.
+Killed at any moment, or after ``--minutes``, it goes on where it was; the table and the figure
+show what there is by then, of all systems, methods and seeds that were ever begun.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from online_systems import CASES, Case
+from online_tables import FIGURE, Run, draw, table
 from rich.console import Console
-from seeds import Row, table, write_block
+from seeds import write_block
 
-from worldmodel.data import Source, Wrapping
-from worldmodel.data.environments import observed
-from worldmodel.online.config import OnlineConfig, online_for
+from worldmodel.files import read_json, write_json
+from worldmodel.online.config import MethodName
 from worldmodel.online.learn import learn
-from worldmodel.plots.learning import learning_curve, read_progress
-from worldmodel.spaces import ActionSpace
+from worldmodel.online.watching import Watcher
+from worldmodel.plots.learning import read_progress
+
+_CPU = "cpu.json"
 
 
-@dataclass(frozen=True)
-class Case:
-    """A system, the clean return that is asked for, and within how many real steps.
+class Timed(Watcher):
+    """Adds up the CPU seconds of a run, and says when the time is over.
 
-    Attributes:
-        source: Of the environment.
-        goal: Least mean clean return.
-        steps: Real steps in all.
-        changes: Of the default settings.
+    Args:
+        name: Of the run, for what is printed.
+        until: On the clock of ``time.monotonic``.
     """
 
-    source: Source
-    goal: float
-    steps: int
-    changes: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, name: str, until: float) -> None:
+        self._name, self._until = name, until
 
-    def settings(self, seed: int) -> OnlineConfig:
-        """The defaults of such a system but for the changes, judged after every round."""
-        env = self.source.make()
-        spaces = observed(env.observation_space), ActionSpace.from_space(env.action_space)
-        env.close()
-        judged = {"evaluate_every": 1, "evaluate_episodes": 20, "film_every": 0}
-        return replace(online_for(*spaces), seed=seed, **judged, **self.changes)
+    def begin(self, run: Path, rows: Sequence[dict[str, Any]], tensorboard: bool) -> None:
+        """See the base class."""
+        super().begin(run, rows, tensorboard)
+        self._file, self._since = run / _CPU, time.process_time()
+        self._before = _cpu_seconds(run)
 
+    def row(self, row: dict[str, Any]) -> None:
+        """See the base class.
 
-def _suite(task: str, repeat: int) -> Source:
-    return Source(f"shimmy:dm_control/{task}-v0", wrapping=Wrapping(frame_skip=repeat))
+        Raises:
+            KeyboardInterrupt: The time is over; the round is written.
+        """
+        super().row(row)
+        spent = self._before + time.process_time() - self._since
+        write_json(self._file, {"cpu_seconds": spent})
+        told = ("real_steps", "return", "clean_return", "forecast", "trust")
+        said = ", ".join(f"{key} {row[key]:.4g}" for key in told if row[key] is not None)
+        Console().print(f"{self._name}: {said}; {spent:.0f} CPU s")
 
-
-CASES = {
-    "Pendulum-v1": Case(Source("Pendulum-v1"), -160.0, 2000),
-    "CartPole-v1": Case(Source("CartPole-v1"), 475.0, 5000),
-    "Acrobot-v1": Case(Source("Acrobot-v1"), -100.0, 10_000),
-    "InvertedPendulum-v5": Case(Source("InvertedPendulum-v5"), 950.0, 10_000),
-    "cartpole-swingup": Case(_suite("cartpole-swingup", 8), 800.0, 25_000),
-}
-
-
-def measured(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """A run, or what is left of it to do; and what came of it."""
-    case, run = CASES[name], folder / f"{name}-{seed}"
-    repeat = case.source.wrapping.frame_skip
-    begun = time.process_time()
-    rows = read_progress(run)
-    if not rows or rows[-1]["real_steps"] * repeat < case.steps:
-        learn(case.source, run, case.steps // repeat, case.settings(seed))
-        rows = read_progress(run)
-    clean = [(row["real_steps"] * repeat, row["clean_return"], row["seconds"]) for row in rows]
-    clean = [row for row in clean if row[1] is not None]
-    reached = [row for row in clean if row[1] >= case.goal]
-    return {
-        "seed": seed,
-        "steps_to_goal": reached[0][0] if reached else float("inf"),
-        "best": max(row[1] for row in clean),
-        "last": clean[-1][1],
-        "seconds": clean[-1][2],
-        "cpu_seconds": time.process_time() - begun,
-    }
+    def phase(self, doing: str) -> None:
+        """See the base class: rounds are whole, or are played again."""
+        if time.monotonic() > self._until:
+            raise KeyboardInterrupt
 
 
-def rows(case: Case) -> tuple[Row, ...]:
-    """What is reported."""
-    return (
-        Row(f"real steps to {case.goal:g}", "steps_to_goal", False, f"≤ {case.steps:,}"),
-        Row("clean return at the end", "last", True, f"≥ {case.goal:g}"),
-        Row("best clean return", "best", True),
-        Row("seconds, evaluations included", "seconds", False),
-    )
+def _cpu_seconds(run: Path) -> float:
+    file = run / _CPU
+    return read_json(file)["cpu_seconds"] if file.is_file() else 0.0
+
+
+def found(folder: Path) -> dict[str, tuple[Case, list[Run]]]:
+    """All runs in a folder that have a round, by system and method."""
+    results: dict[str, tuple[Case, list[Run]]] = {}
+    for name, case in CASES.items():
+        for method in ("actor-critic", "planner", "sac"):
+            pattern = re.compile(rf"{re.escape(name)}-{method}-(\d+)")
+            matches = filter(None, (pattern.fullmatch(path.name) for path in folder.glob("*")))
+            runs = [
+                Run(int(m[1]), rows, _cpu_seconds(folder / m[0]), case.repeat)
+                for m in sorted(matches, key=lambda m: int(m[1]))
+                if (rows := read_progress(folder / m[0]))
+            ]
+            if runs:
+                results[f"{name}, {method}"] = case, runs
+    return results
 
 
 def main(
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     systems: tuple[str, ...] = tuple(CASES),
+    methods: tuple[MethodName, ...] = ("actor-critic",),
     out: Path = Path("runs/online"),
+    minutes: float = float("inf"),
     write: bool = True,
     threads: int = 1,
 ) -> None:
-    """Run all systems under all seeds.
+    """Run systems under seeds, or go on with them.
 
     Args:
         seeds: Of everything.
         systems: Of ``CASES``.
-        out: Folder for the runs and the curves.
-        write: Whether to put the tables in the results.
+        methods: Who acts.
+        out: Folder for the runs.
+        minutes: After which no more is begun, and what has been waits for the next time.
+        write: Whether to put table and figure in the documents.
         threads: Of torch.
     """
     torch.set_num_threads(threads)
-    for name in systems:
-        runs = []
+    until = time.monotonic() + 60 * minutes
+    try:
         for seed in seeds:
-            runs.append(measured(name, seed, out))
-            Console().print(runs[-1])
-        curves = {f"seed {seed}": read_progress(out / f"{name}-{seed}") for seed in seeds}
-        learning_curve(curves, out / f"{name}.png", CASES[name].goal)
-        text = table(rows(CASES[name]), runs)
+            for name in systems:
+                for method in methods:
+                    case, run = CASES[name], f"{name}-{method}-{seed}"
+                    settings = case.settings(seed, method)
+                    steps = -(-case.steps // case.repeat)
+                    learn(case.source, out / run, steps, settings, watcher=Timed(run, until))
+    except KeyboardInterrupt:
+        Console().print("interrupted; the same command goes on")
+    if results := found(out):
+        text = table(results)
         Console().print(text)
         if write:
-            said = f"`{name}`, seeds {', '.join(map(str, seeds))}, 20 episodes an evaluation:"
-            write_block(f"online {name}", f"{said}\n\n{text}")
+            write_block("online", text)
+            draw(results, FIGURE)
 
 
 if __name__ == "__main__":

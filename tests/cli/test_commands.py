@@ -19,7 +19,9 @@ from gymnasium.envs.classic_control.pendulum import PendulumEnv as Pendulum
 from PIL import Image
 
 import worldmodel
+from agents.planning import Planner
 from agents.policy import Policy
+from agents.saved import load_agent
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.cli.arguments import REGISTRY, Run
@@ -248,9 +250,12 @@ def test_agents_that_go_on_or_plan_are_judged_likewise(made, tmp_path, method):
     main(["agent", str(made / "vector" / "run"), *arguments, "--planning.candidates", "8"])
     metrics = strict(tmp_path / "metrics.json")
     assert metrics["return_real"] < 0 and metrics["length_real"] == 5
-    assert (tmp_path / "policy.safetensors").is_file() == (method == "actor-critic")
+    world = worldmodel.load(made / "vector" / "run")
+    agent = load_agent(tmp_path / "policy.safetensors", world)
     if method == "actor-critic":
-        assert Policy.load(tmp_path / "policy.safetensors").stochastic
+        assert isinstance(agent, Policy) and agent.stochastic
+    else:
+        assert isinstance(agent, Planner) and agent.config.candidates == 8
 
 
 def test_a_picture_can_be_the_goal(made, tmp_path, capsys):

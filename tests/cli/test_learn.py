@@ -7,6 +7,7 @@ import pytest
 import worldmodel
 from worldmodel import data
 from worldmodel.cli import main
+from worldmodel.cli.runs import policy_of
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.plots.learning import learning_curve, read_progress
 
@@ -50,6 +51,22 @@ def test_the_curve_is_in_the_report(run, tmp_path):
     assert f"Learning online: {len(read_progress(run))} rounds" in page.read_text()
 
 
+@pytest.mark.parametrize("method", ["planner", "sac"])
+def test_whoever_learned_is_found_again(method, tmp_path):
+    words = ["--steps", "65", *TINY, "--method", method, "--sac.updates", "2"]
+    words += ["--planning.horizon", "2", "--planning.candidates", "4", "--sac.more-updates", "2"]
+    main(["learn", ENV, "--run", str(tmp_path / "run"), *words])
+    world = worldmodel.load(tmp_path / "run")
+    agent = policy_of(tmp_path / "run", world)
+    assert (type(agent).__name__ == "Planner") == (method == "planner")
+    action, _ = agent.predict(world.support.states[:2].numpy(), deterministic=True)
+    assert action.shape == (2, 1) and abs(action).max() <= 2
+    pytest.importorskip("plotly")
+    page = tmp_path / "report.html"
+    main(["report", str(tmp_path / "run"), "--out", str(page)])
+    assert "Under the agent" in page.read_text()
+
+
 def test_defaults_follow_from_what_is_observed(capsys):
     for words, latent in (([ENV], 3), (["CartPole-v1"], 4), ([ENV, "--pixels"], 8)):
         with pytest.raises(SystemExit):
@@ -64,6 +81,7 @@ def test_defaults_follow_from_what_is_observed(capsys):
         (["learn", "NoSuch-v1", "--run", "r", "--steps", "5"], "unknown environment"),
         (["learn", ENV, "--run", "r", "--steps", "0"], "steps must be at least 1"),
         (["learn", ENV, "--run", "r", "--steps", "9", "--held-out", "1"], "held_out must be"),
+        (["learn", ENV, "--run", "r", "--steps", "9", "--intrinsic-weight", "nan"], "intrinsic_w"),
         (["learn", ENV, "--run", "r", "--steps", "9", "--train.dreaming.denoise", ".1"], "denoise"),
     ],
 )
@@ -79,8 +97,12 @@ def test_what_makes_no_sense_is_refused(words, said, tmp_path, monkeypatch, caps
 def test_curves_of_several_runs_are_drawn(tmp_path):
     row = {"return": 1.0, "clean_return": None, "trust": 0.5, "observation_error": 0.1}
     rows = [{**row, "real_steps": n, "reward_error": None} for n in (10, 20)]
+    for told in rows:
+        told |= {"forecast": 5.0, "forecast_low": -1e9, "forecast_high": 1e9}
     path = learning_curve({"seed 0": rows, "seed 1": rows}, tmp_path / "curve.png", goal=2.0)
     assert path.stat().st_size > 5000
+    alone = learning_curve({"": rows}, tmp_path / "alone.png")
+    assert alone.read_bytes() != path.read_bytes()
     with pytest.raises(ValueError, match="no round"):
         learning_curve({"seed 0": []}, tmp_path / "none.png")
     (tmp_path / "progress.jsonl").write_text("{")

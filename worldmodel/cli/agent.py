@@ -84,7 +84,7 @@ def agent(
             others are Stable-Baselines3's.
         goal: A picture, or an observation as .npy, to come near to in place of being rewarded; not
             for the methods of Stable-Baselines3.
-        out: Folder for metrics.json, verdict.json, and for the policy if one is trained.
+        out: Folder for metrics.json, verdict.json, and for the policy or planner.
         pathwise: Of the method "pathwise".
         actor_critic: Of the method "actor-critic".
         planning: Of the methods that plan.
@@ -118,6 +118,7 @@ def agent(
         actor.save(out / POLICY)
     elif method in METHODS:
         actor = Planner(world, method, goal=asked, **asdict(planning))
+        actor.save(out / POLICY)
     else:
         from agents.sb3 import train_sb3
 

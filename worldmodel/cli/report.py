@@ -16,6 +16,7 @@ from worldmodel.cli.arguments import Run
 from worldmodel.cli.console import say
 from worldmodel.cli.runs import (
     POLICY,
+    SAC,
     VERDICT,
     folder_of,
     metrics_of,
@@ -137,7 +138,7 @@ def reality(world: World, dataset: Path | None, force: bool, seed: int) -> list[
 def films(world: World, run: str, random: Batch, seed: int, bar: Progress) -> list[str]:
     """What the model imagines under random actions, and under its agent's if it has one."""
     shown = {"Under random actions": random}
-    acts = (Path(run) / POLICY).is_file()
+    acts = any((Path(run) / name).is_file() for name in (POLICY, SAC))
     task = bar.add_task("films", total=1 + acts)
     fps = 10.0
     if world.source is not None:

@@ -18,7 +18,7 @@ from worldmodel.training.settings import read_settings
 from worldmodel.world.checkpoint import BUNDLED, resolve
 from worldmodel.world.world import World
 
-POLICY, VERDICT = "policy.safetensors", "verdict.json"
+POLICY, SAC, VERDICT = "policy.safetensors", "sac.zip", "verdict.json"
 
 
 def folder_of(run: str, purpose: str) -> Path:
@@ -143,7 +143,9 @@ def agent_file(run: str | Path, path: Path | None = None) -> Path:
         SpecError: There is none.
     """
     file = path or Path(run)
-    file = file if file.suffix in (".safetensors", ".zip") else file / POLICY
+    if file.suffix not in (".safetensors", ".zip"):
+        # Who learned online by SAC has nothing else.
+        file = file / SAC if (file / SAC).is_file() else file / POLICY
     if path is None and not file.is_file() and (BUNDLED / run / POLICY).is_file():
         file = BUNDLED / run / POLICY
     if not file.is_file():

@@ -160,9 +160,12 @@ class LearnedModel(StateSpaceModel):
 
     @torch.no_grad()
     def widen(self, batch: Batch) -> None:
-        """Let ranges hold further data, whose scaling stays: weights keep what they mean."""
+        """Let ranges hold further data, whose scaling stays: weights keep what they mean.
+
+        Rewards that vary by far more than before do change their unit, and the head with it.
+        """
         if batch.rewards is not None and self.knows_reward:
-            self.reward_head.widen(batch.rewards[batch.mask])
+            self.reward_head.adapt(batch.rewards[batch.mask])
         if (batch.terminated & batch.mask).any():
             self.termination_head.seen.fill_(True)
 

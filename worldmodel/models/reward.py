@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from worldmodel.models.networks import compiled, mlp
 from worldmodel.models.program import Builder, Rows
 
+# Times their deviation that further rewards must vary by, for theirs to become the unit.
+_LEAP = 4.0
+
 
 class RewardHead(nn.Module):
     """N(r; mu(z, u, z'), sigma) over standardised rewards.
@@ -59,6 +62,25 @@ class RewardHead(nn.Module):
         """Let the range hold others, too."""
         self.min.copy_(torch.minimum(self.min, rewards.min().to(self.min)))
         self.max.copy_(torch.maximum(self.max, rewards.max().to(self.max)))
+
+    @torch.no_grad()
+    def adapt(self, rewards: Float[Tensor, "n"]) -> None:
+        """The same; and the unit grows where they vary by much more, while predictions stay.
+
+        Otherwise a rare reward, thousands of deviations of the first data away, would be all that
+        is learned.
+
+        Source: van Hasselt et al. 2016, "Learning values across many orders of magnitude"
+        (Pop-Art, whose outputs are preserved likewise). Differs: the unit moves in leaps, and up.
+        """
+        self.widen(rewards)
+        std = rewards.double().std(correction=0).to(self.std)
+        if std > _LEAP * self.std:
+            last, factor = self.network[-1], self.std / std
+            last.get_parameter("weight").mul_(factor)
+            last.get_parameter("bias").mul_(factor)
+            self.log_scale.add_(factor.log())
+            self.std.copy_(std)
 
     @torch.no_grad()
     def silence(self) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from agents.actor_critic import ActorCriticConfig
-from worldmodel.errors import ConfigError, require_at_least, require_finite
+from agents.intrinsic import Intrinsic
+from agents.planning import PlanningConfig
+from agents.sac import SACConfig
+from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.models.dvbf import DVBF
+from worldmodel.models.learned import LearnedModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.systems.preset import GENERIC
 from worldmodel.training.config import TrainConfig
@@ -25,6 +31,9 @@ _VECTORS_TRAIN = replace(
 )
 # What lies beyond the data is where there is something to be learned: nothing keeps it away.
 _AGENT = ActorCriticConfig(updates=150, ood_penalty=0.0, ood_radius=math.inf)
+_PLANNING = PlanningConfig(ood_penalty=0.0, ood_radius=math.inf)
+
+MethodName = Literal["actor-critic", "planner", "sac"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,14 @@ class OnlineConfig:
         num_envs: Environments that act side by side, one episode each at a time.
         parallel: Whether each runs in a process of its own; worth it if a step takes milliseconds.
         episode_steps: Steps of an episode at most; by default the environment's own limit, or 1000.
+        method: Who acts: "actor-critic" (``agent``), a "planner" that searches at every step
+            (``planning``), or Stable-Baselines3's "sac" (``sac``).
+        planner: Which search.
+        intrinsic: What is paid for beside the task while the actor and critic learn: "disagreement"
+            about what comes next, or "empowerment" (of numbers, not of choices); "auto" is
+            disagreement as long as no rewards and no ends tell anything, and then nothing.
+        intrinsic_weight: Of that at first, in units of how much rewards vary.
+        intrinsic_steps: Real steps over which it falls to nothing, linearly; "auto" does not fall.
         updates: Of the model in a round; ``train.updates`` are those of the first fit.
         agent_updates: Of actor and critic in a round; ``agent.updates`` are those of the first.
         replayed: Latest training episodes whose filtered beliefs imagined episodes begin at.
@@ -54,6 +71,8 @@ class OnlineConfig:
         timeout: Seconds after which an environment that does not answer is given up.
         train: Of the first fit. Afterwards its schedules stay where it ended.
         agent: Of actor and critic.
+        planning: Of the planner.
+        sac: Of SAC.
         seed: Of everything random, in place of those of ``train`` and ``agent``.
     """
 
@@ -63,6 +82,11 @@ class OnlineConfig:
     num_envs: int = 1
     parallel: bool = False
     episode_steps: int | None = None
+    method: MethodName = "actor-critic"
+    planner: Literal["mppi", "icem", "cem"] = "mppi"
+    intrinsic: Intrinsic = "auto"
+    intrinsic_weight: float = 1.0
+    intrinsic_steps: int = 10_000
     updates: int = 60
     agent_updates: int = 60
     replayed: int = 24
@@ -77,17 +101,25 @@ class OnlineConfig:
     timeout: float = 60.0
     train: TrainConfig = _VECTORS_TRAIN
     agent: ActorCriticConfig = _AGENT
+    planning: PlanningConfig = _PLANNING
+    sac: SACConfig = field(default_factory=SACConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
         counts = ("seed_steps", "held", "round_steps", "num_envs", "updates", "agent_updates")
-        more = ("replayed", "noise_steps", "evaluate_episodes")
+        more = ("replayed", "noise_steps", "evaluate_episodes", "intrinsic_steps")
         require_at_least(1, **{name: getattr(self, name) for name in counts + more})
         require_at_least(2, held_out=self.held_out)
         require_at_least(0, evaluate_every=self.evaluate_every, film_every=self.film_every)
         require_at_least(0, seed=self.seed)
         require_at_least(1, episode_steps=self.episode_steps or 1)
         require_finite(0, noise=self.noise, final_noise=self.final_noise, timeout=self.timeout)
+        require_finite(0, intrinsic_weight=self.intrinsic_weight)
+        require_choices(self)
+        if self.intrinsic not in ("auto", "none") and self.method != "actor-critic":
+            raise ConfigError(
+                f"--intrinsic {self.intrinsic} is for --method actor-critic, got {self.method}"
+            )
         if not 0 <= self.noise_correlation < 1:
             raise ConfigError(f"noise_correlation must lie in [0, 1), got {self.noise_correlation}")
         if self.train.dreaming.denoise:
@@ -100,6 +132,20 @@ class OnlineConfig:
         """Deviation of exploration after so many real steps."""
         gone = min(max(steps - self.seed_steps, 0) / self.noise_steps, 1.0)
         return self.noise + gone * (self.final_noise - self.noise)
+
+    def intrinsic_after(self, steps: int, silent: bool) -> float:
+        """Weight of what is paid for beside the task.
+
+        Args:
+            steps: Real ones so far.
+            silent: Whether nothing tells what the task is yet.
+        """
+        if self.intrinsic == "none" or self.method != "actor-critic":
+            return 0.0
+        if self.intrinsic == "auto":
+            return self.intrinsic_weight * silent
+        gone = max(steps - self.seed_steps, 0) / self.intrinsic_steps
+        return self.intrinsic_weight * max(1 - gone, 0.0)
 
     def lasting(self) -> dict[str, Any]:
         """What a run cannot change when it goes on: all that a result depends on."""
@@ -123,3 +169,13 @@ def online_for(observations: ObservationSpace, actions: ActionSpace) -> OnlineCo
     agent = replace(GENERIC["vectors"].actor_critic(actions), updates=150)
     chances = {"held": 1, "noise": 0.1, "final_noise": 0.05}
     return replace(config, updates=100, agent_updates=100, agent=agent, **chances)
+
+
+def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
+    """A DVBF of the generic preset of what is observed."""
+
+    def build(observations: ObservationSpace, actions: ActionSpace) -> LearnedModel:
+        settings = GENERIC[observations.preset].model("dvbf", observations)
+        return DVBF(settings, observations, actions, seed)
+
+    return build

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from agents.exploration import Exploring
-from agents.policy import Policy
+from agents.rollout import Acting, Agent
 from worldmodel.data import ActionProcess
 from worldmodel.spaces import ActionSpace, map_arrays, put_row, stack
 from worldmodel.world.filter import Filter
@@ -77,20 +77,21 @@ class Babbling(Actor):
 
 
 class Filtering(Actor):
-    """A policy on what the live filter believes.
+    """An agent on what the live filter believes.
 
     Args:
         world: Whose filter.
-        policy: Acts on means: as it is, which are within the data's box, as whoever uses it later
+        agent: Acts on means: as it is, which are within the data's box, as whoever uses it later
             will give them; or exploring, wherever they are.
         env: The environments.
     """
 
-    def __init__(self, world: World, policy: Policy | Exploring, env: VectorEnv) -> None:
+    def __init__(self, world: World, agent: Agent | Exploring, env: VectorEnv) -> None:
         spaces = env.single_observation_space, env.single_action_space
         self._filter = Filter(world, *spaces, (env.num_envs,))
-        self._policy = policy
-        self.name = "exploring" if isinstance(policy, Exploring) else "policy"
+        self._exploring = isinstance(agent, Exploring)
+        self._act = agent if isinstance(agent, Exploring) else Acting(agent)
+        self.name = "exploring" if self._exploring else "policy"
 
     def begin(self, frames: Any) -> None:
         """See the base class."""
@@ -98,9 +99,7 @@ class Filtering(Actor):
 
     def act(self) -> Any:
         """See the base class."""
-        if isinstance(self._policy, Exploring):
-            return self._policy(self._filter.means(clip=False))
-        return self._policy.predict(self._filter.means())[0]
+        return self._act(self._filter.means(clip=not self._exploring))
 
     def arrive(self, actions: Any, frames: Any) -> None:
         """See the base class."""

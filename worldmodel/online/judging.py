@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 
-from agents.actor_critic import ActorCriticConfig, imagine
-from agents.learner import ActorCritic
-from agents.starts import sample_states
+from agents.forecast import Forecast, dream_on, forecast
+from agents.rollout import Agent
+from agents.starts import recorded_beliefs, sample_states
+from worldmodel.data import Dataset
 from worldmodel.types import Batch, Belief
-from worldmodel.world.dynamics import Dynamics
 from worldmodel.world.world import World
 
 # Steps that are predicted, and frames that are filtered before the first prediction.
 HORIZON, _FILTERED = 10, 5
-_DREAMT = 128
+# Dreams, and the steps of those that only trust is asked of.
+_DREAMT, _STEPS = 128, 12
 
 
 @torch.no_grad()
@@ -49,12 +51,39 @@ def surprise(world: World, batches: Iterable[Batch]) -> dict[str, float | None]:
     return {"observation_error": _mean(errors), "reward_error": _relative(told, paid)}
 
 
-@torch.no_grad()
-def trust(world: World, learner: ActorCritic, starts: Belief, config: ActorCriticConfig) -> float:
+def trust(world: World, agent: Agent, starts: Belief, generator: torch.Generator) -> float:
     """Share of the steps that the agent dreams which lie within what the data showed."""
-    first = sample_states(starts, _DREAMT, learner.generator)
-    dreamt = imagine(learner, Dynamics(world), first, config).states[:, 1:].flatten(0, 1)
-    return (world.distance(dreamt) <= 1).double().mean().item()
+    first = sample_states(starts, _DREAMT, generator)
+    return dream_on(world, agent, first, _STEPS, generator).trust
+
+
+def told(
+    world: World,
+    agent: Agent,
+    dataset: Dataset,
+    asked: tuple[int, int],
+    past: Sequence[tuple[float, float]],
+    generator: torch.Generator,
+) -> Forecast:
+    """What the dream says that the mean return of real episodes will be.
+
+    Args:
+        world: As it is.
+        agent: Who will act.
+        dataset: Whose episodes show how real ones begin.
+        asked: Real episodes, and steps of each at most.
+        past: What was told before and what happened, oldest first.
+        generator: Of the beginnings and of the dreams.
+    """
+    episodes, steps = asked
+    latest = np.arange(max(0, len(dataset.train) - _DREAMT), len(dataset.train))
+    recorded = dataset.train.padded(latest)
+    starts = recorded_beliefs(world, recorded.window(0, 1))
+    first = sample_states(starts, _DREAMT, generator)
+    dreamt = dream_on(world, agent, first, steps, generator).returns
+    low, high = world.model.reward_range
+    bounds = min(low, steps * low), max(high, steps * high)
+    return forecast(dreamt, episodes, past, bounds)
 
 
 def _mean(values: list[torch.Tensor]) -> float | None:

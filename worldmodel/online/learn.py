@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from agents.actor_critic import train_actor_critic
-from agents.exploration import Exploring
-from agents.learner import ActorCritic
+from agents.intrinsic import seeking, silent
+from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
 from worldmodel.errors import require_at_least
 from worldmodel.files import locked
 from worldmodel.models.learned import LearnedModel
-from worldmodel.online.config import OnlineConfig, online_for
+from worldmodel.online.config import OnlineConfig, online_for, usual_model
 from worldmodel.online.gathering import Babbling, Filtering
 from worldmodel.online.interrupts import Interrupts
-from worldmodel.online.judging import surprise, trust
+from worldmodel.online.judging import surprise, told, trust
+from worldmodel.online.methods import method_of
 from worldmodel.online.reality import Reality, as_reality
 from worldmodel.online.recorder import Ask, Gathered, Recorder
 from worldmodel.online.watching import Watcher, draw_film
@@ -44,7 +44,8 @@ from worldmodel.world.ends import Ends
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
-DATA, POLICY = "data", "policy.safetensors"
+DATA = "data"
+_FORECAST = ("forecast", "forecast_low", "forecast_high")
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Online:
         self.counts, self._rows = Counts(), []
         self.world: World | None = None
         self._trainer: GrowingTrainer | None = None
-        self._learner: ActorCritic | None = None
+        self._method = method_of(config, recorder.action_spec)
         if (beside := read_beside(run)) is not None:
             self._resume(beside)
         watcher.begin(run, self._rows, config.train.tensorboard)
@@ -182,9 +183,10 @@ class Online:
         self._watcher.phase("fitting the model")
         dataset = self._refit(gathered)
         self._watcher.phase("improving the agent")
-        row["trust"] = self._improve(dataset)
+        row |= self._improve(dataset, real_steps)
         done = real_steps >= steps
         due = bool(c.evaluate_every) and counts.round % c.evaluate_every == 0
+        row |= self._forecast(dataset) if done or due else dict.fromkeys(_FORECAST)
         clean = self._evaluate() if done or due else None
         self.counts = Counts(
             counts.round + 1,
@@ -213,14 +215,14 @@ class Online:
         seeding = self.world is None
 
         def actor(env: VectorEnv, sequence: np.random.SeedSequence) -> Babbling | Filtering:
-            if self.world is None or self._learner is None:
+            if self.world is None:
                 shape, rng = (env.num_envs, recorder.steps), np.random.default_rng(sequence)
                 return Babbling(Held(c.held), recorder.action_spec, shape, rng)
-            policy = self._learner.policy
-            generator = torch.Generator(policy.low.device)
+            generator = torch.Generator(self.world.model.device)
             generator.manual_seed(int(sequence.generate_state(1)[0]))
             noise = c.noise_after(counts.real_steps), c.noise_correlation
-            return Filtering(self.world, Exploring(policy, *noise, generator), env)
+            exploring = self._method.exploring(self.world, noise, generator)
+            return Filtering(self.world, exploring, env)
 
         def enough(groups: int, steps: int, episodes: int) -> bool:
             least = c.seed_steps if seeding else c.round_steps
@@ -249,14 +251,33 @@ class Online:
         train, lasting = replace(c.train, seed=c.seed), {"online": c.lasting()}
         return GrowingTrainer(self._model, dataset, train, self._run, lasting)
 
-    def _improve(self, dataset: Dataset) -> float:
-        """Train the agent on; the trust in what it then dreams."""
-        c, world = self._config, self._fitted
+    def _improve(self, dataset: Dataset, real_steps: int) -> dict[str, Any]:
+        """Train the agent on; the weight of what it seeks beside the task, and its trust."""
+        world, number = self._fitted, self.counts.round
+        c, known = self._config, dataset.train.sample()
+        weight = c.intrinsic_after(real_steps, silent(known))
+        goal = seeking(c.intrinsic, world, known, weight, c.seed + number)
         starts = self._starts(dataset)
-        updates = c.agent.updates if self._learner is None else c.agent_updates
-        agent = replace(c.agent, updates=updates, seed=c.seed)
-        self._learner, _ = train_actor_critic(world, agent, starts, self._learner, False)
-        return trust(world, self._learner, starts, agent)
+        self._method.improve(world, starts, goal, number)
+        trusted = trust(world, self._agent, starts, self._generator("trust"))
+        return {"intrinsic": weight, "trust": trusted}
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Of this round, for one purpose."""
+        entropy = (self._config.seed, sum(purpose.encode()), self.counts.round)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return torch.Generator(self._fitted.model.device).manual_seed(seed)
+
+    def _forecast(self, dataset: Dataset) -> dict[str, float]:
+        """What the dream says that the evaluation will come to."""
+        past = [
+            (row["forecast"], row["clean_return"])
+            for row in self._rows
+            if row["forecast"] is not None and row["clean_return"] is not None
+        ]
+        asked = self._config.evaluate_episodes, self._recorder.steps
+        said = told(self._fitted, self._agent, dataset, asked, past, self._generator("forecast"))
+        return dict(zip(_FORECAST, (said.mean, said.low, said.high), strict=True))
 
     def _starts(self, dataset: Dataset) -> Belief:
         train = dataset.train
@@ -268,8 +289,7 @@ class Online:
         n = self._config.evaluate_episodes
 
         def actor(env: VectorEnv, sequence: np.random.SeedSequence) -> Filtering:
-            assert self._learner is not None, "the round has trained it"
-            return Filtering(self._fitted, self._learner.policy, env)
+            return Filtering(self._fitted, self._agent, env)
 
         def enough(groups: int, steps: int, episodes: int) -> bool:
             return episodes >= n
@@ -282,27 +302,32 @@ class Online:
         assert self.world is not None, "the model is fitted first"
         return self.world
 
+    @property
+    def _agent(self) -> Agent:
+        assert self._method.agent is not None, "it is trained first"
+        return self._method.agent
+
     def _write(self, row: dict[str, Any]) -> None:
         """Everything of a round: its state first, so that what else there is follows from it."""
-        trainer, learner, world, counts = self._trainer, self._learner, self._fitted, self.counts
-        assert trainer is not None and learner is not None, "the round has trained both"
+        trainer, world, counts = self._trainer, self._fitted, self.counts
+        assert trainer is not None, "the round has trained it"
         self._rows.append(row)
         beside = {
             "counts": vars(counts),
             "rows": self._rows,
-            "learner": learner.tensors(),
+            "learner": self._method.tensors(),
             "support": world.support.state_dict(),
             "ends": asdict(world.ends),
         }
         with self._interrupts.hold():
             trainer.write(beside)
-            self._publish(world, learner)
+            self._publish(world)
             self._watcher.row(row)
 
-    def _publish(self, world: World, learner: ActorCritic) -> None:
+    def _publish(self, world: World) -> None:
         settings = self._model, self._config.train, self._recorder.dataset(), self._preset
         write_settings(self._run, *settings, self._run / DATA)
-        learner.policy.save(self._run / POLICY)
+        self._method.save(self._run)
         metrics = {"updates": self._updates, "real_steps": self.counts.real_steps}
         world.save(self._run / "checkpoint", metrics)
 
@@ -315,22 +340,8 @@ class Online:
         self.counts, self._rows = Counts(**beside["counts"]), beside["rows"]
         self._trainer = self._trained(self._recorder.dataset())
         model = self._model.eval()
-        hidden = self._config.agent.hidden
-        self._learner = ActorCritic.restored(beside["learner"], model.action_spec, hidden)
-        self._learner.policy.eval()
         support = Support(model.latent_size)
         support.load_state_dict(beside["support"])
         ends = Ends(**beside.get("ends", {}))
         self.world = World(model, support, source=self._reality.source, ends=ends)
-
-
-def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
-    """A DVBF of the generic preset of what is observed."""
-    from worldmodel.models.dvbf import DVBF
-    from worldmodel.systems.preset import GENERIC
-
-    def build(observations: ObservationSpace, actions: ActionSpace) -> LearnedModel:
-        settings = GENERIC[observations.preset].model("dvbf", observations)
-        return DVBF(settings, observations, actions, seed)
-
-    return build
+        self._method.restore(beside["learner"], self.world)

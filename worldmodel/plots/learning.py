@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from worldmodel.errors import FileFormatError, ShapeError
 from worldmodel.plots.style import (
     BLUE,
+    GREEN,
     GREY,
     ORANGE,
     VERMILION,
@@ -65,6 +66,8 @@ def learning_curve(runs: Mapping[str, Rows], path: str | Path, goal: float | Non
         _line(top, rows, "return", "while exploring" if i == 0 else "", color=ORANGE, lw=1.2)
         style: dict[str, Any] = dict(color=BLUE, lw=1.8, marker="o", ms=3.5)
         _line(top, rows, "clean_return", "without noise" if i == 0 else "", **style)
+        if len(runs) == 1:
+            _forecast(top, rows)
     dress(top, "", "return", ", ".join(name for name in runs if name))
     legend(top)
     left, right = (fig.add_subplot(grid[1, k]) for k in range(2))
@@ -80,6 +83,20 @@ def learning_curve(runs: Mapping[str, Rows], path: str | Path, goal: float | Non
     right.yaxis.set_major_formatter(percent)
     dress(right, "real steps", "", "Dreamt steps inside the support")
     return save(fig, path)
+
+
+def _forecast(axes: Axes, rows: Rows) -> None:
+    """What the dream expected of each evaluation, with its interval, no wider than the picture."""
+    told = [row for row in rows if row.get("forecast") is not None]
+    if not told:
+        return
+    places = [row["real_steps"] for row in told]
+    low, high = axes.get_ylim()
+    names = ("forecast", "forecast_low", "forecast_high")
+    mean, least, most = np.clip([[row[name] for row in told] for name in names], low, high)
+    axes.fill_between(places, least, most, color=GREEN, alpha=0.15, lw=0)
+    axes.plot(places, mean, color=GREEN, lw=1.0, ls="--", label="the dream's forecast")
+    axes.set_ylim(low, high)
 
 
 def _line(axes: Axes, rows: Rows, name: str, text: str, **style: Any) -> None:

@@ -75,7 +75,7 @@ class GrowingTrainer(Trainer):
         if arrived is not None:
             self.model.widen(arrived.to(self.model.device))
         train = dataset.train
-        self._dataset, self._drawn = dataset, Windows.of(train, self.model)
+        self._dataset, self._drawn = dataset, Windows.of(train, self.model, by_step=True)
         self._judged = spread_windows(dataset.validation, self.config.window).to(self.model.device)
         self._standing = None
         self.windows = max(1, int(train.lengths.sum()) // self.config.window)

@@ -51,14 +51,19 @@ class Windows(ABC):
     Args:
         episodes: The split that they are of.
         device: Where they go.
+        by_step: Whether every step is as likely to be seen, instead of every episode: where many
+            short episodes came first, one long one would hardly ever be drawn. The end of an
+            episode, which few windows reach, is seen half as often as any other of its steps.
     """
 
-    def __init__(self, episodes: Episodes, device: torch.device) -> None:
+    def __init__(self, episodes: Episodes, device: torch.device, by_step: bool = False) -> None:
         self.lengths = torch.from_numpy(episodes.lengths).to(device)
-        self._episodes, self._device = episodes, device
+        self._episodes, self._device, self._by_step = episodes, device, by_step
 
     @classmethod
-    def of(cls, episodes: Episodes, model: LearnedModel, most: int = HELD) -> Windows:
+    def of(
+        cls, episodes: Episodes, model: LearnedModel, most: int = HELD, *, by_step: bool = False
+    ) -> Windows:
         """Windows of a split, for a model that is calibrated.
 
         Frames are scaled once and for all if that makes them no larger. If they then fit into
@@ -69,14 +74,15 @@ class Windows(ABC):
             episodes: The split.
             model: Whose ``terms`` takes the windows.
             most: Bytes that may be kept.
+            by_step: As of the class.
         """
         first = episodes[:1]
         smaller = model.condenses(first.observations[:, 0])
         frames = model.codec.size * model.dtype.itemsize if smaller else episodes.frame_bytes
         beside = int(episodes.lengths.sum()) * (4 * first.actions.shape[2] + 8)
         if frames * episodes.frames + beside > most:
-            return StoredWindows(episodes, model.device)
-        return HeldWindows(_held(episodes, model, smaller), episodes, model.device)
+            return StoredWindows(episodes, model.device, by_step)
+        return HeldWindows(_held(episodes, model, smaller), episodes, model.device, by_step)
 
     def draw(self, size: int, steps: int, generator: torch.Generator) -> Batch:
         """Draw windows; of those that several processes draw together, this one's.
@@ -86,16 +92,34 @@ class Windows(ABC):
             steps: Length of each; the windows of shorter episodes are padded.
             generator: Source of the draws.
         """
+        chosen = self._around_steps if self._by_step else self._of_episodes
+        episode, start = (own_rows(each, generator) for each in chosen(size, steps, generator))
+        if self._episodes.has_gaps:  # otherwise nothing would tell the first state
+            rows = episode.cpu().numpy(), start.cpu().numpy()
+            start = torch.from_numpy(self._episodes.seen_before(*rows)).to(episode.device)
+        return self._cut(episode, start, steps)
+
+    def _of_episodes(
+        self, size: int, steps: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Episodes and first frames of windows of equally likely episodes."""
         device = generator.device
         episode = torch.randint(len(self.lengths), (size,), generator=generator, device=device)
         latest = (self.lengths[episode] - steps).clamp_min(0)
         uniform = torch.rand(size, generator=generator, device=device)
-        start = (uniform * (latest + 1)).long().minimum(latest)
-        episode, start = own_rows(episode, generator), own_rows(start, generator)
-        if self._episodes.has_gaps:  # otherwise nothing would tell the first state
-            rows = episode.cpu().numpy(), start.cpu().numpy()
-            start = torch.from_numpy(self._episodes.seen_before(*rows)).to(device)
-        return self._cut(episode, start, steps)
+        return episode, (uniform * (latest + 1)).long().minimum(latest)
+
+    def _around_steps(
+        self, size: int, steps: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The same of windows that hold equally likely steps, anywhere within them."""
+        ends, device = self.lengths.cumsum(0), generator.device
+        step = torch.randint(int(ends[-1]), (size,), generator=generator, device=device)
+        episode = torch.searchsorted(ends, step, right=True)
+        place = step - (ends - self.lengths)[episode]
+        before = torch.randint(steps, (size,), generator=generator, device=device)
+        latest = (self.lengths[episode] - steps).clamp_min(0)
+        return episode, (place - before).clamp_min(0).minimum(latest)
 
     @abstractmethod
     def _cut(self, episode: Tensor, start: Tensor, steps: int) -> Batch:
@@ -122,12 +146,17 @@ class HeldWindows(Windows):
             place of the observations.
         episodes: The split that they are of.
         device: Where they are.
+        by_step: As of the base class.
     """
 
     def __init__(
-        self, arrays: Mapping[str, Observations], episodes: Episodes, device: torch.device
+        self,
+        arrays: Mapping[str, Observations],
+        episodes: Episodes,
+        device: torch.device,
+        by_step: bool = False,
     ) -> None:
-        super().__init__(episodes, device)
+        super().__init__(episodes, device, by_step)
         self._arrays = dict(arrays)
         self._first = self.lengths.cumsum(0) - self.lengths
 
