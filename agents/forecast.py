@@ -83,9 +83,8 @@ def dream_on(
     inside, living = [], []
     for t in range(steps):
         controls = model.action_spec.encode(act(seen), (n,))
-        shape = (1, model.noise_size, n)
-        drawn = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
-        noise: Any = step.apart(drawn)[0]  # as its own call takes it
+        # As its own call takes it.
+        noise: Any = step.apart(dynamics.draw(1, n, generator))[0]
         arrived = step(current, np.ascontiguousarray(controls), noise)
         lost = ~(np.isfinite(arrived.states).all(0) & np.isfinite(arrived.rewards))
         paid = np.where(lost, (steps - t) * dynamics.goal.outside, arrived.rewards)

@@ -246,7 +246,7 @@ def steps_per_second(world: World, count: int, tensors: bool, rounds: int = 5) -
     model, generator = world.model, torch.Generator().manual_seed(0)
     states = dynamics.reset(count, generator).T.contiguous()
     actions = torch.zeros(count, model.action_spec.size)
-    noise = torch.randn(model.noise_size, count, generator=generator)
+    noise = dynamics.draw(1, count, generator)[0]
     given: tuple[Any, ...] = states.numpy(), actions.numpy(), noise
     if tensors:
         run: Any = TensorSteps(dynamics, box)

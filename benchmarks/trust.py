@@ -135,7 +135,7 @@ def cost(name: str, count: int = 1024, rounds: int = 15, steps: int = 200) -> fl
     states = np.ascontiguousarray(np.resize(world.support.states.numpy(), (count, len(box.low))).T)
     memory = np.ascontiguousarray(world.trust.begin(count).T.numpy())
     generator = np.random.default_rng(0)
-    noise = generator.standard_normal((world.model.noise_size, count)).astype(np.float32)
+    noise = generator.standard_normal((dynamics.draws, count)).astype(np.float32)
     low, high = world.model.action_spec.low, world.model.action_spec.high
     actions = generator.uniform(low, high, (count, len(low))).astype(np.float32)
     ratios = []

@@ -187,7 +187,7 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
     assert len(metrics["prediction_mse"]) == 40 - 14
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
-    drawn |= {"tracking"}
+    drawn |= {"tracking", "trust"}
     assert {path.stem for path in run.glob("*.png")} == drawn
 
 
@@ -209,7 +209,7 @@ def test_vectors_without_ground_truth_are_measured_and_drawn_as_far_as_they_go(m
     metrics = strict(run / "metrics.json")
     assert "r2" not in metrics and "loglik" not in metrics
     assert {"lower_bound", "reconstruction", "kl"} <= set(metrics["bound"])
-    drawn = {"latent_space", "prediction_error", "filter_convergence", "strips"}
+    drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "trust"}
     assert {path.stem for path in run.glob("*.png")} == drawn
 
 
@@ -222,6 +222,7 @@ def test_a_flat_latent_space_is_left_undrawn(made, tmp_path):
         "prediction_error",
         "filter_convergence",
         "strips",
+        "trust",
     }
 
 

@@ -73,7 +73,7 @@ def test_enough_of_them_bring_the_picture_back(seen):
 
 def test_fewer_pictures_than_components_need_fewer():
     few = blobs(6)
-    codec = codec_of(few, 20)
+    codec = codec_of(few, 20, explained=0.9999)
     scaled = codec.scale(few)
     assert scaled.shape == (6, 5)
     assert (codec.unscale(scaled).int() - few.int()).abs().max() <= 1

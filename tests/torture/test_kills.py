@@ -43,7 +43,7 @@ def test_training(tmp_path, monkeypatch):
     weights = load(run).model.state_dict()
     for name, value in straight.model.state_dict().items():
         assert torch.equal(weights[name], value), name
-    assert read_history(run) == training.read_history(tmp_path / "straight")
+    assert read_history(run) == read_history(tmp_path / "straight")
     assert {p.name for p in run.iterdir()} == {"checkpoint", "settings.json", "training"}
     assert {p.name for p in (run / "training").iterdir()} == {".lock", "state.pt"}
 

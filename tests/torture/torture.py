@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 
@@ -64,6 +66,8 @@ def killed(work: Callable[[], object], seconds: float) -> bool:
         try:
             work()
         except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
             os._exit(1)
         os._exit(0)
     deadline = time.monotonic() + seconds

@@ -143,7 +143,7 @@ def summary(judged: Judged, limit: float) -> dict[str, Any]:
         error), ``auroc`` of bad by the bound and ``auroc_distance`` by the largest distance so far
         (None where all are bad or none is); ``believable``, steps until the median bound exceeds
         the limit; ``reliability``; and by step ``error_by_step``, its median and its 90 % quantile,
-        and ``bound_by_step``, its median, None where it is infinite.
+        and ``bound_by_step``, its median; None where nothing is known, or it is infinite.
     """
     steps = judged.error.shape[1]
     horizons = [h for h in HORIZONS if h <= steps]
@@ -154,8 +154,10 @@ def summary(judged: Judged, limit: float) -> dict[str, Any]:
     found["believable"] = int(beyond.argmax()) if beyond.any() else steps
     found["reliability"] = _reliability(judged)
     quantiles = {"median": 0.5, "ninth": 0.9}
+    known = [errors[~np.isnan(errors)] for errors in judged.error.T]
     found["error_by_step"] = {
-        name: np.nanquantile(judged.error, q, 0).tolist() for name, q in quantiles.items()
+        name: [float(np.quantile(errors, q)) if len(errors) else None for errors in known]
+        for name, q in quantiles.items()
     }
     found["bound_by_step"] = _finite(np.median(judged.bound, 0))
     return found

@@ -200,7 +200,7 @@ class RSSM(LearnedModel):
             span[:, :prefix],
             None if batch.seen is None else batch.seen[:, :prefix],
         )
-        draws = self._draw((len(timed), len(batch), self.noise_size), generator)
+        draws = self._draw((len(timed), len(batch), self.noise_size), generator, 1)
         blind = unobserved_scale * draws
         hs, zs, raws, priors = self._infer(
             self.first(read), features, actions.transpose(0, 1), draws, blind, observed.T

@@ -72,10 +72,9 @@ def trust_figure(report: Mapping[str, Any], path: str | Path) -> Path:
     over, reliable = fig.subplots(1, 2)
     error = found["error_by_step"]
     steps = np.arange(1, len(error["median"]) + 1)
-    over.plot(steps, np.maximum(error["median"], 1e-4), BLUE, label="error, median", lw=1.8)
-    over.plot(steps, np.maximum(error["ninth"], 1e-4), BLUE, label="error, 90 %", dashes=(2, 1))
-    bounds = np.array([np.nan if b is None else b for b in found["bound_by_step"]])
-    over.plot(steps, bounds, ORANGE, label="bound, median", lw=1.8)
+    over.plot(steps, _shown(error["median"]), BLUE, label="error, median", lw=1.8)
+    over.plot(steps, _shown(error["ninth"]), BLUE, label="error, 90 %", dashes=(2, 1))
+    over.plot(steps, _shown(found["bound_by_step"]), ORANGE, label="bound, median", lw=1.8)
     over.axhline(report["limit"], color=GREY, lw=1)
     dress(over, "steps dreamt", "fraction of variance")
     over.set_yscale("log")
@@ -85,7 +84,13 @@ def trust_figure(report: Mapping[str, Any], path: str | Path) -> Path:
     if report["coverage"] is not None:
         reliable.axhline(report["coverage"], color=GREY, lw=1)
     reliable.set_ylim(0, 1.02)
-    reliable.set_xscale("log")
+    if bins["bound"]:  # of no numbers there is no logarithm
+        reliable.set_xscale("log")
     reliable.yaxis.set_major_formatter(percent)
     dress(reliable, "bound, fraction of variance", "dreams whose error it bounds")
     return save(fig, path)
+
+
+def _shown(values: list[float | None]) -> np.ndarray:
+    """Of a logarithmic axis, with gaps where nothing is known."""
+    return np.array([np.nan if value is None else max(value, 1e-4) for value in values])

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.status import Status
 from torch import Tensor
 
-from worldmodel.errors import NotCompiled
+from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
@@ -282,7 +282,7 @@ class CompiledSteps:
         space = np.zeros(program.registers * interpreter.BLOCK + PANEL, np.float32)
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
-        self._none = np.zeros((draws, 0), np.float32)
+        self._draws, self._none = draws, np.zeros((draws, 0), np.float32)
         self._kept, self._count = program.ports[-7:-5].tolist()
         self._run = _as_any(interpreter.step_many)
         with _said():
@@ -305,6 +305,9 @@ class CompiledSteps:
         memory (memory, n); from zeros if it is None.
         """
         n = states.shape[1]
+        if noise is not None and noise.shape != (self._draws, n):
+            # Fewer would be read beyond their end.
+            raise ShapeError(f"draws must be {(self._draws, n)}, got {noise.shape}")
         if memory is None:
             memory = np.zeros((self._kept, n), np.float32)
         remembered, bounds = np.empty_like(memory), np.empty((self._count, n), np.float32)

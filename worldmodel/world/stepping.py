@@ -73,8 +73,7 @@ class TensorSteps:
         action = torch.from_numpy(actions).to(self._device, self._dtype)
         drawn = None if noise is None else noise.T
         step = self._dynamics.step(state, action, drawn)
-        noise = None if drawn is None else drawn[:, : self._dynamics.model.noise_size]
-        remembered, bounds = self._bounded(memory, state, action, noise, step)
+        remembered, bounds = self._bounded(memory, state, action, drawn, step)
         reached, rewards = step.next_state.T.cpu().numpy(), step.reward.cpu().numpy()
         ended, outside = step.terminated.cpu().numpy(), ~step.inside.cpu().numpy()
         finite = np.isfinite(reached).all() and np.isfinite(rewards).all()

@@ -170,7 +170,7 @@ class Trust(nn.Module):
         memory: Float[Tensor, "batch memory"],
         state: Float[Tensor, "batch latent"],
         action: Float[Tensor, "batch act"],
-        noise: Float[Tensor, "batch noise"] | None,
+        noise: Float[Tensor, "batch draws"] | None,
         arrived: Float[Tensor, "batch latent"],
         distance: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch memory"], Float[Tensor, "batch outputs"]]:
@@ -180,13 +180,14 @@ class Trust(nn.Module):
             memory: Before the step.
             state: Where the dreams were.
             action: Controls.
-            noise: Standard normal draws; None of dreams without.
+            noise: Random numbers, as of ``Dynamics.draw``, of which those of ends say nothing; None
+                of dreams without.
             arrived: Where they came to.
             distance: From the data, in radii.
         """
         quiet = noise is None
-        if noise is None:
-            noise = state.new_zeros(len(state), self.noise_size)
+        size = self.noise_size
+        noise = state.new_zeros(len(state), size) if noise is None else noise[:, :size]
         kept, steps = memory[:, :-1], memory[:, -1] + 1
         kept = self.remember(kept, looked_at(state, action, noise, arrived, distance))
         corrections = self.corrections(steps)

@@ -54,7 +54,7 @@ class Components(nn.Module):
             explained: Fraction of their variance.
 
         Returns:
-            How many components say that much, or as many as there are.
+            How many components say that much, or as many as there are; all of them for 1.
         """
         rank = min(*pictures.shape, self.count + _BEYOND)
         # It draws from torch's own generator, and from no other.
@@ -66,6 +66,8 @@ class Components(nn.Module):
         self.variance.copy_(said.square().mean(0))
         self.low.copy_(said.amin(0))
         self.high.copy_(said.amax(0))
+        if explained == 1:
+            return self.count
         enough = explained * pictures.square().sum(1).mean()
         return min(int((self.variance.cumsum(0) < enough).sum()) + 1, self.count)
 
