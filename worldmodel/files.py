@@ -73,6 +73,12 @@ def leftovers(path: Path) -> Iterator[Path]:
     return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
 
 
+def clear_leftovers(path: Path) -> None:
+    """Delete them; only whoever keeps other writers out may do so: their writers were killed."""
+    for left in leftovers(path):
+        left.unlink(missing_ok=True)
+
+
 def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
     """Write bytes by way of ``whole``, and return the path."""
     with whole(path) as file:

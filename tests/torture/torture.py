@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import sys
-import time
-import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing.synchronize import Event
 
 import numpy as np
 from gymnasium.error import Error
@@ -57,26 +56,22 @@ ANYTHING = st.one_of(
 )
 
 
-def killed(work: Callable[[], object], seconds: float) -> bool:
-    """Do the work in a forked process that is killed after a while; whether it was done by then."""
+def _begin(ready: Event, work: Callable[[], object]) -> None:
+    ready.set()
+    work()
+
+
+def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> bool:
+    """Do the work in another process that is killed after a while; whether it was done by then."""
+    context = multiprocessing.get_context(start)
+    ready = context.Event()
+    child = context.Process(target=_begin, args=(ready, work))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
-        child = os.fork()
-    if not child:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            assert status == 0, "the work failed by itself"
-            return True
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the work failed by itself"
-    return False
+        child.start()
+    assert ready.wait(60)
+    child.join(seconds)
+    child.kill()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL), "the work failed by itself"
+    return child.exitcode == 0

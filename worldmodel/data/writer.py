@@ -22,7 +22,7 @@ from worldmodel.data.parts import digest
 from worldmodel.data.provenance import Provenance
 from worldmodel.data.splits import Shares
 from worldmodel.errors import SpecError
-from worldmodel.files import locked
+from worldmodel.files import clear_leftovers, locked
 from worldmodel.interruption import held_signals
 from worldmodel.spaces import ActionSpace, ObservationSpace
 
@@ -89,6 +89,7 @@ class DatasetWriter:
         self._stack = ExitStack()
         with ExitStack() as stack:
             stack.enter_context(locked(self.path))
+            clear_leftovers(self.path / folders.INDEX)
             self._open(fresh)
             self._stack = stack.pop_all()
         return self

@@ -26,7 +26,7 @@ from worldmodel.draws import own_rows
 from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.evaluation.learned import learned, standing
 from worldmodel.evaluation.prediction import open_loop_error
-from worldmodel.files import leftovers, locked
+from worldmodel.files import clear_leftovers, locked
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.terms import Terms
@@ -208,8 +208,7 @@ class Trainer:
             return
         with locked(self._state_path.parent):
             for path in (self._state_path, self.folder / SETTINGS):
-                for left in leftovers(path):
-                    left.unlink()  # by a process that was killed, or it would hold the lock
+                clear_leftovers(path)
             yield
 
     def _fit(self, progress: bool, watch: Callable[[Trainer], None]) -> World:
