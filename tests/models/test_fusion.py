@@ -104,3 +104,15 @@ def test_readings_begin_as_sharp_as_asked(scale):
     torch.manual_seed(0)
     _, spread = Fusion(3, 2, 64, scale).embed(torch.zeros(1, 3), torch.zeros(1, 1)).chunk(2, 1)
     assert (spread.log() - torch.tensor(scale).log()).abs().max() < 0.7
+
+
+def test_sharp_readings_in_few_directions_leave_a_finite_posterior():
+    """In 32 bits: rounding must not make what hardly matters negative."""
+    generator = torch.Generator().manual_seed(0)
+    fusion = Fusion(4, 8, 16, 0.1)
+    gain = torch.randn(512, 8, 1, generator=generator) * torch.randn(512, 1, 8, generator=generator)
+    gain = 20 * gain + 0.01 * torch.randn(512, 8, 8, generator=generator)
+    mean = torch.randn(512, 8, generator=generator)
+    context = torch.cat([mean, torch.full((512, 8), 1e-3)], 1)
+    moved, scale = fusion(context, torch.zeros(512, 8), gain)
+    assert torch.isfinite(moved).all() and torch.isfinite(scale).all() and (scale > 0).all()

@@ -372,3 +372,19 @@ def test_the_weights_kl_is_shared_among_all_windows_of_long_episodes(tmp_path):
     dataset = as_dataset(VECTOR, BOX, **whole)
     config = TrainConfig(window=5, tensorboard=False)
     assert Trainer(model, dataset, config, tmp_path).windows == (6 * 20 + 6 * 5) // 5
+
+
+def test_a_batch_without_a_finite_gradient_is_skipped_and_counted(tmp_path, capsys):
+    trainer = make(tmp_path)
+    weights, calls = trainer.model.emission.mean[0].weight, []
+
+    def once(gradient):
+        calls.append(0)
+        return gradient * torch.inf if len(calls) == 3 else gradient
+
+    weights.register_hook(once)
+    trainer.fit()
+    assert trainer.skipped == 1 and trainer.update == 12 and len(calls) == 13
+    assert trainer.history[-1]["skipped"] == 1
+    assert "1 batches gave no finite gradient" in capsys.readouterr().out
+    assert torch.isfinite(torch.cat([p.flatten() for p in trainer.model.parameters()])).all()

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from worldmodel.models.bounded import Bounded
 from worldmodel.models.floored import FlooredNoise
 from worldmodel.models.fused_inference import Kind, on_logits, on_units, weigh
-from worldmodel.models.fusion import Fusion
+from worldmodel.models.fusion import Fusion, lifted
 from worldmodel.models.inference import Sampled
 from worldmodel.models.transition import LocallyLinear, Transition
 
@@ -160,7 +160,7 @@ class _Infer(torch.autograd.Function):
             torch.sub(read, _bounded(free, kind), out=e)
             g = moves[t]
             weighed = g * weight.unsqueeze(1)
-            needed = torch.baddbmm(one, weighed, g.mT)
+            needed = lifted(torch.baddbmm(one, weighed, g.mT))
             # Without an exception where it is not finite: the trainer says where that came from.
             factor.copy_(torch.linalg.cholesky_ex(needed).L)
             pull = torch.bmm(weighed, e.unsqueeze(2))

@@ -23,6 +23,18 @@ from torch import Tensor, nn
 from worldmodel.models.networks import compiled, compiled_positive, mlp, positive, raw_scale
 from worldmodel.models.program import Builder, Rows
 
+# Of what the prior's precision of noise is increased by, as a fraction of the posterior's trace.
+# Where a reading is sharp in few directions, rounding in 32 bits would leave others below zero.
+# ``world/kernels.py`` has it, too.
+LIFT = 1e-6
+
+
+def lifted(precision: Float[Tensor, "batch noise noise"]) -> Float[Tensor, "batch noise noise"]:
+    """In place: what can be decomposed, next to what is meant; the lift is no one's gradient."""
+    diagonal = precision.detach().diagonal(dim1=1, dim2=2)
+    precision.diagonal(dim1=1, dim2=2).add_(diagonal.sum(1, keepdim=True), alpha=LIFT)
+    return precision
+
 
 class Fusion(nn.Module):
     """q(w_t | z_t, x_{t+1}, u_t): the diagonal Gaussian closest to the exact posterior.
@@ -66,8 +78,8 @@ class Fusion(nn.Module):
         """
         mean, scale = context.chunk(2, 1)
         weighed = gain / scale.square().unsqueeze(1)
-        precision = weighed @ gain.mT + torch.eye(
-            gain.shape[1], device=gain.device, dtype=gain.dtype
+        precision = lifted(
+            weighed @ gain.mT + torch.eye(gain.shape[1], device=gain.device, dtype=gain.dtype)
         )
         pull = weighed @ (mean - predicted).unsqueeze(2)
         factor = torch.linalg.cholesky(precision)

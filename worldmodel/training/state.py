@@ -21,7 +21,7 @@ _TOLD = 4
 # What a training state must hold.
 _PARTS = "identity model optimizer objective generator update usual_norm best history".split()
 # Of runs that are older than these parts are.
-_ABSENT = {"usual_norm": 0.0, "numerics": {}}
+_ABSENT = {"usual_norm": 0.0, "skipped": 0, "numerics": {}}
 # No result depends on them, and another machine may not have what they ask for.
 _PASSING = ("updates", "patience", "tensorboard", "compile")
 

@@ -62,6 +62,8 @@ from worldmodel.world.world import World
 _SOON, _TOLD_AFTER = 55.0, 0.1
 # Of training that a killed process loses at most, however seldom it is validated.
 _SECONDS = 120.0
+# In a row, after whose losses or gradients that are not finite training is given up.
+_BATCHES = 10
 
 
 class Trainer:
@@ -88,6 +90,7 @@ class Trainer:
 
     Attributes:
         compiled: True if the model's networks are, False if nobody asked; else the reason why not.
+        skipped: Batches whose loss or gradient was not finite, and of which nothing was learned.
 
     Raises:
         ConfigError: The processes cannot share a batch equally.
@@ -130,7 +133,7 @@ class Trainer:
         self.generator = self._team.generator(model.device, config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
-        self.update = 0
+        self.update = self.skipped = 0
         self._clip = Clip(config)
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
@@ -252,7 +255,7 @@ class Trainer:
         writer = event_writer(self.folder, self.update) if c.tensorboard and self._writes else None
         self.model.train()
         written = begun = time.monotonic()
-        first, told = self.update, not progress
+        first, told, before = self.update, not progress, self.skipped
         with held_signals() as held, Shown(c.updates, self.update, not progress) as bar:
             watch(self)
             while self.update < c.updates and not self._out_of_patience():
@@ -274,10 +277,19 @@ class Trainer:
                 if self.update % c.validate_every == 0 or time.monotonic() - written > _SECONDS:
                     self.checkpoint()
                     written = time.monotonic()
+            self._tell_skipped(bar, self.skipped - before)
             if held.signal:
                 self.checkpoint()
             if writer is not None:
                 writer.close()
+
+    def _tell_skipped(self, bar: Shown, count: int) -> None:
+        if count:
+            bar.console.print(
+                f"{count} batches gave no finite gradient and were skipped; a smaller "
+                "--learning-rate or --max-grad-norm may help",
+                soft_wrap=True,
+            )
 
     def _asked_to_stop(self, asked: bool) -> bool:
         """Whether any process was.
@@ -294,7 +306,28 @@ class Trainer:
         return True
 
     def step(self) -> Terms:
-        """One gradient update; the terms of this process's rows of the batch."""
+        """One gradient update; the terms of this process's rows of the batch.
+
+        Raises:
+            DivergenceError: One batch after the other gives a loss or gradient that is not finite.
+        """
+        for tries in range(_BATCHES):
+            loss, norm = self._differentiate()
+            if self._is_finite(loss, norm):
+                break
+            self.skipped += 1
+            if tries == _BATCHES - 1:
+                raise DivergenceError(self._explain(self._loss.terms, norm))
+        terms = self._loss.terms
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedules.learning_rate(self.config, self.update, self._progress)
+        self._numerics.step(self.optimizer)
+        self.update += 1
+        self.objective.observe(self._team.joined(terms), self._progress)
+        return terms
+
+    def _differentiate(self) -> tuple[Tensor, Tensor]:
+        """Draw a batch; its loss, and the norm that its gradient had before it was scaled down."""
         c, progress = self.config, self._progress
         self.model.emphasise(schedules.coarseness(c, progress))
         sequences, steps = schedules.batch_shape(c, progress)
@@ -310,24 +343,14 @@ class Trainer:
             schedules.draw_prefix(c, steps + 1, self.generator),
             c.dropout_scale,
         )
-        terms = self._loss.terms
         self.optimizer.zero_grad()
         self._numerics.backward(loss, self.optimizer)
-        norm = self._clip(self.model.parameters())
-        self._require_finite(loss, norm, terms)
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedules.learning_rate(c, self.update, progress)
-        self._numerics.step(self.optimizer)
-        self.update += 1
-        self.objective.observe(self._team.joined(terms), self._progress)
-        return terms
+        return loss, self._clip(self.model.parameters())
 
-    def _require_finite(self, loss: Tensor, norm: Tensor, terms: Terms) -> None:
+    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
         whole = self._team.summed(loss.detach().clone())
-        if math.isfinite(norm.item()) or self._numerics.forgives:
-            if math.isfinite(whole.item()):
-                return
-        raise DivergenceError(self._explain(terms, norm))
+        expected = math.isfinite(norm.item()) or self._numerics.forgives
+        return expected and math.isfinite(whole.item())
 
     def _explain(self, terms: Terms, norm: Tensor) -> str:
         names = [*(f.name for f in fields(terms)), "unevenness"]
@@ -361,6 +384,7 @@ class Trainer:
             **logs,
             **{f"validation/{k}": v for k, v in self._shares(error).items()},
             "learning_rate": schedules.learning_rate(self.config, self.update, self._progress),
+            "skipped": float(self.skipped),
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
 
@@ -426,6 +450,7 @@ class Trainer:
             "numerics": self._numerics.state_dict(),
             "update": self.update,
             "usual_norm": self._clip.usual_norm,
+            "skipped": self.skipped,
             "best": self.best,
             "history": self.history,
         }
@@ -446,3 +471,4 @@ class Trainer:
         seed = self.config.seed + self.update
         restore_generator(self.generator, state["generator"], seed)
         self.best, self.history = state["best"], state["history"]
+        self.skipped = state["skipped"]

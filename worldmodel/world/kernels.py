@@ -15,6 +15,7 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
+from worldmodel.models.fusion import LIFT
 from worldmodel.models.program import PANEL, Op
 from worldmodel.world.lanes import (
     LANES,
@@ -46,6 +47,7 @@ PAIR = 2 * LANES
 _FEW = 4
 # All that may be assumed of numbers, but not that they are finite: divergence must show.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
+_LIFT = np.float32(LIFT)
 _ZERO, _ONE, _TWO, _INF = np.float32(0), np.float32(1), np.float32(2), np.float32(np.inf)
 _HALF, _LEAST, _MOST = np.float32(0.5), np.float32(-125), np.float32(127)
 _PER_E = np.float32(1 / np.log(2))
@@ -392,7 +394,13 @@ def fuse(space, gain, noise, pull, out, n, m, stride):
             for c in range(r + 1):
                 other = _inner_product(space, row, gain + c * down + i, s, m, stride)
                 space[p + (r * n + c) * stride] = other + (_ONE if r == c else _ZERO)
-            space[scale + r * stride] = _ONE / np.sqrt(space[p + (r * n + r) * stride])
+        trace = _ZERO
+        for r in range(n):
+            trace += space[p + (r * n + r) * stride]
+        for r in range(n):
+            lifted = space[p + (r * n + r) * stride] + _LIFT * trace
+            space[p + (r * n + r) * stride] = lifted
+            space[scale + r * stride] = _ONE / np.sqrt(lifted)
         _solve(space, p, mean, n, stride)
 
 
