@@ -49,9 +49,18 @@ def _suite(task: str, repeat: int) -> Source:
     return Source(f"shimmy:dm_control/{task}-v0", wrapping=Wrapping(frame_skip=repeat))
 
 
+_PIXELS = Wrapping(pixels=True)
+
 CASES = {
     "Pendulum-v1": Case(
         Source("Pendulum-v1"), -160.0, 2000, "SAC -157 at 20,000 (RL Baselines3 Zoo)"
+    ),
+    "Pendulum-v1-pixels": Case(Source("Pendulum-v1", wrapping=_PIXELS), -200.0, 10_000),
+    "CartPole-v1-pixels": Case(
+        Source("CartPole-v1", wrapping=_PIXELS),
+        475.0,
+        8000,
+        "DreamerV3 500 near 8,000 steps, in three hours (sheeprl's issue 288)",
     ),
     "CartPole-v1": Case(Source("CartPole-v1"), 475.0, 5000, "threshold 475 (Gymnasium)"),
     "Acrobot-v1": Case(Source("Acrobot-v1"), -100.0, 10_000, "threshold -100 (Gymnasium)"),
