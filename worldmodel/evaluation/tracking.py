@@ -190,20 +190,24 @@ class _Beliefs:
 
 
 class _EachScaled(nn.Module):
-    """Every component in units of its own deviation.
+    """Every component in units of its own spread: a few beliefs that are far off count as far.
 
     Args:
         inputs: (n, features), to take the units from.
     """
 
+    _FAR = 8.0
+
     def __init__(self, inputs: Float[Tensor, "n features"]) -> None:
         super().__init__()
-        self.register_buffer("mean", inputs.mean(0))
-        self.register_buffer("unit", inputs.std(0).clamp_min(1e-6))
+        low, middle, high = inputs.quantile(torch.tensor([0.16, 0.5, 0.84]), 0)
+        self.register_buffer("middle", middle)
+        self.register_buffer("unit", ((high - low) / 2).clamp_min(1e-6))
 
     def forward(self, inputs: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
         """Scaled."""
-        return (inputs - self.get_buffer("mean")) / self.get_buffer("unit")
+        scaled = (inputs - self.get_buffer("middle")) / self.get_buffer("unit")
+        return scaled.clamp(-self._FAR, self._FAR)
 
 
 class _HalvesScaled(nn.Module):
