@@ -39,6 +39,7 @@ class Unit:
 
 
 def units(path: Path, root: Path) -> Iterator[Unit]:
+    """What lies together at a path, in order."""
     if path.is_file():
         yield _named(path, root)
         return
@@ -90,11 +91,13 @@ def _together(folder: Path, root: Path) -> Unit:
 
 
 def tables_in(folder: Path) -> list[Path]:
+    """The tables of a folder, in order."""
     found = [f for f in folder.iterdir() if spreadsheet.is_table(f)]
     return sorted(found, key=lambda f: natural(f.name))
 
 
 def folders(path: Path) -> list[Path]:
+    """The folders in a folder, in order."""
     return sorted((f for f in path.iterdir() if f.is_dir()), key=lambda f: natural(f.name))
 
 
