@@ -266,3 +266,39 @@ class TestMinari:
         )
         assert "no space left" in refused([*words, "arm/other-v0"], capsys)
         assert [p.name for p in (Path(tmp_path) / "minari" / "arm").iterdir()] == ["push-v0"]
+
+
+@pytest.mark.parametrize(
+    ("white", "dtype", "shape"),
+    [
+        (1.0, np.float64, (9, 8, 3)),
+        (255.0, np.float32, (3, 9, 8)),
+        (4000, np.uint16, (9, 8)),
+    ],
+)
+def test_pictures_of_other_dtypes_are_pictures(tmp_path, capsys, white, dtype, shape):
+    frames = np.random.default_rng(0).random((6, 11, *shape))
+    frames[0].flat[0] = 1
+    frames = (frames * white).astype(dtype)
+    np.savez(
+        tmp_path / "x.npz", camera=frames, actions=np.ones((6, 10, 1)), rewards=np.ones((6, 10))
+    )
+    words = ["import", str(tmp_path / "x.npz"), "--map", "camera=camera"]
+    main([*words, "--out", str(tmp_path / "out")])
+    assert f"taken for pictures, white being {white:g}; --amounts camera" in capsys.readouterr().out
+    dataset = data.load(tmp_path / "out")
+    (stream,) = dataset.observation_spec.streams
+    assert stream.kind == "pixels" and sorted(stream.shape[:2]) == [8, 9]
+    shown = np.concatenate([e.observations for name in dataset.splits for e in dataset.split(name)])
+    assert shown.max() == 1.0
+    assert shown.mean() == pytest.approx(frames.mean() / white, abs=1e-5)
+    main([*words, "--amounts", "camera", "--out", str(tmp_path / "numbers")])
+    (stream,) = data.load(tmp_path / "numbers").observation_spec.streams
+    assert stream.kind != "pixels"
+
+
+def test_negative_arrays_are_no_pictures(tmp_path, capsys):
+    field = np.random.default_rng(0).normal(size=(6, 11, 9, 8))
+    np.savez(tmp_path / "x.npz", field=field, actions=np.ones((6, 10, 1)), rewards=np.ones((6, 10)))
+    main(["import", str(tmp_path / "x.npz"), "--map", "f=field", "--out", str(tmp_path / "out")])
+    assert "taken for numbers, not for pictures" in capsys.readouterr().out

@@ -33,6 +33,7 @@ def episode(length: int, seed: int = 0) -> dict:
 def append(folder: Path, seed: int, told: int) -> None:
     """Publish episode after episode, one at a time, and write a byte for each that is."""
     with DatasetWriter(folder) as writer:
+        os.write(told, b"(")
         for i in range(10_000):
             number = 10_000 * seed + i
             writer.write(episode(20, number), "train", origin=str(number))
@@ -49,6 +50,7 @@ def kill_many(folder: Path, kills: int, seed: int) -> list[int]:
             append(folder, k, writing)
             os._exit(0)
         os.close(writing)
+        os.read(reading, 1)  # else most would be killed before they have begun
         time.sleep(rng.uniform(0.0, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

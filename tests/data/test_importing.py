@@ -11,7 +11,7 @@ import pytest
 import recordings
 
 from worldmodel import data
-from worldmodel.data.importing import Choices, Import, report
+from worldmodel.data.importing import Choices, Import, report, write
 from worldmodel.data.readers import mapping, open_recording
 from worldmodel.errors import (
     ConfigError,
@@ -379,3 +379,45 @@ def test_a_missing_package_names_the_extra(tmp_path, episodes, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"worldmodel\[hdf5\]"):
         open_recording(path)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_episodes_of_one_action_are_left_out_and_told(tmp_path, final):
+    made = recordings.made(np.random.default_rng(0), (1, 6, 1, 4))
+    arrays = recordings.flat(made, following=final)
+    np.savez(tmp_path / "x.npz", **arrays)
+    found = Import(tmp_path / "x.npz", Choices())
+    dataset = write(found, tmp_path / "out")
+    lengths = [len(e) for name in dataset.splits for e in dataset.split(name)]
+    assert sorted(lengths) == ([1, 1, 4, 6] if final else [3, 5])
+    told = any(
+        "2 episodes are left out" in line for line in report.written(found, dataset, tmp_path)
+    )
+    assert told == (not final)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_long_episode_is_cut_into_pieces_that_share_a_frame(tmp_path, final):
+    (made,) = recordings.made(np.random.default_rng(0), (25,))
+    arrays = recordings.flat([made], following=final)
+    np.savez(tmp_path / "x.npz", **arrays)
+    found = Import(tmp_path / "x.npz", Choices(cut=10))
+    pieces = [episode for _, episode in found.episodes()]
+    assert [len(p["actions"]) - (not final) for p in pieces] == [10, 10, 5 if final else 4]
+    for i, piece in enumerate(pieces):
+        begin = 10 * i
+        stop = begin + len(piece["observations"])
+        np.testing.assert_array_equal(piece["observations"], made["observations"][begin:stop])
+        stop = begin + len(piece["actions"])
+        np.testing.assert_array_equal(piece["actions"], made["actions"][begin:stop])
+    dataset = write(Import(tmp_path / "x.npz", Choices(cut=5)), tmp_path / "out")
+    assert set(dataset.splits) >= {"train"}
+    frames = sum(len(e) for name in dataset.splits for e in dataset.split(name))
+    assert frames == (25 if final else 24)
+
+
+def test_unsigned_whole_numbers_are_numbers(tmp_path):
+    observations = np.arange(40, dtype=np.uint16).reshape(10, 4)
+    np.savez(tmp_path / "x.npz", observations=observations, actions=np.ones((10, 1)))
+    dataset = write(Import(tmp_path / "x.npz", Choices()), tmp_path / "out")
+    np.testing.assert_array_equal(dataset.train[0].observations, observations)

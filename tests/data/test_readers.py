@@ -161,3 +161,25 @@ def test_without_actions_it_says_how_to_name_them(tmp_path):
     np.savez(tmp_path / "x.npz", observations=np.zeros((4, 2)), torque=np.zeros(4))
     with pytest.raises(SpecError, match="--map actions=COLUMN"):
         read(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("mark", ["episode", "episode_starts", "is_first"])
+def test_flat_arrays_are_cut_where_beginnings_or_numbers_of_episodes_say(tmp_path, episodes, mark):
+    arrays = recordings.flat(episodes, following=False)
+    kept = {name: arrays[name] for name in ("observations", "actions")}
+    number = np.repeat(np.arange(3), recordings.LENGTHS)
+    kept[mark] = number if mark == "episode" else np.diff(number, prepend=-1) > 0
+    np.savez(tmp_path / "x.npz", **kept)
+    _, found = read(tmp_path / "x.npz")
+    assert len(found) == 3
+    for one, expected in zip(found, episodes, strict=True):
+        same(one["actions"], expected["actions"])
+
+
+def test_it_is_said_where_no_end_is_marked(tmp_path, episodes):
+    arrays = recordings.flat(episodes)
+    arrays["terminals"][:], arrays["timeouts"][:] = False, False
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert any(
+        "all steps are one episode" in note for note in open_recording(tmp_path / "x.npz").notes
+    )

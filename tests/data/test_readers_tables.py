@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from worldmodel.data.importing import Choices, Import
 from worldmodel.data.readers import mapping, open_recording
+from worldmodel.data.readers import recording as recording_module
 from worldmodel.data.readers.pictures import video_times
 from worldmodel.errors import FileFormatError
 
@@ -192,7 +194,7 @@ def test_a_picture_of_another_size_or_cut_off_names_its_time(tmp_path, episodes)
     (tmp_path / "1.png").write_bytes(content[:200])
     bad(tmp_path, "frames at time 1, 1.png is truncated")
     Image.fromarray(episodes[0]["picture"][0, :8]).save(tmp_path / "1.png")
-    bad(tmp_path, r"frames at time 1 is \(8, 12, 3\); expected \(16, 12, 3\)")
+    bad(tmp_path, r"frames at time 1 is uint8 \(8, 12, 3\); expected uint8 \(16, 12, 3\)")
 
 
 def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
@@ -208,3 +210,98 @@ def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
         list(Import(tmp_path, Choices()).episodes())
     (tmp_path / "run.mkv").write_bytes(content[:100])
     bad(tmp_path, "truncated, corrupt or no video|no frames|no stream")
+
+
+def test_a_folder_without_pictures_beside_a_table_is_no_stream(tmp_path, episodes):
+    write_csv(tmp_path / "run.csv", table(episodes[0]) | {"obs_0": range(12)})
+    (tmp_path / "run").mkdir()
+    assert "frames" not in read(tmp_path)[1][0]
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tiff", "webp"])
+def test_pictures_of_other_formats(tmp_path, episodes, suffix):
+    write_csv(tmp_path / "run.csv", table(episodes[0]))
+    (tmp_path / "run").mkdir()
+    for t, frame in enumerate(episodes[0]["picture"][:-1]):
+        Image.fromarray(frame).save(tmp_path / f"run/{t}.{suffix}", lossless=True)
+    check(read(tmp_path)[1], episodes[:1])
+
+
+def test_depth_of_16_bits_is_kept(tmp_path, episodes):
+    depth = np.random.default_rng(0).integers(0, 2**16, (12, 10, 9)).astype(np.uint16)
+    write_csv(tmp_path / "run.csv", table(episodes[0]))
+    save_pictures(tmp_path / "run", depth)
+    found = read(tmp_path)[1][0]["frames"]
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, depth)
+    Image.fromarray(depth[3].astype(np.uint8)).save(tmp_path / "run/3.png")
+    bad(tmp_path, r"run: frames at time 3 is uint8 \(10, 9\); expected uint16 \(10, 9\)")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ",", "|"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_separators_marks_of_order_and_packing_of_csv(tmp_path, episodes, separator, packed):
+    columns = table(episodes[0])
+    lines = [separator.join(columns)]
+    for row in zip(*columns.values(), strict=True):
+        cells = [c if separator == "," else c.replace(".", ",") for c in row]
+        lines.append(separator.join(cells))
+    content = "\n".join(lines).encode("utf-8-sig")
+    path = tmp_path / ("my run.csv.gz" if packed else "my run.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    save_pictures(tmp_path / "my run", episodes[0]["picture"][:-1])
+    recording, found = read(tmp_path)
+    check(found, episodes[:1])
+    assert [t.name for t in recording.episodes(["reward"])] == ["my run"]
+    if packed:
+        path.write_bytes(gzip.compress(content)[:-40])
+        bad(tmp_path, "truncated, corrupt or no CSV")
+
+
+def test_a_table_that_unpacks_to_more_than_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"action,obs_0\n" + b"0,0\n" * 10_000))
+    monkeypatch.setattr(recording_module, "MOST_BYTES", 100_000)
+    bad(path, r"episode x declares float64 \(10000, 2\)")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("timestamp", [1_700_000_000_000_000_000 + 50_000_000 * t for t in range(12)]),
+        ("timestamp_ns", [50_000_000 * t for t in range(12)]),
+        ("time [ms]", [50 * t for t in range(12)]),
+        ("date", [f"2024-01-01T00:00:00.{50 * t:03d}" for t in range(12)]),
+        ("Time (s)", [0.05 * t for t in range(12)]),
+    ],
+)
+def test_units_of_time(tmp_path, name, cells):
+    write_csv(tmp_path / "x.csv", {name: cells, "action": range(12), "obs": range(12)})
+    found = Import(tmp_path / "x.csv", Choices())
+    ((_, episode),) = list(found.episodes())
+    times = episode["timestamps"]
+    np.testing.assert_allclose(times - times[0], np.arange(12) * 0.05, atol=1e-6)
+    assert found.samplings()["timestamps"].period == pytest.approx(0.05, rel=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_dates_of_parquet_are_times(tmp_path, unit):
+    pa = pytest.importorskip("pyarrow", reason="needs worldmodel[parquet]")
+    import pyarrow.parquet as pq
+
+    ticks = (1_700_000_000 * 20 + np.arange(12)) * {"ms": 50, "us": 50_000, "ns": 50_000_000}[unit]
+    columns = {"time": pa.array(ticks, pa.timestamp(unit)), "action": range(12), "obs": range(12)}
+    columns["comment"] = ["text"] * 12
+    pq.write_table(pa.table({n: pa.array(c) for n, c in columns.items()}), tmp_path / "x.parquet")
+    found = Import(tmp_path / "x.parquet", Choices())
+    ((_, episode),) = list(found.episodes())
+    expected = 1_700_000_000 + np.arange(12) * 0.05
+    np.testing.assert_allclose(episode["timestamps"], expected, rtol=0, atol=1e-6)
+    assert "left out, being no numbers: comment" in found.recording.notes
+
+
+def test_what_belongs_to_no_table_is_told(tmp_path, episodes):
+    write_csv(tmp_path / "run.csv", table(episodes[0]) | {"obs_0": range(12)})
+    save_pictures(tmp_path / "elsewhere/run", episodes[0]["picture"])
+    (note,) = read(tmp_path / ".")[0].notes
+    assert note.startswith("13 pictures or videos belong to no table")

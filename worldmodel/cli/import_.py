@@ -25,6 +25,7 @@ def import_(
     resample: float | None = None,
     resize: Annotated[str | None, tyro.conf.arg(metavar="HEIGHTxWIDTH")] = None,
     split: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SHARE")] = (),
+    cut: int | None = None,
     seed: int = 0,
 ) -> None:
     """Make a dataset of a recording in another format.
@@ -40,14 +41,16 @@ def import_(
             the name of an observed stream. Several columns, with commas between, are put side by
             side; none leaves out what the source declares. Or a file that --save-map wrote.
         save_map: File to write the mapping to that was used.
-        amounts: What is whole numbers and amounts, rather than indices of values.
+        amounts: What is whole numbers and amounts, rather than indices of values; or arrays of
+            numbers, rather than pictures.
         resample: Put all streams on one grid of so many Hz; what is missing is masked.
         resize: Scale pictures.
         split: Shares of the episodes; train=0.8 validation=0.1 test=0.1 by default.
+        cut: Cut episodes into pieces of so many steps, so that one long recording can be split.
         seed: Of the draw of splits.
     """
     size = parse_size(resize) if resize else None
-    found = Import(source, Choices(format, mapping.parse(map), resample, size, amounts))
+    found = Import(source, Choices(format, mapping.parse(map), resample, size, amounts, cut))
     for line in report.contents(found):
         say(line)
     with Steps("imported", found.recording.count) as steps:

@@ -7,7 +7,7 @@ from worldmodel.spaces.leaf import Leaf
 
 _FEW = 4  # grey, grey with alpha, RGB, RGBA
 _USUAL = (1, 3)  # grey, RGB
-_LEAST = 8  # side of a grey picture of floats; what is smaller is a matrix
+LEAST_SIDE = 8  # side of a grey picture of floats; what is smaller is a matrix
 _FLATTEN = "gymnasium.wrappers.FlattenObservation(env) makes numbers of it"
 
 
@@ -25,7 +25,7 @@ def axes_of(leaf: Leaf, path: str) -> tuple[int, ...] | None:
             raise _refusal(leaf.shape, path)
         return axes
     bright = leaf.floating and leaf.low == (0.0,) and leaf.high in ((1.0,), (255.0,))
-    flat = len(leaf.shape) == 2 and min(leaf.shape) < _LEAST
+    flat = len(leaf.shape) == 2 and min(leaf.shape) < LEAST_SIDE
     return picture_axes(leaf.shape) if bright and not flat else None
 
 

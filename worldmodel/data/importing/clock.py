@@ -12,6 +12,8 @@ from worldmodel.errors import ConfigError, FileFormatError
 
 # Intervals from this many periods on are gaps: something between was not recorded.
 _GAP = 1.5
+# Above which size times since 1970 are in which unit.
+_SINCE_1970 = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,15 @@ def require_ascending(times: Shaped[np.ndarray, " n"], what: str) -> Float64[np.
             "ascending seconds"
         )
     return times
+
+
+def unit_by_size(times: Shaped[np.ndarray, " n"]) -> float:
+    """The unit of times since 1970, in seconds; a second where they are no such times.
+
+    In seconds 1e11 is the year 5138, in milliseconds it is 1973.
+    """
+    first = abs(float(times[0])) if len(times) else 0.0
+    return next((unit for least, unit in _SINCE_1970 if first > least), 1.0)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.data.importing.clock import Sampling, require_ascending, sampling
-from worldmodel.data.importing.regrid import regrid
+from worldmodel.data.importing.clock import Sampling, require_ascending, sampling, unit_by_size
+from worldmodel.data.importing.regrid import cut, regrid
 from worldmodel.data.readers import open_recording
 from worldmodel.data.readers.mapping import (
     Roles,
@@ -21,6 +21,7 @@ from worldmodel.data.readers.mapping import (
     is_framed,
     is_stream,
     settled,
+    unit_of,
 )
 from worldmodel.errors import ConfigError, FileFormatError
 
@@ -37,7 +38,9 @@ class Choices:
         roles: Columns by role, in place of those that the source declares.
         hz: Of the grid that everything is put on, or None to leave all as it was recorded.
         size: (height, width) that pictures are scaled to, or None.
-        amounts: Roles whose whole numbers are amounts, and no indices of values.
+        amounts: Roles whose whole numbers are amounts, and no indices of values; or whose arrays
+            are no pictures.
+        cut: Steps that longer episodes are cut into pieces of, or None.
     """
 
     format: str | None = None
@@ -45,6 +48,7 @@ class Choices:
     hz: float | None = None
     size: tuple[int, int] | None = None
     amounts: tuple[str, ...] = ()
+    cut: int | None = None
 
 
 class Import:
@@ -63,9 +67,12 @@ class Import:
         self.roles = settled(self.recording, choices.roles)
         self.choices = choices
         self.lengths: list[int] = []
-        self.unseen = 0
+        self.unseen = self.short = 0
+        self.units: dict[str, float] = {}
         self._intervals: dict[str, list[np.ndarray]] = {}
         self._require_scalable()
+        if choices.cut is not None and choices.cut < 1:
+            raise ConfigError(f"--cut takes a number of steps, at least 1, got {choices.cut}")
         if wrong := sorted(set(choices.amounts) - set(self.roles)):
             raise ConfigError(f"there is no {wrong[0]!r} of amounts; got {', '.join(self.roles)}")
         if choices.hz is not None and not self._has_times():
@@ -105,9 +112,14 @@ class Import:
             FileFormatError: The source is truncated or corrupt, has numbers that are not finite,
                 or lengths that do not fit; the message names episode, stream and time.
         """
+        # Without what followed, or with only one time, an action makes no step.
+        least = 2 if self.choices.hz is not None or not self.final_observation else 1
         for table in self.recording.episodes(self.columns, self.choices.size):
             what = f"{self.recording.path}, episode {table.name}"
             arrays = by_role(table, self.roles)
+            if len(_acted(arrays)) < least:
+                self.short += 1
+                continue
             times = self._times(arrays, what)
             values = {r: a for r, a in arrays.items() if base(r) != "timestamps"}
             for role, array in values.items():
@@ -118,8 +130,9 @@ class Import:
             else:
                 values = self._fitted(values, what)
                 values |= self._stamps(times, len(values["actions"]) if "actions" in values else 0)
-            self.lengths.append(_steps(values))
-            yield table.name, values
+            for piece, part in enumerate(cut(values, self.choices.cut, self.final_observation)):
+                self.lengths.append(len(_acted(part)))
+                yield f"{table.name}, piece {piece}" if self.choices.cut else table.name, part
 
     def samplings(self) -> dict[str, Sampling]:
         """How regular each clock of the episodes read so far was."""
@@ -146,7 +159,7 @@ class Import:
     def _times(self, arrays: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
         """Of each role that has a clock its times, one for each entry."""
         clocks = {
-            role: require_ascending(array, f"{what}: {role}")
+            role: require_ascending(self._seconds(role, array), f"{what}: {role}")
             for role, array in arrays.items()
             if base(role) == "timestamps"
         }
@@ -164,6 +177,13 @@ class Import:
                 continue
             found[role] = _one_for_each(clocks[clock], len(array), f"{what}: {role}", clock)
         return found
+
+    def _seconds(self, role: str, times: np.ndarray) -> np.ndarray:
+        """Times by the unit that the column's name tells, else that of the first by its size."""
+        if role not in self.units:
+            told = unit_of(self.roles[role][0])
+            self.units[role] = unit_by_size(times) if told is None else told
+        return times if self.units[role] == 1.0 else times * self.units[role]
 
     def _fitted(self, values: dict[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
         """Everything as long as it must be; an entry of which not all have one is left out."""
@@ -191,8 +211,8 @@ class Import:
         return {"timestamps": stamped[0][: steps + self.final_observation]}
 
 
-def _steps(values: Mapping[str, np.ndarray]) -> int:
-    return next(len(array) for role, array in values.items() if base(role) == "actions")
+def _acted(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    return next(array for role, array in values.items() if base(role) == "actions")
 
 
 def _one_for_each(times: np.ndarray, count: int, what: str, clock: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -75,3 +75,25 @@ def _lasting(times: np.ndarray) -> np.ndarray:
 def _within(times: np.ndarray, hz: float) -> float:
     period = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     return _GAP * period if period > 1.05 / hz else 0.5 / hz
+
+
+def cut(
+    values: Mapping[str, np.ndarray], steps: int | None, final: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """The pieces of an episode; the last frame of one is the first of the next.
+
+    Args:
+        values: By role; T actions, and of what has an entry a frame T + 1 if ``final``, else T.
+        steps: Of each piece, the last of which may be shorter; None leaves the episode whole.
+        final: See above.
+    """
+    taken = next(len(array) for role, array in values.items() if base(role) == "actions")
+    known = taken if final else taken - 1
+    for begin in range(0, known, steps or known):
+        stop = min(begin + (steps or known), known)
+        # Without a last frame an action more is read, and left out where the episode is written.
+        end = {True: stop + 1, False: stop + (not final)}
+        yield {
+            role: array[begin : end[is_framed(role) or role == "timestamps"]]
+            for role, array in values.items()
+        }

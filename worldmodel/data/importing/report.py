@@ -9,6 +9,7 @@ from worldmodel.data.dataset import Dataset
 from worldmodel.data.importing.clock import Sampling
 from worldmodel.data.importing.opened import Import
 from worldmodel.data.readers.mapping import DONE, base, is_framed, is_stream
+from worldmodel.data.splits import USUAL
 
 # What an episode may have, and what becomes of it without.
 _ABSENT = {
@@ -69,6 +70,9 @@ def decisions(found: Import) -> Iterator[str]:
 
 def timing(found: Import) -> Iterator[str]:
     """How regular the recording was, once it was read; a sentence each."""
+    for clock, unit in found.units.items():
+        if unit != 1.0:
+            yield f"{found.roles[clock][0]} is taken for seconds times {unit:g}"
     for clock, measured in found.samplings().items():
         stream = clock.partition(".")[2]
         yield f"{f'time of {stream}' if stream else 'time'}: {measured.describe()}"
@@ -90,6 +94,16 @@ def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
     )
     yield f"observations: {dataset.observation_spec.describe()}"
     yield f"actions: {dataset.action_spec.describe()}"
+    if found.short:
+        yield (
+            f"{found.short:,} episodes are left out, being too short: what their only action led "
+            "to was not recorded"
+        )
+    if missing := [name for name in USUAL if name not in dataset.splits]:
+        yield (
+            f"there is no split {missing[0]!r}, which training or evaluation asks for; --split "
+            "NAME=SHARE names shares, and --cut STEPS makes several episodes of a long one"
+        )
     told = set(decisions(found))
     yield from (note for note in dataset.provenance.notes if note not in told)
     yield f"{out}: {counts}"

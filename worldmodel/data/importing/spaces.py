@@ -15,15 +15,17 @@ from worldmodel.data.readers.mapping import OBSERVATIONS, base, by_role, is_stre
 MOST_INDICES = 256
 
 
-def spaces(found: Import) -> tuple[gym.Space, gym.Space, list[str]]:
+def spaces(found: Import) -> tuple[gym.Space, gym.Space, dict[str, float], list[str]]:
     """Of observations and of actions.
 
     Floats without declared bounds have none, booleans are switches. Whole numbers, one a step, are
-    indices where none is negative or beyond ``MOST_INDICES``; the source is passed over once for
-    their largest.
+    indices where none is negative or beyond ``MOST_INDICES``; arrays of the shape of pictures that
+    are not of 8 bits are pictures where none is negative. The source is passed over once for their
+    smallest and largest.
 
     Returns:
-        Both, and what was assumed, a sentence each.
+        Both; by role what is white in those pictures, which are to be divided by it; and what was
+        assumed, a sentence each.
 
     Raises:
         FileFormatError: The source is truncated or corrupt.
@@ -41,12 +43,26 @@ def spaces(found: Import) -> tuple[gym.Space, gym.Space, list[str]]:
         for role in found.roles
         if (is_stream(role) and seen is None) or (base(role) == "actions" and acted is None)
     }
-    counts = _counts(found, [role for role in wanted if _whole(found, role)])
-    members = {r: _space(found, r, counts.get(r), notes) for r in found.roles if r in wanted}
+    looked = [role for role in wanted if _whole(found, role) or _dim(found, role)]
+    ranges = _ranges(found, looked) if looked else {}
+    white = {r: w for r in ranges if _dim(found, r) and (w := _white(found, r, ranges[r], notes))}
+    counts = {
+        role: int(high) + 1
+        for role, (low, high) in ranges.items()
+        if _whole(found, role) and low >= 0 and high < MOST_INDICES
+    }
+    members = {
+        r: gym.spaces.Box(0, 1, _kind(found, r)[1], np.float32)
+        if r in white
+        else _space(found, r, counts.get(r), notes)
+        for r in found.roles
+        if r in wanted
+    }
     streams = {role: space for role, space in members.items() if is_stream(role)}
     parts = {role: space for role, space in members.items() if not is_stream(role)}
     seen = _together(streams, OBSERVATIONS) if seen is None else seen
-    return seen, _together(parts, "actions") if acted is None else acted, notes
+    acted = _together(parts, "actions") if acted is None else acted
+    return seen, acted, white, notes
 
 
 def arranged(space: gym.Space, values: Mapping[str, np.ndarray], root: str, path: str = "") -> Any:
@@ -102,17 +118,45 @@ def _whole(found: Import, role: str) -> bool:
     return dtype.kind in "iu" and shape in ((), (1,)) and role not in found.choices.amounts
 
 
-def _counts(found: Import, roles: list[str]) -> dict[str, int]:
-    """Of columns of indices the number of values; those that hold others are left out."""
-    if not roles:
-        return {}
+def _dim(found: Import, role: str) -> bool:
+    """Whether something observed may be pictures whose white is not known."""
+    columns = [found.recording.columns[name] for name in found.roles[role]]
+    unknown = len(columns) == 1 and columns[0].picture and columns[0].dtype != "uint8"
+    return unknown and is_stream(role) and role not in found.choices.amounts
+
+
+def _ranges(found: Import, roles: list[str]) -> dict[str, tuple[float, float]]:
+    """The smallest and largest of each, or 0."""
     chosen = {role: found.roles[role] for role in roles}
-    low, high = dict.fromkeys(roles, 0), dict.fromkeys(roles, 0)
-    for table in found.recording.episodes([c for columns in chosen.values() for c in columns]):
+    ranges = dict.fromkeys(roles, (0.0, 0.0))
+    columns = [c for columns in chosen.values() for c in columns]
+    for table in found.recording.episodes(columns, found.choices.size):
         for role, array in by_role(table, chosen).items():
-            low[role] = min(low[role], int(array.min(initial=0)))
-            high[role] = max(high[role], int(array.max(initial=0)))
-    return {r: high[r] + 1 for r in roles if low[r] >= 0 and high[r] < MOST_INDICES}
+            low, high = ranges[role]
+            ranges[role] = (
+                min(low, float(array.min(initial=0))),
+                max(high, float(array.max(initial=0))),
+            )
+    return ranges
+
+
+def _white(
+    found: Import, role: str, between: tuple[float, float], notes: list[str]
+) -> float | None:
+    """What is white in pictures that are not of 8 bits; None if they are none."""
+    (low, high), (dtype, shape) = between, _kind(found, role)
+    told = f"{role} are {dtype} {' x '.join(map(str, shape))} from {low:.4g} to {high:.4g}"
+    if low < 0 or not 0 < high < np.inf:
+        notes.append(f"{told} and taken for numbers, not for pictures")
+        return None
+    usual = 1.0 if high <= 1 else 255.0 if 127 < high <= 255 else None
+    usual = usual if dtype.kind == "f" else None
+    white = usual or high
+    notes.append(
+        f"{told} and taken for pictures, white being {white:.4g}; --amounts {role} takes them for "
+        "numbers"
+    )
+    return white
 
 
 def _space(found: Import, role: str, values: int | None, notes: list[str]) -> gym.Space:
@@ -132,4 +176,5 @@ def _space(found: Import, role: str, values: int | None, notes: list[str]) -> gy
         notes.append(f"{role} are declared without bounds and scaled by what was recorded")
     if dtype.kind == "f" and dtype.itemsize < 4:
         kind = np.float32
+    kind = np.int64 if dtype.kind == "u" else kind  # of those without a sign zero would be a bound
     return gym.spaces.Box(-np.inf, np.inf, shape or (1,), kind)

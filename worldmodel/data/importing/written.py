@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 
 from worldmodel.data import folders
 from worldmodel.data.dataset import Dataset
@@ -49,7 +50,7 @@ def write(
     if folders.is_dataset(out):
         raise FileExistsError(f"there is a dataset at {out}; expected a new folder")
     found.require_room(out)
-    seen, acted, assumed = spaces(found)
+    seen, acted, white, assumed = spaces(found)
     provenance = Provenance(
         env_id=_environment(found),
         seed=seed,
@@ -57,7 +58,8 @@ def write(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=[*assumed, *decisions(found)],
     )
-    names = Shares(shares, seed).assign(recording.count) if recording.count else []
+    count = None if found.choices.cut else recording.count
+    names = Shares(shares, seed).assign(count) if count else []
     writer = DatasetWriter(
         out, seen, acted, provenance, shares, seed, found.final_observation, whole=True
     )
@@ -65,6 +67,7 @@ def write(
         for number, (name, episode) in enumerate(found.episodes()):
             origin = f"{recording.path.name}, episode {name}"
             split = names[number] if number < len(names) else None
+            episode |= {r: (episode[r] / w).astype(np.float32) for r, w in white.items()}
             shown = {
                 "observations": arranged(seen, episode, "observations"),
                 "actions": arranged(acted, episode, "actions"),
@@ -76,7 +79,8 @@ def write(
                 raise type(error)(f"{recording.path}, episode {name}: {error}") from error
             watch(found.lengths[-1])
         if not writer.episodes:
-            raise FileFormatError(f"{recording.path} has no episodes")
+            but = f" but {found.short} without a step" if found.short else ""
+            raise FileFormatError(f"{recording.path} has no episodes{but}")
     return Dataset.read(out)
 
 

@@ -1,7 +1,9 @@
 """Arrays of all episodes under one name each; NumPy's ``.npz`` and ``.npy``.
 
 There are three layouts, told by the shapes: *flat*, all steps one after the other with the ends
-marked (``terminals``, ``timeouts``, ``dones``, …); *batched*, (episode, time, …); or *one episode*.
+marked (``terminals``, ``timeouts``, ``dones``, …), or the beginnings (``episode_starts``, …), or
+the number of its episode beside each (``episode``, …); *batched*, (episode, time, …); or *one
+episode*.
 In a folder of archives each is one episode. What is compressed is decompressed as it is read,
 never whole.
 """
@@ -16,7 +18,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from worldmodel.data.readers.mapping import ENDS, NAMES, guessed
+from worldmodel.data.readers.mapping import ENDS, EPISODE, NAMES, STARTS, guessed
 from worldmodel.data.readers.pictures import Size, resize_all
 from worldmodel.data.readers.recording import (
     Column,
@@ -33,6 +35,8 @@ from worldmodel.errors import FileFormatError
 Layout = Literal["flat", "batched", "one episode"]
 # Before the name of what is observed: the same one step later.
 _NEXT = "next_"
+# What tells the episodes of flat arrays apart.
+_MARKS = (*ENDS, *STARTS, *EPISODE)
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,10 @@ def described(
 def _layout(headers: Mapping[str, Header]) -> Layout:
     """See the module; without marked ends, what every step has one number of tells it."""
     flags = [h for name, h in headers.items() if last_part(name) in (*ENDS, *NAMES["rewards"])]
-    if flags:
-        return "batched" if len(flags[0].shape) == 2 and flags[0].shape[1] > 1 else _flat(headers)
+    if flags and len(flags[0].shape) == 2 and flags[0].shape[1] > 1:
+        return "batched"
+    if flags or _flat(headers) == "flat":
+        return _flat(headers)
     leads = {h.shape[:2] for h in headers.values()}
     alike = len({lead[0] for lead in leads}) == 1 and all(len(lead) == 2 for lead in leads)
     lengths = sorted({lead[-1] for lead in leads})
@@ -167,16 +173,25 @@ def _layout(headers: Mapping[str, Header]) -> Layout:
 
 
 def _flat(headers: Mapping[str, Header]) -> Layout:
-    return "flat" if any(last_part(name) in ENDS for name in headers) else "one episode"
+    return "flat" if any(last_part(name) in _MARKS for name in headers) else "one episode"
 
 
 def _ends(source: Source) -> np.ndarray:
     """(N,), true on the last step of an episode."""
-    marked = [source.whole(name).reshape(-1) for name in source.headers if last_part(name) in ENDS]
-    lengths = {len(flags) for flags in marked}
+    marked = [n for n in source.headers if last_part(n) in _MARKS]
+    ends = [_last_steps(last_part(name), source.whole(name).reshape(-1)) for name in marked]
+    lengths = {len(flags) for flags in ends}
     if len(lengths) > 1:
         raise FileFormatError(f"{source.path}: marks of ends have the lengths {sorted(lengths)}")
-    return np.logical_or.reduce([flags.astype(bool) for flags in marked])
+    return np.logical_or.reduce(ends)
+
+
+def _last_steps(name: str, values: np.ndarray) -> np.ndarray:
+    """Where episodes end by one kind of mark."""
+    if name in ENDS:
+        return values.astype(bool)
+    begins = values[1:].astype(bool) if name in STARTS else values[1:] != values[:-1]
+    return np.append(begins, True)[: len(values)]
 
 
 def _spans(source: Source, layout: Layout) -> list[tuple[int, int]]:
@@ -201,7 +216,9 @@ def _notes(source: Source, layout: Layout) -> Iterator[str]:
         yield f"left out, being no numbers: {', '.join(source.left)}"
     if layout == "flat":
         ends = _ends(source)
-        if len(ends) and not ends[-1]:
+        if len(ends) and not ends[:-1].any():
+            yield "no end is marked within: all steps are one episode"
+        elif len(ends) and not ends[-1]:
             yield "the steps after the last marked end are an episode that was cut off"
 
 

@@ -114,9 +114,10 @@ class LeRobot(Recording):
         self, frames: np.ndarray, column: str, what: str, size: Size | None
     ) -> np.ndarray:
         expected = self.columns[column].shape
-        if size is None and frames.shape[1:] != expected:
+        if frames.dtype != np.uint8 or (size is None and frames.shape[1:] != expected):
             raise FileFormatError(
-                f"{what} is {frames.shape[1:]}; meta/info.json declares {expected}"
+                f"{what} is {frames.dtype} {frames.shape[1:]}; meta/info.json declares uint8 "
+                f"{expected}"
             )
         return frames
 

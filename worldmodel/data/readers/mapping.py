@@ -26,10 +26,10 @@ OBSERVATIONS = "observations"
 # By role, what people call it; lower case.
 NAMES = {
     "actions": ("actions", "action", "acts", "act"),
-    "rewards": ("rewards", "reward", "next.reward"),
+    "rewards": ("rewards", "reward", "next.reward", "rew"),
     "terminated": ("terminated", "terminals", "terminations", "terminal"),
     "truncated": ("truncated", "timeouts", "truncations", "timeout"),
-    "timestamps": ("timestamps", "timestamp", "time", "times", "t"),
+    "timestamps": ("timestamps", "timestamp", "time", "times", "t", "stamp", "datetime", "date"),
     "states": ("states", "state"),
     "seen": ("seen",),
     OBSERVATIONS: ("observations", "observation", "obs", "images", "frames", "pictures"),
@@ -37,6 +37,14 @@ NAMES = {
 # These say where an episode ends, and not why.
 DONE = ("dones", "done", "next.done")
 ENDS = (*NAMES["terminated"], *NAMES["truncated"], *DONE)
+# These tell episodes apart: by a mark on the first step, or by a name or number of each.
+STARTS = ("episode_starts", "episode_start", "is_first")
+EPISODE = ("episode", "episode_index", "episode_id", "trial", "trajectory")
+# Behind the name of a column of times: its unit, in seconds.
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3} | dict.fromkeys(
+    ("s", "sec", "secs", "second", "seconds"), 1.0
+)
+_UNIT = re.compile(rf"(.+?)[\s_.\[(/]+({'|'.join(_UNITS)})[\])]?")
 _FLAGS = ("terminated", "truncated", "seen")
 _SCALARS = ("rewards", "timestamps", *_FLAGS)
 
@@ -49,16 +57,29 @@ def guessed(columns: Collection[str]) -> dict[str, tuple[str, ...]]:
     """
     roles: dict[str, tuple[str, ...]] = {}
     for role, names in NAMES.items():
-        found = [c for c in columns if c.lower() in names]
+        told = _timed if role == "timestamps" else str.lower
+        found = [c for c in columns if told(c) in names]
         numbered = [c for c in columns if _part_of(c, names)]
         streams = {m[1]: (c,) for c in columns if (m := _stream_of(c, names))}
         if found:
-            roles[role] = (min(found, key=lambda c: names.index(c.lower())),)
+            roles[role] = (min(found, key=lambda c: names.index(told(c))),)
         elif role == OBSERVATIONS and streams:
             roles |= streams
         elif numbered and role in ("actions", "states", OBSERVATIONS):
             roles[role] = tuple(numbered)
     return roles
+
+
+def unit_of(column: str) -> float | None:
+    """The unit of time that the name of a column ends in, in seconds: ``time_ms``, ``t [ns]``."""
+    match = _UNIT.fullmatch(column.lower())
+    return _UNITS[match[2]] if match else None
+
+
+def _timed(column: str) -> str:
+    """The name of a column of times without a unit; lower case."""
+    match = _UNIT.fullmatch(column.lower())
+    return match[1] if match else column.lower()
 
 
 def _part_of(column: str, names: Iterable[str]) -> bool:

@@ -10,6 +10,8 @@ import numpy as np
 
 from worldmodel.errors import FileFormatError, require_extra
 
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
 
 class Rows:
     """The rows of one file; what was passed is dropped from memory.
@@ -72,7 +74,9 @@ class Rows:
 
 
 def to_array(values: Any, what: str) -> np.ndarray:
-    """A column of numbers, or of lists of equally many, (rows,) or (rows, n).
+    """A column of numbers, of times, or of lists of equally many numbers, (rows,) or (rows, n).
+
+    Times are in seconds, those of dates since 1970.
 
     Raises:
         FileFormatError: It is none, or has gaps; begins with ``what``.
@@ -92,12 +96,21 @@ def to_array(values: Any, what: str) -> np.ndarray:
             flat, nested = flat.flatten(), True
         else:
             break
+    if is_time(flat.type):
+        flat = pa.array(flat.cast(pa.int64()).to_numpy() / _PER_SECOND[flat.type.unit])
     if not (pa.types.is_integer(flat.type) or _floating(flat.type)):
         raise FileFormatError(f"{what} holds {flat.type}; expected numbers")
     array = np.array(flat.to_numpy(zero_copy_only=False))
     if rows and len(array) % rows:
         raise FileFormatError(f"{what} has lists of different lengths")
     return array.reshape(rows, -1) if nested else array
+
+
+def is_time(kind: Any) -> bool:
+    """Whether a type of Arrow is of dates or spans of time."""
+    import pyarrow as pa
+
+    return pa.types.is_timestamp(kind) or pa.types.is_duration(kind)
 
 
 def _floating(kind: Any) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from worldmodel.data.readers.recording import require_moderate
 from worldmodel.errors import FileFormatError, require_extra
 
-PICTURES = (".png", ".jpg", ".jpeg")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 Size = tuple[int, int]
 
@@ -34,7 +34,9 @@ def resize(frame: Shaped[np.ndarray, "height width *channel"], size: Size | None
         )
         for channel in range(planes.shape[-1])
     ]
-    return np.stack(scaled, -1).astype(frame.dtype, copy=False).reshape(*size, *frame.shape[2:])
+    stacked = np.stack(scaled, -1)
+    stacked = np.rint(stacked) if frame.dtype.kind == "u" else stacked
+    return stacked.astype(frame.dtype, copy=False).reshape(*size, *frame.shape[2:])
 
 
 def resize_all(frames: np.ndarray, size: Size | None) -> np.ndarray:
@@ -47,12 +49,15 @@ def resize_all(frames: np.ndarray, size: Size | None) -> np.ndarray:
     return scaled
 
 
-def read_picture(file: Path | bytes, what: str) -> UInt8[np.ndarray, "height width *channel"]:
-    """A PNG or JPEG as it is: grey (height, width), or with 3 or 4 channels.
+def read_picture(file: Path | bytes, what: str) -> Shaped[np.ndarray, "height width *channel"]:
+    """A picture as it is: grey (height, width), or with 3 or 4 channels.
+
+    Returns:
+        uint8, or uint16 where it is grey of 16 bits, as depth is.
 
     Raises:
-        FileFormatError: It is truncated, no picture, larger than a picture may be, or has more
-            than 8 bits; begins with ``what``.
+        FileFormatError: It is truncated, no picture, larger than a picture may be, or has other
+            than 8 bits a channel or 16 of grey; begins with ``what``.
     """
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
@@ -63,14 +68,18 @@ def read_picture(file: Path | bytes, what: str) -> UInt8[np.ndarray, "height wid
                 )
             if picture.mode in ("1", "P", "PA", "CMYK", "YCbCr"):
                 return np.asarray(picture.convert("RGB"))
+            if picture.mode.startswith("I;16"):
+                return np.asarray(picture).astype(np.uint16)
             if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-                raise FileFormatError(f"{what} has mode {picture.mode}; expected 8 bits a channel")
+                raise FileFormatError(
+                    f"{what} has mode {picture.mode}; expected 8 bits a channel, or 16 of grey"
+                )
             return np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise FileFormatError(f"{what} is truncated, corrupt or no picture: {error}") from error
 
 
-def read_pictures(files: list[Any], what: str, size: Size | None) -> UInt8[np.ndarray, "t ..."]:
+def read_pictures(files: list[Any], what: str, size: Size | None) -> Shaped[np.ndarray, "t ..."]:
     """Pictures of equal shape (T, height, width, *channel).
 
     Args:
@@ -94,13 +103,15 @@ def gather(frames: Iterator[np.ndarray], count: int, what: str, size: Size | Non
     """Frames as one array, each scaled as it comes.
 
     Raises:
-        FileFormatError: There are fewer than ``count``, or two differ in shape.
+        FileFormatError: There are fewer than ``count``, or two differ in shape or dtype.
     """
-    array, shape, t = np.empty((0,), np.uint8), None, -1
+    array, shape, dtype, t = np.empty((0,), np.uint8), None, None, -1
     for t, frame in enumerate(frames):
-        shape = frame.shape if shape is None else shape
-        if frame.shape != shape:
-            raise FileFormatError(f"{what} at time {t} is {frame.shape}; expected {shape}")
+        shape, dtype = (frame.shape, frame.dtype) if shape is None else (shape, dtype)
+        if (frame.shape, frame.dtype) != (shape, dtype):
+            raise FileFormatError(
+                f"{what} at time {t} is {frame.dtype} {frame.shape}; expected {dtype} {shape}"
+            )
         scaled = resize(frame, size)
         if t == 0:
             try:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from worldmodel.errors import FileFormatError, SpecError
+from worldmodel.spaces.layout import LEAST_SIDE, picture_axes
 
 # What one column of one episode may hold. A longer one is not read by accident: a few kilobytes of
 # an archive can declare terabytes.
@@ -36,8 +37,11 @@ class Column:
 
     @property
     def picture(self) -> bool:
-        """Whether it looks like pictures (height, width[, channel])."""
-        return self.dtype == "uint8" and len(self.shape) in (2, 3)
+        """Whether it looks like pictures (height, width[, channel]), of 8 bits or of others."""
+        if self.dtype == "uint8":
+            return len(self.shape) in (2, 3)
+        axes = picture_axes(self.shape) if np.dtype(self.dtype).kind in "uf" else None
+        return axes is not None and min(self.shape[axis] for axis in axes[:2]) >= LEAST_SIDE
 
     def describe(self) -> str:
         """In words."""

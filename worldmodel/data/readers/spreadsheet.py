@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import re
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, islice
+from datetime import UTC, datetime
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from worldmodel.data.readers.parquet import Rows, to_array
+from worldmodel.data.readers.mapping import EPISODE
+from worldmodel.data.readers.parquet import Rows, is_time, to_array
 from worldmodel.data.readers.pictures import PICTURES
+from worldmodel.data.readers.recording import require_moderate
 from worldmodel.errors import FileFormatError
 
-SUFFIXES = (".csv", ".parquet")
-EPISODE = ("episode", "episode_index", "episode_id", "trial", "trajectory")
-# From the narrowest kind of cell to the widest; "files" are names of pictures.
-_KINDS = ("bool", "int64", "float64", "files", "text")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+# From the narrowest kind of cell to the widest; "date" is ISO 8601, "files" are names of pictures.
+_KINDS = ("bool", "int64", "float64", "date", "files", "text")
+_SEPARATORS = ",;\t|"
+# Where commas do not separate cells they may begin fractions.
+_FRACTION = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,22 @@ class Sheet:
             FileFormatError: The file is truncated or corrupt, or has no value somewhere; the
                 message names episode, column and time.
         """
-        read = _parquet_blocks if self.path.suffix == ".parquet" else _csv_blocks
+        read = _parquet_blocks if _is_parquet(self.path) else _csv_blocks
         return read(self, list(columns))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """The name of a table without what says that it is one."""
+    return path.stem.removesuffix(".csv").removesuffix(".tsv")
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def scan(path: Path) -> Sheet:
@@ -55,7 +78,7 @@ def scan(path: Path) -> Sheet:
         FileFormatError: It is truncated, corrupt or empty, its rows differ in length, or those of
             an episode do not follow each other.
     """
-    sheet = _scan_parquet(path) if path.suffix == ".parquet" else _scan_csv(path)
+    sheet = _scan_parquet(path) if _is_parquet(path) else _scan_csv(path)
     told = [name for name, _ in sheet.episodes]
     if not told:
         raise FileFormatError(f"{path} has no rows")
@@ -70,7 +93,7 @@ def names(path: Path) -> tuple[str, ...]:
     Raises:
         FileFormatError: The file is truncated or corrupt.
     """
-    return tuple(Rows(path).schema.names if path.suffix == ".parquet" else next(_csv_rows(path)))
+    return tuple(Rows(path).schema.names if _is_parquet(path) else next(_csv_rows(path)))
 
 
 def _runs(told: Iterable[str]) -> tuple[tuple[str, int], ...]:
@@ -82,10 +105,13 @@ def _key(columns: Collection[str]) -> str | None:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    """The header, then rows of the same length."""
+    """The header, then rows of the same length; fractions begin with a point."""
+    opened: Any = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
+            first = file.readline(csv.field_size_limit())
+            separator = max(_SEPARATORS, key=first.count)
+            rows = csv.reader(chain([first], file), delimiter=separator)
             header = [name.strip() for name in next(rows, [])]
             yield header
             for row in rows:
@@ -95,9 +121,14 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
                         f"{len(header)} of the header"
                     )
                 if row:
-                    yield [cell.strip() for cell in row]
-    except (UnicodeDecodeError, csv.Error) as error:
+                    yield [_pointed(cell.strip(), separator) for cell in row]
+    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FileFormatError(f"{path} is truncated, corrupt or no CSV: {error}") from error
+
+
+def _pointed(cell: str, separator: str) -> str:
+    fraction = separator != "," and "," in cell and _FRACTION.fullmatch(cell)
+    return cell.replace(",", ".") if fraction else cell
 
 
 def _scan_csv(path: Path) -> Sheet:
@@ -110,7 +141,7 @@ def _scan_csv(path: Path) -> Sheet:
         for row in rows:
             for name, cell in zip(header, row, strict=True):
                 kinds[name] = max(kinds[name], _kind(cell), key=_KINDS.index)
-            yield row[header.index(key)] if key else path.stem
+            yield row[header.index(key)] if key else stem(path)
 
     episodes = _runs(told())
     kinds = {name: kind for name, kind in kinds.items() if name != key}
@@ -121,7 +152,7 @@ def _kind(cell: str) -> str:
     """The narrowest kind that holds a cell; an empty one fits any."""
     if not cell or cell.lower() in ("true", "false"):
         return "bool"
-    for kind, parse in (("int64", int), ("float64", float)):
+    for kind, parse in (("int64", int), ("float64", float), ("date", datetime.fromisoformat)):
         try:
             parse(cell)
             return kind
@@ -134,24 +165,43 @@ def _csv_blocks(sheet: Sheet, columns: list[str]) -> Iterator[dict[str, Any]]:
     rows = _csv_rows(sheet.path)
     place = {name: i for i, name in enumerate(next(rows))}
     for episode, count in sheet.episodes:
-        block = list(islice(rows, count))
         what = f"{sheet.path}, episode {episode}"
+        require_moderate(what, (count, len(columns)), np.dtype(np.float64))
+        parts: dict[str, list[Any]] = {name: [] for name in columns}
+        for begin in range(0, count, _ROWS):
+            block = list(islice(rows, min(_ROWS, count - begin)))
+            for name in columns:
+                cells = [row[place[name]] for row in block]
+                parts[name].append(_cells(cells, sheet.kinds[name], f"{what}: {name}", begin))
         yield {
-            name: _cells([row[place[name]] for row in block], sheet.kinds[name], f"{what}: {name}")
-            for name in columns
+            name: list(chain.from_iterable(part))
+            if sheet.kinds[name] in ("files", "text")
+            else np.concatenate(part)
+            for name, part in parts.items()
         }
 
 
-def _cells(cells: list[str], kind: str, what: str) -> Any:
+def _cells(cells: list[str], kind: str, what: str, begin: int) -> Any:
     if "" in cells:
-        raise FileFormatError(f"{what} is empty at time {cells.index('')}")
+        raise FileFormatError(f"{what} is empty at time {begin + cells.index('')}")
     if kind in ("files", "text"):
         return cells
+    if kind == "date":
+        for t, cell in enumerate(cells, begin):
+            if _kind(cell) != "date":
+                raise FileFormatError(f"{what} is {cell!r} at time {t}; expected a date")
+        return np.array([_since_1970(cell) for cell in cells])
     if kind == "bool":
         return np.array([cell.lower() == "true" for cell in cells])
     # Booleans in a column of numbers are 0 and 1.
     words = {"true": "1", "false": "0"}
     return np.array([words.get(cell.lower(), cell) for cell in cells]).astype(kind)
+
+
+def _since_1970(cell: str) -> float:
+    """Seconds; without a zone it is Greenwich's."""
+    date = datetime.fromisoformat(cell)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _scan_parquet(path: Path) -> Sheet:
@@ -160,15 +210,19 @@ def _scan_parquet(path: Path) -> Sheet:
     first = rows.take(0, min(1, rows.count))
     kinds, shapes = {}, {}
     for name in columns:
-        cell = first[name].to_pylist()[:1]
+        # Nanoseconds are no Python objects without pandas.
+        timed = is_time(first[name].type)
+        cell: list[Any] = [0.0] * min(1, rows.count) if timed else first[name].to_pylist()[:1]
         if cell and isinstance(cell[0], str):
             kinds[name] = "files" if cell[0].lower().endswith(PICTURES) else "text"
             shapes[name] = ()
         elif cell and isinstance(cell[0], (bool, int, float, list)):
             array = to_array(first[name], f"{path}: {name}")
             kinds[name], shapes[name] = array.dtype.name, array.shape[1:]
+        elif cell:
+            kinds[name], shapes[name] = "text", ()
     if (key := _key(columns)) is None:
-        return Sheet(path, kinds, shapes, ((path.stem, rows.count),) if rows.count else ())
+        return Sheet(path, kinds, shapes, ((stem(path), rows.count),) if rows.count else ())
     told = Rows(path, [key]).take(0, rows.count)[key].to_pylist()
     kinds.pop(key, None)
     return Sheet(path, kinds, shapes, _runs(map(str, told)))

@@ -21,10 +21,9 @@ from typing import ClassVar
 import numpy as np
 
 from worldmodel.data.readers import spreadsheet
+from worldmodel.data.readers.beside import Unit, folders, left, tables_in, units
 from worldmodel.data.readers.mapping import NAMES, guessed
 from worldmodel.data.readers.pictures import (
-    PICTURES,
-    VIDEOS,
     Size,
     read_picture,
     read_pictures,
@@ -37,38 +36,13 @@ from worldmodel.data.readers.recording import (
     Recording,
     Table,
     inside,
-    natural,
     require_columns,
 )
 from worldmodel.data.readers.spreadsheet import Sheet
 from worldmodel.errors import FileFormatError
 
-FRAMES = "frames"
 # Beside a video's name: when its frames are shown.
 _TIME = "/time"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What lies together: an episode, or the several of one table.
-
-    Attributes:
-        name: Of the episode, unless the table names several.
-        sheets: By the name that goes before those of its columns; "" where there is one.
-        pictures: Files by stream, in order.
-        videos: File by stream.
-    """
-
-    name: str
-    sheets: Mapping[str, Sheet]
-    pictures: Mapping[str, tuple[Path, ...]]
-    videos: Mapping[str, Path]
-
-    @property
-    def episodes(self) -> tuple[tuple[str, int], ...]:
-        """Names and rows."""
-        told = next(iter(self.sheets.values())).episodes
-        return told if len(told) > 1 else tuple((self.name, rows) for _, rows in told)
 
 
 @dataclass(frozen=True)
@@ -82,11 +56,16 @@ class Tables(Recording):
     format: ClassVar[str] = "tables"
     units: tuple[Unit, ...] = ()
 
+    @property
+    def root(self) -> Path:
+        """The folder that all must lie in."""
+        return self.path if self.path.is_dir() else self.path.parent
+
     def episodes(self, columns: Collection[str], size: Size | None = None) -> Iterator[Table]:
         """See ``Recording``."""
         require_columns(self, columns)
         for unit in self.units:
-            found = _columns(self.path, unit)
+            found = _columns(self.root, unit)
             for name in columns:
                 got = found[name].describe() if name in found else "missing"
                 if got != (expected := self.columns[name].describe()):
@@ -94,7 +73,7 @@ class Tables(Recording):
                         f"{self.path}, episode {unit.name}: {name} is {got}; expected {expected} "
                         f"as in {self.units[0].name}"
                     )
-            yield from _tables(self.path, unit, columns, size)
+            yield from _tables(self.root, unit, columns, size)
 
 
 def _tables(root: Path, unit: Unit, columns: Collection[str], size: Size | None) -> Iterator[Table]:
@@ -150,8 +129,8 @@ def _video(root: Path, file: Path, what: str, size: Size | None) -> np.ndarray:
 def recognises(path: Path) -> bool:
     """Whether there is a table at a path, in the folder, or in a folder within it."""
     if path.is_file():
-        return path.suffix.lower() in spreadsheet.SUFFIXES
-    return bool(_tables_in(path)) or any(_tables_in(folder) for folder in _folders(path))
+        return spreadsheet.is_table(path)
+    return bool(tables_in(path)) or any(tables_in(folder) for folder in folders(path))
 
 
 def read(path: Path) -> Recording:
@@ -163,81 +142,18 @@ def read(path: Path) -> Recording:
         MissingExtraError: pyarrow or PyAV is not installed and is needed.
     """
     root = path if path.is_dir() else path.parent
-    units = tuple(_units(path, root))
-    if not units:
+    found = tuple(units(path, root))
+    if not found:
         raise FileFormatError(f"{path} has no table (CSV or Parquet) of steps")
-    columns = _columns(root, units[0])
+    columns = _columns(root, found[0])
     return Tables(
-        root,
+        path,
         columns,
-        _roles(units[0], columns),
-        sum(len(unit.episodes) for unit in units),
-        units=units,
+        _roles(found[0], columns),
+        sum(len(unit.episodes) for unit in found),
+        notes=tuple(left(path, found)),
+        units=found,
     )
-
-
-def _units(path: Path, root: Path) -> Iterator[Unit]:
-    if path.is_file():
-        yield _named(path, root)
-        return
-    tables = _tables_in(path)
-    if not tables:
-        for folder in _folders(path):
-            if _tables_in(folder):
-                yield _together(folder, root)
-    elif len(tables) == 1 and not _own(tables[0]):
-        yield _together(path, root)
-    elif len({spreadsheet.names(inside(root, table)) for table in tables}) == 1:
-        yield from (_named(table, root) for table in tables)
-    else:
-        yield _together(path, root)
-
-
-def _named(table: Path, root: Path) -> Unit:
-    """A table and what has its name."""
-    sheet = spreadsheet.scan(inside(root, table))
-    folder, video = table.with_suffix(""), _own(table)
-    pictures = {FRAMES: _pictures_in(folder)} if folder.is_dir() else {}
-    videos = {FRAMES: video} if video and video.is_file() else {}
-    return Unit(table.stem, {"": sheet}, pictures, videos)
-
-
-def _own(table: Path) -> Path | None:
-    """The folder of pictures, or the video, of a table's name."""
-    found = [table.with_suffix(suffix) for suffix in ("", *VIDEOS)]
-    return next((path for path in reversed(found) if path.exists()), None)
-
-
-def _together(folder: Path, root: Path) -> Unit:
-    """All that lies in a folder."""
-    tables = _tables_in(folder)
-    sheets = {
-        "" if len(tables) == 1 else f"{table.stem}/": spreadsheet.scan(inside(root, table))
-        for table in tables
-    }
-    if len(tables) > 1 and any(len(sheet.episodes) > 1 for sheet in sheets.values()):
-        raise FileFormatError(
-            f"{folder}: tables of different columns are one episode, but one has an episode column"
-        )
-    named = any("files" in sheet.kinds.values() for sheet in sheets.values())
-    pictures = {} if named else {FRAMES: _pictures_in(folder)}
-    pictures |= {} if named else {sub.name: _pictures_in(sub) for sub in _folders(folder)}
-    videos = {f.stem: f for f in sorted(folder.iterdir()) if f.suffix.lower() in VIDEOS}
-    return Unit(folder.name, sheets, {n: files for n, files in pictures.items() if files}, videos)
-
-
-def _tables_in(folder: Path) -> list[Path]:
-    found = [f for f in folder.iterdir() if f.suffix.lower() in spreadsheet.SUFFIXES]
-    return sorted(found, key=lambda f: natural(f.name))
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted((f for f in path.iterdir() if f.is_dir()), key=lambda f: natural(f.name))
-
-
-def _pictures_in(folder: Path) -> tuple[Path, ...]:
-    found = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES]
-    return tuple(sorted(found, key=lambda f: natural(f.name)))
 
 
 def _columns(root: Path, unit: Unit) -> dict[str, Column]:
@@ -249,17 +165,22 @@ def _columns(root: Path, unit: Unit) -> dict[str, Column]:
             if kind == "files":
                 first = next(sheet.blocks([name]))[name][0]
                 file = _beside(root, sheet, first, f"{root}, episode {unit.name}: {name} at time 0")
-                columns[prefix + name] = Column(read_picture(file, str(file)).shape, "uint8")
+                columns[prefix + name] = _column_of(file)
             elif kind != "text":
-                columns[prefix + name] = Column(sheet.shapes[name], kind)
+                dtype = "float64" if kind == "date" else kind
+                columns[prefix + name] = Column(sheet.shapes[name], dtype)
     for name, files in unit.pictures.items():
-        shape = read_picture(inside(root, files[0]), str(files[0])).shape
-        columns[name] = Column(shape, "uint8", len(files) == rows + 1)
+        columns[name] = _column_of(inside(root, files[0]), len(files) == rows + 1)
     for name, file in unit.videos.items():
         final = len(video_times(inside(root, file))) == rows + 1
         columns[name] = Column(video_shape(file), "uint8", final)
         columns[name + _TIME] = Column((), "float64", final)
     return columns
+
+
+def _column_of(file: Path, final: bool = False) -> Column:
+    picture = read_picture(file, str(file))
+    return Column(picture.shape, picture.dtype.name, final)
 
 
 def _roles(unit: Unit, columns: Mapping[str, Column]) -> dict[str, tuple[str, ...]]:
