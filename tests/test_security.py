@@ -1,27 +1,41 @@
 """What SECURITY.md promises: a pickle in the place of a file of ours is never unpickled."""
 
+import base64
 import io
+import json
 import os
 import pickle
 import shutil
 import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from small import BOX, VECTOR, random_dataset, tiny_model
 
+from agents.learner import ActorCritic
+from agents.planning import Planner
 from agents.policy import Policy
+from agents.sac import DreamtSAC, SACConfig
+from agents.saved import load_agent
 from worldmodel import data
+from worldmodel.cli.goals import read_observation
+from worldmodel.cli.runs import policy_of
+from worldmodel.data.readers import mapping
 from worldmodel.errors import FileFormatError
 from worldmodel.evaluation.snapshots import Snapshots
-from worldmodel.files import read_json
+from worldmodel.files import read_json, write_json
+from worldmodel.plots.learning import read_progress
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.growing import read_beside
 from worldmodel.training.settings import read_settings
 from worldmodel.training.state import read_history
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.world import load
+from worldmodel.world.calibration import new_trust
+from worldmodel.world.trust import TrustConfig
+from worldmodel.world.world import World, load
 
 
 class Evil:
@@ -77,8 +91,6 @@ DISGUISES = [pickled, saved_by_torch, saved_by_torch_of_old, array, within]
 def algorithms(evil: Evil, whole: bytes) -> bytes:
     """An algorithm of Stable-Baselines3, each of whose pickled settings is another now."""
     pytest.importorskip("stable_baselines3")
-    import base64
-
     from stable_baselines3 import SAC
 
     file, result = io.BytesIO(), io.BytesIO()
@@ -118,7 +130,7 @@ def test_an_algorithm_of_a_run_is_not_unpickled(reader, tmp_path):
     action, _ = agent.predict(np.zeros((2, 3), np.float32), deterministic=True)
     assert action.shape == (2, 2) and not mark.exists()
     stable_baselines3 = pytest.importorskip("stable_baselines3")
-    with pytest.raises(Exception, match=""):  # noqa: B017 - whatever follows from a folder
+    with pytest.raises(Exception, match=""):
         stable_baselines3.SAC.load(file, device="cpu")
     assert mark.exists()  # by what we do not call
 
@@ -145,7 +157,10 @@ def original(tmp_path_factory) -> Path:
     for name in ("metrics.json", "verdict.json"):
         (tmp_path / name).write_text("{}")
     (tmp_path / "progress.jsonl").write_text('{"round": 0}\n')
-    world = calibrated()
+    (tmp_path / "beside" / "training").mkdir(parents=True)
+    torch.save({"beside": {}}, tmp_path / "beside" / "training" / "state.pt")
+    world = load(tmp_path)
+    world.trust = new_trust(world, 3, TrustConfig())
     world.save(tmp_path / "trusted")
     Planner(world, "cem").save(tmp_path / "planner.safetensors")
     ActorCritic.begin(world, 4, 0).save(tmp_path / "learner.safetensors")
@@ -186,12 +201,12 @@ READERS = {
     "progress.jsonl": read_progress,
     "mapping.json": lambda run: mapping.parse([str(run / "mapping.json")]),
     "goal.npy": lambda run: read_observation(run / "goal.npy", VECTOR),
-    "training/state.pt  ": read_beside_strictly,
+    "beside/training/state.pt": lambda run: read_beside(run / "beside"),
     "snapshots/0000001.npz": lambda run: Snapshots.read(run / "snapshots"),
     "actions.npy": lambda run: data.Given.read(run / "actions.npy", BOX),
 }
 # README.md is for people, and nothing is read off it or the lock.
-UNREAD = {"checkpoint/README.md", "training/.lock", "data/.lock"}
+UNREAD = {"checkpoint/README.md", "trusted/README.md", "training/.lock", "data/.lock"}
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
