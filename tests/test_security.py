@@ -1,6 +1,7 @@
 """What SECURITY.md promises: a pickle in the place of a file of ours is never unpickled."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -130,7 +131,7 @@ def test_an_algorithm_of_a_run_is_not_unpickled(reader, tmp_path):
     action, _ = agent.predict(np.zeros((2, 3), np.float32), deterministic=True)
     assert action.shape == (2, 2) and not mark.exists()
     stable_baselines3 = pytest.importorskip("stable_baselines3")
-    with pytest.raises(Exception, match=""):
+    with contextlib.suppress(Exception):  # whatever follows from a folder in the place of a space
         stable_baselines3.SAC.load(file, device="cpu")
     assert mark.exists()  # by what we do not call
 
