@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -121,10 +121,16 @@ class DreamtSAC:
         return memory.getvalue()
 
     def restore(self, saved: bytes, world: World) -> Agent:
-        """Be what ``to_bytes`` gave; what acts in a world."""
-        from stable_baselines3 import SAC
+        """Be what ``to_bytes`` gave; what acts in a world.
 
-        self._learner = SAC.load(io.BytesIO(saved), device="cpu")
+        Raises:
+            FileFormatError: It is foreign.
+            SpecError: It does not fit the world.
+        """
+        from agents.sb3 import unpickled
+
+        learner: Any = unpickled("SAC", io.BytesIO(saved), world)
+        self._learner = learner
         return self._acting(world)
 
     def _acting(self, world: World) -> Agent:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
-import gymnasium as gym
 from safetensors import SafetensorError, safe_open
 
 from agents.planner_file import FORMAT
 from agents.planning import Planner
 from agents.policy import Policy
 from agents.rollout import Agent
-from worldmodel.errors import FileFormatError, SpecError, require_extra
+from worldmodel.errors import SpecError, require_extra
 from worldmodel.world.world import World
 
 
@@ -31,12 +29,11 @@ def load_agent(file: str | Path, world: World) -> Agent:
     """
     file, actions = Path(file), world.model.action_spec
     if file.suffix == ".zip":
-        agent, latent, act = _algorithm(file, world)
-    elif _format(file) == FORMAT:
+        return _algorithm(file, world)
+    if _format(file) == FORMAT:
         return Planner.load(file, world)
-    else:
-        agent = Policy.load(file)
-        latent, act = len(agent.mean), agent.actions.size
+    agent = Policy.load(file)
+    latent, act = len(agent.mean), agent.actions.size
     if (latent, act) != (world.model.latent_size, actions.size):
         raise SpecError(
             f"{file} acts with {act} numbers on {latent} latent dimensions; the model has "
@@ -54,21 +51,11 @@ def _format(file: Path) -> str | None:
         return None
 
 
-def _algorithm(file: Path, world: World) -> tuple[Agent, int, int]:
+def _algorithm(file: Path, world: World) -> Agent:
     require_extra("stable_baselines3", "agents")
-    import stable_baselines3
+    from agents.sb3 import ALGORITHMS, acting, unpickled
 
-    from agents.sb3 import acting
-
-    kind = getattr(stable_baselines3, file.stem.upper(), None)
-    if kind is None:
+    name = file.stem.upper()
+    if name not in ALGORITHMS:
         raise SpecError(f"{file} is not named after an algorithm of Stable-Baselines3")
-    try:
-        agent = kind.load(file, device="cpu")
-    except (ValueError, KeyError, BadZipFile) as error:
-        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
-    # Of every flat form of an action space this is the number of controls.
-    size = gym.spaces.flatdim(agent.action_space)
-    latent = agent.observation_space.shape[0]
-    fits = size == world.model.action_spec.size
-    return acting(agent, world.model.action_spec) if fits else agent, latent, size
+    return acting(unpickled(name, file, world), world.model.action_spec)

@@ -7,14 +7,24 @@ all environments.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from worldmodel.errors import ShapeError, SpecError, require_at_least, require_extra
+from worldmodel.errors import (
+    FileFormatError,
+    ShapeError,
+    SpecError,
+    require_at_least,
+    require_extra,
+)
 from worldmodel.progress import Progress
 from worldmodel.spaces import ActionSpace, Flattening
 from worldmodel.world.dynamics import recorded_reward
@@ -28,6 +38,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402 - li
 from stable_baselines3.common.vec_env import VecEnv  # noqa: E402 - likewise
 
 ALGORITHMS = ("PPO", "A2C", "SAC", "TD3", "DDPG", "DQN")
+_CONTINUOUS = ("SAC", "TD3", "DDPG")
+# What marks in an algorithm's file what is pickled, and what stands for such settings where their
+# absence would stop it; they are of training.
+_PICKLE = ":serialized:"
+_MENDED = {"train_freq": 1, "clip_range": 0.2, "learning_rate": 1e-3}
 
 
 class LatentVecEnv(VecEnv):
@@ -199,6 +214,55 @@ def acting(agent: BaseAlgorithm, actions: ActionSpace) -> BaseAlgorithm | FlatAg
     return FlatAgent(agent, Flattening(actions, isinstance(agent.action_space, gym.spaces.Box)))
 
 
+def unpickled(name: str, file: str | Path | BytesIO, world: World) -> BaseAlgorithm:
+    """An algorithm trained in a world's dream, from the weights and plain settings of its file.
+
+    Stable-Baselines3's own ``load`` unpickles, which runs whatever code the file holds.
+
+    Args:
+        name: One of ``ALGORITHMS``.
+        file: What its ``save`` wrote.
+        world: Whose spaces it gets.
+
+    Raises:
+        FileFormatError: It is truncated, corrupt, foreign, or has pickled settings of its networks.
+        SpecError: It does not fit the world.
+    """
+    kind: Any = getattr(stable_baselines3, name)
+    spec, size = world.model.action_spec, world.model.latent_size
+    flat = None if suits(spec) else Flattening(spec, name in _CONTINUOUS)
+    try:
+        with ZipFile(file) as archive:
+            told = json.loads(archive.read("data"))
+        pickled = {key: v for key, v in told.items() if isinstance(v, dict) and _PICKLE in v}
+        mended = dict.fromkeys(pickled) | {k: v for k, v in _MENDED.items() if k in pickled}
+        if "policy_kwargs" in pickled:
+            mended["policy_kwargs"] = _plain(pickled["policy_kwargs"])
+        mended |= {
+            "policy_class": kind.policy_aliases["MlpPolicy"],
+            "observation_space": gym.spaces.Box(-np.inf, np.inf, (size,), np.float32),
+            "action_space": flat.space if flat else spec.space(),
+        }
+        return kind.load(file, device="cpu", custom_objects=mended)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a foreign file leads to
+        if "size mismatch" in str(error):
+            raise SpecError(
+                f"{file} is not of a model with {size} latent dimensions and {spec.size} numbers "
+                f"to act with"
+            ) from error
+        raise FileFormatError(f"{file} is truncated, corrupt or foreign: {error}") from error
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of networks, as far as they are JSON; the optimiser, which A2C pickles, only trains."""
+    kept = {k: v for k, v in settings.items() if not k.startswith((":", "optimizer_"))}
+    if foreign := [k for k, v in kept.items() if isinstance(v, str) or _PICKLE in str(v)]:
+        raise FileFormatError(f"the networks' {foreign[0]} is pickled; expected plain numbers")
+    return kept
+
+
 def _stacked(options: list[dict[str, Any]]) -> dict[str, Any]:
     """One dictionary of arrays from one per dream; rows of dreams without any are anybody's.
 
@@ -252,7 +316,7 @@ def train_sb3(
         raise SpecError(f"algorithm must be one of {ALGORITHMS}, got {algorithm!r}")
     require_at_least(1, timesteps=timesteps)
     actions = world.model.action_spec
-    box = algorithm in ("SAC", "TD3", "DDPG")
+    box = algorithm in _CONTINUOUS
     if (box and actions.kind == "discrete") or (algorithm == "DQN" and actions.kind != "discrete"):
         needed = "numbers to act with" if box else "a single index to choose"
         raise SpecError(f"{algorithm} needs {needed}, the actions are {actions.space()}")

@@ -1,27 +1,42 @@
 """What SECURITY.md promises: a pickle in the place of a file of ours is never unpickled."""
 
+import base64
+import contextlib
 import io
+import json
 import os
 import pickle
 import shutil
 import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from small import BOX, VECTOR, random_dataset, tiny_model
 
+from agents.learner import ActorCritic
+from agents.planning import Planner
 from agents.policy import Policy
+from agents.sac import DreamtSAC, SACConfig
+from agents.saved import load_agent
 from worldmodel import data
+from worldmodel.cli.goals import read_observation
+from worldmodel.cli.runs import policy_of
+from worldmodel.data.readers import mapping
 from worldmodel.errors import FileFormatError
 from worldmodel.evaluation.snapshots import Snapshots
-from worldmodel.files import read_json
+from worldmodel.files import read_json, write_json
+from worldmodel.plots.learning import read_progress
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.growing import read_beside
 from worldmodel.training.settings import read_settings
 from worldmodel.training.state import read_history
 from worldmodel.training.trainer import Trainer
-from worldmodel.world.world import load
+from worldmodel.world.calibration import new_trust
+from worldmodel.world.trust import TrustConfig
+from worldmodel.world.world import World, load
 
 
 class Evil:
@@ -74,6 +89,53 @@ def within(evil: Evil, whole: bytes) -> bytes:
 DISGUISES = [pickled, saved_by_torch, saved_by_torch_of_old, array, within]
 
 
+def algorithms(evil: Evil, whole: bytes) -> bytes:
+    """An algorithm of Stable-Baselines3, each of whose pickled settings is another now."""
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3 import SAC
+
+    file, result = io.BytesIO(), io.BytesIO()
+    space = gym.spaces.Box(-1, 1, (3,), np.float32)
+    SAC("MlpPolicy", Still(space), device="cpu", buffer_size=1).save(file)
+    content = base64.b64encode(pickle.dumps(evil)).decode()
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(result, "w") as new:
+        for name in old.namelist():
+            told = old.read(name)
+            if name == "data":
+                settings = json.loads(told)
+                for value in settings.values():
+                    if isinstance(value, dict) and ":serialized:" in value:
+                        value[":serialized:"] = content
+                told = json.dumps(settings).encode()
+            new.writestr(name, told)
+    return result.getvalue()
+
+
+class Still(gym.Env):
+    """Has the spaces of a tiny model."""
+
+    def __init__(self, space):
+        self.observation_space = space
+        self.action_space = BOX.space()
+
+
+@pytest.mark.parametrize("reader", ["of a run", "going on"])
+def test_an_algorithm_of_a_run_is_not_unpickled(reader, tmp_path):
+    mark, file = tmp_path / "mark", tmp_path / "sac.zip"
+    file.write_bytes(algorithms(Evil(mark), b""))
+    world = World(tiny_model(VECTOR, BOX))
+    if reader == "of a run":
+        agent = policy_of(tmp_path, world)
+    else:
+        agent = DreamtSAC(SACConfig(), 0).restore(file.read_bytes(), world)
+    action, _ = agent.predict(np.zeros((2, 3), np.float32), deterministic=True)
+    assert action.shape == (2, 2) and not mark.exists()
+    stable_baselines3 = pytest.importorskip("stable_baselines3")
+    with contextlib.suppress(Exception):  # whatever follows from a folder in the place of a space
+        stable_baselines3.SAC.load(file, device="cpu")
+    assert mark.exists()  # by what we do not call
+
+
 def trainer(folder):
     config = TrainConfig(updates=2, batch_size=4, window=3, validate_every=1, tensorboard=False)
     return Trainer(tiny_model(VECTOR, BOX), random_dataset(VECTOR, BOX), config, folder)
@@ -91,7 +153,18 @@ def original(tmp_path_factory) -> Path:
     (tmp_path / "snapshots").mkdir()
     np.savez(tmp_path / "snapshots" / "0000001.npz", latents=np.zeros((2, 3)))
     np.save(tmp_path / "actions.npy", np.zeros((2, 2), np.float32))
-    (tmp_path / "metrics.json").write_text("{}")
+    np.save(tmp_path / "goal.npy", np.zeros(3, np.float32))
+    write_json(tmp_path / "mapping.json", {"actions": ["a"]})
+    for name in ("metrics.json", "verdict.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "progress.jsonl").write_text('{"round": 0}\n')
+    (tmp_path / "beside" / "training").mkdir(parents=True)
+    torch.save({"beside": {}}, tmp_path / "beside" / "training" / "state.pt")
+    world = load(tmp_path)
+    world.trust = new_trust(world, 3, TrustConfig())
+    world.save(tmp_path / "trusted")
+    Planner(world, "cem").save(tmp_path / "planner.safetensors")
+    ActorCritic.begin(world, 4, 0).save(tmp_path / "learner.safetensors")
     return tmp_path
 
 
@@ -120,11 +193,21 @@ READERS = {
     "data/dataset.json": dataset,
     **{f"data/parts/{n:06d}/{name}": dataset for n in range(2) for name in PART},
     "policy.safetensors": lambda run: Policy.load(run / "policy.safetensors"),
+    "planner.safetensors": lambda run: load_agent(run / "planner.safetensors", load(run)),
+    "learner.safetensors": lambda run: ActorCritic.load(run / "learner.safetensors"),
+    "trusted/config.json": lambda run: load(run / "trusted"),
+    "trusted/model.safetensors": lambda run: load(run / "trusted"),
+    "trusted/metrics.json": lambda run: load(run / "trusted"),
+    "verdict.json": lambda run: read_json(run / "verdict.json"),
+    "progress.jsonl": read_progress,
+    "mapping.json": lambda run: mapping.parse([str(run / "mapping.json")]),
+    "goal.npy": lambda run: read_observation(run / "goal.npy", VECTOR),
+    "beside/training/state.pt": lambda run: read_beside(run / "beside"),
     "snapshots/0000001.npz": lambda run: Snapshots.read(run / "snapshots"),
     "actions.npy": lambda run: data.Given.read(run / "actions.npy", BOX),
 }
 # README.md is for people, and nothing is read off it or the lock.
-UNREAD = {"checkpoint/README.md", "training/.lock", "data/.lock"}
+UNREAD = {"checkpoint/README.md", "trusted/README.md", "training/.lock", "data/.lock"}
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)

@@ -1,11 +1,9 @@
 """A run that is killed and started again ends where it would have ended."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import files_no_larger_than
 from interrupted import CONFIG, make_trainer
 from small import PIXELS, random_dataset, tiny_model
 
@@ -277,17 +276,6 @@ def test_a_folder_has_one_trainer_and_any_number_of_readers(straight, tmp_path):
     assert_same_end(trainer, straight)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == [".lock", "state.pt"]
     assert not list(tmp_path.glob(".*"))
-
-
-@contextlib.contextmanager
-def files_no_larger_than(size):
-    """Writing more fails, as it does on a full disk, if with another number."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 @pytest.mark.parametrize("room", [0, 2_000, 30_000])

@@ -10,7 +10,7 @@ from small import BOX, DISCRETE, generator, random_batch, small_model, tiny_mode
 
 from agents.goals import reach
 from worldmodel.models.registry import MODELS
-from worldmodel.world import compiled, interpreter
+from worldmodel.world import compiled
 from worldmodel.world.compiled import compile_step
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, latent_box
@@ -289,20 +289,6 @@ def test_a_copy_of_an_environment_goes_its_own_way(copied):
         env.reset(seed=1)
         np.testing.assert_array_equal(env.reset(seed=0)[0], twin.reset(seed=0)[0])
         np.testing.assert_array_equal(env.step(action)[0], first)
-
-
-def test_without_a_place_for_numbas_cache_it_does_without(monkeypatch):
-    kept = []
-
-    def njit(**options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        kept.append(options)
-        return lambda function: function
-
-    monkeypatch.setattr(interpreter, "njit", njit)
-    assert interpreter._jit(lambda: 3)() == 3
-    assert kept[0]["error_model"] == "numpy"
 
 
 def test_double_precision_is_kept_by_tensors(monkeypatch):

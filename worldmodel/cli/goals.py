@@ -31,6 +31,8 @@ def read_observation(path: Path, space: ObservationSpace) -> Any:
             observation = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise FileFormatError(f"{path} is no array: {error}") from error
+        if not isinstance(observation, np.ndarray):
+            raise FileFormatError(f"{path} is an archive of arrays; expected one array")
         space.read(observation)
         return observation
     shape = space.streams[0].shape

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from worldmodel.errors import FileFormatError
+from worldmodel.files import naming
 
 _OPEN = 128  # files at most; systems allow a process 256 or more
 
@@ -175,7 +176,7 @@ def write_array(path: Path, pieces: Sequence[np.ndarray]) -> None:
         "fortran_order": False,
         "shape": shape,
     }
-    with path.open("xb") as file:
+    with naming(path), path.open("xb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces:
             file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)

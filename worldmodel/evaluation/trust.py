@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 from worldmodel.data import Source
 from worldmodel.data.probes import probes_for
@@ -198,7 +197,9 @@ def auroc(score: Float[np.ndarray, " n"], bad: Bool[np.ndarray, " n"]) -> float 
     worse, better = int(bad.sum()), int((~bad).sum())
     if not worse or not better:
         return None
-    ranks = rankdata(np.nan_to_num(score, nan=np.inf, posinf=np.finfo(float).max))
+    score = np.nan_to_num(score, nan=np.inf, posinf=np.finfo(float).max)
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
     return float((ranks[bad].sum() - worse * (worse + 1) / 2) / (worse * better))
 
 

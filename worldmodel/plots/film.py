@@ -64,6 +64,7 @@ def write_mp4(
     Raises:
         ShapeError: There is no frame, or one is not (height, width, 3) ``uint8``.
         MissingExtraError: imageio-ffmpeg, which brings the encoder, is not installed.
+        OSError: There is no room for it, or for the encoder's own file, which is a temporary one.
     """
     require_extra("imageio_ffmpeg", "mp4")
     from imageio_ffmpeg import write_frames
@@ -81,12 +82,28 @@ def write_mp4(
             fps=fps,  # type: ignore[arg-type] (written out with two decimals, whatever it is)
             macro_block_size=2,
             quality=8,
+            ffmpeg_log_level="quiet",
         )
         writer.send(None)
         for frame in even:
             writer.send(np.ascontiguousarray(frame))
         writer.close()
+        _require_complete(file, len(even))
         return write_whole(path, file.read_bytes())
+
+
+def _require_complete(file: Path, frames: int) -> None:
+    """Raise unless the encoder, which fails silently, has written all frames."""
+    from imageio_ffmpeg import count_frames_and_secs
+
+    try:
+        written, _ = count_frames_and_secs(file)
+    except RuntimeError:
+        written = 0
+    if written != frames:
+        raise OSError(
+            f"the encoder wrote {written} of {frames} frames to {file}; is its disk full?"
+        )
 
 
 def side_by_side(

@@ -189,6 +189,8 @@ def _described(trust: Trust | None) -> dict[str, Any] | None:
 def _untaught(model: StateSpaceModel, described: dict[str, Any] | None) -> Trust | None:
     if described is None:
         return None
+    if not isinstance(described, dict):
+        raise TypeError(f"expected the settings of bounds, got {described!r}")
     settings = {k: v for k, v in described.items() if k != "horizon"}
     sizes = model.latent_size, model.action_spec.size, model.noise_size
     names, horizon = model.observation_spec.names, described["horizon"]

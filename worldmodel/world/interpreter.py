@@ -8,11 +8,13 @@ Only ``compiled.py`` imports this, for it needs numba (extra ``fast``).
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
+from numba.core.caching import FunctionCache
 
 from worldmodel.models.program import Op
 from worldmodel.world.kernels import (
@@ -41,16 +43,36 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _SOURCES = [Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py")]
 
 
+class _Kept(FunctionCache):
+    """Functions compiled earlier, if they can be read; new ones are kept if the disk has room.
+
+    Numba's own cache raises in the first step of a dream if the disk is full, or if a crash left
+    half a file.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever reading half a file raises
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
 @no_type_check
 def _jit(function):
     """Compiled when it is first called, and kept on disk if there is a place to keep it."""
     # Numba forgets what it kept when the function's own file changes, but not when others do.
     function.__qualname__ += "_" + hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
-    try:
-        return njit(cache=True, nogil=True, **OPTIONS)(function)
-    except RuntimeError:
-        # Neither the package's folder nor the user's cache can be written to.
-        return njit(nogil=True, **OPTIONS)(function)
+    dispatcher = njit(nogil=True, **OPTIONS)(function)
+    # It is raised where neither the package's folder nor the user's cache can be written to.
+    with suppress(RuntimeError):
+        dispatcher._cache = _Kept(function)
+    return dispatcher
 
 
 @_jit

@@ -7,6 +7,9 @@ Minari knows no splits: its episodes are those of all of them, or of one.
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +22,11 @@ import numpy as np
 
 from worldmodel.data.dataset import Dataset
 from worldmodel.data.environments import Wrapping
-from worldmodel.data.episodes import Episode
+from worldmodel.data.episodes import Episode, Episodes
 from worldmodel.errors import ConfigError, SpecError, require_extra
 
+# Bytes that HDF5 takes for each episode, beside its arrays.
+_OVERHEAD = 40_000
 # By frame, beside what is observed.
 _INFOS = ("states", "timestamps", "seen")
 
@@ -46,6 +51,7 @@ def write(
     Raises:
         ConfigError: ``name`` is no id.
         FileExistsError: There is such a dataset.
+        OSError: It cannot be written; nothing stays.
         SpecError: There is no episode.
         MissingExtraError: minari is not installed.
     """
@@ -63,12 +69,25 @@ def write(
     beside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         (beside / "data").mkdir(parents=True)
+        _require_room(beside, chosen)
         _fill(beside / "data", dataset, name, chain.from_iterable(chosen), watch)
         MinariDataset(beside / "data")  # it can be read
         beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _require_room(folder: Path, chosen: Iterable[Episodes]) -> None:
+    """Refuse beforehand what does not fit: HDF5 can crash the process on a disk that is full."""
+    needed = sum(
+        len(part.lengths) * _OVERHEAD
+        + sum(array.dtype.itemsize * math.prod(array.shape) for array in part.arrays.values())
+        for episodes in chosen
+        for part in episodes.parts
+    )
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.parent))
 
 
 def _require_id(name: str) -> None:
