@@ -116,13 +116,13 @@ def test_episodes_before_an_environments_error_are_kept(odd, tmp_path, monkeypat
         collect(odd, splits=SMALL, workers=workers, out=tmp_path / "data")
     assert len(load(tmp_path / "data").train) == 3
     before = (tmp_path / "data" / "dataset.json").read_bytes()
-    with pytest.raises(SourceError, match="breath$"):
+    with pytest.raises(SourceError, match=r"breath$"):
         collect(odd, splits=SMALL, out=tmp_path / "data")
     assert (tmp_path / "data" / "dataset.json").read_bytes() == before
 
 
 def test_of_a_recording_without_any_episode_nothing_stays(odd, tmp_path):
-    with pytest.raises(SourceError, match="is gone$"):
+    with pytest.raises(SourceError, match=r"is gone$"):
         collect(odd, splits=SMALL, out=tmp_path / "new", options={"fails": "raise"})
     assert not (tmp_path / "new").exists()
 
