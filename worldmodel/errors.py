@@ -45,7 +45,7 @@ class ConvergenceError(WorldModelError, ArithmeticError):
 
 
 class SourceError(WorldModelError, RuntimeError):
-    """A real environment, or a rig, fails again and again."""
+    """A real environment, or a rig, fails: while it is recorded, or learning, again and again."""
 
 
 class ResetNeeded(WorldModelError, RuntimeError):

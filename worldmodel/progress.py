@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -72,8 +73,14 @@ def track(
         total: How many there are, where the sequence does not know.
         disable: Whether to say nothing at all.
     """
+    if total is None:
+        total = length_hint(sequence) or None
+    # Rich's own ``track`` counts in a thread that ends at once where there is no terminal.
     with Progress(disable=disable) as bar:
-        yield from bar.track(sequence, total=total, description=description)
+        task = bar.add_task(description, total=total)
+        for item in sequence:
+            yield item
+            bar.advance(task)
 
 
 class Steps:

@@ -19,7 +19,7 @@ from worldmodel.data import (
     fingerprint,
     load,
 )
-from worldmodel.errors import ConfigError, SpecError
+from worldmodel.errors import ConfigError, SourceError, SpecError
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch
 
@@ -84,7 +84,7 @@ def test_the_environments_are_closed_whatever_happens(clock, clock_id, monkeypat
     monkeypatch.setattr(clock, "close", lambda self: closed.append(self))
     collect(clock_id, splits=SMALL, num_envs=4)
     assert len(closed) == 1
-    with pytest.raises(ValueError, match="no number"):  # the environment's own error
+    with pytest.raises(SourceError, match="no number"):  # the environment's own error
         collect(clock_id, splits=SMALL, options={"length": "no number"}, num_envs=4)
     assert len(closed) == 2
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ import pytest
 
 from worldmodel.data import Behaviour, Dataset, SplitConfig, Sticky, collect, load
 from worldmodel.data.behaviour import explored
-from worldmodel.errors import ConfigError, SpecError, WorkerError
+from worldmodel.errors import ConfigError, SourceError, SpecError, WorkerError
 from worldmodel.spaces import ActionSpace
 
 SMALL = {"train": SplitConfig(5, 4), "test": SplitConfig(3, 7)}
@@ -35,6 +36,8 @@ class Odd(gym.Env):
         print("said by the environment")
         self.time, self.last = 0, self.np_random.random()
         self.fails = (options or {}).get("fails")
+        if seed == int(os.environ.get("ODD_SEED", -1)):
+            raise RuntimeError("out of  breath")
         return self.seen()
 
     def step(self, action):
@@ -85,12 +88,43 @@ def test_an_environment_registered_here_is_known_there():
 
 
 def test_what_goes_wrong_in_a_worker_is_told(odd):
-    with pytest.raises(ZeroDivisionError, match="the cart is gone"):
-        collect(odd, splits=SMALL, workers=2, options={"fails": "raise"})
+    told = (
+        rf"^{odd} raised ZeroDivisionError in step 3 of an episode \(seed \d+\), in odd_envs.py, "
+        r"line \d+: the cart is gone$"
+    )
+    for workers in (1, 2):
+        with pytest.raises(SourceError, match=told):
+            collect(odd, splits=SMALL, workers=workers, options={"fails": "raise"})
     with pytest.raises(WorkerError, match="has ended with status"):
         collect(odd, splits=SMALL, workers=2, options={"fails": "die"})
     with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
         collect(odd, splits=SMALL, workers=0)
+
+
+def test_a_module_registers_its_environment_in_a_worker_once(odd, capfd):
+    collect(odd, splits=SMALL, workers=2)
+    assert "WARN" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_episodes_before_an_environments_error_are_kept(odd, tmp_path, monkeypatch, workers):
+    # The resets' seeds are drawn of the split's, whatever is recorded.
+    split = np.random.SeedSequence(0, spawn_key=(zlib.crc32(b"train"),))
+    of_envs = np.random.SeedSequence(int(split.generate_state(1, np.uint64)[0])).spawn(2)[1]
+    monkeypatch.setenv("ODD_SEED", str(of_envs.generate_state(5)[3]))
+    with pytest.raises(SourceError, match=r"out of breath; .*data keeps the 3 episodes before$"):
+        collect(odd, splits=SMALL, workers=workers, out=tmp_path / "data")
+    assert len(load(tmp_path / "data").train) == 3
+    before = (tmp_path / "data" / "dataset.json").read_bytes()
+    with pytest.raises(SourceError, match=r"breath$"):
+        collect(odd, splits=SMALL, out=tmp_path / "data")
+    assert (tmp_path / "data" / "dataset.json").read_bytes() == before
+
+
+def test_of_a_recording_without_any_episode_nothing_stays(odd, tmp_path):
+    with pytest.raises(SourceError, match=r"is gone$"):
+        collect(odd, splits=SMALL, out=tmp_path / "new", options={"fails": "raise"})
+    assert not (tmp_path / "new").exists()
 
 
 def test_nothing_is_stepped_that_is_not_kept(clock, clock_id, monkeypatch):

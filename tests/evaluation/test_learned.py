@@ -55,6 +55,14 @@ def test_who_ignores_actions_is_told_so():
     assert unlearned(learned(World(model), walk(), 5), controlled=False) == []
 
 
+@pytest.mark.parametrize("episodes", [1, 2, 4, 9, 10])
+def test_of_few_episodes_none_is_exchanged_with_itself(episodes):
+    found = learned(World(LinearModel(*SPECS)), walk(episodes), 5)
+    assert len(found["exchanged_actions"]) == min(9, episodes - 1)
+    assert min(found["exchanged_actions"], default=1) > 2 * found["prediction"]
+    assert unlearned(found) == []
+
+
 def test_actions_that_do_nothing_are_no_effect_though_the_model_believes_in_one():
     batch = walk()
     order = torch.randperm(len(batch), generator=generator())

@@ -33,7 +33,7 @@ from worldmodel.data.record import (
 )
 from worldmodel.data.workers import Workers
 from worldmodel.data.writer import DatasetWriter
-from worldmodel.errors import SpecError, require_at_least
+from worldmodel.errors import SourceError, SpecError, require_at_least
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch
 
@@ -83,6 +83,7 @@ def collect(
         ShapeError: An observation breaks its declared space; the message names the stream.
         SpecError: ``env_id`` is not registered, arguments or options are not JSON, or the
             environment cannot be recorded (see ``record``).
+        SourceError: The environment raised something. A new folder keeps the episodes before.
         WorkerError: A process that played has ended.
         MissingExtraError: The wrapping needs a package that is not installed.
         FileExistsError: There is something at ``out`` that is no dataset.
@@ -175,19 +176,41 @@ def _written(
     progress: bool,
 ) -> Dataset:
     """See ``collect``."""
-    with DatasetWriter(out, *spaces, provenance, whole=is_dataset(out)) as writer:
-        for name, plan in plans.items():
-            label, drawn = name if progress else None, str(provenance.process["name"])
-            actors = [plan.behaviour.name if p and plan.behaviour else drawn for p in plan.acting()]
-            done = 0
-            for batch, note in rounds(stage, spaces, plan, together, label):
-                (part,) = Episodes.of(batch, spaces[0]).parts
-                for i in range(len(batch)):
-                    writer.write_arrays(part.rows(i), name, actor=actors[done + i])
-                done += len(batch)
-                if note:
-                    writer.note(note)
+    failure, replacing = None, is_dataset(out)
+    with DatasetWriter(out, *spaces, provenance, whole=replacing) as writer:
+        try:
+            for name, plan in plans.items():
+                _write(writer, stage, spaces, plan, name, together, progress)
+        except SourceError as error:
+            if replacing or not writer.episodes:
+                raise
+            failure = error
+    if failure:
+        kept = f"{failure}; {out} keeps the {writer.episodes} episodes before"
+        raise SourceError(kept) from failure
     return Dataset.read(out)
+
+
+def _write(
+    writer: DatasetWriter,
+    stage: Stage,
+    spaces: Spaces,
+    plan: Plan,
+    name: str,
+    together: int,
+    progress: bool,
+) -> None:
+    """One split of them."""
+    drawn = str(writer.provenance.process["name"])
+    actors = [plan.behaviour.name if p and plan.behaviour else drawn for p in plan.acting()]
+    done = 0
+    for batch, note in rounds(stage, spaces, plan, together, name if progress else None):
+        (part,) = Episodes.of(batch, spaces[0]).parts
+        for i in range(len(batch)):
+            writer.write_arrays(part.rows(i), name, actor=actors[done + i])
+        done += len(batch)
+        if note:
+            writer.note(note)
 
 
 def _split_seed(seed: int, name: str) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from worldmodel.data.behaviour import Behaviour, explored
 from worldmodel.data.buffer import EpisodeBuffer, Played
 from worldmodel.data.environments import CheckedObservation, Source, observed
 from worldmodel.data.truth import Truth
+from worldmodel.errors import SourceError, WorldModelError
 from worldmodel.spaces import ActionSpace, map_arrays
 
 
@@ -54,7 +60,7 @@ class EpisodePlayer:
             env.close()
             raise
         self._seen, self._acted = self.spaces
-        self._behaviour = behaviour
+        self._behaviour, self._id = behaviour, source.env_id
 
     def close(self) -> None:
         """Close the environment."""
@@ -67,25 +73,43 @@ class EpisodePlayer:
             ShapeError: An observation breaks its declared space.
             SpecError: Ground truth comes and goes.
             InvalidAction: The policy's action cannot be taken.
+            SourceError: The environment raised something; the message says what, where and when.
         """
         size, truth = self._acted.size, Truth()
         buffer = EpisodeBuffer(self._seen, np.zeros((1, job.steps, size), np.float32))
         one = np.zeros(1, np.int64)
         rng = np.random.default_rng(job.exploring)
         options = None if job.options is None else dict(job.options)
-        observation, info = self._env.reset(seed=job.seed, options=options)
+        with self._blamed("at its reset", job):
+            observation, info = self._env.reset(seed=job.seed, options=options)
         buffer.observe(one, 0, _batched(observation), truth.read(_told(info), one))
         taken = None
         for t in range(job.steps):
             taken = self._choose(job, t, observation, taken, rng)
             buffer.act(one, t, self._acted.encode(taken)[None])
-            observation, reward, terminated, truncated, info = self._env.step(taken)
+            with self._blamed(f"in step {t + 1} of an episode", job):
+                observation, reward, terminated, truncated, info = self._env.step(taken)
             ends = np.array([terminated]), np.array([truncated])
             buffer.reward(one, t, np.array([reward]), *ends)
             buffer.observe(one, t + 1, _batched(observation), truth.read(_told(info), one))
             if terminated or truncated:
                 break
         return buffer.played(0, truth.note)
+
+    @contextmanager
+    def _blamed(self, when: str, job: Job) -> Iterator[None]:
+        """Have what the environment raises say so in one line, as a process can hand it on."""
+        try:
+            yield
+        except (WorldModelError, gym.error.Error):
+            raise
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            said = " ".join(str(error).split())
+            raise SourceError(
+                f"{self._id} raised {type(error).__name__} {when} (seed {job.seed}), in "
+                f"{Path(last.filename).name}, line {last.lineno}: {said}"
+            ) from error
 
     def _choose(
         self, job: Job, t: int, observation: Any, taken: Any, rng: np.random.Generator

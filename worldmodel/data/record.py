@@ -20,7 +20,7 @@ from worldmodel.data.environments import check_each, observed
 from worldmodel.data.player import Player, autoreset_mode
 from worldmodel.data.playing import Job
 from worldmodel.data.truth import Truth
-from worldmodel.errors import require_at_least
+from worldmodel.errors import SourceError, require_at_least
 from worldmodel.progress import Steps
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays
 from worldmodel.types import Batch
@@ -244,7 +244,8 @@ def rounds(
 ) -> Iterator[tuple[Batch, str | None]]:
     """Some episodes at a time, and why they have no ground truth.
 
-    An interruption (Ctrl-C, SIGTERM) is raised again after the episodes that are complete.
+    An interruption (Ctrl-C, SIGTERM), and an environment's own error, is raised again after the
+    episodes that are complete.
 
     Args:
         stage: Where they are played.
@@ -264,7 +265,8 @@ def rounds(
             try:
                 note = play(buffer, rows, bar.advance)
             except BaseException as error:
-                if isinstance(error, Exception | GeneratorExit) or not buffer.complete.any():
+                ours = isinstance(error, Exception | GeneratorExit)
+                if (ours and not isinstance(error, SourceError)) or not buffer.complete.any():
                     raise
                 stopped = error
             batch = buffer.batch()

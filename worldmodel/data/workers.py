@@ -136,7 +136,8 @@ def serve() -> None:
             return
         found: Any
         try:
-            gym.registry.setdefault(spec.id, spec)
+            if spec is not None:
+                gym.registry.setdefault(spec.id, spec)
             play = play or EpisodePlayer(source, behaviour)
             found = play(job)
         except Exception as error:
@@ -146,8 +147,9 @@ def serve() -> None:
 
 
 def _packed(source: Source, behaviour: Behaviour | None) -> bytes:
-    """All that a worker has to know, the environment's registration among it."""
-    spec = gym.spec(source.env_id.rpartition(":")[2])
+    """All that a worker has to know; of an environment that no module registers, how it is made."""
+    module, _, name = source.env_id.rpartition(":")
+    spec = None if module else gym.spec(name)
     try:
         return cloudpickle.dumps((spec, source, behaviour))
     except (TypeError, AttributeError, pickle.PicklingError) as error:

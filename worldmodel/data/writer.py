@@ -72,7 +72,7 @@ class DatasetWriter:
     ) -> None:
         self.path, self._whole = Path(path), whole
         self._given = _spaces(observation_space, action_space)
-        self._provenance, self._final = provenance or Provenance(), final_observation
+        self.provenance, self._final = provenance or Provenance(), final_observation
         self._shares = Shares(splits, seed)
         self._waiting: dict[str, _Waiting] = {}
         self._names: dict[str, tuple[int, ...]] | None = None
@@ -111,7 +111,7 @@ class DatasetWriter:
         parts = f"{folders.PARTS}-{secrets.token_hex(4)}" if old else folders.PARTS
         shutil.rmtree(self.path / parts, ignore_errors=True)
         (self.path / parts).mkdir()
-        self._index = folders.Index(seen, acted, self._provenance, parts)
+        self._index = folders.Index(seen, acted, self.provenance, parts)
         if not self._whole:
             folders.write_index(self.path, self._index)
 
@@ -136,11 +136,12 @@ class DatasetWriter:
                 if kept and self._whole:
                     folders.write_index(self.path, self._index)
             finally:
-                self._tidy()
+                self._tidy(failed=kind is not None)
 
-    def _tidy(self) -> None:
+    def _tidy(self, failed: bool) -> None:
         """Delete all parts but those of the dataset as it is now, and a new folder without any."""
-        if self._made and not folders.is_dataset(self.path):
+        empty = failed and not folders.read_parts(self.path / self._index.parts)
+        if self._made and (empty or not folders.is_dataset(self.path)):
             shutil.rmtree(self.path, ignore_errors=True)
         known = folders.read_index(self.path).parts if folders.is_dataset(self.path) else ""
         for other in self.path.glob(f"{folders.PARTS}*"):

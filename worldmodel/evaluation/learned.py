@@ -18,7 +18,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
-# Exchanges of actions between episodes.
+# Exchanges of actions between episodes, at most.
 _EXCHANGES = 9
 
 
@@ -70,7 +70,7 @@ def learned(world: World, batch: Batch, filtered: int) -> dict[str, Any]:
     order = batch.mask.sum(1).argsort(stable=True)
     exchanged = (
         error(replace(batch, actions=_rolled(batch.actions, order, k)), filtered)
-        for k in range(1, _EXCHANGES + 1)
+        for k in range(1, min(_EXCHANGES + 1, len(batch)))  # by their number: each has its own
     )
     near, remembers = batch.window(0, filtered), filtered > 1 and batch.seen is None
     still = baseline_errors(model, near, filtered)["last_frame"].item() / variance

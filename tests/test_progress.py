@@ -1,0 +1,14 @@
+"""What is said of long things where there is no terminal."""
+
+from worldmodel import progress
+
+
+def test_a_tracked_loop_says_how_far_it_is_before_its_end(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    numbers = iter(progress.track([5, 6, 7], "counted"))
+    assert [next(numbers), next(numbers)] == [5, 6]
+    assert capsys.readouterr().out.startswith("counted 1 of 3, ")
+    assert list(numbers) == [7]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("counted 3 of 3, ")
+    assert list(progress.track(range(3), "in silence", disable=True)) == [0, 1, 2]
+    assert capsys.readouterr().out == ""
