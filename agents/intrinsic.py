@@ -5,19 +5,18 @@ recorded reward in units of how much that varies.
 
 Source: Sekar et al. 2020, "Planning to Explore via Self-Supervised World Models" (an ensemble of
 one-step predictors of latent states, whose disagreement is the bonus); empowerment as in
-``agents.empowerment``. Differs: the ensemble is fitted anew whenever the model has been, so that it
-has no state of its own; a bonus is a deviation over the usual one, up to a limit.
+``agents.empowerment``. Differs: the ensemble is the world's own (``worldmodel.world.members``), or
+where it has none one that is fitted anew whenever the model has been, so that it has no state of
+its own; a bonus is a deviation over the usual one, up to a limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.empowerment.dynamics import dynamics_of
@@ -26,6 +25,7 @@ from agents.empowerment.landscape import fit_landscape
 from worldmodel.errors import SpecError
 from worldmodel.types import Batch
 from worldmodel.world.dynamics import Goal, recorded_reward
+from worldmodel.world.members import Transitions, filtered_transitions
 from worldmodel.world.world import World
 
 Intrinsic = Literal["auto", "none", "disagreement", "empowerment"]
@@ -39,35 +39,6 @@ _LIMIT = 10.0
 _STEPS, _STATES = 10, 512
 # Episodes that must tell something, for the task to be known.
 _TELLING = 5
-# Recorded episodes that are filtered at a time.
-_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """What the filter believed before and after every recorded step.
-
-    Attributes:
-        states: (n, latent).
-        actions: (n, act), in the environment's units.
-        next_states: (n, latent).
-    """
-
-    states: Float[Tensor, "n latent"]
-    actions: Float[Tensor, "n act"]
-    next_states: Float[Tensor, "n latent"]
-
-
-@torch.no_grad()
-def recorded_transitions(world: World, episodes: Batch) -> Transitions:
-    """Means of the live filter's beliefs along recorded episodes."""
-    rows: list[tuple[Tensor, ...]] = []
-    for part in episodes.parts(_AT_ONCE):
-        part = part.to(world.model.device)
-        means = world.model.filter_beliefs(part.observations, part.actions, 1, part.seen).mean
-        kept = part.mask & part.frame_mask[:, :-1] & part.frame_mask[:, 1:]
-        rows.append((means[:, :-1][kept], part.actions[kept], means[:, 1:][kept]))
-    return Transitions(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 class Disagreement(nn.Module):
@@ -168,8 +139,10 @@ def seeking(
         return None
     if kind == "empowerment":
         bonus = empowerment(world, seed)
+    elif (members := world.members) is not None:
+        bonus = lambda state, action, _: members.disagreement(state, action)  # noqa: E731
     else:
-        bonus = Disagreement(recorded_transitions(world, episodes), _UPDATES, seed)
+        bonus = Disagreement(filtered_transitions(world.model, episodes), _UPDATES, seed)
     return with_bonus(world, bonus, weight, usual_reward(episodes))
 
 

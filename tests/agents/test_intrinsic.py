@@ -9,9 +9,7 @@ from small import discrete, generator
 from agents.empowerment import GaussianEmpowerment, dynamics_of
 from agents.intrinsic import (
     Disagreement,
-    Transitions,
     empowerment,
-    recorded_transitions,
     seeking,
     silent,
     usual_reward,
@@ -20,6 +18,7 @@ from agents.intrinsic import (
 from worldmodel.data import from_episodes
 from worldmodel.errors import SpecError
 from worldmodel.world.dynamics import Dynamics, SupportRule
+from worldmodel.world.members import Transitions, filtered_transitions
 
 
 def transitions(n=600):
@@ -145,7 +144,7 @@ def test_rewards_that_never_vary_and_episodes_that_never_end_tell_nothing(world)
 
 def test_transitions_are_what_the_filter_believed(world):
     batch = episodes(world.model)
-    known = recorded_transitions(world, batch)
+    known = filtered_transitions(world.model, batch)
     means = world.model.filter_beliefs(batch.observations, batch.actions, 1).mean
     assert len(known.states) == 10
     expected = torch.cat([means[i, :n] for i, n in enumerate(batch.mask.sum(1).tolist())])

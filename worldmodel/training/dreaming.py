@@ -21,6 +21,7 @@ from worldmodel.types import Batch
 from worldmodel.world.calibration import calibrate, enough
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import fit_ends
+from worldmodel.world.members import Members, filtered_transitions
 from worldmodel.world.support import Support
 from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
@@ -48,15 +49,20 @@ class DreamConfig:
             the last bit of quality is worth four times the time.
         trust_updates: Gradient updates that the bounds of dreams' errors are fitted by, to held-out
             episodes if there are enough (40 or more); 0 leaves them infinite.
+        members: Transitions of an ensemble that shares all else; dreams go the way of the first,
+            the model's own, and the bounds and ``learn --intrinsic disagreement`` go by how far
+            the others are from it. 1 is no ensemble. See ``world/members.py``.
     """
 
     denoise: float = 0.0
     distilled: int = 32
     trust_updates: int = 300
+    members: int = 1
 
     def __post_init__(self) -> None:
         require_finite(0, denoise=self.denoise)
         require_at_least(0, distilled=self.distilled, trust_updates=self.trust_updates)
+        require_at_least(1, members=self.members)
 
 
 @torch.no_grad()
@@ -90,6 +96,10 @@ def fit_world(
     world = World(model, _fit_support(model, train, validation, seed), source=source)
     if config.denoise:
         _fit_denoiser(world, config, train, validation, window, seed, progress)
+    if config.members > 1:
+        prefix = min(window, int(train.mask.sum(1).min())) + 1
+        world.members = Members(model, config.members)
+        world.members.fit(filtered_transitions(model, train, prefix), seed)
     if model.can_terminate:
         fitted = fit_ends(*predicted_ends(world, validation, seed))
         world.ends = replace(fitted, reward=_paid_at_end(model, train))

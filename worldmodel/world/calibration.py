@@ -113,6 +113,8 @@ def _dreamt(
     silent = state.new_zeros(len(state), model.noise_size)
     start = _errors(world, state, batch, 0, variance, None)
     inputs, errors, distances = [], [], []
+    members = world.members
+    offsets = state.new_zeros(len(state), 0 if members is None else members.offsets_size)
     for t in range(batch.steps):
         noise, action = None, batch.actions[:, t]
         if generator is not None:
@@ -121,7 +123,11 @@ def _dreamt(
             )
         step = dynamics.step(state, action, noise)
         drawn = silent if noise is None else noise
-        inputs.append(looked_at(state, action, drawn, step.next_state, step.distance))
+        seen = looked_at(state, action, drawn, step.next_state, step.distance)
+        if members is not None:
+            offsets = members.follow(offsets, state, action)
+            seen = torch.cat([seen, members.apart(offsets)], 1)
+        inputs.append(seen)
         errors.append(_errors(world, step.next_state, batch, t + 1, variance, step.reward))
         distances.append(step.distance)
         state = step.next_state
@@ -238,7 +244,7 @@ def new_trust(world: World, horizon: int, config: TrustConfig) -> Trust:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         sizes = model.latent_size, model.action_spec.size, model.noise_size
-        trust = Trust(*sizes, model.observation_spec.names, horizon, config)
+        trust = Trust(*sizes, model.observation_spec.names, horizon, config, world.members)
     return trust.to(model.device, model.dtype)
 
 

@@ -30,6 +30,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import Ends
+from worldmodel.world.members import Members
 from worldmodel.world.support import Support
 from worldmodel.world.trust import Trust, TrustConfig
 
@@ -51,6 +52,7 @@ class Checkpoint(NamedTuple):
     metrics: dict[str, Any]
     ends: Ends
     trust: Trust | None = None
+    members: Members | None = None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -60,6 +62,8 @@ class Checkpoint(NamedTuple):
             modules["denoiser"] = self.denoiser
         if self.trust is not None:
             modules["trust"] = self.trust
+        if self.members is not None:
+            modules["members"] = self.members
         return modules
 
 
@@ -106,6 +110,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
             "dream_noise": kept.dream_noise,
             "ends": asdict(kept.ends),
             "trust": _described(kept.trust),
+            "members": 1 if kept.members is None else kept.members.count,
             "source": asdict(kept.source) if kept.source else None,
             "sha256": _digest(fresh / "model.safetensors"),
             "versions": {name: version(name) for name in ("worldmodel", "torch", "gymnasium")},
@@ -165,6 +170,9 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         ActionSpace.from_json(config["action_spec"]),
     )
     denoiser, noise = config["denoiser"], float(config["dream_noise"])
+    # Checkpoints may be older than this part is; so below.
+    count = config.get("members", 1)
+    members = Members(model, count) if count != 1 else None
     if not 0 <= noise <= torch.finfo(torch.float32).max:
         raise ConfigError(f"dream_noise must be finite in torch.float32 and >= 0, got {noise}")
     return Checkpoint(
@@ -176,9 +184,9 @@ def _build(config: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         noise,
         _read_source(config["source"]),
         metrics,
-        # Checkpoints may be older than this part is.
         from_plain(Ends, config.get("ends", {})),
-        _untaught(model, config.get("trust")),
+        _untaught(model, config.get("trust"), members),
+        members,
     )
 
 
@@ -186,7 +194,9 @@ def _described(trust: Trust | None) -> dict[str, Any] | None:
     return trust and {**asdict(trust.config), "horizon": trust.horizon}
 
 
-def _untaught(model: StateSpaceModel, described: dict[str, Any] | None) -> Trust | None:
+def _untaught(
+    model: StateSpaceModel, described: dict[str, Any] | None, members: Members | None
+) -> Trust | None:
     if described is None:
         return None
     if not isinstance(described, dict):
@@ -195,7 +205,7 @@ def _untaught(model: StateSpaceModel, described: dict[str, Any] | None) -> Trust
     sizes = model.latent_size, model.action_spec.size, model.noise_size
     names, horizon = model.observation_spec.names, described["horizon"]
     require_at_least(1, horizon=horizon)
-    return Trust(*sizes, names, horizon, from_plain(TrustConfig, settings))
+    return Trust(*sizes, names, horizon, from_plain(TrustConfig, settings), members)
 
 
 def resolve(folder: str | Path) -> Path:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from worldmodel.errors import ConfigError, require_at_least
 from worldmodel.models.networks import compiled, numbers
 from worldmodel.models.program import Builder, Rows
+from worldmodel.world.members import Members
 
 # Distances, in radii, between which they are told apart: inside the support the compiled step does
 # not look for the very nearest centre.
@@ -94,6 +95,7 @@ class Trust(nn.Module):
         streams: Names of the observation's streams.
         horizon: Steps for which there are bounds.
         config: How it is fitted.
+        members: Whose disagreement along the dream it sees; None if there are none.
     """
 
     mean: Tensor
@@ -113,13 +115,16 @@ class Trust(nn.Module):
         streams: tuple[str, ...],
         horizon: int,
         config: TrustConfig = TrustConfig(),
+        members: Members | None = None,
     ) -> None:
         super().__init__()
         self.config, self.horizon, self.noise_size = config, horizon, noise
+        # In a tuple, since they are no part of this: they have their own place in a checkpoint.
+        self._members = (members,)
         # Of one stream alone the largest is its own.
         self.streams = streams if len(streams) > 1 else ()
         self.outputs = 2 + len(self.streams)
-        size = 2 * latent + act + noise + 1
+        size = (2 if members is None else 3) * latent + act + noise + 1
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("start", torch.full((self.outputs,), torch.inf))
@@ -145,12 +150,16 @@ class Trust(nn.Module):
 
     @property
     def memory_size(self) -> int:
-        """Numbers that go along with a dream: what is remembered, and its steps so far."""
-        return len(self.first) + 1
+        """Numbers that go along with a dream: what is remembered, its steps, and its members."""
+        return len(self.first) + 1 + self._offsets_size
+
+    @property
+    def _offsets_size(self) -> int:
+        return 0 if self._members[0] is None else self._members[0].offsets_size
 
     def begin(self, n: int) -> Float[Tensor, "n memory"]:
         """Memories of dreams that begin."""
-        return nn.functional.pad(self.first, (0, 1)).expand(n, -1).clone()
+        return nn.functional.pad(self.first, (0, 1 + self._offsets_size)).expand(n, -1).clone()
 
     def remember(
         self, kept: Float[Tensor, "batch memory"], seen: Float[Tensor, "batch size"]
@@ -188,15 +197,20 @@ class Trust(nn.Module):
         quiet = noise is None
         size = self.noise_size
         noise = state.new_zeros(len(state), size) if noise is None else noise[:, :size]
-        kept, steps = memory[:, :-1], memory[:, -1] + 1
-        kept = self.remember(kept, looked_at(state, action, noise, arrived, distance))
+        kept, steps, offsets = memory.split([len(self.first), 1, self._offsets_size], 1)
+        steps, (members,) = steps.squeeze(1) + 1, self._members
+        seen = looked_at(state, action, noise, arrived, distance)
+        if members is not None:
+            offsets = members.follow(offsets, state, action)
+            seen = torch.cat([seen, members.apart(offsets)], 1)
+        kept = self.remember(kept, seen)
         corrections = self.corrections(steps)
         drawn = torch.zeros_like(steps, dtype=torch.bool) if quiet else (noise != 0).any(1)
         correction = torch.where(drawn.unsqueeze(1), corrections[1], corrections[0])
         bounds = (self.read(kept) + correction).clamp(_LEAST, _MOST).exp() + self.unknown
         known = steps <= self.horizon
         bounds = torch.where(known.unsqueeze(1), bounds, torch.inf)
-        return torch.cat([kept, steps.unsqueeze(1)], 1), bounds
+        return torch.cat([kept, steps.unsqueeze(1), offsets], 1), bounds
 
     def compiled(
         self,
@@ -209,9 +223,12 @@ class Trust(nn.Module):
         squared: Rows,
     ) -> tuple[Rows, Rows]:
         """Instructions of ``forward``, of the squared distance."""
-        kept, steps = memory.split(memory.count - 1, 1)
+        kept, steps, offsets = memory.split(len(self.first), 1, self._offsets_size)
         away = builder.sqrt(builder.clamp(squared, _NEAR**2, _FAR**2))
         seen = builder.join(state, action, noise, arrived, away)
+        if (members := self._members[0]) is not None:
+            offsets = members.compiled(builder, offsets, state, action)
+            seen = builder.join(seen, members.compiled_apart(builder, offsets))
         seen = builder.affine(seen, numbers(1 / self.std), numbers(-self.mean / self.std))
         fraction, added = compiled(self.look, builder, seen).split(kept.count, kept.count)
         kept = builder.add(builder.multiply(builder.sigmoid(fraction), kept), added)
@@ -232,7 +249,7 @@ class Trust(nn.Module):
         bounds = builder.affine(bounds, 1.0, numbers(self.unknown))
         unknown = builder.constant(np.full(self.outputs, np.inf))
         bounds = builder.select(builder.affine(steps, 1 / (self.horizon + 0.5)), bounds, unknown)
-        return builder.join(kept, steps), bounds
+        return builder.join(kept, steps, offsets), bounds
 
     def named(self, bounds: Float[Tensor, "*batch outputs"]) -> Bounds:
         """Bounds by what they are of."""
@@ -247,6 +264,6 @@ def looked_at(
     arrived: Float[Tensor, "*batch latent"],
     distance: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch size"]:
-    """What the trust sees of a step."""
+    """What the trust sees of a step, beside what members say."""
     away = distance.clamp(_NEAR, _FAR).unsqueeze(-1)
     return torch.cat([state, action, noise, arrived, away], -1)

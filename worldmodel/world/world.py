@@ -26,6 +26,7 @@ from worldmodel.types import to_finite, to_numpy, to_tensor, to_tensors
 from worldmodel.world.checkpoint import Checkpoint, read, write
 from worldmodel.world.denoiser import Denoiser
 from worldmodel.world.ends import Ends
+from worldmodel.world.members import Members
 from worldmodel.world.support import Support
 from worldmodel.world.trust import Trust
 
@@ -61,6 +62,8 @@ class World:
         metrics: What was measured; goes to ``metrics.json`` and the model card.
         ends: What corrects the model's chance that an episode ends, by held-out episodes.
         trust: Bounds of dreams' errors; None if none were calibrated: then they are infinite.
+        members: Further transitions, whose disagreement the bounds and agents that explore go by;
+            None if there are none. Bounds are calibrated with them.
 
     Attributes:
         model: As given; the others likewise.
@@ -77,6 +80,7 @@ class World:
         metrics: dict[str, Any] | None = None,
         ends: Ends = Ends(),  # noqa: B008 (frozen)
         trust: Trust | None = None,
+        members: Members | None = None,
     ) -> None:
         self.model = model
         support = support or Support(model.latent_size)
@@ -87,6 +91,7 @@ class World:
         self.metrics = metrics or {}
         self.ends = ends
         self.trust = None if trust is None else trust.to(model.device, model.dtype)
+        self.members = None if members is None else members.to(model.device, model.dtype)
         self.folder: str | None = None
 
     def transition(
@@ -291,6 +296,7 @@ class World:
             self.source,
             self.metrics,
             self.ends,
+            members=self.members,
         )
 
     def require_source(self) -> Source:
@@ -332,8 +338,9 @@ class World:
         self.support.to(device)
         if self.denoiser is not None:
             self.denoiser.to(device)
-        if self.trust is not None:
-            self.trust.to(device)
+        for part in (self.trust, self.members):
+            if part is not None:
+                part.to(device)
         return self
 
     def save(self, folder: str | Path, metrics: dict[str, Any] | None = None) -> Path:
@@ -352,6 +359,7 @@ class World:
             self.metrics if metrics is None else metrics,
             self.ends,
             self.trust,
+            self.members,
         )
         return write(kept, Path(folder))
 
