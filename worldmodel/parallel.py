@@ -71,8 +71,11 @@ def _of_parent(work: Callable[[T], R], thing: T, parent: int) -> R:
 
 
 def _by_ray(work: Callable[[T], R], things: Sequence[T], parallel: int) -> Iterator[Any]:
-    import ray
-    from ray.exceptions import RayError, RayTaskError
+    import ray  # pyright: ignore[reportMissingImports] (an extra that [dev] leaves out)
+    from ray.exceptions import (  # pyright: ignore[reportMissingImports]
+        RayError,
+        RayTaskError,
+    )
 
     if begun := not ray.is_initialized():
         here: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": parallel}

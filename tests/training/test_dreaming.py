@@ -105,3 +105,12 @@ def test_ends_are_calibrated_and_what_they_pay_is_found(model):
     assert (world.ends.slope, world.ends.shift) == (plain.ends.slope, plain.ends.shift) != (1, 0)
     model.termination_head.seen.fill_(False)
     assert fit(model, denoise=0.0, train=more).ends == Ends()
+
+
+def test_too_few_episodes_for_bounds_are_told(model, capsys):
+    world = World(model)
+    dreaming.fit_trust(world, DreamConfig(), random_batch(PIXELS), progress=True)
+    said = capsys.readouterr().out
+    assert "are too few to bound errors of dreams by" in said and "worldmodel calibrate" in said
+    dreaming.fit_trust(world, DreamConfig(trust_updates=0), random_batch(PIXELS), progress=True)
+    assert not capsys.readouterr().out

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from worldmodel.data import Source
 from worldmodel.errors import DivergenceError, require_at_least, require_finite
@@ -18,7 +19,7 @@ from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.types import Batch
-from worldmodel.world.calibration import calibrate, enough
+from worldmodel.world.calibration import calibrate, enough, needed
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import fit_ends
 from worldmodel.world.members import Members, filtered_transitions
@@ -142,6 +143,13 @@ def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bo
     settings = TrustConfig(updates=config.trust_updates)
     if settings.updates and enough(validation, settings):
         calibrate(world, validation, settings, progress)
+    elif settings.updates and progress:
+        Console(markup=False, highlight=False).print(
+            f"note: {len(validation.actions)} validation episodes are too few to bound errors of "
+            f"dreams by ({needed(settings)} are needed), so that info['error_bound'] is infinite: "
+            "record more, or run worldmodel calibrate",
+            soft_wrap=True,
+        )
 
 
 def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:

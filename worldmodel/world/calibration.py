@@ -198,7 +198,7 @@ def calibrate(
     batch = batch[batch.mask.sum(1) > 0]
     if not enough(batch, config):
         raise SpecError(
-            f"bounds that hold in {config.coverage:.0%} of dreams need {_needed(config)} held-out "
+            f"bounds that hold in {config.coverage:.0%} of dreams need {needed(config)} held-out "
             f"episodes or more, got {len(batch)}"
         )
     world.model.eval()
@@ -226,10 +226,11 @@ def calibrate(
 
 def enough(batch: Batch, config: TrustConfig) -> bool:
     """Whether there are enough episodes with a step to tell bounds by."""
-    return int((batch.mask.sum(1) > 0).sum()) >= _needed(config)
+    return int((batch.mask.sum(1) > 0).sum()) >= needed(config)
 
 
-def _needed(config: TrustConfig) -> int:
+def needed(config: TrustConfig) -> int:
+    """How many such episodes."""
     return 2 * max(_FEWEST, config.fewest)
 
 
