@@ -14,7 +14,7 @@ from worldmodel.data.importing import Choices, Import
 from worldmodel.data.readers import mapping, open_recording
 from worldmodel.data.readers import recording as recording_module
 from worldmodel.data.readers.pictures import video_times
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import ConfigError, FileFormatError, SpecError
 
 
 def write_csv(path, columns):
@@ -105,6 +105,38 @@ def test_one_table_of_several_episodes_names_its_pictures(tmp_path, episodes):
     recording, found = read(tmp_path / "log.csv")
     assert recording.count == 3
     check(found, episodes, "camera")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_the_column_of_episodes_may_have_a_name_of_its_own(tmp_path, episodes, form):
+    columns = {}
+    for i, episode in enumerate(episodes):
+        steps = len(episode["actions"])
+        part = {"Versuch": [i + 7] * steps, **table(episode), "level": [*map(float, range(steps))]}
+        columns = {name: [*columns.get(name, []), *values] for name, values in part.items()}
+    path = write_csv(tmp_path / "log.csv", columns)
+    if form == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        numbers = {
+            k: v if k == "Versuch" else [float(x == "true" or x) for x in v]
+            for k, v in columns.items()
+            if k != "terminated"
+        }
+        path = tmp_path / "log.parquet"
+        parquet.write_table(pytest.importorskip("pyarrow").table(numbers), path)
+    asked = {"level": ("level",), "episode": ("Versuch",)}
+    found = Import(path, Choices(roles=asked))
+    assert found.recording.count == 3 and "Versuch" not in found.recording.columns
+    read = [len(part.columns["level"]) for part in found.recording.episodes(found.columns)]
+    assert read == [len(episode["actions"]) for episode in episodes]
+    with pytest.raises(SpecError, match="episode is to be column 'Lauf', which is missing"):
+        Import(path, Choices(roles={**asked, "episode": ("Lauf",)}))
+
+
+def test_only_tables_have_a_column_of_episodes(tmp_path):
+    np.savez(tmp_path / "a.npz", actions=np.zeros((5, 1)), obs=np.zeros((6, 2)))
+    with pytest.raises(ConfigError, match="episode=run is for tables"):
+        Import(tmp_path / "a.npz", Choices(roles={"episode": ("run",)}))
 
 
 def test_parquet_with_lists(tmp_path, episodes):

@@ -50,7 +50,8 @@ def import_(
         seed: Of the draw of splits.
     """
     size = parse_size(resize) if resize else None
-    found = Import(source, Choices(format, mapping.parse(map), resample, size, amounts, cut))
+    asked = mapping.parse(map)
+    found = Import(source, Choices(format, asked, resample, size, amounts, cut))
     for line in report.contents(found):
         say(line)
     with Steps("imported", found.recording.count) as steps:
@@ -58,4 +59,6 @@ def import_(
     for line in (*report.timing(found), *report.written(found, dataset, out)):
         say(line)
     if save_map is not None:
-        write_json(save_map, {role: list(columns) for role, columns in found.roles.items()})
+        episode = {"episode": asked["episode"]} if asked.get("episode") else {}
+        roles = {**found.roles, **episode}
+        write_json(save_map, {role: list(columns) for role, columns in roles.items()})

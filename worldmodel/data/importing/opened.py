@@ -63,8 +63,11 @@ class Import:
     """
 
     def __init__(self, source: str | Path, choices: Choices) -> None:
-        self.recording = open_recording(source, choices.format)
-        self.roles = settled(self.recording, choices.roles)
+        roles = dict(choices.roles)
+        if len(told := roles.pop("episode", ())) > 1:
+            raise ConfigError(f"episode must be one column, got {', '.join(told)}")
+        self.recording = open_recording(source, choices.format, told[0] if told else None)
+        self.roles = settled(self.recording, roles)
         self.choices = choices
         self.lengths: list[int] = []
         self.unseen = self.short = 0

@@ -38,27 +38,27 @@ class Unit:
         return told if len(told) > 1 else tuple((self.name, rows) for _, rows in told)
 
 
-def units(path: Path, root: Path) -> Iterator[Unit]:
-    """What lies together at a path, in order."""
+def units(path: Path, root: Path, episode: str | None = None) -> Iterator[Unit]:
+    """What lies together at a path, in order; see ``spreadsheet.scan``."""
     if path.is_file():
-        yield _named(path, root)
+        yield _named(path, root, episode)
         return
     tables = tables_in(path)
     if not tables:
         for folder in folders(path):
             if tables_in(folder):
-                yield _together(folder, root)
+                yield _together(folder, root, episode)
     elif len(tables) == 1 and not _own(tables[0]):
-        yield _together(path, root)
+        yield _together(path, root, episode)
     elif len({spreadsheet.names(inside(root, table)) for table in tables}) == 1:
-        yield from (_named(table, root) for table in tables)
+        yield from (_named(table, root, episode) for table in tables)
     else:
-        yield _together(path, root)
+        yield _together(path, root, episode)
 
 
-def _named(table: Path, root: Path) -> Unit:
+def _named(table: Path, root: Path, episode: str | None) -> Unit:
     """A table and what has its name."""
-    sheet = scan(inside(root, table))
+    sheet = scan(inside(root, table), episode)
     folder, video = table.with_name(spreadsheet.stem(table)), _own(table)
     found = _pictures_in(folder) if folder.is_dir() else ()
     pictures = {FRAMES: found} if found else {}
@@ -72,11 +72,11 @@ def _own(table: Path) -> Path | None:
     return next((path for path in reversed(found) if path.exists()), None)
 
 
-def _together(folder: Path, root: Path) -> Unit:
+def _together(folder: Path, root: Path, episode: str | None) -> Unit:
     """All that lies in a folder."""
     tables = tables_in(folder)
     sheets = {
-        f"{spreadsheet.stem(table)}/" if len(tables) > 1 else "": scan(inside(root, table))
+        f"{spreadsheet.stem(table)}/" if len(tables) > 1 else "": scan(inside(root, table), episode)
         for table in tables
     }
     if len(tables) > 1 and any(len(sheet.episodes) > 1 for sheet in sheets.values()):

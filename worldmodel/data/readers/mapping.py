@@ -4,6 +4,7 @@ A mapping is a dictionary from role to columns. Roles are ``actions``, ``rewards
 ``truncated``, ``states`` (ground truth, which models never see), ``timestamps`` and ``seen`` (False
 where nothing was observed); any other name is a stream that is observed. Several columns of a role
 are put side by side as one vector.
+``episode`` is the column of a table that tells episodes apart, whatever it is called.
 ``timestamps.STREAM`` are those of one stream that has its own clock, ``actions.PART`` the parts of
 an action that has several.
 """

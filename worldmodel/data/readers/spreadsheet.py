@@ -19,7 +19,7 @@ from worldmodel.data.readers.mapping import EPISODE
 from worldmodel.data.readers.parquet import Rows, is_time, to_array
 from worldmodel.data.readers.pictures import PICTURES
 from worldmodel.data.readers.recording import require_moderate
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import FileFormatError, SpecError
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 # From the narrowest kind of cell to the widest; "date" is ISO 8601, "files" are names of pictures.
@@ -71,14 +71,19 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def scan(path: Path) -> Sheet:
+def scan(path: Path, episode: str | None = None) -> Sheet:
     """Pass over a table once; that of a whole file is called by the file's stem.
 
+    Args:
+        path: Of the table.
+        episode: Column that tells episodes apart; by default one that is called so, if any.
+
     Raises:
+        SpecError: There is no such column.
         FileFormatError: It is truncated, corrupt or empty, its rows differ in length, or those of
             an episode do not follow each other.
     """
-    sheet = _scan_parquet(path) if _is_parquet(path) else _scan_csv(path)
+    sheet = _scan_parquet(path, episode) if _is_parquet(path) else _scan_csv(path, episode)
     told = [name for name, _ in sheet.episodes]
     if not told:
         raise FileFormatError(f"{path} has no rows")
@@ -100,7 +105,14 @@ def _runs(told: Iterable[str]) -> tuple[tuple[str, int], ...]:
     return tuple((name, sum(1 for _ in group)) for name, group in groupby(told))
 
 
-def _key(columns: Collection[str]) -> str | None:
+def _key(path: Path, columns: Collection[str], asked: str | None) -> str | None:
+    if asked is not None:
+        if asked not in columns:
+            raise SpecError(
+                f"{path}: episode is to be column {asked!r}, which is missing; the columns are "
+                f"{', '.join(columns)}"
+            )
+        return asked
     return next((name for name in columns if name.lower() in EPISODE), None)
 
 
@@ -131,10 +143,10 @@ def _pointed(cell: str, separator: str) -> str:
     return cell.replace(",", ".") if fraction else cell
 
 
-def _scan_csv(path: Path) -> Sheet:
+def _scan_csv(path: Path, episode: str | None) -> Sheet:
     rows = _csv_rows(path)
     header = next(rows)
-    key = _key(header)
+    key = _key(path, header, episode)
     kinds = dict.fromkeys(header, _KINDS[0])
 
     def told() -> Iterator[str]:
@@ -204,7 +216,7 @@ def _since_1970(cell: str) -> float:
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
-def _scan_parquet(path: Path) -> Sheet:
+def _scan_parquet(path: Path, episode: str | None) -> Sheet:
     rows = Rows(path)
     columns = rows.schema.names
     first = rows.take(0, min(1, rows.count))
@@ -221,7 +233,7 @@ def _scan_parquet(path: Path) -> Sheet:
             kinds[name], shapes[name] = array.dtype.name, array.shape[1:]
         elif cell:
             kinds[name], shapes[name] = "text", ()
-    if (key := _key(columns)) is None:
+    if (key := _key(path, columns, episode)) is None:
         return Sheet(path, kinds, shapes, ((stem(path), rows.count),) if rows.count else ())
     told = Rows(path, [key]).take(0, rows.count)[key].to_pylist()
     kinds.pop(key, None)

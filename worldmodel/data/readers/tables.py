@@ -133,16 +133,21 @@ def recognises(path: Path) -> bool:
     return bool(tables_in(path)) or any(tables_in(folder) for folder in folders(path))
 
 
-def read(path: Path) -> Recording:
+def read(path: Path, episode: str | None = None) -> Recording:
     """Pass over the tables once, and look at the first episode.
 
+    Args:
+        path: Of a table or a folder.
+        episode: Column that tells episodes apart; by default one that is called so, if any.
+
     Raises:
+        SpecError: A table has no such column.
         FileFormatError: A file is truncated, corrupt or leads out of the folder; lengths do not
             fit.
         MissingExtraError: pyarrow or PyAV is not installed and is needed.
     """
     root = path if path.is_dir() else path.parent
-    found = tuple(units(path, root))
+    found = tuple(units(path, root, episode))
     if not found:
         raise FileFormatError(f"{path} has no table (CSV or Parquet) of steps")
     columns = _columns(root, found[0])
