@@ -2,6 +2,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from full_disk import files_no_larger_than
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
@@ -120,6 +121,13 @@ def test_an_mp4_has_the_frames_it_was_given(tmp_path):
     assert len(film) == 9
     assert np.abs(film[:, :, :29].astype(int) - frames).mean() < 12, "but for what H.264 loses"
     assert [p.name for p in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_an_mp4_that_finds_no_room_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), np.uint8)
+    with files_no_larger_than(4000), pytest.raises(OSError, match="of 30 frames"):
+        write_mp4(noise, tmp_path / "film.mp4")
+    assert not list(tmp_path.iterdir())
 
 
 def test_rare_colours_survive_where_there_are_few(tmp_path):
