@@ -25,7 +25,7 @@ from agents.empowerment.landscape import fit_landscape
 from worldmodel.errors import SpecError
 from worldmodel.types import Batch
 from worldmodel.world.dynamics import Goal, recorded_reward
-from worldmodel.world.members import Transitions, filtered_transitions
+from worldmodel.world.members import Members, Transitions, filtered_transitions
 from worldmodel.world.world import World
 
 Intrinsic = Literal["auto", "none", "disagreement", "empowerment"]
@@ -140,10 +140,19 @@ def seeking(
     if kind == "empowerment":
         bonus = empowerment(world, seed)
     elif (members := world.members) is not None:
-        bonus = lambda state, action, _: members.disagreement(state, action)  # noqa: E731
+        bonus = _apart(members)
     else:
         bonus = Disagreement(filtered_transitions(world.model, episodes), _UPDATES, seed)
     return with_bonus(world, bonus, weight, usual_reward(episodes))
+
+
+def _apart(members: Members) -> Bonus:
+    """How far a world's own members are."""
+
+    def bonus(state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+        return members.disagreement(state, action)
+
+    return bonus
 
 
 def with_bonus(world: World, bonus: Bonus, weight: float, unit: float) -> Goal:

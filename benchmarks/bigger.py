@@ -81,7 +81,7 @@ def work() -> None:
             waited += time.perf_counter() - begin
             return batch
 
-        trainer._drawn.draw = timed  # type: ignore[method-assign]
+        trainer._drawn.draw = timed  # type: ignore[method-assign] (waits are this benchmark's alone)
         for update in range(config.updates):
             if update == SKIPPED:
                 waited, begun = 0.0, time.perf_counter()
