@@ -1,8 +1,12 @@
+import math
+
 import pytest
 import torch
 from small import BOX, VECTOR, generator, random_batch, tiny_model
 from torch.distributions import MultivariateNormal
 
+from worldmodel.errors import ConfigError
+from worldmodel.models.dvbf_config import RecognitionConfig
 from worldmodel.models.fusion import Fusion
 from worldmodel.models.networks import mlp
 from worldmodel.models.transition import LocallyLinear, MLPTransition
@@ -116,3 +120,39 @@ def test_sharp_readings_in_few_directions_leave_a_finite_posterior():
     context = torch.cat([mean, torch.full((512, 8), 1e-3)], 1)
     moved, scale = fusion(context, torch.zeros(512, 8), gain)
     assert torch.isfinite(moved).all() and torch.isfinite(scale).all() and (scale > 0).all()
+
+
+def practised(weight):
+    """A fusion whose readings also learn to say what was inferred, and a batch."""
+    recognition = {"kind": "fusion", "reading_weight": weight}
+    return tiny_model(VECTOR, BOX, recognition=recognition), random_batch(VECTOR, BOX)
+
+
+def test_readings_learn_the_likelihood_of_what_was_inferred_on_frames_that_were_seen():
+    model, batch = practised(0.25)
+    observed = torch.rand(batch.frame_mask.shape, generator=generator(3)) < 0.6
+    terms = model.terms(batch, generator(1), observed)
+    features = model.encoder(model.scale_observations(batch.observations))[:, 1:]
+    mean, scale = model.recognition.embed(features, batch.actions).chunk(2, -1)
+    apart = (terms.states[:, 1:] - mean) / scale
+    later = -(apart.square() / 2 + scale.log() + math.log(2 * math.pi) / 2).sum(-1)
+    expected = torch.cat([torch.zeros(len(later), 1), later], 1)
+    torch.testing.assert_close(terms.filtering, 0.25 * expected * (observed & batch.frame_mask))
+
+
+def test_no_state_feels_what_readings_practise():
+    model, batch = practised(1.0)
+    model.terms(batch, generator(1)).filtering.sum().backward()
+    felt = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
+    assert felt == {"recognition"}
+
+
+def test_what_nobody_practises_is_no_term():
+    model, batch = practised(0.0)
+    assert model.terms(batch, generator(1)).filtering is None
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
+def test_a_weight_that_is_none_is_refused(weight):
+    with pytest.raises(ConfigError, match=r"reading_weight must be .*, got"):
+        RecognitionConfig("fusion", reading_weight=weight)

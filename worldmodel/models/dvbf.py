@@ -11,11 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.models import fused_fusion, fused_inference
 from worldmodel.models.codec.emission import Comparison
 from worldmodel.models.dvbf_config import DVBFConfig
+from worldmodel.models.fusion import Fusion
 from worldmodel.models.inference import Sampled, infer, recognise
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
@@ -155,7 +156,19 @@ class DVBF(LearnedModel):
             rate.T,
             entropy.T,
             self.transition_model.weight_kl(),
+            self._read(features, actions, sampled.states, observed),
         )
+
+    def _read(
+        self, features: Tensor, controls: Tensor, states: Tensor, observed: Tensor
+    ) -> Tensor | None:
+        """What the readings of later frames learn beside the bound, (batch, frames)."""
+        weight = self.config.recognition.reading_weight
+        if not weight or not isinstance(self.recognition, Fusion):
+            return None
+        context = self.recognition.embed(features[1:], controls.transpose(0, 1))
+        likelihood = self.recognition.log_prob(context, states[1:].detach())
+        return weight * nn.functional.pad(likelihood.T, (1, 0)) * observed
 
     def _infer(
         self,

@@ -21,15 +21,19 @@ class RecognitionConfig:
         hidden: Hidden units.
         reading_scale: How sharp fusion's readings of frames are at first: their standard deviation,
             in units of the latent state.
+        reading_weight: Of what fusion's readings learn beside the bound: to say the states that
+            were inferred, as likely as they can. 0 leaves them to the bound.
     """
 
     kind: Literal["network", "fusion"] = "network"
     hidden: int = 128
     reading_scale: float = 0.13
+    reading_weight: float = 0.0
 
     def __post_init__(self) -> None:
         require_at_least(1, hidden=self.hidden)
         require_finite(1e-3, reading_scale=self.reading_scale)
+        require_finite(0, reading_weight=self.reading_weight)
         require_choices(self)
 
 

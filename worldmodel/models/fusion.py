@@ -10,6 +10,11 @@ Where a frame tells nearly all of the state, as vectors of a simulator do, the c
 by construction, however far the filter has strayed; a network that has only ever seen small errors
 does not learn it.
 
+Where a few frames tell so much that the transition foretells the others, the bound gives vague
+readings no reason to become sharp, and the filter that follows listens to nearly none: it is right
+for as long as windows were in training, and strays after. So readings also learn to say what was
+inferred, by its likelihood, which no state feels: then what a frame shows is there to be heard.
+
 Source: the fusion variant of the authors' later code, where the product of Gaussians is taken over
 the state. Differs: over the process noise, so that the bound is the one of Karl et al. 2017.
 """
@@ -19,6 +24,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from worldmodel.models.networks import compiled, compiled_positive, mlp, positive, raw_scale
 from worldmodel.models.program import Builder, Rows
@@ -62,6 +68,15 @@ class Fusion(nn.Module):
         """What frames say of the state, for all steps at once; actions only enter predictions."""
         mean, raw = self.reading(frame).chunk(2, -1)
         return torch.cat([mean, positive(raw)], -1)
+
+    def log_prob(
+        self,
+        context: Float[Tensor, "*batch two_latent"],
+        state: Float[Tensor, "*batch latent"],
+    ) -> Float[Tensor, "*batch"]:
+        """Likelihood in nats of states under the readings of ``embed``."""
+        mean, scale = context.chunk(2, -1)
+        return Normal(mean, scale, validate_args=False).log_prob(state).sum(-1)
 
     def forward(
         self,

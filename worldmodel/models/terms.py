@@ -35,8 +35,8 @@ class Terms:
             first frame that is context alone.
         weight: Distortion of the mean observation; fractions of it are what is allowed.
         filtering: ln q of the sampled states in nats under the beliefs of a filter that is learned
-            beside the model, per frame, with a gradient to that filter alone. None where inference
-            filters by itself.
+            beside the model, or under what frames alone say, per frame and weighed, with a gradient
+            to those alone. None where inference learns from the bound only.
         balance: Computes ``rate`` again, of whose gradient the prior feels a given fraction and the
             posterior what is left to 1. None where the two are not learned against each other.
     """

@@ -101,7 +101,7 @@ def _picture_dvbf(observations: ObservationSpace) -> DVBFConfig:
         latent_size=min(8 + beside, _MOST),
         codec=CodecConfig(depth=3),
         recurrent=32,
-        recognition=RecognitionConfig("fusion"),
+        recognition=RecognitionConfig("fusion", reading_weight=0.1),
     )
 
 
