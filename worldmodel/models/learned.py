@@ -121,19 +121,22 @@ class LearnedModel(StateSpaceModel):
         self.termination_head = TerminationHead(latent, hidden)
 
     @torch.no_grad()
-    def calibrate(self, data: Batch | Episodes) -> None:
+    def calibrate(self, data: Batch | Episodes, spare: int = 0) -> None:
         """Take the scaling of observations, rewards and unbounded actions from training data.
 
         Where pictures need fewer components than there may be, networks are built anew, and
         ``config`` says how many there are.
 
-
         Of many episodes a sample tells (``Episodes.sample``), but what the rewards' range is and
         whether one ends, which all are asked for.
+
+        Args:
+            data: To train on.
+            spare: Components of pictures that are left free for what ``widen`` is given.
         """
         batch = data if isinstance(data, Batch) else data.sample().to(self.device)
         frames = batch.observations[batch.frame_mask]
-        self._keep_components(self.codec.calibrate(frames))
+        self.keep_components(self.codec.calibrate(frames, spare))
         if batch.rewards is None:
             self.reward_head.silence()
         else:
@@ -150,7 +153,8 @@ class LearnedModel(StateSpaceModel):
             emission.calibrate(self.scale_observations(few))
         self._calibrate_actions(batch.actions[batch.mask])
 
-    def _keep_components(self, count: int) -> None:
+    def keep_components(self, count: int) -> None:
+        """Build networks anew for so many components of pictures, if there were to be more."""
         codec = getattr(self.config, "codec", None)
         if codec is not None and 0 < count < codec.components:
             self.config = replace(self.config, codec=replace(codec, components=count))
@@ -164,6 +168,7 @@ class LearnedModel(StateSpaceModel):
 
         Rewards that vary by far more than before do change their unit, and the head with it.
         """
+        self.codec.widen(batch.observations[batch.frame_mask])
         if batch.rewards is not None and self.knows_reward:
             self.reward_head.adapt(batch.rewards[batch.mask])
         if (batch.terminated & batch.mask).any():

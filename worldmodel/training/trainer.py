@@ -124,7 +124,7 @@ class Trainer:
         self._numerics = Numerics(config.precision, model.device)
         self._dataset = dataset
         self._judged = spread_windows(validation, config.window).to(model.device)
-        model.calibrate(train)
+        self._calibrate()
         self.source = dataset.provenance.source
         self._standing: dict[str, float] | None = None
         self._drawn = Windows.of(train, model)
@@ -168,6 +168,10 @@ class Trainer:
         whole = self._progress >= self.config.halved_until
         coarse = schedules.coarseness(self.config, self._progress)
         return whole and not coarse and self.objective.settled(self._progress)
+
+    def _calibrate(self) -> None:
+        """Take what depends on data."""
+        self.model.calibrate(self._dataset.train)
 
     def _identify(self) -> dict[str, Any]:
         """What a run cannot change when it goes on."""

@@ -41,20 +41,33 @@ class Codec(nn.Module):
         self.parts = nn.ModuleList(CODECS[stream.kind](stream, config) for stream in space.streams)
 
     @torch.no_grad()
-    def calibrate(self, observations: Observations) -> int:
+    def calibrate(self, observations: Observations, spare: int = 0) -> int:
         """Take all scalings from recorded observations (n, ...).
 
+        Args:
+            observations: What was recorded.
+            spare: Components of pictures that are left free for what comes later.
+
         Returns:
-            How many components of pictures were kept, of the stream that needs most; 0 if none is
-            said by components.
+            How many components of pictures were kept, of the stream that needs most, with those
+            that are free; 0 if none is said by components.
         """
         for part, values in self._pairs(observations):
             part.calibrate(values)
         needed = max(part.needed for part in self._codecs)
         if needed:
-            for part in self._codecs:
-                part.keep(needed)
-        return needed
+            self.keep(needed, spare)
+        return needed and needed + spare
+
+    def keep(self, count: int, spare: int = 0) -> None:
+        """See ``StreamCodec``."""
+        for part in self._codecs:
+            part.keep(count, spare)
+
+    def widen(self, observations: Observations) -> None:
+        """Let further recorded observations (n, ...) be said, too; see ``StreamCodec``."""
+        for part, values in self._pairs(observations):
+            part.widen(values)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -71,12 +71,41 @@ class Components(nn.Module):
         enough = explained * pictures.square().sum(1).mean()
         return min(int((self.variance.cumsum(0) < enough).sum()) + 1, self.count)
 
-    def keep(self, count: int) -> None:
-        """Forget all but the leading ones."""
-        self.count = min(self.count, count)
+    def keep(self, count: int, spare: int = 0) -> None:
+        """Forget all but the leading ones, and leave so many more free, if there are as many."""
+        self.count = min(self.count, count + spare)
         self.basis = self.basis[:, : self.count].contiguous()
+        self.basis[:, count:] = 0
         for name in ("variance", "low", "high"):
-            setattr(self, name, getattr(self, name)[: self.count].clone())
+            values = getattr(self, name)[: self.count].clone()
+            values[count:] = 0
+            setattr(self, name, values)
+
+    @torch.no_grad()
+    def extend(self, pictures: Float[Tensor, "n size"], explained: float) -> None:
+        """Let further centred pictures be said by components that are free, as far as there are.
+
+        Those that are not keep their meaning, but for their range.
+
+        Args:
+            pictures: What is to be said, too.
+            explained: Fraction of their variance that is enough.
+        """
+        free = (self.variance == 0).nonzero().squeeze(1)
+        left = pictures - self.expand(self.project(pictures))
+        allowed = (1 - explained) * pictures.square().sum()
+        rank = min(*left.shape, len(free) + _BEYOND)
+        if len(free) and left.square().sum() > allowed:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                found = torch.svd_lowrank(left, rank, niter=_ITERATIONS)[2][:, : len(free)]
+            missing = left.square().sum() - (left @ found).square().sum(0).cumsum(0)
+            columns = free[: min(int((missing > allowed).sum()) + 1, found.shape[1])]
+            self.basis[:, columns] = found[:, : len(columns)]
+            self.variance[columns] = (left @ found).square().mean(0)[: len(columns)]
+        said = self.project(pictures)
+        torch.minimum(self.low, said.amin(0), out=self.low)
+        torch.maximum(self.high, said.amax(0), out=self.high)
 
     def project(self, pictures: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch count"]:
         """Components of centred pictures."""

@@ -69,12 +69,18 @@ class PixelCodec(StreamCodec):
         self.unit.fill_(math.sqrt(variance / WEIGHT) if variance > 0 else 1.0)
 
     @torch.no_grad()
-    def keep(self, count: int) -> None:
+    def keep(self, count: int, spare: int = 0) -> None:
         """See the base class."""
         if self.components and self.varies:
-            self.components.keep(count)
+            self.components.keep(count, spare)
             self.size = self.components.count
             self._measure(self.components.variance.sum().item())
+
+    @torch.no_grad()
+    def widen(self, values: Shaped[Tensor, "n ..."]) -> None:
+        """See the base class."""
+        if self.components and self.varies:
+            self.components.extend(self._sample(values), self.config.explained)
 
     def _sample(self, values: Tensor) -> Tensor:
         """Some of the pictures, less their mean."""

@@ -36,8 +36,16 @@ class StreamCodec(nn.Module, ABC):
     def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
         """Take the scaling from recorded values (n, *shape)."""
 
-    def keep(self, count: int) -> None:
-        """Keep no more than so many components, if there are such; networks come after it."""
+    def keep(self, count: int, spare: int = 0) -> None:
+        """Keep no more than so many components, if there are such; networks come after it.
+
+        Args:
+            count: How many.
+            spare: How many more are left free for what ``widen`` is given.
+        """
+
+    def widen(self, values: Shaped[Tensor, "n ..."]) -> None:
+        """Let further recorded values be said, too, as far as that leaves what others mean."""
 
     @property
     @abstractmethod
