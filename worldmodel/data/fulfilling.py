@@ -12,6 +12,7 @@ from worldmodel.data.environments import Source
 from worldmodel.data.episodes import Episodes
 from worldmodel.data.playing import EpisodePlayer, Job
 from worldmodel.data.requests import Request, Requests
+from worldmodel.data.storage import load
 from worldmodel.data.writer import DatasetWriter
 from worldmodel.errors import SourceError, SpecError
 from worldmodel.progress import Steps
@@ -37,11 +38,11 @@ def fulfil(requests: Requests, path: str | Path, progress: bool = False) -> Data
             is recorded.
         SourceError: The environment raised something, such as at a state that it cannot be reset
             to. The episodes before are kept.
-        FileNotFoundError: There is no dataset at ``path``.
+        FileNotFoundError: There is nothing at ``path``.
+        FileExistsError: There is no folder, but a file of before.
         FolderInUse: Another process is writing to it.
     """
-    dataset = Dataset.read(path)
-    _require_fits(requests, dataset)
+    _require_fits(requests, load(path))
     player = EpisodePlayer(requests.source)
     failure, total = None, sum(len(request.episodes) for request in requests.requests)
     try:

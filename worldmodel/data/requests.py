@@ -1,8 +1,8 @@
 """What a model asks to have recorded next, in a file that ``worldmodel collect --requests`` reads.
 
 A request is a region of states and the episodes that show it: each the options and the seed of a
-reset, and all actions from there on. Where an environment can be reset to a state, they begin at the
-region; elsewhere at an ordinary reset, with the recorded actions that led to it.
+reset, and all actions from there on. Where an environment can be reset to a state, they begin at
+the region; elsewhere at an ordinary reset, with the recorded actions that led to it.
 """
 
 from __future__ import annotations

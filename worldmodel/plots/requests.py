@@ -27,7 +27,7 @@ from worldmodel.plots.trust import written
 
 # How ``worldmodel collect --process`` names what probes are drawn from.
 _PROCESS = {"random": "uniform"}
-_HEAD = ("request", "of all that is wrong", "error", "bound", "data near", "begins at", "actions")
+_HEAD = ("", "share", "error", "bound", "near", "begins at", "--process", "episodes")
 _POINTS = 3000  # of each kind that are drawn, at most
 _LARGEST = 900.0  # area of the circle of a request that has all that is wrong, in points^2
 
@@ -39,9 +39,7 @@ def requests_rows(requests: Requests) -> list[list[str]]:
 
 
 def _row(name: str, request: Request) -> list[str]:
-    state = "latent " + _written(request.latent)
-    if request.state is not None:
-        state = "state " + _written(request.state)
+    known, numbers = ("latent", request.latent) if request.state is None else ("", request.state)
     process = _PROCESS.get(request.probe, request.probe)
     return [
         name,
@@ -49,8 +47,9 @@ def _row(name: str, request: Request) -> list[str]:
         f"{request.error:.0%}",
         written(request.bound, ".0%"),
         f"{request.near:,}",
-        state,
-        f"--process {process}, {len(request.episodes)} episodes",
+        f"{known} {_written(numbers)}".strip(),
+        process,
+        str(len(request.episodes)),
     ]
 
 
@@ -62,9 +61,13 @@ def _written(numbers: list[float], most: int = 6) -> str:
 def requests_table(requests: Requests) -> Table:
     """The same for a terminal."""
     head, *rows = requests_rows(requests)
-    table = Table(title=f"what to record next, {requests.frames:,} frames", title_justify="left")
+    title = (
+        f"what to record next, {requests.frames:,} frames: share of all that is wrong, its error "
+        "and bound, and training states near"
+    )
+    table = Table(title=title, title_justify="left")
     for name in head:
-        table.add_column(name)
+        table.add_column(name, justify="left" if name in ("begins at", "--process") else "right")
     for row in rows:
         table.add_row(*row)
     return table
