@@ -80,7 +80,7 @@ def main(
     tables = "\n\n".join(table(name, rows) for name, rows in found.items())
     said = f"`make benchmark-asked`, {MANY} episodes of each probe, seeds"
     told = f"{said} {' '.join(map(str, seeds))}; torch {torch.__version__}."
-    write_block("requests", f"{told}\n\n{tables}")
+    write_block("asked", f"{told}\n\n{tables}")
 
 
 def cached(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,11 @@ import worldmodel
 from worldmodel import data
 from worldmodel.cli import main
 from worldmodel.data.requests import Requests
+from worldmodel.plots import report
+from worldmodel.world.checkpoint import BUNDLED
 
+# The module, whose place in the package its function took.
+command = sys.modules["worldmodel.cli.evaluate"]
 ENV = "worldmodel/Pendulum-v0"
 FEW = ["--episodes", "4", "--held-out", "4", "--steps", "12", "--test-steps", "20"]
 
@@ -30,24 +35,30 @@ def said(words, capsys, status=0) -> str:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """The bundled pendulum as a run, evaluated on data of its own."""
-    folder = tmp_path_factory.mktemp("asked")
-    run = folder / "run"
-    shutil.copytree(worldmodel.world.checkpoint.BUNDLED / "pendulum", run / "checkpoint")
+    """The bundled pendulum as a run, with what it asks for."""
+    run = tmp_path_factory.mktemp("asked") / "run"
+    shutil.copytree(BUNDLED / "pendulum", run / "checkpoint")
     main(["collect", ENV, "--out", str(run / "data"), *FEW])
-    main(["evaluate", str(run), "--ask", "1", "--allowed", "0.01"])
-    main(["report", str(run)])
+    asked(run, 0.01)
     return run
 
 
-def test_evaluate_writes_and_draws_what_to_record_next(evaluated):
+def asked(run, allowed):
+    world, recorded = worldmodel.load(run), data.load(run / "data")
+    probed = command.probe(world, recorded, 0)
+    command.request(world, world.source, probed, recorded, 4 * 13, allowed, run)
+
+
+def test_what_to_record_next_is_written_drawn_and_reported(evaluated):
     requests = Requests.read(evaluated / "requests.json")
     assert requests.resettable and 0 < requests.frames <= 4 * 13
     assert requests.source.env_id == ENV and requests.limit == 0.01
-    assert Image.open(evaluated / "requests.png").width > 1000
-    page = (evaluated / "report.html").read_text()
+    with Image.open(evaluated / "requests.png") as picture:
+        assert picture.width > 1000
+    page = " ".join(report.wanted(evaluated))
     assert "collect worldmodel/Pendulum-v0 --out DATA --requests" in page
-    assert "what to record next" in page
+    assert page.count("<tr>") == 1 + len(requests.requests)
+    assert report.wanted(evaluated / "none") == []
 
 
 def test_collect_adds_what_is_asked_for(evaluated, tmp_path, capsys):
@@ -78,22 +89,22 @@ def test_what_is_asked_for_is_of_one_environment_and_said_once(evaluated, tmp_pa
     assert not (tmp_path / "data").exists()
 
 
-def test_nothing_is_asked_for_where_nothing_may_be(evaluated, tmp_path, capsys):
+def test_nothing_is_asked_for_where_nothing_fails(evaluated, tmp_path, capsys):
     told = said(["evaluate", evaluated, "--ask", "-1"], capsys, 1)
     assert "ask must be finite and >= 0, got -1" in told
-    words = ["evaluate", evaluated, "--out", tmp_path / "out", "--ask", "0"]
-    said(words, capsys)
-    assert not (tmp_path / "out" / "requests.json").exists()
-    said([*words[:-2], "--ask", "1", "--allowed", "1e9"], capsys)
-    plain = json.loads((tmp_path / "out" / "requests.json").read_text())
-    assert plain["requests"] == [] and not (tmp_path / "out" / "requests.png").exists()
+    for name in ("checkpoint", "data"):
+        shutil.copytree(evaluated / name, tmp_path / name)
+    asked(tmp_path, 1e9)
+    assert "nothing is asked for" in " ".join(capsys.readouterr().out.split())
+    assert Requests.read(tmp_path / "requests.json").requests == ()
+    assert report.wanted(tmp_path) == [] and not (tmp_path / "requests.png").exists()
 
 
 def test_training_goes_on_from_the_weights_of_a_run(evaluated, tmp_path, capsys):
     run, quick = tmp_path / "run", ["--updates", "1", "--learning-rate", "1e-12"]
     words = ["train", evaluated / "data", "--run", run, "--warm", evaluated]
     dreams = ["--denoise", "0", "--trust-updates", "0"]
-    said([*words, *quick, *dreams], capsys)
+    said([*words, *quick, *dreams, "--threads", "1"], capsys)
     before, after = (worldmodel.load(r).model.state_dict() for r in (evaluated, run))
     for name, weights in before.items():
         torch.testing.assert_close(after[name], weights, atol=1e-9, rtol=1e-6, msg=name)
