@@ -77,6 +77,15 @@ def test_no_more_frames_are_asked_for_than_there_may_be(world, monkeypatch):
         assert found.frames == 15 * expected
 
 
+def test_a_dream_that_is_not_finite_fails(world, monkeypatch):
+    batch = probe(world, {1: 12})
+    (request,) = asked(world, {"held": batch}).requests
+    assert request.error < 1e3
+    monkeypatch.setattr(world, "arrive", lambda *a: (torch.full_like(a[0], torch.nan), a[0][:, 0]))
+    found = asked(world, {"held": batch}).requests
+    assert sum(request.dreams for request in found) == 6 and found[0].error == 1e6
+
+
 def test_where_no_dream_fails_nothing_is_asked_for(world):
     assert asked(world, {"held": probe(world, {})}).requests == ()
 

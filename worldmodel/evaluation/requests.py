@@ -27,6 +27,9 @@ from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
 
+_MOST = 1e6  # of errors; beyond, they say no more
+
+
 @dataclass(frozen=True)
 class AskConfig:
     """How requests are made.
@@ -109,41 +112,56 @@ def ask(
     failing = _together([_failing(world, n, b, limit, config) for n, b in probes.items()])
     if not len(failing.weight):
         return Requests(source, False, limit, ())
-    scale = world.support.scale.cpu().numpy()
-    radius = float(world.support.radius)
+    scale, radius = world.support.scale.cpu().numpy(), float(world.support.radius)
     middles, region = grouped(failing.latent / scale, failing.weight, radius, config.regions)
-    first = probes[failing.probe[0]].states
-    resettable = first is not None and resets_to(
-        source, first[failing.episode[0], failing.frame[0]].numpy()
-    )
-    shares = np.array([failing.weight[region == i].sum() for i in range(len(middles))])
-    shares /= shares.sum()
+    shares = np.bincount(region, failing.weight, len(middles)) / failing.weight.sum()
+    resettable = _resettable(source, failing, probes)
     found, spare = [], 0.0
     for i in np.argsort(-shares, kind="stable"):
         chosen = np.flatnonzero(region == i)
         chosen = chosen[np.argsort(-failing.weight[chosen], kind="stable")]
-        middle = int(middles[i])
-        states = probes[failing.probe[middle]].states
-        place = failing.episode[middle], failing.frame[middle]
-        names = [failing.probe[k] for k in chosen]
-        away = np.linalg.norm((known - failing.latent[middle]) / scale, axis=1)
-        bound = float(np.median(failing.bound[chosen]))
         spare += shares[i] * frames
         episodes = _episodes(failing, chosen, probes, seeds, spare, resettable, config)
         spare -= sum(episode.frames for episode in episodes)
-        request = Request(
-            latent=failing.latent[middle].astype(float).tolist(),
-            state=None if states is None else states[place].double().tolist(),
-            probe=max(sorted(set(names)), key=names.count),
-            dreams=len(chosen),
-            error=float(failing.error[chosen].mean()),
-            bound=bound if np.isfinite(bound) else None,
-            near=int((away <= radius).sum()),
-            share=float(shares[i]),
-            episodes=episodes,
-        )
-        found.append(request)
-    return Requests(source, resettable, limit, tuple(r for r in found if r.episodes))
+        away = np.linalg.norm((known - failing.latent[middles[i]]) / scale, axis=1)
+        near, share = int((away <= radius).sum()), float(shares[i])
+        request = _request(failing, chosen, int(middles[i]), probes, near, share, episodes)
+        found += [request] if episodes else []
+    return Requests(source, resettable, limit, tuple(found))
+
+
+def _resettable(source: Source, failing: Failing, probes: Mapping[str, Batch]) -> bool:
+    """Whether the environment can be reset to the first of the states."""
+    states = probes[failing.probe[0]].states
+    if states is None:
+        return False
+    return resets_to(source, states[failing.episode[0], failing.frame[0]].double().cpu().numpy())
+
+
+def _request(
+    failing: Failing,
+    chosen: Int[np.ndarray, " k"],
+    middle: int,
+    probes: Mapping[str, Batch],
+    near: int,
+    share: float,
+    episodes: tuple[Wanted, ...],
+) -> Request:
+    """For some of the dreams, about one of them."""
+    states, names = probes[failing.probe[middle]].states, [failing.probe[k] for k in chosen]
+    place = failing.episode[middle], failing.frame[middle]
+    bound = float(np.median(failing.bound[chosen]))
+    return Request(
+        latent=failing.latent[middle].astype(float).tolist(),
+        state=None if states is None else states[place].double().tolist(),
+        probe=max(sorted(set(names)), key=names.count),
+        dreams=len(chosen),
+        error=float(failing.error[chosen].mean()),
+        bound=bound if np.isfinite(bound) else None,
+        near=near,
+        share=share,
+        episodes=episodes,
+    )
 
 
 def grouped(
@@ -178,8 +196,9 @@ def _failing(world: World, name: str, batch: Batch, limit: float, config: AskCon
     variance = world.trust.variance if world.trust else stream_variance(world, batch)
     dreams = rollouts(world, window, settings, variance=variance)
     judged = Judged.of(world, dreams)
-    known = ~np.isnan(judged.error)
-    error = np.where(known, judged.error, 0)
+    known = window.frame_mask[dreams.episodes, looks:].cpu().numpy()
+    # A dream that is not finite fails as well.
+    error = np.nan_to_num(judged.error, nan=_MOST, posinf=_MOST).clip(max=_MOST) * known
     rows = np.flatnonzero((error > limit).any(1))
     last = known[rows].shape[1] - 1 - known[rows, ::-1].argmax(1)
     onset = looks - 1 + (error[rows] > limit).argmax(1)
