@@ -81,7 +81,7 @@ def test_a_dream_that_is_not_finite_fails(world, monkeypatch):
     batch = probe(world, {1: 12})
     (request,) = asked(world, {"held": batch}).requests
     assert request.error < 1e3
-    monkeypatch.setattr(world, "arrive", lambda *a: (torch.full_like(a[0], torch.nan), a[0][:, 0]))
+    monkeypatch.setattr(world, "arrive", lambda *a: (torch.full_like(a[0], 1e30), a[0][:, 0]))
     found = asked(world, {"held": batch}).requests
     assert sum(request.dreams for request in found) == 6 and found[0].error == 1e6
 

@@ -26,7 +26,6 @@ from worldmodel.world.calibration import rollouts, stream_variance
 from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
-
 _MOST = 1e6  # of errors; beyond, they say no more
 
 
