@@ -94,6 +94,7 @@ def test_nothing_is_asked_for_where_nothing_fails(evaluated, tmp_path, capsys):
     assert "ask must be finite and >= 0, got -1" in told
     for name in ("checkpoint", "data"):
         shutil.copytree(evaluated / name, tmp_path / name)
+    (tmp_path / "requests.png").write_bytes(b"of before")
     asked(tmp_path, 1e9)
     assert "nothing is asked for" in " ".join(capsys.readouterr().out.split())
     assert Requests.read(tmp_path / "requests.json").requests == ()

@@ -150,6 +150,8 @@ def request(
     known = filtered(world, recorded.train.sample())
     asked = requests_for(world, source, probed.batches, probed.seeds, known, frames, allowed)
     asked.write(folder / "requests.json")
+    picture = folder / "requests.png"
+    picture.unlink(missing_ok=True)  # of what was asked for before
     if not asked.requests:
         say(
             f"nothing is asked for: no dream errs by more than {allowed:.0%}, or frames are too few"
@@ -157,7 +159,7 @@ def request(
         return
     if world.model.latent_size >= 2:
         seen = {name: filtered(world, batch) for name, batch in probed.batches.items()}
-        requests_figure(asked, known, seen, folder / "requests.png")
+        requests_figure(asked, known, seen, picture)
     console().print(requests_table(asked))
     say(
         f"worldmodel collect {source.env_id} --out DATA --requests {folder}/requests.json records "
