@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger benchmark-asked clean
 
 setup: .venv/ready
 
@@ -98,3 +98,6 @@ benchmark-trust: setup
 
 benchmark-rssm: setup
 	$(BIN)/python benchmarks/rssm.py
+
+benchmark-asked: setup
+	$(BIN)/python benchmarks/asked.py

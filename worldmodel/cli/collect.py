@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,10 +16,13 @@ from worldmodel.cli.arguments import Env, parse_kwargs
 from worldmodel.cli.console import say
 from worldmodel.cli.runs import agent_file
 from worldmodel.cli.suspicions import note_findings
-from worldmodel.errors import ConfigError
+from worldmodel.data.fulfilling import fulfil
+from worldmodel.data.probes import Smooth, Square
+from worldmodel.data.requests import Requests
+from worldmodel.errors import ConfigError, SpecError
 from worldmodel.systems import system_of
 
-_PROCESSES = {**data.PROCESSES, "zero": data.Zero}
+_PROCESSES = {**data.PROCESSES, "smooth": Smooth, "square": Square, "zero": data.Zero}
 _SHARE = 10  # one of so many episodes is held out of what is somebody else's
 
 
@@ -26,7 +31,8 @@ class Acting:
     """Who acts.
 
     Attributes:
-        process: How actions are drawn.
+        process: How actions are drawn. "smooth" (sums of slow sines) and "square" (back and forth
+            between the bounds) are what ``evaluate`` probes dreams with.
         hold: Steps that an action lasts: of "held" exactly, of "sticky" on average. By default 5.
         policy: Who acts instead: a run with a trained agent, which sees through the run's filter;
             a .zip of Stable-Baselines3, named after its algorithm, that was trained on the same
@@ -36,7 +42,9 @@ class Acting:
             no Box of floats, how often the drawn action is taken instead.
     """
 
-    process: Literal["uniform", "held", "sticky", "ornstein-uhlenbeck", "zero"] = "uniform"
+    process: Literal[
+        "uniform", "held", "sticky", "ornstein-uhlenbeck", "smooth", "square", "zero"
+    ] = "uniform"
     hold: int | None = None
     policy: Annotated[str | None, tyro.conf.arg(metavar="RUN|ZIP|MODULE:FUNCTION")] = None
     policy_share: float = 1.0
@@ -86,8 +94,9 @@ def collect(
     workers: int | None = None,
     seed: int = 0,
     wrapping: tyro.conf.OmitArgPrefixes[data.Wrapping] = data.Wrapping(),  # noqa: B008 (frozen)
+    requests: Path | None = None,
 ) -> None:
-    """Record an environment under random actions, or a policy's.
+    """Record an environment under random actions, a policy's, or those that a model asks for.
 
     Interrupted, it keeps the episodes that were complete.
 
@@ -109,7 +118,13 @@ def collect(
             are observed, else one. The data do not depend on it.
         seed: Of everything random.
         wrapping: What to put around the environment.
+        requests: File that ``worldmodel evaluate`` wrote: its episodes are recorded, and added to
+            the training split of the dataset that is there. It says all but ENV and ``out``.
     """
+    if requests is not None:
+        _require_alone(locals())
+        asked(env_id, out, requests)
+        return
     if held_out is None and not system_of(env_id).presets:
         held_out = max(1, episodes // _SHARE)
     dataset = data.collect(
@@ -133,4 +148,25 @@ def collect(
         say(
             f"no test episode lasted {test_steps} steps, the longest {longest}: "
             "predictions will be judged no further"
+        )
+
+
+def asked(env_id: str, out: Path, path: Path) -> None:
+    """Record what a model asks for, and add it to a dataset."""
+    wanted = Requests.read(path)
+    if wanted.source.env_id != env_id:
+        raise SpecError(f"{path} asks for episodes of {wanted.source.env_id}, not of {env_id}")
+    before = data.load(out).frames("train")
+    dataset = fulfil(wanted, out, progress=True)
+    after = dataset.frames("train")
+    say(f"{out}: {after:,} training frames of {env_id}, {after - before:,} of them as asked for")
+
+
+def _require_alone(given: Mapping[str, object]) -> None:
+    """Raise where anything is said that a file of requests says."""
+    for name, parameter in signature(collect).parameters.items():
+        if name in ("env_id", "out", "requests") or given[name] == parameter.default:
+            continue
+        raise ConfigError(
+            f"--requests says what is recorded but for ENV and --out; got {name} {given[name]!r}"
         )

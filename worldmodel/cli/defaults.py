@@ -36,7 +36,7 @@ Hidden = Annotated[T, tyro.conf.Suppress, tyro.conf.Fixed]
 # Flags that no value follows, beside all that begin with --no-.
 _SWITCHES = ("-h", "--help", "--tensorboard", "--pixels", "--grayscale", "--parallel")
 # Flags that defaults depend on, beside what is named first and what is a switch.
-_ASKED = ("preset", "model", "env-kwargs", "resize")
+_ASKED = ("preset", "model", "env-kwargs", "resize", "warm")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ def _learning(path: str, asked: Mapping[str, str]) -> dict[str, Any]:
     model = _known(asked.get("model"), MODELS) or "dvbf"
     chosen = preset(name)
     config = {"model": chosen.model(model, observations), "config": chosen.training(dataset)}
+    if begun := asked.get("warm"):
+        learned = load(begun).model
+        names = [name for name, kind in MODELS.items() if kind is type(learned)]
+        model = names[0] if names else model
+        config = {"model": learned.config, "config": config["config"].warmed()}
     return {"held": dataset, "preset": name, "name": model, **config}
 
 

@@ -85,7 +85,9 @@ def report(
             parts.summary(world),
             page.section("Measured", parts.measured(metrics, paper), *_wanting(metrics, world)),
             *_verdict(Path(run)),
-            page.section("How far dreams can be believed", *parts.believed(metrics)),
+            page.section(
+                "How far dreams can be believed", *parts.believed(metrics), *parts.wanted(folder)
+            ),
             page.section("Latent space", latent_space(world, many, bar)),
             page.section("Films", *films(world, run, few, seed, bar)),
             page.section("Figures", *parts.figures(folder, metrics)),

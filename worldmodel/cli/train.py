@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
+from worldmodel import load
 from worldmodel.cli.arguments import AnyModelConfig, Data, ModelName, PresetName
 from worldmodel.cli.console import note, say, warn
 from worldmodel.cli.defaults import Found, Hidden
@@ -38,6 +39,7 @@ def train(
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = TrainConfig(),  # noqa: B008 (frozen)
     device: str = "auto",
     minutes: float | None = None,
+    warm: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None,
     threads: int = 1,
     found: Hidden[Found] = Found(),  # noqa: B008 (frozen)
 ) -> None:
@@ -58,6 +60,9 @@ def train(
         minutes: Of wall clock, within which training is to end: the number of updates is chosen by
             what one takes here and now, in place of ``updates``. It is written down, so that a run
             that goes on has as many.
+        warm: Run, checkpoint or name of a bundled one whose weights training begins with, such as
+            after the data have grown: with its model's settings and scaling, a third of the updates
+            and of the learning rate, and all schedules at their end.
         threads: Of torch. The models are so small that more than one rarely helps, and another
             number may change the last bits of the result.
         found: What the defaults were chosen by.
@@ -66,7 +71,8 @@ def train(
     recorded, place = found.checked(dataset), pick_device(device)
     with team(place) as together:
         specs = recorded.observation_spec, recorded.action_spec
-        fresh = model_type(name)(model, *specs, config.seed).to(place)
+        fresh = model_type(name)(model, *specs, config.seed) if warm is None else begun(warm, model)
+        fresh.to(place)
         if together.rank == 0:
             note_findings(recorded)
         if minutes is not None:
@@ -77,7 +83,7 @@ def train(
             )
             if together.rank == 0:
                 say(f"{config.updates:,} updates in {minutes:g} minutes")
-        trainer = Trainer(fresh, recorded, config, run, preset, dataset, together)
+        trainer = Trainer(fresh, recorded, config, run, preset, dataset, together, bool(warm))
         if trainer.update and together.rank == 0:
             say(f"going on at update {trainer.update} of {config.updates}")
         if isinstance(trainer.compiled, str) and together.rank == 0:
@@ -88,6 +94,20 @@ def train(
             system = system_of(recorded.provenance.env_id)
             for told in unlearned(world.metrics["learned"], system.controlled):
                 warn(told)
+
+
+def begun(run: str, config: Any) -> LearnedModel:
+    """The model of a run, to be trained further.
+
+    Raises:
+        ConfigError: It is none that is trained by gradients, or other settings are asked for.
+    """
+    model = load(run).model
+    if not isinstance(model, LearnedModel):
+        raise ConfigError(f"--warm goes on with a model of {', '.join(MODELS)}, got that of {run}")
+    if model.config != config:
+        raise ConfigError(f"--warm {run} has the settings {model.config}, got {config}")
+    return model.requires_grad_(True)
 
 
 def _updates(

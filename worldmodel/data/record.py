@@ -127,15 +127,20 @@ class Plan:
     def draw(self, acted: ActionSpace) -> Drawn:
         """Everything random but what the environments draw themselves."""
         episodes = self.size.episodes
-        of_actions, of_envs, of_behaviour = np.random.SeedSequence(self.seed).spawn(3)
+        of_actions, _, of_behaviour = np.random.SeedSequence(self.seed).spawn(3)
         rng = np.random.default_rng(of_actions)
         actions = self.process.sample(acted, episodes, self.size.steps, rng)
-        seeds = of_envs.generate_state(episodes).tolist()
+        seeds = reset_seeds(self.seed, episodes)
         if self.behaviour is None:
             return Drawn(actions, seeds)
         exploring = of_behaviour.generate_state(episodes, np.uint64)
         asked = zip(exploring.tolist(), self.acting(), strict=True)
         return Drawn(actions, seeds, [seed if acting else None for seed, acting in asked])
+
+
+def reset_seeds(seed: int, episodes: int) -> list[int]:
+    """Of the resets of episodes that are recorded under a seed."""
+    return np.random.SeedSequence(seed).spawn(3)[1].generate_state(episodes).tolist()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from worldmodel.data import Source
 from worldmodel.data.probes import probes_for
-from worldmodel.data.record import record
+from worldmodel.data.record import record, reset_seeds
 from worldmodel.errors import require_finite
 from worldmodel.types import Batch
 from worldmodel.world.believed import BAD
@@ -74,6 +74,11 @@ def record_probes(
         batches[name] = record(env, episodes, steps, process, seed + i)
         env.close()
     return batches, unable
+
+
+def probe_seeds(batches: Mapping[str, Batch], seed: int) -> dict[str, list[int]]:
+    """Of the resets of episodes that ``record_probes`` has recorded under a seed."""
+    return {n: reset_seeds(seed + i, len(b)) for i, (n, b) in enumerate(batches.items())}
 
 
 def joined(batches: Mapping[str, Batch]) -> Batch:

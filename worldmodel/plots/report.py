@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel import html
+from worldmodel.data.requests import Requests
 from worldmodel.plots import page
 from worldmodel.plots.curves import (
     filter_convergence,
@@ -21,6 +22,7 @@ from worldmodel.plots.dream import dream_film
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.latent_plots import project
 from worldmodel.plots.learning import learning_curve, read_progress
+from worldmodel.plots.requests import requests_rows
 from worldmodel.plots.space import latent_space_plot
 from worldmodel.plots.strips import imagination_strips
 from worldmodel.plots.table import result_rows
@@ -33,6 +35,8 @@ _KEPT = {
     "strips.png": "What was, reconstructions, and what the model generates from the first state on",
     "latent_space.png": "Sampled latents, and the true state read off them by linear regression",
     "checkerboard.png": "Position and velocity where the latent state holds them",
+    "requests.png": "Where in latent space data are, where probes go, and what to record next; the "
+    "larger a circle, the more of all that is wrong begins there",
     "latent_walks.png": "A walk without control, dreamt and filtered, from the same state",
 }
 
@@ -73,6 +77,19 @@ def believed(metrics: dict[str, Any]) -> list[str]:
     caption = "Bound and error by steps dreamt, and where bounds hold"
     picture = _drawn(partial(trust_figure, report), caption)
     return [page.paragraph(" ".join(said)), html.table(head, rows), picture]
+
+
+def wanted(folder: Path) -> list[str]:
+    """What to record next, if an evaluation has left it in a run folder."""
+    file = folder / "requests.json"
+    if not file.is_file() or not (requests := Requests.read(file)).requests:
+        return []
+    head, *rows = requests_rows(requests)
+    said = (
+        f"Record next, by 'worldmodel collect {requests.source.env_id} --out DATA --requests "
+        f"{file}' ({requests.frames:,} frames):"
+    )
+    return [page.paragraph(said), html.table(head, rows)]
 
 
 def space(latents: np.ndarray, variables: Mapping[str, np.ndarray]) -> str:

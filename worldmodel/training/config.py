@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -119,3 +119,18 @@ class TrainConfig:
                 "dropout_fraction, and single_frame_fraction and all_frames_fraction together, "
                 f"must lie in [0, 1], got {fractions}"
             )
+
+    def warmed(self) -> TrainConfig:
+        """The same to go on from weights that were trained so: all that comes first is over.
+
+        A third of the updates at a third of the learning rate, sequences of full length, all
+        components weighed alike, and the constraint tight from the beginning.
+        """
+        return replace(
+            self,
+            updates=max(1, self.updates // 3),
+            learning_rate=self.learning_rate / 3,
+            coarse=0.0,
+            halved_until=0.0,
+            constrained=replace(self.constrained, tighten_from=0.0, tighten_to=0.0),
+        )

@@ -77,7 +77,8 @@ class Trainer:
     It computes where the model is, whose weights stay ``float32`` in every precision.
 
     Args:
-        model: Freshly built; its scaling is taken from the training data here.
+        model: Freshly built; its scaling is taken from the training data here. Or trained already,
+            if ``warm``.
         dataset: With splits "train" and "validation".
         config: How to train.
         folder: Run folder. ``checkpoint/`` holds the best model so far, ``training/state.pt`` all
@@ -87,6 +88,8 @@ class Trainer:
         path: File of the dataset, likewise.
         team: The processes that train together. All of them make the same trainer; they must see
             the same folder.
+        warm: Whether to go on from the weights that the model has. Its scaling stays, so that they
+            keep what they mean, and ranges are widened to hold the data.
 
     Attributes:
         compiled: True if the model's networks are, False if nobody asked; else the reason why not.
@@ -110,6 +113,7 @@ class Trainer:
         preset: str | None = None,
         path: str | Path | None = None,
         team: Team | None = None,
+        warm: bool = False,
     ) -> None:
         dataset.check_fits(model.observation_spec, model.action_spec)
         train, validation = dataset.train, dataset.validation
@@ -124,7 +128,10 @@ class Trainer:
         self._numerics = Numerics(config.precision, model.device)
         self._dataset = dataset
         self._judged = spread_windows(validation, config.window).to(model.device)
-        self._calibrate()
+        if warm:
+            model.widen(train.sample().to(model.device))
+        else:
+            self._calibrate()
         self.source = dataset.provenance.source
         self._standing: dict[str, float] | None = None
         self._drawn = Windows.of(train, model)
