@@ -16,31 +16,28 @@ import numpy as np
 from numba import njit
 from numba.core.caching import FunctionCache
 
+from worldmodel.models import program
 from worldmodel.models.program import Op
-from worldmodel.world.kernels import (
-    INNER,
-    OPTIONS,
-    PAIR,
-    contract,
-    each,
-    fuse,
-    linear,
-    linear_one,
-    nearest,
-    normalise,
-    scale_or_clamp,
-    select,
-    softmax,
-    softmax_one,
-)
+from worldmodel.world.kernels.across import normalise, softmax, softmax_one
+from worldmodel.world.kernels.elementwise import each, scale_or_clamp, select
+from worldmodel.world.kernels.fusion import fuse
+from worldmodel.world.kernels.nearest import nearest
+from worldmodel.world.kernels.options import OPTIONS, PAIR, kernel
+from worldmodel.world.kernels.products import contract, linear, linear_one
 from worldmodel.world.lanes import get, put
 from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 
-_inner = njit(**INNER)
 # Environments per block.
 BLOCK = 64
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_SOURCES = [Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py")]
+_ROOM, _MODELS = Path(__file__).parent, Path(program.__file__).parent
+# Of all that becomes part of what is compiled here.
+_SOURCES = [
+    *sorted((_ROOM / "kernels").glob("*.py")),
+    *(_ROOM / name for name in ("lanes.py", "status.py")),
+    *(_MODELS / name for name in ("program.py", "fusion.py")),
+]
+_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:8]
 
 
 class _Kept(FunctionCache):
@@ -67,7 +64,7 @@ class _Kept(FunctionCache):
 def _jit(function):
     """Compiled when it is first called, and kept on disk if there is a place to keep it."""
     # Numba forgets what it kept when the function's own file changes, but not when others do.
-    function.__qualname__ += "_" + hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
+    function.__qualname__ += f"_{_DIGEST}"
     dispatcher = njit(nogil=True, **OPTIONS)(function)
     # It is raised where neither the package's folder nor the user's cache can be written to.
     with suppress(RuntimeError):
@@ -78,7 +75,7 @@ def _jit(function):
 @_jit
 @no_type_check
 def execute(code, weights, space, stride):  # noqa: C901 (a switch)
-    """Run a program on one block of environments; ``space`` is what ``kernels.py`` says."""
+    """Run a program on one block of environments; ``space`` is what ``kernels`` says."""
     for i in range(code.shape[0]):
         op, rows, size = code[i, 0], code[i, 2], code[i, 4]
         out, a = code[i, 1] * stride, code[i, 3] * stride
@@ -143,7 +140,7 @@ def filter_one(code, weights, ports, space):
     return 0
 
 
-@_inner
+@kernel
 @no_type_check
 def _fill(space, place, stride, array, begin, apart, n):
     """Numbers of n environments, so far apart, into a register; zeros if there are none at all."""
@@ -151,7 +148,7 @@ def _fill(space, place, stride, array, begin, apart, n):
         put(space, place * stride + i, get(array, begin + i * apart) if array.size else _ZERO)
 
 
-@_inner
+@kernel
 @no_type_check
 def _copy(space, x, array, begin, n):
     """A register of n environments, written behind each other."""
@@ -159,7 +156,7 @@ def _copy(space, x, array, begin, n):
         put(array, begin + i, get(space, x + i))
 
 
-@_inner
+@kernel
 @no_type_check
 def _cut(value, low, high):
     value = low if value < low else value

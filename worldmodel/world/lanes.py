@@ -4,7 +4,7 @@ With them a product of small matrices keeps its sums in the processor's vector r
 makes it two to four times as fast as loops that the compiler vectorises. Sixteen 32-bit numbers are
 one AVX-512 register, two of AVX2 and four of NEON.
 
-Only ``kernels.py`` and ``interpreter.py`` import this, for it needs numba (extra ``fast``).
+Only ``kernels`` and ``interpreter.py`` import this, for it needs numba (extra ``fast``).
 """
 
 from __future__ import annotations
