@@ -13,6 +13,7 @@ PAIR = 2 * LANES
 # All that may be assumed of numbers, but not that they are finite: divergence must show.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy"}
-# Of what only compiled code calls. Checkers of shapes must not come between it and a function:
-# hence no_type_check on all of them.
-kernel = njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Of what only compiled code calls.
+INNER: dict[str, Any] = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Checkers of shapes must not come between it and a function: hence no_type_check on all of them.
+kernel = njit(**INNER)
