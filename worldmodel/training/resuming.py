@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -19,6 +19,7 @@ from worldmodel.training.state import (
 )
 
 
+@runtime_checkable
 class Part(Protocol):
     """Of a run: what changes while it trains."""
 
@@ -63,7 +64,7 @@ class Resuming:
         identity, drawn = json.dumps(self._identity), self._generator.get_state()
         write_state(self.path, {"identity": identity, **states, "generator": drawn, **course})
 
-    def go_on(self, device: torch.device, seed: int, most: float) -> dict[str, Any] | None:
+    def go_on(self, device: torch.device, seed: int, most: float | int) -> dict[str, Any] | None:
         """Give the parts what they held, if the run was begun before.
 
         Args:
