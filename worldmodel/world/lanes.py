@@ -332,6 +332,23 @@ def all_reach(typing, a, b):
     return types.boolean(a, b), generate
 
 
+@intrinsic
+@no_type_check
+def mark_beyond(typing, array, index, a, b):
+    """Write sixteen booleans: whether a is not at most b, as no NaN is; and whether any is not."""
+
+    def generate(context, builder, signature, args):
+        beyond = builder.fcmp_unordered(">", args[2], args[3])
+        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), bytes_.as_pointer())
+        builder.store(builder.zext(beyond, bytes_), place).align = 1
+        bits = builder.bitcast(beyond, ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return _flat(array) and types.boolean(array, types.intp, a, b), generate
+
+
 def _mask(builder: Any, args: Any, relation: str, expected: int) -> Any:
     bits = builder.bitcast(builder.fcmp_ordered(">=", *args), ir.IntType(LANES))
     return builder.icmp_unsigned(relation, bits, ir.Constant(ir.IntType(LANES), expected))
