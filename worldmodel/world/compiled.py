@@ -106,9 +106,8 @@ def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
 def compile_settling(dynamics: Dynamics) -> Program:
     """``Dynamics.settle``, of a world whose step is compiled."""
     builder = Builder()
-    return builder.finish(
-        dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
-    )
+    settled = dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
+    return builder.finish(builder.join(*settled))
 
 
 class FilterProgram(NamedTuple):
@@ -302,12 +301,12 @@ class CompiledSteps:
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
             self.settle(torch.zeros(1, latent))
 
-    def settle(self, states: Tensor) -> Tensor:
+    def settle(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """As ``Dynamics.settle``."""
         given = np.ascontiguousarray(states.numpy().T)
-        settled = np.empty_like(given)
+        settled = np.empty((len(given) + 1, given.shape[1]), np.float32)
         self._apply(*self._settling, given, settled)
-        return torch.from_numpy(settled).T
+        return torch.from_numpy(settled[:-1].T), torch.from_numpy(settled[-1] <= 1)
 
     def apart(self, noise: Tensor) -> list[np.ndarray]:
         """Draws of many steps (steps, draws, n), step by step, as a call takes them."""

@@ -235,7 +235,7 @@ class Dynamics:
         self,
         n: int,
         generator: torch.Generator,
-        settle: Callable[[Tensor], Tensor] | None = None,
+        settle: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "n latent"]:
         """First states from the model's prior, all of them inside the support.
 
@@ -248,36 +248,35 @@ class Dynamics:
             settle: As the method of that name, which it is by default, but faster.
         """
         settle = settle or self.settle
-        states = settle(self.model.initial_prior(n, generator))
-        left = self._outside(states)
+        states, inside = settle(self.model.initial_prior(n, generator))
+        left = (~inside).nonzero().squeeze(1)
         for _ in range(_REDRAWS):
             if not len(left):
                 return states
-            drawn = settle(self.model.initial_prior(len(left), generator))
+            drawn, inside = settle(self.model.initial_prior(len(left), generator))
             states[left] = drawn
-            left = left[self._outside(drawn)]
+            left = left[~inside]
         states[left] = self._nearest(states[left])
         return states
 
-    def settle(self, states: Float[Tensor, "n latent"]) -> Float[Tensor, "n latent"]:
-        """Move states of the prior onto the data, as far as a denoiser can.
+    def settle(
+        self, states: Float[Tensor, "n latent"]
+    ) -> tuple[Float[Tensor, "n latent"], Bool[Tensor, " n"]]:
+        """Move states of the prior onto the data, as far as a denoiser can; and say who is inside.
 
         The prior of a first state fills the space that the data are a sheet in.
         """
         if self.world.denoiser is not None:
             for _ in range(_MOVES):
                 states = self.world.denoiser(states)
-        return states
+        return states, self.inside(states)
 
-    def compiled_settling(self, builder: Builder, states: Rows) -> Rows:
-        """Instructions of ``settle``; errors as of ``compiled``."""
+    def compiled_settling(self, builder: Builder, states: Rows) -> tuple[Rows, Rows]:
+        """Instructions of ``settle``: states, and squared distances; errors as of ``compiled``."""
         if self.world.denoiser is not None:
             for _ in range(_MOVES):
                 states, _ = self.world.denoiser.compiled(builder, states)
-        return states
-
-    def _outside(self, states: Tensor) -> Tensor:
-        return (~self.inside(states)).nonzero().squeeze(1)
+        return states, self.world.compiled_distance(builder, states)
 
     def _nearest(self, states: Tensor) -> Tensor:
         support = self.world.support
