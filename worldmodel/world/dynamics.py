@@ -193,7 +193,7 @@ class Dynamics:
         if not self._can_terminate:
             return noise
         # In double precision, so that what is rare is not drawn too often.
-        double = self._where | {"dtype": torch.float64}
+        double: dict[str, Any] = self._where | {"dtype": torch.float64}
         uniform = torch.rand((steps, 1, n), generator=generator, **double)
         return torch.cat([noise, uniform.logit(1e-16).to(noise.dtype)], 1)
 
