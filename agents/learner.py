@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from agents import tensors_file
 from agents.policy import Policy
-from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import write_whole
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.world import World
 
@@ -114,11 +111,10 @@ class ActorCritic:
     def save(self, path: str | Path) -> None:
         """Write all of it to one safetensors file, whole or not at all."""
         metadata = {
-            "format": _FORMAT,
             "hidden": str(self.policy.network[0].out_features),
             "actions": json.dumps(self.policy.actions.to_json()),
         }
-        write_whole(path, serialize(self.tensors(), metadata))
+        tensors_file.write(path, _FORMAT, metadata, self.tensors())
 
     @classmethod
     def load(cls, path: str | Path) -> ActorCritic:
@@ -127,18 +123,9 @@ class ActorCritic:
         Raises:
             FileFormatError: The file is truncated, corrupt, foreign or of another version.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if metadata.get("format") != _FORMAT:
-                raise FileFormatError(f"{path} is no learner: its metadata are {metadata}")
+        with tensors_file.opened(path, _FORMAT) as (metadata, tensors):
             actions = ActionSpace.from_json(json.loads(metadata["actions"]))
             return cls.restored(tensors, actions, int(metadata["hidden"]))
-        except FileFormatError:
-            raise
-        except (SafetensorError, SpecError, KeyError, RuntimeError, ValueError) as error:
-            raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
 
     @classmethod
     def restored(cls, tensors: dict[str, Tensor], actions: ActionSpace, hidden: int) -> ActorCritic:

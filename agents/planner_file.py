@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 
+from agents import tensors_file
 from agents.goals import Target
-from worldmodel.errors import FileFormatError
-from worldmodel.files import write_whole
 
 FORMAT = "worldmodel-planner-1"
 
@@ -37,7 +34,6 @@ class Saved:
     def write(self, path: str | Path) -> None:
         """To one safetensors file, whole or not at all."""
         metadata = {
-            "format": FORMAT,
             "method": self.method,
             "settings": json.dumps(self.settings),
             "sizes": json.dumps(self.sizes),
@@ -46,7 +42,7 @@ class Saved:
         if self.target is not None:
             state, scale = self.target.state, self.target.scale
             tensors = {"state": state.cpu().clone(), "scale": scale.cpu().clone()}
-        write_whole(path, serialize(tensors, metadata))
+        tensors_file.write(path, FORMAT, metadata, tensors)
 
     @classmethod
     def read(cls, path: str | Path) -> Saved:
@@ -55,17 +51,8 @@ class Saved:
         Raises:
             FileFormatError: The file is truncated, corrupt, foreign or of another version.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if metadata.get("format") != FORMAT:
-                raise FileFormatError(f"{path} is no planner: its metadata are {metadata}")
+        with tensors_file.opened(path, FORMAT) as (metadata, tensors):
             latent, act = json.loads(metadata["sizes"])
             target = Target(tensors["state"], tensors["scale"]) if "state" in tensors else None
             settings = dict(json.loads(metadata["settings"]))
             return cls(metadata["method"], settings, (int(latent), int(act)), target)
-        except FileFormatError:
-            raise
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error

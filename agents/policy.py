@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from agents import tensors_file
 from agents.controls import groups
-from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.files import write_whole
 from worldmodel.spaces import ActionSpace
 
 # Standard deviations of a stochastic policy's numbers, before they are squashed, as logarithms.
 _LOG_STD = (-4.0, 1.0)
+_FORMAT = "worldmodel-policy-2"
 
 
 class Policy(nn.Module):
@@ -236,13 +234,12 @@ class Policy(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write weights and sizes to one safetensors file, whole or not at all."""
         metadata = {
-            "format": "worldmodel-policy-2",
             "hidden": str(self.network[0].out_features),
             "actions": json.dumps(self.actions.to_json()),
         }
         if self.stochastic:
             metadata["stochastic"] = "true"
-        write_whole(path, serialize(self.state_dict(), metadata))
+        tensors_file.write(path, _FORMAT, metadata, self.state_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
@@ -251,21 +248,12 @@ class Policy(nn.Module):
         Raises:
             FileFormatError: The file is truncated, corrupt, foreign or of another version.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}
-            if metadata.get("format") != "worldmodel-policy-2":
-                raise FileFormatError(f"{path} is not a policy: its metadata are {metadata}")
+        with tensors_file.opened(path, _FORMAT) as (metadata, weights):
             actions = ActionSpace.from_json(json.loads(metadata["actions"]))
             mean, std, low, high = (weights[n] for n in ("mean", "std", "low", "high"))
             stochastic = metadata.get("stochastic") == "true"
             policy = cls(mean, std, actions, low, high, int(metadata["hidden"]), stochastic)
             policy.load_state_dict(weights)
-        except FileFormatError:
-            raise
-        except (SafetensorError, SpecError, KeyError, RuntimeError, ValueError) as error:
-            raise FileFormatError(f"{path} is truncated or corrupt: {error}") from error
         return policy.eval()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
+from agents import tensors_file
 from agents.planner_file import FORMAT
 from agents.planning import Planner
 from agents.policy import Policy
@@ -30,7 +29,7 @@ def load_agent(file: str | Path, world: World) -> Agent:
     file, actions = Path(file), world.model.action_spec
     if file.suffix == ".zip":
         return _algorithm(file, world)
-    if _format(file) == FORMAT:
+    if tensors_file.kind_of(file) == FORMAT:
         return Planner.load(file, world)
     agent = Policy.load(file)
     latent, act = len(agent.mean), agent.actions.size
@@ -40,15 +39,6 @@ def load_agent(file: str | Path, world: World) -> Agent:
             f"{actions.size} and {world.model.latent_size}"
         )
     return agent
-
-
-def _format(file: Path) -> str | None:
-    """What a safetensors file says it is, if it is one."""
-    try:
-        with safe_open(file, "pt") as opened:
-            return (opened.metadata() or {}).get("format")
-    except SafetensorError:
-        return None
 
 
 def _algorithm(file: Path, world: World) -> Agent:

@@ -14,7 +14,9 @@ OURS = {"worldmodel", "agents", "envs"}
 NAMES = {"pillow": "PIL"}
 TRANSITIVE = {"cloudpickle", "mpl_toolkits"}
 # Modules that are imported only once the extra is known to be there.
-WITH_EXTRA = re.compile(r"worldmodel/(play/|world/(kernels|interpreter|lanes)\.py)|agents/sb3\.py")
+WITH_EXTRA = re.compile(
+    r"worldmodel/(play/|world/(kernels/|(interpreter|lanes)\.py))|agents/sb3\.py"
+)
 
 
 def needed() -> set[str]:

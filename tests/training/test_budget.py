@@ -64,6 +64,6 @@ def test_what_comes_out_is_told_early_and_changes_nothing(tmp_path, capsys, monk
     )
     assert told.history == quiet.history
     last = told.history[-1]
-    assert last["validation/prediction"] * told._standing["variance"] == pytest.approx(
+    assert last["validation/prediction"] * told._judge.standing["variance"] == pytest.approx(
         last["validation/prediction_mse"]
     )

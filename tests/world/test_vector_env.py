@@ -105,9 +105,9 @@ def test_a_reset_of_one_does_not_disturb_the_others(world, mode):
 
 def test_with_noise_it_is_the_core_under_the_same_draws(world):
     env = LatentVectorEnv(world, 5)
-    env.reset(seed=11, options={"state": np.zeros(2)})
+    env.reset(seed=1, options={"state": np.zeros(2)})
     generator = torch.Generator().manual_seed(
-        int(np.random.Generator(np.random.PCG64(11)).integers(2**63 - 1))
+        int(np.random.Generator(np.random.PCG64(1)).integers(2**63 - 1))
     )
     dynamics, state = Dynamics(world), torch.zeros(5, 2)
     # Drawn ahead, at least four steps.

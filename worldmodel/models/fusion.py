@@ -31,7 +31,7 @@ from worldmodel.models.program import Builder, Rows
 
 # Of what the prior's precision of noise is increased by, as a fraction of the posterior's trace.
 # Where a reading is sharp in few directions, rounding in 32 bits would leave others below zero.
-# ``world/kernels.py`` has it, too.
+# ``world/kernels/fusion.py`` has it, too.
 LIFT = 1e-6
 
 

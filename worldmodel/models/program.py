@@ -120,6 +120,8 @@ class Builder:
         self._inputs: list[Rows] = []
         self._instructions: list[_Instruction] = []
         self._given: dict[tuple, Rows] = {}
+        # Of results of ``affine``: of what, with which weights.
+        self._affine: dict[Rows, tuple[Rows, np.ndarray]] = {}
         self._weights: list[np.ndarray] = []
         self._stored: dict[bytes, int] = {}
         self._nothing = self._range(0)
@@ -151,9 +153,14 @@ class Builder:
         rows, columns = matrix.shape
         if columns != x.count:
             raise ShapeError(f"a matrix {matrix.shape} cannot multiply {x.count} registers")
-        whole = np.zeros((rows, columns + 1), np.float32)
+        whole = np.zeros((rows, columns + 1))
         whole[:, 1:] = matrix
         whole[:, 0] = 0 if bias is None else bias
+        if x in self._affine:
+            # What was done to each register is done by the matrix.
+            x, (scale, shift) = self._affine[x]
+            whole[:, 0] += whole[:, 1:] @ shift
+            whole[:, 1:] *= scale
         return self._add(Op.LINEAR_RELU if relu else Op.LINEAR, rows, (x,), weights=_panels(whole))
 
     def constant(self, values: np.ndarray) -> Rows:
@@ -162,7 +169,10 @@ class Builder:
 
     def affine(self, x: Rows, scale: np.ndarray | float, shift: np.ndarray | float = 0.0) -> Rows:
         """Each register times its ``scale`` plus its ``shift``."""
-        return self._add(Op.AFFINE, x.count, (x,), weights=_pairs(x, scale, shift))
+        weights = _pairs(x, scale, shift)
+        result = self._add(Op.AFFINE, x.count, (x,), weights=weights)
+        self._affine[result] = x, weights.astype(np.float64)
+        return result
 
     def clamp(self, x: Rows, low: np.ndarray | float, high: np.ndarray | float) -> Rows:
         """Each register cut off below ``low`` and above ``high``; what is not a number stays so."""

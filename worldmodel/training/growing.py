@@ -21,9 +21,9 @@ from worldmodel.errors import FileFormatError
 from worldmodel.models.learned import LearnedModel
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_world
-from worldmodel.training.state import STATE_FILE, read_state, write_state
+from worldmodel.training.state import STATE_FILE, read_state
 from worldmodel.training.trainer import Trainer
-from worldmodel.training.windows import Windows, spread_windows
+from worldmodel.training.windows import Windows
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
@@ -93,8 +93,7 @@ class GrowingTrainer(Trainer):
             self.model.widen(arrived.to(self.model.device))
         train = dataset.train
         self._dataset, self._drawn = dataset, Windows.of(train, self.model, by_step=True)
-        self._judged = spread_windows(dataset.validation, self.config.window).to(self.model.device)
-        self._standing = None
+        self._judge = self._judge_by(dataset.validation)
         self.windows = max(1, int(train.lengths.sum()) // self.config.window)
 
     def train(self, updates: int) -> None:
@@ -123,7 +122,7 @@ class GrowingTrainer(Trainer):
         Args:
             beside: Numbers, text, tensors, and lists and dictionaries of such.
         """
-        write_state(self.folder / STATE_FILE, {**self._state(), "beside": dict(beside)})
+        self._resuming.write({**self._course(), "beside": dict(beside)})
 
 
 def read_beside(folder: str | Path) -> dict[str, Any] | None:

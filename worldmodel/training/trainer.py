@@ -7,12 +7,11 @@ and ends with the weights, bit for bit on one CPU, that it would have had.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import torch
 from torch import Tensor
 
 from worldmodel.data import Dataset
+from worldmodel.data.episodes import Episodes
 from worldmodel.device import Numerics
 from worldmodel.draws import own_rows
-from worldmodel.errors import DivergenceError, SpecError
-from worldmodel.evaluation.learned import learned, standing
-from worldmodel.evaluation.prediction import open_loop_error
+from worldmodel.errors import SpecError
+from worldmodel.evaluation.learned import learned
 from worldmodel.files import clear_leftovers, locked
 from worldmodel.interruption import held_signals
 from worldmodel.models.learned import LearnedModel
@@ -36,24 +35,19 @@ from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import fit_trust, fit_world
 from worldmodel.training.gradient import Clip
+from worldmodel.training.judge import Judge
 from worldmodel.training.losses.balanced import Balanced
 from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
+from worldmodel.training.resuming import Part, Resuming
 from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
-from worldmodel.training.shown import Shown, event_writer, in_words
-from worldmodel.training.state import (
-    STATE_FILE,
-    lasting,
-    read_state,
-    require_same,
-    restore_generator,
-    write_state,
-)
+from worldmodel.training.shown import Shown, event_writer
+from worldmodel.training.skipping import Skipping, culprit
+from worldmodel.training.state import lasting
 from worldmodel.training.team import Alone, Team
-from worldmodel.training.validation import validate
 from worldmodel.training.windows import Windows, spread_windows
 from worldmodel.types import Batch
 from worldmodel.world.world import World
@@ -62,8 +56,6 @@ from worldmodel.world.world import World
 _SOON, _TOLD_AFTER = 55.0, 0.1
 # Of training that a killed process loses at most, however seldom it is validated.
 _SECONDS = 120.0
-# In a row, after whose losses or gradients that are not finite training is given up.
-_BATCHES = 10
 
 
 class Trainer:
@@ -93,7 +85,6 @@ class Trainer:
 
     Attributes:
         compiled: True if the model's networks are, False if nobody asked; else the reason why not.
-        skipped: Batches whose loss or gradient was not finite, and of which nothing was learned.
 
     Raises:
         ConfigError: The processes cannot share a batch equally.
@@ -127,34 +118,42 @@ class Trainer:
         self._team.require_divides(schedules.batch_sizes(config))
         self._numerics = Numerics(config.precision, model.device)
         self._dataset = dataset
-        self._judged = spread_windows(validation, config.window).to(model.device)
+        self._judge = self._judge_by(validation)
         if warm:
             model.widen(train.sample().to(model.device))
         else:
             self._calibrate()
         self.source = dataset.provenance.source
-        self._standing: dict[str, float] | None = None
         self._drawn = Windows.of(train, model)
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(train.lengths.sum()) // config.window)
         self.generator = self._team.generator(model.device, config.seed)
         self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
         self.objective = self._build_objective()
-        self.update = self.skipped = 0
+        self.update = 0
+        self._skipping = Skipping(self._team, self._numerics)
         self._clip = Clip(config)
         self.best: dict[str, Any] = {"value": math.inf, "update": 0, "model": None}
         self.history: list[dict[str, float]] = []
-        self._identity = self._identify()
-        if self._state_path.exists():
-            self._resume()
+        parts: dict[str, Part] = {
+            "model": model,
+            "optimizer": self.optimizer,
+            "objective": self.objective,
+            "numerics": self._numerics,
+        }
+        self._resuming = Resuming(self.folder, self._identify(), parts, self.generator)
+        course = self._resuming.go_on(model.device, config.seed, self._most_updates)
+        if course is not None:
+            self._go_on(course)
         self._write_settings = partial(write_settings, folder, model, config, dataset, preset, path)
         self.compiled = config.compile and compile_networks(model, model.device)
         self._loss = BatchLoss(model, self._team, self._numerics)
         self._joint = self._team.wrap(self._loss)
 
     @property
-    def _state_path(self) -> Path:
-        return self.folder / STATE_FILE
+    def skipped(self) -> int:
+        """Batches whose loss or gradient was not finite, and of which nothing was learned."""
+        return self._skipping.count
 
     @property
     def _writes(self) -> bool:
@@ -184,6 +183,10 @@ class Trainer:
         """What a run cannot change when it goes on."""
         data = self._dataset.provenance.fingerprint
         return {"train": lasting(self.config), "model": asdict(self.model.config), "data": data}
+
+    def _judge_by(self, validation: Episodes) -> Judge:
+        batch = spread_windows(validation, self.config.window).to(self.model.device)
+        return Judge(self.model, batch, self.config.seed)
 
     def _build_objective(self) -> Objective:
         if self.config.objective == "elbo":
@@ -220,8 +223,8 @@ class Trainer:
         if not self._writes:
             yield
             return
-        with locked(self._state_path.parent):
-            for path in (self._state_path, self.folder / SETTINGS):
+        with locked(self._resuming.path.parent):
+            for path in (self._resuming.path, self.folder / SETTINGS):
                 clear_leftovers(path)
             yield
 
@@ -249,7 +252,7 @@ class Trainer:
             self.source,
         )
         world.metrics = {"updates": self.best["update"]}
-        world.metrics["learned"] = learned(world, self._judged, self._filtered)
+        world.metrics["learned"] = learned(world, self._judge.batch, self._judge.filtered)
         fit_trust(world, c.dreaming, validation, progress)
         world.save(self.folder / "checkpoint")
         return world
@@ -266,7 +269,7 @@ class Trainer:
         writer = event_writer(self.folder, self.update) if c.tensorboard and self._writes else None
         self.model.train()
         written = begun = time.monotonic()
-        first, told, before = self.update, not progress, self.skipped
+        first, told, before = self.update, not progress, self._skipping.count
         with held_signals() as held, Shown(c.updates, self.update, not progress) as bar:
             watch(self)
             while self.update < c.updates and not self._out_of_patience():
@@ -288,19 +291,11 @@ class Trainer:
                 if self.update % c.validate_every == 0 or time.monotonic() - written > _SECONDS:
                     self.checkpoint()
                     written = time.monotonic()
-            self._tell_skipped(bar, self.skipped - before)
+            self._skipping.tell(bar.console, before)
             if held.signal:
                 self.checkpoint()
             if writer is not None:
                 writer.close()
-
-    def _tell_skipped(self, bar: Shown, count: int) -> None:
-        if count:
-            bar.console.print(
-                f"{count} batches gave no finite gradient and were skipped; a smaller "
-                "--learning-rate or --max-grad-norm may help",
-                soft_wrap=True,
-            )
 
     def _asked_to_stop(self, asked: bool) -> bool:
         """Whether any process was.
@@ -322,13 +317,7 @@ class Trainer:
         Raises:
             DivergenceError: One batch after the other gives a loss or gradient that is not finite.
         """
-        for tries in range(_BATCHES):
-            loss, norm = self._differentiate()
-            if self._is_finite(loss, norm):
-                break
-            self.skipped += 1
-            if tries == _BATCHES - 1:
-                raise DivergenceError(self._explain(self._loss.terms, norm))
+        self._skipping.until_finite(self._differentiate, self._explain)
         terms = self._loss.terms
         for group in self.optimizer.param_groups:
             group["lr"] = schedules.learning_rate(self.config, self.update, self._progress)
@@ -358,19 +347,11 @@ class Trainer:
         self._numerics.backward(loss, self.optimizer)
         return loss, self._clip(self.model.parameters())
 
-    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
-        whole = self._team.summed(loss.detach().clone())
-        expected = math.isfinite(norm.item()) or self._numerics.forgives
-        return expected and math.isfinite(whole.item())
-
-    def _explain(self, terms: Terms, norm: Tensor) -> str:
-        names = [*(f.name for f in fields(terms)), "unevenness"]
-        tensors = ((name, getattr(terms, name)) for name in names)
-        bad = [n for n, v in tensors if isinstance(v, Tensor) and not torch.isfinite(v).all()]
-        where = f"term {bad[0]!r}" if bad else f"the gradient (norm {norm.item()})"
+    def _explain(self, norm: Tensor) -> str:
         return (
-            f"{where} is not finite at update {self.update}; the last good checkpoint is in "
-            f"{self.folder}. A smaller learning_rate or max_grad_norm may help."
+            f"{culprit(self._loss.terms, norm)} is not finite at update {self.update}; the last "
+            f"good checkpoint is in {self.folder}. A smaller learning_rate or max_grad_norm may "
+            "help."
         )
 
     def validate(self) -> dict[str, float]:
@@ -387,15 +368,11 @@ class Trainer:
 
     def _measure(self) -> dict[str, float]:
         self.model.emphasise(schedules.coarseness(self.config, self._progress))
-        logs = validate(self.model, self._judged, self.config.seed)
-        error = logs["validation/prediction_mse"]
-        self.model.train()
         return {
             "update": float(self.update),
-            **logs,
-            **{f"validation/{k}": v for k, v in self._shares(error).items()},
+            **self._judge.measure(),
             "learning_rate": schedules.learning_rate(self.config, self.update, self._progress),
-            "skipped": float(self.skipped),
+            "skipped": float(self._skipping.count),
             **{f"objective/{k}": v for k, v in self.objective.logs().items()},
         }
 
@@ -409,24 +386,9 @@ class Trainer:
         done = self.update - first
         if done < _TOLD_AFTER * (self.config.updates - first) and seconds < _SOON:
             return ""
-        world = World(self.model.eval())
-        error = open_loop_error(world, self._judged, self._filtered).mean().item()
-        self.model.train()
         left = seconds / done * (self.config.updates - self.update) / 60
         still = f"about {left:.0f} minutes left" if left >= 1.5 else "about a minute left, or less"
-        return f"learning: {in_words(self._shares(error))}, {still}"
-
-    def _shares(self, error: float) -> dict[str, float]:
-        """A prediction's error beside those that know nothing, as fractions of the variance."""
-        if self._standing is None:
-            self._standing = standing(self.model, self._judged, self._filtered)
-        others = {name: v for name, v in self._standing.items() if name != "variance"}
-        return {"prediction": error / self._standing["variance"], **others}
-
-    @property
-    def _filtered(self) -> int:
-        """Frames that are filtered before predictions are judged."""
-        return max(1, self._judged.steps // 2)
+        return f"learning: {self._judge.in_words()}, {still}"
 
     def _out_of_patience(self) -> bool:
         c = self.config
@@ -449,37 +411,19 @@ class Trainer:
         self.model.load_state_dict(kept)
 
     def _write_state(self) -> None:
-        write_state(self._state_path, self._state())
+        self._resuming.write(self._course())
 
-    def _state(self) -> dict[str, Any]:
+    def _course(self) -> dict[str, Any]:
+        """How far training has come, and what it has found."""
         return {
-            "identity": json.dumps(self._identity),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "objective": self.objective.state_dict(),
-            "generator": self.generator.get_state(),
-            "numerics": self._numerics.state_dict(),
             "update": self.update,
             "usual_norm": self._clip.usual_norm,
-            "skipped": self.skipped,
+            "skipped": self._skipping.count,
             "best": self.best,
             "history": self.history,
         }
 
-    def _resume(self) -> None:
-        state = read_state(self._state_path, self.model.device)
-        require_same(self.folder, json.loads(state["identity"]), self._identity)
-        if state["update"] > self._most_updates:
-            raise SpecError(
-                f"{self.folder} holds a run of {state['update']} updates already, which is more "
-                f"than the {self.config.updates} that are asked for"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.objective.load_state_dict(state["objective"])
-        self._numerics.load_state_dict(state["numerics"])
-        self.update, self._clip.usual_norm = state["update"], state["usual_norm"]
-        seed = self.config.seed + self.update
-        restore_generator(self.generator, state["generator"], seed)
-        self.best, self.history = state["best"], state["history"]
-        self.skipped = state["skipped"]
+    def _go_on(self, course: dict[str, Any]) -> None:
+        self.update, self._clip.usual_norm = course["update"], course["usual_norm"]
+        self._skipping.count = course["skipped"]
+        self.best, self.history = course["best"], course["history"]

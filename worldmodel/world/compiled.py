@@ -103,6 +103,13 @@ def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
     return builder.finish(arrived, reward, squared, remembered, bounds, *end), trust
 
 
+def compile_settling(dynamics: Dynamics) -> Program:
+    """``Dynamics.settle``, of a world whose step is compiled."""
+    builder = Builder()
+    settled = dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
+    return builder.finish(builder.join(*settled))
+
+
 class FilterProgram(NamedTuple):
     """A filter's step; as ``StepProgram``, with the ports that ``interpreter.filter_one`` wants."""
 
@@ -274,12 +281,17 @@ class CompiledSteps:
 
     Args:
         program: Of ``compile_step``.
+        settling: Of ``compile_settling``.
     """
 
-    def __init__(self, program: StepProgram) -> None:
+    def __init__(self, program: StepProgram, settling: Program) -> None:
         from worldmodel.world import interpreter
 
-        space = np.zeros(program.registers * interpreter.BLOCK + PANEL, np.float32)
+        registers = max(program.registers, settling.registers)
+        space = np.zeros(registers * interpreter.BLOCK + PANEL, np.float32)
+        ports = np.array(settling.inputs + settling.outputs, np.int32)
+        self._settling = (settling.code, settling.weights, ports, space)
+        self._apply = _as_any(interpreter.apply_many)
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._draws, self._none = draws, np.zeros((draws, 0), np.float32)
@@ -287,6 +299,14 @@ class CompiledSteps:
         self._run = _as_any(interpreter.step_many)
         with _said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
+            self.settle(torch.zeros(1, latent))
+
+    def settle(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``Dynamics.settle``."""
+        given = np.ascontiguousarray(states.numpy().T)
+        settled = np.empty((len(given) + 1, given.shape[1]), np.float32)
+        self._apply(*self._settling, given, settled)
+        return torch.from_numpy(settled[:-1].T), torch.from_numpy(settled[-1] <= 1)
 
     def apart(self, noise: Tensor) -> list[np.ndarray]:
         """Draws of many steps (steps, draws, n), step by step, as a call takes them."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -142,6 +142,8 @@ class Dynamics:
         self.world, self.model, self.rule = world, world.model.eval(), rule
         self.goal = goal or recorded_reward(world)
         self._can_terminate = self.model.can_terminate
+        # Asked of a model they take as long as a draw for a hundred dreams.
+        self._where: dict[str, Any] = {"device": self.model.device, "dtype": self.model.dtype}
 
     def step(
         self,
@@ -186,15 +188,13 @@ class Dynamics:
         Standard normal ones, and where episodes end a logistic one: with the probability that the
         model holds, its logit exceeds it.
         """
-        model = self.model
-        size = (steps, model.noise_size, n)
-        noise = torch.randn(size, generator=generator, device=model.device, dtype=model.dtype)
+        size = (steps, self.model.noise_size, n)
+        noise = torch.randn(size, generator=generator, **self._where)
         if not self._can_terminate:
             return noise
         # In double precision, so that what is rare is not drawn too often.
-        uniform = torch.rand(
-            (steps, 1, n), generator=generator, device=model.device, dtype=torch.float64
-        )
+        double: dict[str, Any] = self._where | {"dtype": torch.float64}
+        uniform = torch.rand((steps, 1, n), generator=generator, **double)
         return torch.cat([noise, uniform.logit(1e-16).to(noise.dtype)], 1)
 
     def compiled(self, builder: Builder, state: Rows, action: Rows, noise: Rows) -> list[Rows]:
@@ -231,33 +231,52 @@ class Dynamics:
         return self.world.distance(state) <= 1
 
     @torch.no_grad()
-    def reset(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+    def reset(
+        self,
+        n: int,
+        generator: torch.Generator,
+        settle: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> Float[Tensor, "n latent"]:
         """First states from the model's prior, all of them inside the support.
 
         A state outside is redrawn up to ten times; one that is still outside is replaced by the
-        nearest recorded state. A denoiser first moves all of them onto the data: the prior of a
-        first state fills the space that the data are a sheet in.
+        nearest recorded state.
+
+        Args:
+            n: How many.
+            generator: Source of every draw.
+            settle: As the method of that name, which it is by default, but faster.
         """
-        states = self._draw(n, generator)
-        left = self._outside(states)
+        settle = settle or self.settle
+        states, inside = settle(self.model.initial_prior(n, generator))
+        left = (~inside).nonzero().squeeze(1)
         for _ in range(_REDRAWS):
             if not len(left):
                 return states
-            drawn = self._draw(len(left), generator)
+            drawn, inside = settle(self.model.initial_prior(len(left), generator))
             states[left] = drawn
-            left = left[self._outside(drawn)]
+            left = left[~inside]
         states[left] = self._nearest(states[left])
         return states
 
-    def _draw(self, n: int, generator: torch.Generator) -> Tensor:
-        states = self.model.initial_prior(n, generator)
+    def settle(
+        self, states: Float[Tensor, "n latent"]
+    ) -> tuple[Float[Tensor, "n latent"], Bool[Tensor, " n"]]:
+        """Move states of the prior onto the data, as far as a denoiser can; and say who is inside.
+
+        The prior of a first state fills the space that the data are a sheet in.
+        """
         if self.world.denoiser is not None:
             for _ in range(_MOVES):
                 states = self.world.denoiser(states)
-        return states
+        return states, self.inside(states)
 
-    def _outside(self, states: Tensor) -> Tensor:
-        return (~self.inside(states)).nonzero().squeeze(1)
+    def compiled_settling(self, builder: Builder, states: Rows) -> tuple[Rows, Rows]:
+        """Instructions of ``settle``: states, and squared distances; errors as of ``compiled``."""
+        if self.world.denoiser is not None:
+            for _ in range(_MOVES):
+                states, _ = self.world.denoiser.compiled(builder, states)
+        return states, self.world.compiled_distance(builder, states)
 
     def _nearest(self, states: Tensor) -> Tensor:
         support = self.world.support

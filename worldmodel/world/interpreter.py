@@ -16,31 +16,39 @@ import numpy as np
 from numba import njit
 from numba.core.caching import FunctionCache
 
+from worldmodel.models import program
 from worldmodel.models.program import Op
-from worldmodel.world.kernels import (
-    INNER,
-    OPTIONS,
-    PAIR,
-    contract,
-    each,
-    fuse,
-    linear,
-    linear_one,
-    nearest,
-    normalise,
-    scale_or_clamp,
-    select,
-    softmax,
-    softmax_one,
+from worldmodel.world.kernels.across import normalise, softmax, softmax_one
+from worldmodel.world.kernels.elementwise import each, scale_or_clamp, select
+from worldmodel.world.kernels.fusion import fuse
+from worldmodel.world.kernels.nearest import nearest
+from worldmodel.world.kernels.options import OPTIONS, PAIR, kernel
+from worldmodel.world.kernels.products import contract, linear, linear_one
+from worldmodel.world.lanes import (
+    LANES,
+    fma,
+    get,
+    head,
+    load,
+    mark_beyond,
+    put,
+    spread,
+    store,
+    total,
 )
-from worldmodel.world.lanes import get, put
 from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
 
-_inner = njit(**INNER)
 # Environments per block.
-BLOCK = 64
+BLOCK = 128
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_SOURCES = [Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "lanes.py")]
+_ROOM, _MODELS = Path(__file__).parent, Path(program.__file__).parent
+# Of all that becomes part of what is compiled here.
+_SOURCES = [
+    *sorted((_ROOM / "kernels").glob("*.py")),
+    *(_ROOM / name for name in ("lanes.py", "status.py")),
+    *(_MODELS / name for name in ("program.py", "fusion.py")),
+]
+_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:8]
 
 
 class _Kept(FunctionCache):
@@ -67,7 +75,7 @@ class _Kept(FunctionCache):
 def _jit(function):
     """Compiled when it is first called, and kept on disk if there is a place to keep it."""
     # Numba forgets what it kept when the function's own file changes, but not when others do.
-    function.__qualname__ += "_" + hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
+    function.__qualname__ += f"_{_DIGEST}"
     dispatcher = njit(nogil=True, **OPTIONS)(function)
     # It is raised where neither the package's folder nor the user's cache can be written to.
     with suppress(RuntimeError):
@@ -78,7 +86,7 @@ def _jit(function):
 @_jit
 @no_type_check
 def execute(code, weights, space, stride):  # noqa: C901 (a switch)
-    """Run a program on one block of environments; ``space`` is what ``kernels.py`` says."""
+    """Run a program on one block of environments; ``space`` is what ``kernels`` says."""
     for i in range(code.shape[0]):
         op, rows, size = code[i, 0], code[i, 2], code[i, 4]
         out, a = code[i, 1] * stride, code[i, 3] * stride
@@ -143,23 +151,45 @@ def filter_one(code, weights, ports, space):
     return 0
 
 
-@_inner
+@kernel
 @no_type_check
-def _fill(space, place, stride, array, begin, apart, n):
-    """Numbers of n environments, so far apart, into a register; zeros if there are none at all."""
-    for i in range(n):
-        put(space, place * stride + i, get(array, begin + i * apart) if array.size else _ZERO)
+def _move(array, begin, other, start, n):
+    """Numbers of n environments that lie behind each other, to where they do so, too."""
+    whole = n - n % LANES
+    for i in range(0, whole, LANES):
+        store(other, start + i, load(array, begin + i))
+    for i in range(whole, n):
+        put(other, start + i, get(array, begin + i))
 
 
-@_inner
+@kernel
 @no_type_check
-def _copy(space, x, array, begin, n):
-    """A register of n environments, written behind each other."""
-    for i in range(n):
-        put(array, begin + i, get(space, x + i))
+def _not_finite(space, x, n):
+    """Zero if a register of n environments is finite: zero times what is not is no number."""
+    zero, whole = spread(_ZERO), n - n % LANES
+    result = zero
+    for i in range(0, whole, LANES):
+        result = fma(load(space, x + i), zero, result)
+    if whole < n:
+        result = fma(head(load(space, x + whole), n - whole, _ZERO), zero, result)
+    return total(result)
 
 
-@_inner
+@kernel
+@no_type_check
+def _mark(flags, begin, space, x, n, limit):
+    """Say for each of n environments whether its register is not at most a limit, and of any."""
+    some, whole = False, n - n % LANES
+    for i in range(0, whole, LANES):
+        some |= mark_beyond(flags, begin + i, load(space, x + i), spread(limit))
+    for i in range(whole, n):
+        beyond = not get(space, x + i) <= limit
+        put(flags, begin + i, beyond)
+        some |= beyond
+    return some
+
+
+@kernel
 @no_type_check
 def _cut(value, low, high):
     value = low if value < low else value
@@ -206,9 +236,25 @@ def step_one(code, weights, ports, space, draw):
     for k in range(kept):
         space[memory + k] = space[remembered + k]
     status = 0 if space[distance] <= _ONE else OUTSIDE
-    if end >= 0 and space[end] > _ZERO:
+    if end >= 0 and not space[end] <= _ZERO:
         status |= TERMINATED
     return pay, status
+
+
+@_jit
+@no_type_check
+def apply_many(code, weights, ports, space, given, out):
+    """A program of one input and one output, for many: from ``given`` (rows, n) to ``out``."""
+    first, last = ports
+    count = given.shape[1]
+    for begin in range(0, count, BLOCK):
+        n = min(BLOCK, count - begin)
+        stride = n + -n % PAIR
+        for k in range(given.shape[0]):
+            _move(given, k * count + begin, space, (first + k) * stride, n)
+        execute(code, weights, space, stride)
+        for k in range(out.shape[0]):
+            _move(space, (last + k) * stride, out, k * count + begin, n)
 
 
 @_jit
@@ -246,40 +292,43 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
         n = min(BLOCK, count - begin)
         stride = n + -n % PAIR
         for k in range(latent):
-            _fill(space, state + k, stride, states, k * count + begin, 1, n)
+            _move(states, k * count + begin, space, (state + k) * stride, n)
         for k in range(draws):
-            _fill(space, noise_at + k, stride, noise, k * count + begin, 1, n)
+            if noise.size:
+                _move(noise, k * count + begin, space, (noise_at + k) * stride, n)
+            else:
+                for i in range(0, stride, LANES):
+                    store(space, (noise_at + k) * stride + i, spread(_ZERO))
         for k in range(kept):
-            _fill(space, memory + k, stride, memories, k * count + begin, 1, n)
+            _move(memories, k * count + begin, space, (memory + k) * stride, n)
+        x = action * stride
         for k in range(act):
-            _fill(space, action + k, stride, actions, begin * act + k, act, n)
-            x, low, high = (action + k) * stride, weights[bounds + k], weights[bounds + act + k]
             for i in range(n):
-                given += get(space, x + i) * _ZERO
-                put(space, x + i, _cut(get(space, x + i), low, high))
+                put(space, x + k * stride + i, get(actions, (begin + i) * act + k))
+            given += _not_finite(space, x + k * stride, n)
+        scale_or_clamp(False, weights, bounds, space, x, x, act, stride)
         execute(code, weights, space, stride)
-        x, y, z = reward * stride, distance * stride, end * stride
-        for i in range(n):
-            put(rewards, begin + i, get(space, x + i))
-            finite += get(space, x + i) * _ZERO
-        for i in range(n):
-            ends, leaves = z >= 0 and get(space, z + i) > _ZERO, not get(space, y + i) <= _ONE
-            ended, left = ended | ends, left | leaves
-            put(flags, begin + i, ends)
-            put(flags, count + begin + i, leaves)
-        for k in range(kept):
-            _copy(space, (next_memory + k) * stride, remembered, k * count + begin, n)
-        for k in range(believed):
-            _copy(space, (bound + k) * stride, bounded, k * count + begin, n)
-        for k in range(latent):
-            low, high = weights[box + k], weights[box + latent + k]
-            x, y, z = (following + k) * stride, k * count + begin, begin * latent + k
+        finite += _not_finite(space, reward * stride, n)
+        _move(space, reward * stride, rewards, begin, n)
+        if end >= 0:
+            ended |= _mark(flags, begin, space, end * stride, n, _ZERO)
+        else:
             for i in range(n):
-                value = get(space, x + i)
-                finite += value * _ZERO
-                put(out, y + i, value)
-                put(observations, z + i * latent, _cut(value, low, high))
+                put(flags, begin + i, False)
+        left |= _mark(flags, count + begin, space, distance * stride, n, _ONE)
+        for k in range(kept):
+            _move(space, (next_memory + k) * stride, remembered, k * count + begin, n)
+        for k in range(believed):
+            _move(space, (bound + k) * stride, bounded, k * count + begin, n)
+        x = following * stride
+        for k in range(latent):
+            finite += _not_finite(space, x + k * stride, n)
+            _move(space, x + k * stride, out, k * count + begin, n)
+        scale_or_clamp(False, weights, box, space, x, x, latent, stride)
+        for k in range(latent):
+            for i in range(n):
+                seen = get(space, x + k * stride + i)
+                put(observations, (begin + i) * latent + k, seen)
     status = (TERMINATED if ended else 0) | (OUTSIDE if left else 0)
-    # Zero times what is not finite is no number.
     wrong = (DIVERGED if finite != _ZERO else 0) | (REFUSED if given != _ZERO else 0)
     return status | wrong

@@ -4,7 +4,7 @@ With them a product of small matrices keeps its sums in the processor's vector r
 makes it two to four times as fast as loops that the compiler vectorises. Sixteen 32-bit numbers are
 one AVX-512 register, two of AVX2 and four of NEON.
 
-Only ``kernels.py`` and ``interpreter.py`` import this, for it needs numba (extra ``fast``).
+Only ``kernels`` and ``interpreter.py`` import this, for it needs numba (extra ``fast``).
 """
 
 from __future__ import annotations
@@ -330,6 +330,23 @@ def all_reach(typing, a, b):
         return _mask(builder, args, "==", 2**LANES - 1)
 
     return types.boolean(a, b), generate
+
+
+@intrinsic
+@no_type_check
+def mark_beyond(typing, array, index, a, b):
+    """Write sixteen booleans: whether a is not at most b, as no NaN is; and whether any is not."""
+
+    def generate(context, builder, signature, args):
+        beyond = builder.fcmp_unordered(">", args[2], args[3])
+        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), bytes_.as_pointer())
+        builder.store(builder.zext(beyond, bytes_), place).align = 1
+        bits = builder.bitcast(beyond, ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return _flat(array) and types.boolean(array, types.intp, a, b), generate
 
 
 def _mask(builder: Any, args: Any, relation: str, expected: int) -> Any:

@@ -16,6 +16,7 @@ from worldmodel.world.compiled import (
     Arrays,
     CompiledStep,
     CompiledSteps,
+    compile_settling,
     compile_step,
 )
 from worldmodel.world.dynamics import Dynamics, Step
@@ -45,7 +46,7 @@ def steps_of(
     program = compile_step(dynamics, box, bounded)
     if isinstance(program, str):
         return TensorSteps(dynamics, box, bounded), program
-    return CompiledSteps(program), True
+    return CompiledSteps(program, compile_settling(dynamics)), True
 
 
 class TensorSteps:
@@ -55,6 +56,7 @@ class TensorSteps:
         self._dynamics, self._box = dynamics, box
         self._trust = dynamics.world.trust if bounded else None
         self._device, self._dtype = dynamics.model.device, dynamics.model.dtype
+        self.settle = dynamics.settle
 
     def apart(self, noise: Tensor) -> list[Tensor]:
         """See ``CompiledSteps``."""

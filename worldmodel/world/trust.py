@@ -235,10 +235,9 @@ class Trust(nn.Module):
         steps = builder.affine(steps, 1.0, 1.0)
         knots = np.array(self.knots, np.float32)
         beyond = builder.linear(steps, np.ones((len(knots), 1)), -knots, relu=True)
-        quiet, noisy = (
-            builder.linear(beyond, numbers(slopes.T), numbers(offset))
-            for slopes, offset in zip(self.slopes, self.offset, strict=True)
-        )
+        slopes = numbers(self.slopes.transpose(1, 2).flatten(0, 1))
+        both = builder.linear(beyond, slopes, numbers(self.offset.flatten()))
+        quiet, noisy = both.split(self.outputs, self.outputs)
         correction = quiet
         if noise.count:
             # No draw is as near to zero as this.

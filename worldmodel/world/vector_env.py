@@ -29,7 +29,7 @@ _RESERVE = 4096
 _NONE = np.zeros(0, np.intp)
 _ENDS = TERMINATED | OUTSIDE
 # Numbers of steps' noise that are drawn at a time, for the same reason.
-_DRAWN = 8192
+_DRAWN = 65536
 
 
 class LatentVectorEnv(VectorEnv):
@@ -307,7 +307,7 @@ class LatentVectorEnv(VectorEnv):
     def _first_states(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """States (latent, n) and their observations (n, latent)."""
         if self._reserve.shape[1] < n:
-            drawn = self._dynamics.reset(max(n, _RESERVE), self._generator)
+            drawn = self._dynamics.reset(max(n, _RESERVE), self._generator, self._steps.settle)
             self._reserve = drawn.cpu().numpy().T
             self._first_seen = self._observe(self._reserve)
         states, self._reserve = self._reserve[:, :n], self._reserve[:, n:]

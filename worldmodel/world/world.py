@@ -146,12 +146,19 @@ class World:
         """
         drawn = noise if self.dream_noise == 1 else builder.affine(noise, self.dream_noise)
         predicted = self.model.compiled_transition(builder, state, action, drawn)
-        distance = self.support.compiled(builder, predicted)
+        distance = self.compiled_distance(builder, predicted)
         if self.denoiser is None:
             return predicted, distance
-        arrived, away = self.denoiser.compiled(builder, predicted)
+        return self.denoiser.compiled(builder, predicted)[0], distance
+
+    def compiled_distance(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of ``distance``; it is squared."""
+        distance = self.support.compiled(builder, state)
+        if self.denoiser is None:
+            return distance
+        _, away = self.denoiser.compiled(builder, state)
         beyond = builder.relu(builder.add(away, builder.affine(distance, -1.0)))
-        return arrived, builder.add(distance, beyond)
+        return builder.add(distance, beyond)
 
     def termination(self, state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
         """Logit of an episode's end on arrival: the model's, as held-out episodes correct it."""
