@@ -61,11 +61,12 @@ class GrowingTrainer(Trainer):
         self.grow(dataset)
 
     def _calibrate(self) -> None:
-        if not self._state_path.exists():
+        path = self.folder / STATE_FILE
+        if not path.exists():
             self.model.calibrate(self._dataset.train, _SPARE)
             return
         # Data have grown since, and would ask for more components than there are.
-        config = json.loads(read_state(self._state_path, self.model.device)["identity"])["model"]
+        config = json.loads(read_state(path, self.model.device)["identity"])["model"]
         if codec := config.get("codec"):
             self.model.codec.keep(codec["components"])
             self.model.keep_components(codec["components"])
