@@ -193,7 +193,7 @@ def _roles(unit: Unit, columns: Mapping[str, Column]) -> dict[str, tuple[str, ..
     roles: dict[str, tuple[str, ...]] = {}
     if len(unit.sheets) == 1:
         sheet = unit.sheets[""]
-        roles = guessed([name for name in sheet.kinds if name in columns])
+        roles = guessed({name: columns[name] for name in sheet.kinds if name in columns})
         roles |= {name: (name,) for name, kind in sheet.kinds.items() if kind == "files"}
     else:
         for prefix, sheet in unit.sheets.items():
