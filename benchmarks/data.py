@@ -356,7 +356,7 @@ def main() -> None:
         if given.only in (None, "killed"):
             found["killed"] = killed(folder, 100)
         if given.only in (None, "memory"):
-            found["memory"] = {f"{n:,} episodes": memory(folder, n, 20) for n in (800, 8000)}
+            found["memory"] = {f"{n:,} episodes": memory(folder, n, 10) for n in (800, 8000)}
     write_json(results, found)
     write_block("data", f"`make benchmark-data`; torch {torch.__version__}.\n\n{tables(found)}")
 

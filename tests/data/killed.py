@@ -50,12 +50,19 @@ def kill_many(folder: Path, kills: int, seed: int) -> list[tuple[int, int]]:
             append(folder, k, writing)
             os._exit(0)
         os.close(writing)
-        os.read(reading, 1)  # else most would be killed before they have begun
-        time.sleep(rng.uniform(0.0, 0.3))
+        published, wanted = -1, int(rng.integers(0, 6))  # the first byte says that it has begun
+        begin = time.perf_counter()
+        while published < wanted:
+            begin = time.perf_counter()
+            if not os.read(reading, 1):
+                raise RuntimeError("the writer ended by itself")
+            published += 1
+        # Any moment of the next one or two, however busy the machine is.
+        time.sleep(rng.uniform(0.0, 2 * (time.perf_counter() - begin)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reading, "rb") as pipe:
-            published = len(pipe.read())
+            published += len(pipe.read())
         found = load(folder)
         found.verify()
         told.append((published, len(found.train)))

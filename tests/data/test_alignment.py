@@ -117,7 +117,7 @@ def test_without_marks_an_option_alone_says_so(tmp_path):
 )
 def test_what_zeros_do_not_tell_is_asked(tmp_path, changed):
     np.savez(tmp_path / "x.npz", **replay(made()[0], **changed))
-    with pytest.raises(ConfigError, match="say --arriving actions if .*, --leaving actions if"):
+    with pytest.raises(ConfigError, match=r"say --arriving actions if .*, --leaving actions if"):
         Import(tmp_path / "x.npz", Choices())
     found = Import(tmp_path / "x.npz", Choices(arriving=("actions",)))
     (_, one), *_ = found.episodes()

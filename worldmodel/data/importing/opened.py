@@ -235,7 +235,10 @@ def _one_for_each(times: np.ndarray, count: int, what: str, clock: str) -> np.nd
     if len(times) == count - 1 and len(times) > 1:
         return np.append(times, times[-1] + np.median(np.diff(times)))
     if len(times) not in (count, count + 1):
-        raise FileFormatError(f"{what} has {count} entries and {len(times)} {clock}")
+        raise FileFormatError(
+            f"{what} ends at time {count - 1}, and {clock} at {len(times) - 1}; expected an entry "
+            "for each time"
+        )
     return times[:count]
 
 

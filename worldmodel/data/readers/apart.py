@@ -26,6 +26,7 @@ from worldmodel.data.readers.recording import Recording, Table, inside, natural,
 from worldmodel.data.readers.stored import Archive, Mapped, Source, mapped
 from worldmodel.errors import FileFormatError
 
+_ONE = "each file, or what belongs together, is one episode"
 # Names of episodes, and what opens their files.
 Units = Sequence[tuple[str, Callable[[], Source]]]
 # A name and a number of it, in either order.
@@ -71,14 +72,16 @@ def read(path: Path) -> Apart | None:
     if not units:
         return None
     first = _opened(units[0][1])
-    one = first.layout == "one episode"
-    # How many are in files whose ends are marked is not known before they are read.
+    marked = first.layout == "flat"
+    # How many are in files that mark them is not known before they are read.
     return Apart(
         path,
         first.columns,
         first.roles,
-        len(units) if one else None,
-        notes=("each file, or what belongs together, is one episode",) if one else first.notes,
+        None if marked else len(units),
+        notes=(
+            f"each file, or what belongs together, is {_AS_MARKED if marked else 'one episode'}",
+        ),
         units=units,
     )
 

@@ -84,6 +84,12 @@ def _pictured(name: str, column: Column) -> bool:
     return column.picture and (named or (column.dtype == "uint8" and min(column.shape[:2]) > 1))
 
 
+def called(columns: Iterable[str], role: str) -> frozenset[str]:
+    """Those of some columns whose names tell that they are of a role."""
+    names = NAMES[role]
+    return frozenset(c for c in columns if c.lower() in names or _part_of(c, names))
+
+
 def unit_of(column: str) -> float | None:
     """The unit of time that the name of a column ends in, in seconds: ``time_ms``, ``t [ns]``."""
     match = _UNIT.fullmatch(column.lower())
@@ -176,6 +182,7 @@ def settled(recording: Recording, asked: Roles) -> dict[str, tuple[str, ...]]:
             raise SpecError(
                 f"{recording.path}: no column is known as {role}; name one with --map "
                 f"{role}=COLUMN. The columns are {known or 'none'}"
+                + "".join(f"; {note}" for note in recording.notes if "left out" in note)
             )
     return roles
 
