@@ -302,6 +302,37 @@ def share(path: Path, run: Path, updates: int) -> dict[str, float]:
     return {"reading cold, of an update": cold, "reading warm": warm}
 
 
+def collecting(folder: Path, episodes: int) -> dict[str, dict[str, float]]:
+    """Training frames of CartPole's pictures by ``collect``, and recorded as it used to be.
+
+    Then as many episodes were held out as trained on, a hundred environments were stepped side by
+    side, and all of them until the last had ended.
+    """
+    path, words = folder / "cartpole", ["--pixels", "--episodes", str(episodes)]
+    now = ["-m", "worldmodel.cli", "collect", "CartPole-v1", "--out", str(path), *words]
+    useful, found = 0, {}
+    for name, command in {"now": now, "as before": [__file__, "--naive", str(episodes)]}.items():
+        taken = run_measured([sys.executable, *command], folder / "log.txt", {})
+        if taken.status:
+            raise RuntimeError((folder / "log.txt").read_text()[-3000:])
+        useful = useful or data.load(path).frames("train")
+        found[name] = {
+            "training frames": useful,
+            "s": taken.seconds,
+            "CPU s": taken.cpu_seconds,
+            "frames per s": useful / taken.seconds,
+            "frames per CPU s": useful / taken.cpu_seconds,
+        }
+    return found
+
+
+def naive(episodes: int) -> None:
+    """Record as ``collecting`` says."""
+    env = data.make_vec("CartPole-v1", 100, {}, data.Wrapping(pixels=True))
+    for size in data.default_splits(episodes, held_out=episodes).values():
+        data.record(env, size.episodes, size.steps, data.Uniform(), seed=0)
+
+
 def killed(folder: Path, kills: int) -> dict[str, int]:
     """Complete episodes that writers lost that were killed at random moments.
 
@@ -328,10 +359,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", nargs=3, metavar=("KIND", "PATH", "FRAMES"))
     parser.add_argument("--share", nargs=3, metavar=("PATH", "RUN", "UPDATES"))
+    parser.add_argument("--naive", type=int, metavar="EPISODES")
     parser.add_argument("--command", nargs=argparse.REMAINDER)
     parser.add_argument("--out", type=Path, default=Path("runs/data"))
     parser.add_argument("--episodes", type=int, default=500, help="of 200 frames, 2.5 MB each")
-    parser.add_argument("--only", choices=["formats", "memory", "killed"])
+    parser.add_argument("--only", choices=["formats", "memory", "killed", "collecting"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.measure:
@@ -341,6 +373,9 @@ def main() -> None:
     if given.share:
         path, run, updates = given.share
         print(json.dumps(share(Path(path), Path(run), int(updates))))
+        return
+    if given.naive:
+        naive(given.naive)
         return
     if given.command:
         begin = time.perf_counter()
@@ -355,6 +390,8 @@ def main() -> None:
             found["formats"] = compare(folder, given.episodes)
         if given.only in (None, "killed"):
             found["killed"] = killed(folder, 100)
+        if given.only in (None, "collecting"):
+            found["collecting"] = collecting(folder, 500)
         if given.only in (None, "memory"):
             found["memory"] = {f"{n:,} episodes": memory(folder, n, 10) for n in (800, 8000)}
     write_json(results, found)
@@ -370,6 +407,10 @@ def tables(found: dict[str, dict]) -> str:
     if "memory" in found:
         rows = [[size, *_numbers(each.values())] for size, each in found["memory"].items()]
         texts.append(_table(["", *next(iter(found["memory"].values()))], rows))
+    if "collecting" in found:
+        rows = [[way, *_numbers(each.values())] for way, each in found["collecting"].items()]
+        head = ["collect CartPole-v1 --pixels", *next(iter(found["collecting"].values()))]
+        texts.append(_table(head, rows))
     if "killed" in found:
         told = ", ".join(f"{name}: {value}" for name, value in found["killed"].items())
         texts.append(f"Writers killed at random moments: {told}.")
