@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -294,10 +295,14 @@ def share(path: Path, run: Path, updates: int) -> dict[str, float]:
     def timed_step(trainer: Trainer) -> Any:
         terms = step(trainer)
         taken[-1] += time.perf_counter()
+        if len(taken) == updates:
+            raise StopIteration  # what follows training is not asked for
         return terms
 
     Windows.draw, Trainer.step = timed_draw, timed_step  # type: ignore[assignment]
-    worldmodel_main(["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING])
+    words = ["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING]
+    with suppress(StopIteration):
+        worldmodel_main(words)
     cold, warm = (sum(drawn[i::2]) / sum(taken[i::2]) for i in (0, 1))
     return {"reading cold, of an update": cold, "reading warm": warm}
 
