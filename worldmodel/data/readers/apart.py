@@ -79,9 +79,7 @@ def read(path: Path) -> Apart | None:
         first.columns,
         first.roles,
         None if marked else len(units),
-        notes=(
-            f"each file, or what belongs together, is {_AS_MARKED if marked else 'one episode'}",
-        ),
+        notes=(f"{_ONE}, or as many as it marks" if marked else _ONE,),
         units=units,
     )
 
