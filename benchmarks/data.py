@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,11 +31,14 @@ from worldmodel import data
 from worldmodel.cli import main as worldmodel_main
 from worldmodel.data import folders
 from worldmodel.files import write_json
+from worldmodel.training.trainer import Trainer
+from worldmodel.training.windows import Windows
 
 _FRAME, _STEPS, _BATCH = (64, 64, 3), 30, 32
 _EPISODE = 200  # steps
 _DRAWS = 30  # batches
 _MB = 1e6
+_TRAINING = ["--window", "50", "--batch-size", "50", "--no-tensorboard"]
 
 
 def frames_of(count: int, seed: int) -> np.ndarray:
@@ -69,6 +74,22 @@ def write_ours(path: Path, episodes: int, steps: int = _EPISODE) -> None:
             episode["observations"] = np.roll(episode["observations"], i // 10 % 64, axis=2)
             split = ["train"] * 8 + ["validation", "test"]
             writer.write(episode, split[i % 10])
+
+
+def write_hdf5(path: Path, episodes: int, steps: int = _EPISODE) -> None:
+    """As D4RL has it, an episode after the other."""
+    import h5py
+
+    made, count = [episode_of(seed, steps) for seed in range(10)], episodes * steps
+    with h5py.File(path, "w") as file:
+        frames = file.create_dataset("observations", (count, *_FRAME), "u1", chunks=(16, *_FRAME))
+        actions = file.create_dataset("actions", (count, 4), "f4")
+        rewards = file.create_dataset("rewards", (count,), "f4")
+        file["timeouts"] = np.arange(count) % steps == steps - 1
+        for i in range(episodes):
+            episode, rows = made[i % 10], slice(i * steps, (i + 1) * steps)
+            frames[rows] = np.roll(episode["observations"][:-1], i // 10 % 64, axis=2)
+            actions[rows], rewards[rows] = episode["actions"], episode["rewards"]
 
 
 def all_frames(path: Path) -> np.ndarray:
@@ -234,52 +255,132 @@ def said(command: list[str], log: Path) -> dict[str, float]:
 
 
 def memory(folder: Path, episodes: int, updates: int) -> dict[str, float]:
-    """Peak memory of training and evaluation on so many episodes of 100 steps, in MB."""
-    path = folder / f"memory{episodes}"
-    write_ours(path, episodes, 100)
-    found = {"data": sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / _MB}
-    run = folder / f"run{episodes}"
-    train = ["train", str(path), "--run", str(run), "--updates", str(updates), "--window", "50"]
-    train += ["--batch-size", "50", "--no-tensorboard"]
-    for name, words in (("train", train), ("evaluate", ["evaluate", str(run)])):
+    """Peak memory of the commands on so many episodes of 100 steps, in MB, and what reading costs.
+
+    Reading windows is given as a share of an update, the files not in the page cache at first.
+    """
+    source, path, run = (folder / f"{name}{episodes}" for name in ("source.hdf5", "data", "run"))
+    write_hdf5(source, episodes, 100)
+    found = {"source, MB": source.stat().st_size / _MB}
+    train = ["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING]
+    for words in (["import", str(source), "--out", str(path)], train, ["evaluate", str(run)]):
         command = [sys.executable, __file__, "--command", *words]
-        found |= {f"{name}, {k}": v for k, v in said(command, folder / "log.txt").items()}
+        told = said(command, folder / "log.txt")
+        print(words, told, flush=True)
+        found |= {f"{words[0]}, {name}": value for name, value in told.items()}
+        source.unlink(missing_ok=True)
+    words = [sys.executable, __file__, "--share", str(path), f"{run}-share", str(updates)]
+    found |= said(words, folder / "log.txt")
     shutil.rmtree(path)
     return found
 
 
+def share(path: Path, run: Path, updates: int) -> dict[str, float]:
+    """How much of an update of ``worldmodel train`` goes into reading its windows.
+
+    Before every other update the page cache drops the dataset's files.
+    """
+    drawn, taken = [], []
+    draw, step = Windows.draw, Trainer.step
+
+    def timed_draw(*arguments: Any) -> Any:
+        if not len(drawn) % 2:
+            forget(path)
+        begin = time.perf_counter()
+        batch = draw(*arguments)
+        drawn.append(time.perf_counter() - begin)
+        taken.append(-begin)
+        return batch
+
+    def timed_step(trainer: Trainer) -> Any:
+        terms = step(trainer)
+        taken[-1] += time.perf_counter()
+        if len(taken) == updates:
+            raise StopIteration  # what follows training is not asked for
+        return terms
+
+    Windows.draw, Trainer.step = timed_draw, timed_step  # type: ignore[assignment]
+    words = ["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING]
+    with suppress(StopIteration):
+        worldmodel_main(words)
+    cold, warm = (sum(drawn[i::2]) / sum(taken[i::2]) for i in (0, 1))
+    return {"reading cold, of an update": cold, "reading warm": warm}
+
+
+def collecting(folder: Path, episodes: int) -> dict[str, dict[str, float]]:
+    """Training frames of CartPole's pictures by ``collect``, and recorded as it used to be.
+
+    Then as many episodes were held out as trained on, a hundred environments were stepped side by
+    side, and all of them until the last had ended.
+    """
+    path, words = folder / "cartpole", ["--pixels", "--episodes", str(episodes)]
+    now = ["-m", "worldmodel.cli", "collect", "CartPole-v1", "--out", str(path), *words]
+    useful, found = 0, {}
+    for name, command in {"now": now, "as before": [__file__, "--naive", str(episodes)]}.items():
+        taken = run_measured([sys.executable, *command], folder / "log.txt", {})
+        if taken.status:
+            raise RuntimeError((folder / "log.txt").read_text()[-3000:])
+        useful = useful or data.load(path).frames("train")
+        found[name] = {
+            "training frames": useful,
+            "s": taken.seconds,
+            "CPU s": taken.cpu_seconds,
+            "frames per s": useful / taken.seconds,
+            "frames per CPU s": useful / taken.cpu_seconds,
+        }
+    return found
+
+
+def naive(episodes: int) -> None:
+    """Record as ``collecting`` says."""
+    env = data.make_vec("CartPole-v1", 100, {}, data.Wrapping(pixels=True))
+    for size in data.default_splits(episodes, held_out=episodes).values():
+        data.record(env, size.episodes, size.steps, data.Uniform(), seed=0)
+
+
 def killed(folder: Path, kills: int) -> dict[str, int]:
-    """Complete episodes that writers lost that were killed at random moments."""
+    """Complete episodes that writers lost that were killed at random moments.
+
+    After each the dataset is read in full, which raises if it cannot be.
+    """
     path, script = folder / "killed", Path(__file__).parents[1] / "tests" / "data" / "killed.py"
     sys.path.insert(0, str(script.parent))
     from killed import episode
 
     data.from_episodes([episode(5)], out=path, splits=["train"])
     words = [sys.executable, str(script), str(path), str(kills), "0"]
-    told = sum(json.loads(subprocess.run(words, check=True, capture_output=True).stdout))
-    found = data.load(path)
-    found.verify()
-    left = len(list((path / folders.PARTS).glob(".partial")))
+    said = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    told, held = np.array(said).T
     return {
         "kills": kills,
-        "published": told,
-        "lost": max(0, told - (len(found.train) - 1)),
-        "left over": left,
+        "after some were published": int((told > 0).sum()),
+        "episodes published": int(told.sum()),
+        "lost": int(np.maximum(told.cumsum() - (held - 1), 0).max()),
+        "left over": len(list((path / folders.PARTS).glob(".partial"))),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", nargs=3, metavar=("KIND", "PATH", "FRAMES"))
+    parser.add_argument("--share", nargs=3, metavar=("PATH", "RUN", "UPDATES"))
+    parser.add_argument("--naive", type=int, metavar="EPISODES")
     parser.add_argument("--command", nargs=argparse.REMAINDER)
     parser.add_argument("--out", type=Path, default=Path("runs/data"))
     parser.add_argument("--episodes", type=int, default=500, help="of 200 frames, 2.5 MB each")
-    parser.add_argument("--only", choices=["formats", "memory", "killed"])
+    parser.add_argument("--only", choices=["formats", "memory", "killed", "collecting"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.measure:
         kind, path, count = given.measure
         print(json.dumps(measure(kind, Path(path), int(count))))
+        return
+    if given.share:
+        path, run, updates = given.share
+        print(json.dumps(share(Path(path), Path(run), int(updates))))
+        return
+    if given.naive:
+        naive(given.naive)
         return
     if given.command:
         begin = time.perf_counter()
@@ -294,8 +395,10 @@ def main() -> None:
             found["formats"] = compare(folder, given.episodes)
         if given.only in (None, "killed"):
             found["killed"] = killed(folder, 100)
+        if given.only in (None, "collecting"):
+            found["collecting"] = collecting(folder, 500)
         if given.only in (None, "memory"):
-            found["memory"] = {f"{n} episodes": memory(folder, n, 20) for n in (640, 1600)}
+            found["memory"] = {f"{n:,} episodes": memory(folder, n, 10) for n in (800, 8000)}
     write_json(results, found)
     write_block("data", f"`make benchmark-data`; torch {torch.__version__}.\n\n{tables(found)}")
 
@@ -309,6 +412,10 @@ def tables(found: dict[str, dict]) -> str:
     if "memory" in found:
         rows = [[size, *_numbers(each.values())] for size, each in found["memory"].items()]
         texts.append(_table(["", *next(iter(found["memory"].values()))], rows))
+    if "collecting" in found:
+        rows = [[way, *_numbers(each.values())] for way, each in found["collecting"].items()]
+        head = ["collect CartPole-v1 --pixels", *next(iter(found["collecting"].values()))]
+        texts.append(_table(head, rows))
     if "killed" in found:
         told = ", ".join(f"{name}: {value}" for name, value in found["killed"].items())
         texts.append(f"Writers killed at random moments: {told}.")

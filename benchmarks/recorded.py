@@ -11,7 +11,7 @@ live filter believes, of each model on the test episodes of both recordings.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ from worldmodel import load as load_world
 from worldmodel.cli import main as worldmodel
 from worldmodel.data import load
 from worldmodel.evaluation.tracking import tracked
-from worldmodel.files import write_json
+from worldmodel.files import read_json, write_json
 
 # By name: jitter, in periods, and the share of rows that are lost.
 KINDS = {"regular": (0.0, 0.0), "irregular": (0.2, 0.05)}
+# R² by stretch, by what a model was trained on and what its filter is tested on.
+Found = Mapping[str, Mapping[str, float]]
 ROLES = ["--map", "states=sin,cos,velocity"]
 
 
@@ -95,32 +97,18 @@ def velocity(run: Path, known: Path, asked: Path) -> dict[str, float]:
     return tracked(model, train, test, lambda states: {"velocity": states[..., 2]})["velocity"]
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown of what was measured."""
-    stretches = list(next(iter(found.values())))
-    lines = [f"| trained on; tested on | {' | '.join(f'frames {s}' for s in stretches)} |"]
-    lines.append("|---" * (len(stretches) + 1) + "|")
-    for name, row in found.items():
-        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
-    return "\n".join(lines)
-
-
-def main(
-    folder: Path = Path("runs/benchmark-recorded"),
-    episodes: int = 140,
-    steps: int = 100,
-    seed: int = 0,
-    updates: int = 2000,
-) -> None:
-    """Run the benchmark.
+def run_seed(folder: Path, episodes: int, steps: int, seed: int, updates: int) -> Found:
+    """Record, import and train under one seed; what is done already is not done again.
 
     Args:
-        folder: Where recordings, datasets and runs go; they must be new.
-        episodes: Of each recording; a tenth are for validation, and for test.
-        steps: Of each.
+        folder: Where recordings, datasets and runs go.
+        episodes: Of each recording.
+        steps: Of each episode.
         seed: Of everything random.
         updates: Of training; 0 stops after the imports.
     """
+    if (done := folder / "recorded.json").is_file():
+        return read_json(done)
     for name, (jitter, lost) in KINDS.items():
         source, dataset, run = (folder / f"{part}-{name}" for part in ("source", "data", "run"))
         record(source, episodes, steps, jitter, lost, seed)
@@ -131,16 +119,51 @@ def main(
             training = ["--preset", "pendulum", "--updates", str(updates), "--seed", str(seed)]
             alone = ["--denoise", "0"]
             worldmodel(["train", str(dataset), "--run", str(run), *training, *alone])
+    found = {
+        f"{name}; {other}": velocity(
+            folder / f"run-{name}", folder / f"data-{name}", folder / f"data-{other}"
+        )
+        for name in KINDS
+        for other in KINDS
+        if updates
+    }
+    if found:
+        write_json(done, found)
+    return found
+
+
+def table(found: Sequence[Found]) -> str:
+    """Markdown of what was measured, a value for each seed."""
+    stretches = list(next(iter(found[0].values())))
+    lines = [f"| trained on; tested on | {' | '.join(f'frames {s}' for s in stretches)} |"]
+    lines.append("|---" * (len(stretches) + 1) + "|")
+    for name in found[0]:
+        cells = (" ".join(f"{each[name][s]:.3f}" for each in found) for s in stretches)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(
+    folder: Path = Path("runs/benchmark-recorded"),
+    episodes: int = 140,
+    steps: int = 100,
+    seeds: int = 3,
+    updates: int = 2000,
+) -> None:
+    """Run the benchmark.
+
+    Args:
+        folder: Where recordings, datasets and runs go, a folder for each seed.
+        episodes: Of each recording; a tenth are for validation, and for test.
+        steps: Of each.
+        seeds: How many, from 0 on, decide all that is random.
+        updates: Of training; 0 stops after the imports.
+    """
+    found = [
+        run_seed(folder / f"seed_{seed}", episodes, steps, seed, updates) for seed in range(seeds)
+    ]
     if updates:
-        found = {
-            f"{name}; {other}": velocity(
-                folder / f"run-{name}", folder / f"data-{name}", folder / f"data-{other}"
-            )
-            for name in KINDS
-            for other in KINDS
-        }
-        write_json(folder / "recorded.json", found)
-        said = f"`make benchmark-recorded`, seed {seed}; torch {torch.__version__}."
+        said = f"`make benchmark-recorded`, seeds 0 to {seeds - 1}; torch {torch.__version__}."
         write_block("recorded", f"{said}\n\n{table(found)}")
         print(table(found))
 

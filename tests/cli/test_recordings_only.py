@@ -64,6 +64,14 @@ def test_what_needs_the_real_system_says_what_to_pass(run, tmp_path, capsys, wor
     assert not (tmp_path / "out").exists()
 
 
+def test_an_environment_that_does_not_fit_is_refused_before_training(run, tmp_path, capsys):
+    words = ["--env-id", "CartPole-v1", "--out", str(tmp_path / "out"), "--steps", "7", *QUICK]
+    with pytest.raises(SystemExit):
+        main(["agent", str(run), *words])
+    assert "gives 4 numbers, the model expects 2" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_recording_that_is_gone_is_named(run, tmp_path, capsys):
     moved = run.parent / "elsewhere"
     (run.parent / "data").rename(moved)

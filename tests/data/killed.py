@@ -1,7 +1,7 @@
 """Appends to a dataset in processes that are killed at random moments, and says what was published.
 
-Run as a script: folder, number of kills, seed. Printed is how many episodes each process was told
-to have published.
+Run as a script: folder, number of kills, seed. Printed are of each process how many episodes it was
+told to have published, and how many the dataset had to show after its death, read in full.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.data import DatasetWriter
+from worldmodel.data import DatasetWriter, load
 
 
 def episode(length: int, seed: int = 0) -> dict:
@@ -41,8 +41,8 @@ def append(folder: Path, seed: int, told: int) -> None:
             os.write(told, b".")
 
 
-def kill_many(folder: Path, kills: int, seed: int) -> list[int]:
-    """How many episodes each of so many writers told before it was killed."""
+def kill_many(folder: Path, kills: int, seed: int) -> list[tuple[int, int]]:
+    """How many episodes each of so many writers told before it was killed, and there were then."""
     rng, told = np.random.default_rng(seed), []
     for k in range(kills):
         reading, writing = os.pipe()
@@ -50,12 +50,22 @@ def kill_many(folder: Path, kills: int, seed: int) -> list[int]:
             append(folder, k, writing)
             os._exit(0)
         os.close(writing)
-        os.read(reading, 1)  # else most would be killed before they have begun
-        time.sleep(rng.uniform(0.0, 0.3))
+        published, wanted = -1, int(rng.integers(0, 6))  # the first byte says that it has begun
+        begin = time.perf_counter()
+        while published < wanted:
+            begin = time.perf_counter()
+            if not os.read(reading, 1):
+                raise RuntimeError("the writer ended by itself")
+            published += 1
+        # Any moment of the next one or two, however busy the machine is.
+        time.sleep(rng.uniform(0.0, 2 * (time.perf_counter() - begin)))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reading, "rb") as pipe:
-            told.append(len(pipe.read()))
+            published += len(pipe.read())
+        found = load(folder)
+        found.verify()
+        told.append((published, len(found.train)))
     # Whoever writes next cleans up.
     with DatasetWriter(folder):
         pass

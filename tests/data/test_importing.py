@@ -70,7 +70,7 @@ def test_another_dtype_than_before_is_refused(tmp_path, episodes):
     for i, episode in enumerate(episodes):
         seen = episode["observations"].astype(np.float32 if i < 2 else np.float64)
         np.savez(tmp_path / f"run{i}.npz", observations=seen, actions=episode["actions"])
-    refused(tmp_path, r"run2\.npz: observations is float64 3; expected float32 3 as in run0")
+    refused(tmp_path, "episode run2: observations is float64 3; expected float32 3 as in run0")
 
 
 def test_text_and_pickles_are_no_numbers(tmp_path, episodes):

@@ -81,6 +81,115 @@ def test_a_folder_of_npy_is_mapped(tmp_path, episodes):
         same(one["observations"], expected["observations"])
 
 
+def layouts_of_npy(root, episodes):
+    """Folders of ``.npy`` in which every episode has files of its own, by what they are like."""
+    names = ("observations", "actions", "rewards")
+    ways = {
+        "folders": lambda i, name: f"episode_{i:03d}/{name}.npy",
+        "numbers last": lambda i, name: f"{name}_{i}.npy",
+        "numbers first": lambda i, name: f"ep{i}_{name}.npy",
+        "streams": lambda i, name: f"{name}/{i}.npy",
+    }
+    for way, path in ways.items():
+        for i, episode in enumerate(episodes):
+            for name in names:
+                file = root / way / path(i, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                np.save(file, episode[name])
+    kinds = [("observations", "f4", 3), ("actions", "f4", 2), ("rewards", "f8")]
+    (root / "fields").mkdir()
+    for i, episode in enumerate(episodes):
+        rows = np.empty(len(episode["actions"]), kinds)
+        for name in names:
+            rows[name] = episode[name][: len(rows)]
+        np.save(root / "fields" / f"ep{i}.npy", rows)
+    (root / "archives/run").mkdir(parents=True)
+    for i, episode in enumerate(episodes):
+        np.savez(root / f"archives/run/{i}.npz", **{name: episode[name] for name in names})
+    return [*ways, "fields", "archives"]
+
+
+def test_files_of_single_episodes_are_told_by_their_names(tmp_path):
+    episodes = recordings.made(np.random.default_rng(3), (4, 5, 6, 4, 5, 6, 4, 5, 6, 4, 5))
+    for way in layouts_of_npy(tmp_path, episodes):
+        recording, found = read(tmp_path / way)
+        assert recording.format == "arrays" and recording.count == len(found) == 11, way
+        frames = -1 if way == "fields" else None  # its arrays are of one length
+        for one, expected in zip(found, episodes, strict=True):
+            same(one["observations"], expected["observations"][:frames])
+            same(one["actions"], expected["actions"])
+            same(one["rewards"], expected["rewards"])
+
+
+def test_numbers_of_the_parts_of_a_vector_are_no_episodes(tmp_path):
+    for i in range(2):
+        np.save(tmp_path / f"action_{i}.npy", np.full(8, float(i)))
+        np.save(tmp_path / f"obs_{i}.npy", np.full(8, float(i)))
+    _, (one,) = read(tmp_path)
+    np.testing.assert_array_equal(one["actions"], np.tile([0.0, 1.0], (8, 1)))
+
+
+def test_a_pickle_is_named_with_what_is_read(tmp_path):
+    np.save(tmp_path / "ep0.npy", {"observations": np.zeros(3)}, allow_pickle=True)
+    with pytest.raises(FileFormatError, match=r"ep0\.npy is a pickle, and none is read; np\.savez"):
+        open_recording(tmp_path)
+
+
+def test_a_file_that_an_episode_lacks_names_both(tmp_path, episodes):
+    layouts_of_npy(tmp_path, episodes)
+    (tmp_path / "folders/episode_001/observations.npy").unlink()
+    with pytest.raises(FileFormatError, match="episode episode_001: observations is missing"):
+        read(tmp_path / "folders")
+
+
+def test_tables_of_numbers_of_one_episode_are_no_batch(tmp_path):
+    np.savez(tmp_path / "x.npz", obs=np.zeros((30, 3)), actions=np.zeros((30, 2)))
+    recording, found = read(tmp_path / "x.npz")
+    assert recording.count == 1 and found[0]["actions"].shape == (30, 2)
+
+
+def test_one_episode_with_its_end_marked_may_have_a_last_observation(tmp_path, episodes):
+    one = {name: array for name, array in episodes[0].items() if name != "picture"}
+    np.savez(tmp_path / "x.npz", **one)
+    recording, (found,) = read(tmp_path / "x.npz")
+    assert recording.columns["observations"].final
+    same(found["observations"], one["observations"])
+
+
+def test_archives_in_which_ends_are_marked_hold_several_episodes(tmp_path, episodes):
+    arrays = recordings.flat(episodes)
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "b.npz", **{name: array[:7] for name, array in arrays.items()})
+    _, found = read(tmp_path)
+    assert [len(one["actions"]) for one in found] == [*recordings.LENGTHS, 7]
+
+
+@pytest.mark.parametrize("form", ["npz", "flat hdf5", "demos"])
+def test_pictures_are_observed_where_nothing_else_is(tmp_path, form):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (9, 16, 12, 3), np.uint8)
+    depth = rng.uniform(0, 4, (9, 16, 12)).astype(np.float32)
+    others = {"actions": np.zeros((9, 2)), "torque": np.zeros((9, 2))}
+    if form == "npz":
+        np.savez(tmp_path / "x", rgb=rgb, depth=depth, **others)
+        path = tmp_path / "x.npz"
+    else:
+        h5py = pytest.importorskip("h5py", reason="needs worldmodel[hdf5]")
+        path = tmp_path / "x.hdf5"
+        with h5py.File(path, "w") as file:
+            group = file if form == "flat hdf5" else file.create_group("data/demo_0")
+            for name, array in {"cameras/rgb": rgb, "cameras/depth": depth, **others}.items():
+                group[name] = array
+    _, (one,) = read(path)
+    assert set(one) == {"rgb", "depth", "actions"}
+    same(one["rgb"], rgb)
+    same(one["depth"], depth)
+    # What is called an observation comes before what looks like one.
+    np.savez(tmp_path / "y.npz", rgb=rgb, observations=np.zeros((9, 3)), **others)
+    _, (one,) = read(tmp_path / "y.npz")
+    assert set(one) == {"observations", "actions"}
+
+
 def test_a_folder_of_npz_is_an_episode_each(tmp_path, episodes):
     for i, episode in enumerate(episodes):
         np.savez_compressed(tmp_path / f"run_{i}.npz", **episode)

@@ -244,6 +244,49 @@ def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
     bad(tmp_path, "truncated, corrupt or no video|no frames|no stream")
 
 
+def test_a_video_shorter_than_a_later_table_names_episode_stream_and_time(tmp_path, episodes):
+    av = pytest.importorskip("av", reason="needs worldmodel[video]")
+    rng = np.random.default_rng(0)
+    for i, frames in enumerate((12, 9)):
+        write_csv(tmp_path / f"run{i}.csv", table(episodes[0]) | {"time": np.arange(12) / 10})
+        recordings.write_video(
+            tmp_path / f"run{i}.mkv", recordings.smooth(rng, frames), 10, av, "ffv1"
+        )
+    with pytest.raises(
+        FileFormatError, match="episode run1: frames ends at time 8, and timestamps at 11"
+    ):
+        list(Import(tmp_path, Choices()).episodes())
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_a_table_that_lacks_a_column_is_named(tmp_path, folders):
+    for i in range(2):
+        columns = {"action": [1, 2], "obs": [1, 2], "reward": [0, 1]}
+        if i:
+            del columns["reward"]
+        (tmp_path / f"run{i}").mkdir(parents=True)
+        write_csv(tmp_path / (f"run{i}/log.csv" if folders else f"run{i}.csv"), columns)
+    bad(tmp_path, "episode run1: reward is missing; expected int64 scalar as in run0")
+
+
+def test_whole_numbers_in_one_csv_and_fractions_in_the_next_are_fractions(tmp_path):
+    for i, cells in enumerate(([0, 1, 2], [0.5, 1, 2], ["true", "false", 1])):
+        write_csv(tmp_path / f"run{i}.csv", {"action": [1, 2, 3], "obs": cells})
+    _, found = read(tmp_path)
+    given = [one["observations"].tolist() for one in found]
+    assert given == [[0, 1, 2], [0.5, 1, 2], [1, 0, 1]]
+    assert {one["observations"].dtype.name for one in found} == {"float64"}
+
+
+def test_a_word_among_numbers_names_episode_and_time(tmp_path):
+    write_csv(tmp_path / "run0.csv", {"action": [1, 2, 3], "obs": [1, "x", 3]})
+    with pytest.raises(SpecError, match=r"left out, being no numbers: obs \('x' at time 1 of epis"):
+        read(tmp_path)
+    write_csv(tmp_path / "run0.csv", {"action": [1, 2, 3], "obs": [1, 2, 3]})
+    write_csv(tmp_path / "run1.csv", {"action": [1, 2, 3], "obs": [1, 2, "x"]})
+    bad(tmp_path, "episode run1: obs is 'x' at time 2 of episode run1; expected int64 scalar")
+
+
 def test_a_folder_without_pictures_beside_a_table_is_no_stream(tmp_path, episodes):
     write_csv(tmp_path / "run.csv", table(episodes[0]) | {"obs_0": range(12)})
     (tmp_path / "run").mkdir()

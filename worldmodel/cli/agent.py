@@ -104,7 +104,8 @@ def agent(
     world = found.checked(run).to(pick_device(device))
     known = world.source is not None or env_id is not None
     source = reality(world, env_id, env_kwargs) if known else None
-    steps = steps or _limit(world, source)
+    limit = _limit(world, source)
+    steps = steps or limit
     wanted = None if goal is None else read_observation(goal, world.model.observation_spec)
     asked = None if wanted is None else reach(world, wanted)
     out.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ def import_(
     resize: Annotated[str | None, tyro.conf.arg(metavar="HEIGHTxWIDTH")] = None,
     split: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SHARE")] = (),
     cut: int | None = None,
+    arriving: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STREAM")] = (),
+    leaving: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STREAM")] = (),
     seed: int = 0,
 ) -> None:
     """Make a dataset of a recording in another format.
@@ -47,11 +49,15 @@ def import_(
         resize: Scale pictures.
         split: Shares of the episodes; train=0.8 validation=0.1 test=0.1 by default.
         cut: Cut episodes into pieces of so many steps, so that one long recording can be split.
+        arriving: Actions, rewards or ends whose entry t is of the step that led to observation t,
+            and not of the one that begins there.
+        leaving: Those of the step that begins there, where a source that marks first observations
+            (is_first) is taken otherwise.
         seed: Of the draw of splits.
     """
     size = parse_size(resize) if resize else None
     asked = mapping.parse(map)
-    found = Import(source, Choices(format, asked, resample, size, amounts, cut))
+    found = Import(source, Choices(format, asked, resample, size, amounts, cut, arriving, leaving))
     for line in report.contents(found):
         say(line)
     with Steps("imported", found.recording.count) as steps:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodel.data.importing.alignment import aligned, arriving
 from worldmodel.data.importing.clock import Sampling, require_ascending, sampling, unit_by_size
 from worldmodel.data.importing.regrid import cut, regrid
 from worldmodel.data.readers import open_recording
@@ -41,6 +42,8 @@ class Choices:
         amounts: Roles whose whole numbers are amounts, and no indices of values; or whose arrays
             are no pictures.
         cut: Steps that longer episodes are cut into pieces of, or None.
+        arriving: Roles whose entry t is of the step that led to observation t.
+        leaving: Roles whose entry t is of the step that begins there; of most recordings all.
     """
 
     format: str | None = None
@@ -49,6 +52,8 @@ class Choices:
     size: tuple[int, int] | None = None
     amounts: tuple[str, ...] = ()
     cut: int | None = None
+    arriving: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
 
 class Import:
@@ -69,6 +74,9 @@ class Import:
         self.recording = open_recording(source, choices.format, told[0] if told else None)
         self.roles = settled(self.recording, roles)
         self.choices = choices
+        self.arriving, self.assumed = arriving(
+            self.recording, self.roles, choices.arriving, choices.leaving
+        )
         self.lengths: list[int] = []
         self.unseen = self.short = 0
         self.units: dict[str, float] = {}
@@ -87,7 +95,8 @@ class Import:
     @property
     def final_observation(self) -> bool:
         """Whether episodes of T actions have T + 1 observations."""
-        return self.choices.hz is not None or final(self.recording, self.roles)
+        known = self.choices.hz is not None or bool(self.arriving)
+        return known or final(self.recording, self.roles)
 
     @property
     def columns(self) -> list[str]:
@@ -120,11 +129,14 @@ class Import:
         for table in self.recording.episodes(self.columns, self.choices.size):
             what = f"{self.recording.path}, episode {table.name}"
             arrays = by_role(table, self.roles)
-            if len(_acted(arrays)) < least:
+            times = self._times(arrays, what)
+            values: Mapping[str, np.ndarray]
+            values = {r: a for r, a in arrays.items() if base(r) != "timestamps"}
+            if self.arriving:
+                values, times = aligned(values, times, self.arriving)
+            if len(_acted(values)) < least:
                 self.short += 1
                 continue
-            times = self._times(arrays, what)
-            values = {r: a for r, a in arrays.items() if base(r) != "timestamps"}
             for role, array in values.items():
                 _require_finite(array, f"{what}: {role}", times.get(role))
             if self.choices.hz is not None:
@@ -188,7 +200,7 @@ class Import:
             self.units[role] = unit_by_size(times) if told is None else told
         return times if self.units[role] == 1.0 else times * self.units[role]
 
-    def _fitted(self, values: dict[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
+    def _fitted(self, values: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
         """Everything as long as it must be; an entry of which not all have one is left out."""
         lengths = {role: len(array) for role, array in values.items()}
         steps = next(n for role, n in lengths.items() if base(role) == "actions")
@@ -223,7 +235,10 @@ def _one_for_each(times: np.ndarray, count: int, what: str, clock: str) -> np.nd
     if len(times) == count - 1 and len(times) > 1:
         return np.append(times, times[-1] + np.median(np.diff(times)))
     if len(times) not in (count, count + 1):
-        raise FileFormatError(f"{what} has {count} entries and {len(times)} {clock}")
+        raise FileFormatError(
+            f"{what} ends at time {count - 1}, and {clock} at {len(times) - 1}; expected an entry "
+            "for each time"
+        )
     return times[:count]
 
 

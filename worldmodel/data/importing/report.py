@@ -43,6 +43,7 @@ def decisions(found: Import) -> Iterator[str]:
     """What was decided; a sentence each."""
     recording = found.recording
     yield from recording.notes
+    yield from found.assumed
     done = [name for name in recording.columns if name.rpartition("/")[2].lower() in DONE]
     if done and "terminated" not in found.roles:
         yield (

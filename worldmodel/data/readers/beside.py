@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldmodel.data.readers import spreadsheet
+from worldmodel.data.readers.mapping import called
 from worldmodel.data.readers.pictures import PICTURES, VIDEOS
 from worldmodel.data.readers.recording import inside, natural
 from worldmodel.data.readers.spreadsheet import Sheet, scan
@@ -50,10 +51,19 @@ def units(path: Path, root: Path, episode: str | None = None) -> Iterator[Unit]:
                 yield _together(folder, root, episode)
     elif len(tables) == 1 and not _own(tables[0]):
         yield _together(path, root, episode)
-    elif len({spreadsheet.names(inside(root, table)) for table in tables}) == 1:
+    elif _alike([spreadsheet.names(inside(root, table)) for table in tables]):
         yield from (_named(table, root, episode) for table in tables)
     else:
         yield _together(path, root, episode)
+
+
+def _alike(names: list[tuple[str, ...]]) -> bool:
+    """Whether tables of these columns are episodes; one of them may lack a column.
+
+    The parts of one episode have equal columns, the actions, in no two tables.
+    """
+    acted = {called(each, "actions") for each in names}
+    return len(set(names)) == 1 or (len(acted) == 1 and all(acted))
 
 
 def _named(table: Path, root: Path, episode: str | None) -> Unit:
@@ -109,7 +119,12 @@ def _pictures_in(folder: Path) -> tuple[Path, ...]:
 def left(path: Path, units: tuple[Unit, ...]) -> Iterator[str]:
     """What nothing can be learned from."""
     sheets = units[0].sheets.items()
-    texts = [p + n for p, sheet in sheets for n, kind in sheet.kinds.items() if kind == "text"]
+    texts = [
+        f"{p}{n} ({sheet.texts[n]})" if n in sheet.texts else p + n
+        for p, sheet in sheets
+        for n, kind in sheet.kinds.items()
+        if kind == "text"
+    ]
     if texts:
         yield f"left out, being no numbers: {', '.join(texts)}"
     named = any("files" in sheet.kinds.values() for unit in units for sheet in unit.sheets.values())

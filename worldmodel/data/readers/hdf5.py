@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from worldmodel.data.readers.arrays import Arrays, described
+from worldmodel.data.readers.blocks import Arrays, described
 from worldmodel.data.readers.mapping import guessed
 from worldmodel.data.readers.pictures import Size, resize_all
 from worldmodel.data.readers.recording import (

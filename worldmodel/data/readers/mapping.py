@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ OBSERVATIONS = "observations"
 NAMES = {
     "actions": ("actions", "action", "acts", "act"),
     "rewards": ("rewards", "reward", "next.reward", "rew"),
-    "terminated": ("terminated", "terminals", "terminations", "terminal"),
+    "terminated": ("terminated", "terminals", "terminations", "terminal", "is_terminal"),
     "truncated": ("truncated", "timeouts", "truncations", "timeout"),
     "timestamps": ("timestamps", "timestamp", "time", "times", "t", "stamp", "datetime", "date"),
     "states": ("states", "state"),
@@ -36,8 +36,10 @@ NAMES = {
     OBSERVATIONS: ("observations", "observation", "obs", "images", "frames", "pictures"),
 }
 # These say where an episode ends, and not why.
-DONE = ("dones", "done", "next.done")
+DONE = ("dones", "done", "next.done", "is_last")
 ENDS = (*NAMES["terminated"], *NAMES["truncated"], *DONE)
+# What pictures are called, or what is in their names.
+_PICTURES = ("image", "img", "rgb", "depth", "pixel", "frame", "picture", "cam", "video")
 # These tell episodes apart: by a mark on the first step, or by a name or number of each.
 STARTS = ("episode_starts", "episode_start", "is_first")
 EPISODE = ("episode", "episode_index", "episode_id", "trial", "trajectory")
@@ -50,11 +52,13 @@ _FLAGS = ("terminated", "truncated", "seen")
 _SCALARS = ("rewards", "timestamps", *_FLAGS)
 
 
-def guessed(columns: Collection[str]) -> dict[str, tuple[str, ...]]:
+def guessed(columns: Mapping[str, Column]) -> dict[str, tuple[str, ...]]:
     """The roles that names tell.
 
     ``observations/x`` or ``observation.x`` is the stream ``x``; ``action_0``, ``action[1]``,
     ``action.torque`` are side by side the actions, ``obs_0``, ``observation_1``, … one stream.
+    Where nothing is called an observation, pictures are observed, under their own names: of 8 bits
+    whatever they are called, others if they are called so (``depth``, ``image``, …).
     """
     roles: dict[str, tuple[str, ...]] = {}
     for role, names in NAMES.items():
@@ -68,7 +72,22 @@ def guessed(columns: Collection[str]) -> dict[str, tuple[str, ...]]:
             roles |= streams
         elif numbered and role in ("actions", "states", OBSERVATIONS):
             roles[role] = tuple(numbered)
+    if not any(is_stream(role) for role in roles):
+        pictures = [name for name, column in columns.items() if _pictured(name, column)]
+        short = {name.rpartition("/")[2]: (name,) for name in pictures}
+        roles |= short if len(short) == len(pictures) else {n: (n,) for n in pictures}
     return roles
+
+
+def _pictured(name: str, column: Column) -> bool:
+    named = any(word in name.lower() for word in _PICTURES)
+    return column.picture and (named or (column.dtype == "uint8" and min(column.shape[:2]) > 1))
+
+
+def called(columns: Iterable[str], role: str) -> frozenset[str]:
+    """Those of some columns whose names tell that they are of a role."""
+    names = NAMES[role]
+    return frozenset(c for c in columns if c.lower() in names or _part_of(c, names))
 
 
 def unit_of(column: str) -> float | None:
@@ -163,6 +182,7 @@ def settled(recording: Recording, asked: Roles) -> dict[str, tuple[str, ...]]:
             raise SpecError(
                 f"{recording.path}: no column is known as {role}; name one with --map "
                 f"{role}=COLUMN. The columns are {known or 'none'}"
+                + "".join(f"; {note}" for note in recording.notes if "left out" in note)
             )
     return roles
 

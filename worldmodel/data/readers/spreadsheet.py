@@ -7,7 +7,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -39,12 +39,14 @@ class Sheet:
         kinds: Dtype of a column's numbers, or "files", or "text", by its name.
         shapes: Of one entry, likewise.
         episodes: Name and number of rows of each.
+        texts: The first cell of a column that is no number, and where it is, by the column's name.
     """
 
     path: Path
     kinds: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     episodes: tuple[tuple[str, int], ...]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def blocks(self, columns: Collection[str]) -> Iterator[dict[str, Any]]:
         """Columns of one episode after the other; names of files as lists.
@@ -147,17 +149,43 @@ def _scan_csv(path: Path, episode: str | None) -> Sheet:
     rows = _csv_rows(path)
     header = next(rows)
     key = _key(path, header, episode)
-    kinds = dict.fromkeys(header, _KINDS[0])
+    kinds, texts = dict.fromkeys(header, _KINDS[0]), {}
 
     def told() -> Iterator[str]:
+        time, last = 0, None
         for row in rows:
+            now = row[header.index(key)] if key else stem(path)
+            time, last = time + 1 if now == last else 0, now
             for name, cell in zip(header, row, strict=True):
-                kinds[name] = max(kinds[name], _kind(cell), key=_KINDS.index)
-            yield row[header.index(key)] if key else stem(path)
+                kinds[name] = max(kinds[name], kind := _kind(cell), key=_KINDS.index)
+                if kind == "text":
+                    texts.setdefault(name, f"{cell!r} at time {time} of episode {now}")
+            yield now
 
     episodes = _runs(told())
     kinds = {name: kind for name, kind in kinds.items() if name != key}
-    return Sheet(path, kinds, dict.fromkeys(kinds, ()), episodes)
+    return Sheet(path, kinds, dict.fromkeys(kinds, ()), episodes, texts)
+
+
+def of_one_kind(sheets: Collection[Sheet]) -> list[Sheet]:
+    """Tables with the same columns, whose numbers are of the widest kind in any of them.
+
+    A CSV does not declare kinds: what is whole in one of them need not be so in the next.
+    """
+    widest: dict[str, str] = {}
+    numbers = _KINDS[:3]
+    for sheet in sheets:
+        for name, kind in sheet.kinds.items():
+            if not _is_parquet(sheet.path) and kind in numbers:
+                widest[name] = max(widest.get(name, kind), kind, key=numbers.index)
+    return [
+        sheet
+        if _is_parquet(sheet.path)
+        else replace(
+            sheet, kinds={n: widest[n] if k in numbers else k for n, k in sheet.kinds.items()}
+        )
+        for sheet in sheets
+    ]
 
 
 def _kind(cell: str) -> str:

@@ -97,14 +97,12 @@ class Archive(Source):
         return lambda count: _filled(file, (count, *header.shape[1:]), header.dtype, what)
 
 
-class Folder(Source):
-    """A folder of ``.npy``, mapped into memory."""
+class Mapped(Source):
+    """Arrays that are mapped into memory."""
 
-    def __init__(self, path: Path) -> None:
-        self._arrays = {
-            file.stem: _mapped(inside(path, file)) for file in sorted(path.glob("*.npy"))
-        }
-        super().__init__(path, {n: Header(a.shape, a.dtype) for n, a in self._arrays.items()})
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = arrays
+        super().__init__(path, {n: Header(a.shape, a.dtype) for n, a in arrays.items()})
 
     def rows(self, name: str, stack: ExitStack) -> Rows:
         """See ``Source``."""
@@ -128,11 +126,28 @@ def following(array: np.ndarray) -> Rows:
     return read
 
 
-def _mapped(file: Path) -> np.ndarray:
+def mapped(root: Path, file: Path) -> np.ndarray:
+    """An array of a ``.npy``, mapped into memory.
+
+    Args:
+        root: Folder that it must lie in.
+        file: Its path.
+
+    Raises:
+        FileFormatError: It is truncated, corrupt, a pickle, or leads out of the folder.
+    """
+    real = inside(root, file)
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        with real.open("rb") as opened:
+            pickled = _read_header(opened).dtype.hasobject
+        if not pickled:
+            return np.load(real, mmap_mode="r", allow_pickle=False)
     except _BROKEN as error:
         raise FileFormatError(f"{file} is truncated, corrupt or no array: {error}") from error
+    raise FileFormatError(
+        f"{file} is a pickle, and none is read; np.savez(FILE, observations=..., actions=...) "
+        "writes what is"
+    )
 
 
 def _header_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:

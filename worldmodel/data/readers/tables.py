@@ -14,7 +14,7 @@ What lies together is told by names:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,7 +67,7 @@ class Tables(Recording):
         for unit in self.units:
             found = _columns(self.root, unit)
             for name in columns:
-                got = found[name].describe() if name in found else "missing"
+                got = found[name].describe() if name in found else _instead(unit, name)
                 if got != (expected := self.columns[name].describe()):
                     raise FileFormatError(
                         f"{self.path}, episode {unit.name}: {name} is {got}; expected {expected} "
@@ -105,6 +105,12 @@ def _tables(root: Path, unit: Unit, columns: Collection[str], size: Size | None)
                 taken[column] = video_times(inside(root, unit.videos[column.removesuffix(_TIME)]))
         begin += rows
         yield Table(name, taken)
+
+
+def _instead(unit: Unit, column: str) -> str:
+    """What there is where a column is no numbers."""
+    prefix, sheet = next((p, s) for p, s in unit.sheets.items() if column.startswith(p))
+    return sheet.texts.get(column.removeprefix(prefix), "missing")
 
 
 def _in(column: str, prefix: str, sheet: Sheet) -> bool:
@@ -147,7 +153,7 @@ def read(path: Path, episode: str | None = None) -> Recording:
         MissingExtraError: pyarrow or PyAV is not installed and is needed.
     """
     root = path if path.is_dir() else path.parent
-    found = tuple(units(path, root, episode))
+    found = _of_one_kind(tuple(units(path, root, episode)))
     if not found:
         raise FileFormatError(f"{path} has no table (CSV or Parquet) of steps")
     columns = _columns(root, found[0])
@@ -158,6 +164,19 @@ def read(path: Path, episode: str | None = None) -> Recording:
         sum(len(unit.episodes) for unit in found),
         notes=tuple(left(path, found)),
         units=found,
+    )
+
+
+def _of_one_kind(units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+    prefixes = units[0].sheets if units else ()
+    sheets: dict[str, list[Sheet]] = {
+        p: spreadsheet.of_one_kind([unit.sheets[p] for unit in units if p in unit.sheets])
+        for p in prefixes
+    }
+    rest = {prefix: iter(each) for prefix, each in sheets.items()}
+    return tuple(
+        replace(unit, sheets={p: next(rest[p]) if p in rest else s for p, s in unit.sheets.items()})
+        for unit in units
     )
 
 
@@ -193,7 +212,7 @@ def _roles(unit: Unit, columns: Mapping[str, Column]) -> dict[str, tuple[str, ..
     roles: dict[str, tuple[str, ...]] = {}
     if len(unit.sheets) == 1:
         sheet = unit.sheets[""]
-        roles = guessed([name for name in sheet.kinds if name in columns])
+        roles = guessed({name: columns[name] for name in sheet.kinds if name in columns})
         roles |= {name: (name,) for name, kind in sheet.kinds.items() if kind == "files"}
     else:
         for prefix, sheet in unit.sheets.items():
