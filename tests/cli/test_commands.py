@@ -58,7 +58,7 @@ FLAGS = {
         "--agent.horizon",
         "--pixels",
     ],
-    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed", "--allowed"],
+    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed", "--allowed", "--json"],
     "calibrate": ["RUN", "--dataset", "--out", "--episodes", "--trust.coverage", "--seed"],
     "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
     "agent": [
@@ -189,6 +189,19 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
     drawn |= {"tracking", "trust"}
     assert {path.stem for path in run.glob("*.png")} == drawn
+
+
+def test_numbers_alone_are_printed_where_another_program_reads_them(made, tmp_path, capsys):
+    run, out = str(made / "vector" / "run"), ["--out", str(tmp_path)]
+    capsys.readouterr()
+    main(["evaluate", run, *out, "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == strict(tmp_path / "metrics.json")
+    assert "metrics.json and figures are written" in printed.err
+    main(["agent", run, *out, "--episodes", "2", "--steps", "5", *QUICK, "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("verdict") == strict(tmp_path / "verdict.json")
+    assert printed == strict(tmp_path / "metrics.json")
 
 
 def test_what_is_known_of_a_system_is_compared_with(tmp_path, capsys, monkeypatch):

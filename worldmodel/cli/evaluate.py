@@ -7,7 +7,7 @@ from typing import Any
 
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
-from worldmodel.cli.console import console, note, say
+from worldmodel.cli.console import console, note, numbers_alone, say
 from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
 from worldmodel.device import pick_device
 from worldmodel.errors import MissingExtraError, SourceError, SpecError
@@ -37,6 +37,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     allowed: float = BAD,
+    json: bool = False,
 ) -> None:
     """Measure a trained model on the test split and draw the figures.
 
@@ -52,7 +53,22 @@ def evaluate(
         seed: Of the sampled latents, and of what is probed.
         device: "auto" for the fastest that is there, "cpu", "cuda", "cuda:1" or "mps".
         allowed: Error of a dream, as a fraction of the variance, beyond which it is bad.
+        json: Whether to print the numbers to stdout, and all else to stderr.
     """
+    with numbers_alone(json) as numbers:
+        numbers.update(_evaluated(run, dataset, out, force, seed, device, allowed))
+
+
+def _evaluated(
+    run: str,
+    dataset: Path | None,
+    out: Path | None,
+    force: bool,
+    seed: int,
+    device: str,
+    allowed: float,
+) -> dict[str, Any]:
+    """What ``metrics.json`` says then; arguments as of ``evaluate``."""
     world, path = load(run).to(pick_device(device)), dataset or dataset_of(run)
     if path is None:
         raise SpecError(f"{run} has no data of its own; name them by --dataset")
@@ -88,6 +104,7 @@ def evaluate(
     for shortcoming in shortcomings(evaluation.metrics, system.controlled):
         note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")
+    return evaluation.metrics
 
 
 def trust_of(world: World, recorded: data.Dataset, allowed: float, seed: int) -> dict[str, Any]:
