@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from agents.saved import load_agent
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.cli.arguments import REGISTRY, Run
+from worldmodel.cli.defaults import _SWITCHES
 from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
@@ -85,7 +87,7 @@ FLAGS = {
     ],
     "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
     "play": ["[RUN]", "--mode", "--policy", "--dataset", "--env-id", "--out", "--noise", "--fps"],
-    "presets": ["NAME"],
+    "presets": ["[NAME]"],
     "bench": ["RUN", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
@@ -402,6 +404,14 @@ def test_the_file_is_found_wherever_it_stands(made, tmp_path, capsys):
         ["--tensorboard", recorded, "--run", "here"],
     ):
         assert default(capsys, kind, "train", *words) == "fusion"
+
+
+@pytest.mark.parametrize("command", ["train", "learn", "agent", "empowerment"])
+def test_no_switch_takes_the_file_for_its_value(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    switches = set(re.findall(r"(--[\w.-]+), --no-", capsys.readouterr().out))
+    assert switches <= set(_SWITCHES)
 
 
 def test_a_preset_that_is_named_is_taken(made, tmp_path, capsys):

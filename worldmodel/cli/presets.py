@@ -15,7 +15,7 @@ from worldmodel.systems import DEMOS, PRESETS, preset
 
 
 def presets(
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None,
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None,
 ) -> None:
     """List presets, or print all settings of one.
 
