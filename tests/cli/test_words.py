@@ -32,9 +32,9 @@ def test_a_setting_out_of_range_is_one_line(words, said, capsys):
 @pytest.mark.parametrize(
     ("words", "meant", "known"),
     [
-        ("trian data", "train", COMMANDS),
+        ("trainn data", "train", COMMANDS),
         ("data", "data show", COMMANDS),
-        ("data shwo x", None, COMMANDS),
+        ("data sho x", None, COMMANDS),
         ("demo pendulun", "pendulum", DEMOS),
         ("demo cart", None, DEMOS),
     ],
