@@ -37,12 +37,13 @@ def understood(
     _require_known(words[:1], "command", commands)
     if words[:1] == ["demo"]:
         _require_known(words[1:2], "demo", DEMOS)
-    chosen = {name: _deferred(command) for name, command in commands.items()}
+    deferred = {name: _deferred(command) for name, command in commands.items()}
+    chosen = with_defaults(words, deferred)
     said = io.StringIO()
     try:
         with redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
-                with_defaults(words, chosen),
+                chosen,
                 prog="worldmodel",
                 description=_ABOUT + "version.",
                 args=_name_demo(words),
@@ -50,7 +51,7 @@ def understood(
             )
     except SystemExit as exit:
         # Settings refuse each other while they are put together, under names that nobody typed.
-        if cause := _cause(exit):
+        if exit.code and (cause := _cause(exit)):
             complain(str(cause))
         else:
             sys.stderr.write(said.getvalue())
