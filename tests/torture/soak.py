@@ -22,7 +22,7 @@ from worldmodel import load
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.trainer import Trainer
 
-BLOCKS = 40
+BLOCKS = 20
 _FIRST = 0.2  # of a soak, in which caches and pools may grow
 _DREAMS = 256
 

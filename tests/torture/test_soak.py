@@ -30,12 +30,12 @@ def test_what_is_kept_is_found():
 
 
 def test_dreams_keep_nothing():
-    steps = 400_000 * ROUNDS
+    steps = 200_000 * ROUNDS
     found = soak(dreams(), steps)
     assert found.flat(steps, MOST), found
 
 
 def test_training_keeps_nothing(tmp_path):
-    updates = 250 * ROUNDS
+    updates = 120 * ROUNDS
     found = soak(training(tmp_path, 4 * updates), updates)
     assert found.flat(updates, MOST), found
