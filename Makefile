@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger benchmark-asked clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger benchmark-asked soak matrix clean
 
 setup: .venv/ready
 
@@ -20,9 +20,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
-# An hour at most, without the checker of types, which would refuse what users can do.
+# An hour at most (make torture INPUTS=1000000 drives that many through the doors), without the checker of types, which would refuse what users can do.
 torture: setup
-	TORTURE=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-q --strict-markers' --timeout=3600 tests/torture
+	TORTURE=40 TORTURE_INPUTS=$(INPUTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts='-q --strict-markers' --timeout=3600 tests/torture
 
 check: setup
 	$(BIN)/ruff check .
@@ -101,3 +101,12 @@ benchmark-rssm: setup
 
 benchmark-asked: setup
 	$(BIN)/python benchmarks/asked.py
+
+# A hundred million dream steps and a hundred thousand updates, and what they do to memory.
+soak: setup
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/torture/soak.py
+
+# The oldest versions that pyproject.toml allows, and the newest, each in an environment of its own:
+# make matrix MATRIX="--rows oldest --hold torch==2.13.0+cpu --find-links /wheels tests/spaces"
+matrix:
+	$(PYTHON) tests/matrix.py $(MATRIX)

@@ -25,7 +25,15 @@ from torch import Tensor, nn
 from agents.learner import ActorCritic
 from agents.policy import Policy
 from agents.starts import known_states, sample_states
-from worldmodel.errors import ConfigError, DivergenceError, SpecError, require_at_least
+from worldmodel.errors import (
+    ConfigError,
+    DivergenceError,
+    SpecError,
+    require_at_least,
+    require_finite,
+    require_fraction,
+    require_positive,
+)
 from worldmodel.progress import track
 from worldmodel.types import Belief
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
@@ -76,9 +84,11 @@ class ActorCriticConfig:
     def __post_init__(self) -> None:
         require_at_least(0, updates=self.updates)
         require_at_least(1, batch_size=self.batch_size, horizon=self.horizon, hidden=self.hidden)
-        for name in ("discount", "trace", "slow"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        require_at_least(0, seed=self.seed)
+        require_fraction(discount=self.discount, trace=self.trace, slow=self.slow)
+        rates = ("learning_rate", "critic_learning_rate", "entropy", "ood_penalty", "noise_scale")
+        require_finite(0, **{name: getattr(self, name) for name in rates})
+        require_positive(max_grad_norm=self.max_grad_norm, ood_radius=self.ood_radius)
         if self.discount == 1:
             raise ConfigError("discount must be less than 1, got 1")
 

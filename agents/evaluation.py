@@ -53,7 +53,9 @@ def measures(name: str, acted: Rollout) -> dict[str, float]:
     }
 
 
-def dream(agent: Agent, world: World, episodes: int, steps: int, seed: int) -> Rollout:
+def dream(
+    agent: Agent, world: World, episodes: int, steps: int, seed: int, progress: bool = False
+) -> Rollout:
     """Run episodes in the dream alone, from states that the data knew.
 
     Args:
@@ -62,9 +64,10 @@ def dream(agent: Agent, world: World, episodes: int, steps: int, seed: int) -> R
         episodes: How many.
         steps: Of each at most.
         seed: Of the starts and of the dream's process noise.
+        progress: Whether to show a progress bar.
     """
     env = LatentVectorEnv(world, num_envs=episodes, truncate_outside=False)
-    return rollout(agent, env, steps, seed)
+    return rollout(agent, env, steps, seed, label="dream" if progress else None)
 
 
 class Random:
@@ -118,6 +121,7 @@ def compare(
     seed: int,
     options: dict[str, Any] | None = None,
     random: bool = False,
+    progress: bool = False,
 ) -> Comparison:
     """Run one episode per real environment, and as many dreams from the same first frames.
 
@@ -130,22 +134,23 @@ def compare(
         seed: Of the resets and of the dream's process noise.
         options: Of the real reset.
         random: Whether to let random actions act, too.
+        progress: Whether to show progress bars.
     """
+    told = {name: name if progress else None for name in ("dream", "reality")}
     frames, _ = real.reset(seed=seed, options=options)
     space = world.model.observation_spec
     seen = {name: values[:, None] for name, values in space.read(frames, (real.num_envs,)).items()}
     none = np.zeros((real.num_envs, 0, world.model.action_spec.size), np.float32)
     start = world.filter(seen, none)[:, 0]
     env = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
-    imagined = rollout(agent, env, steps, seed, {"state": start})
+    imagined = rollout(agent, env, steps, seed, {"state": start}, told["dream"])
     watched = _Watched(real, space)
-    acted = rollout(agent, VectorFilterObservation(watched, world), steps, seed, options)
+    filtered = VectorFilterObservation(watched, world)
+    acted = rollout(agent, filtered, steps, seed, options, told["reality"])
     others = {}
     if random:
-        chance, filtered = (
-            Random(world.model.action_spec, seed),
-            VectorFilterObservation(real, world),
-        )
-        others["random"] = rollout(chance, filtered, steps, seed, options)
-        others["random_dream"] = rollout(chance, env, steps, seed, {"state": start})
+        chance = Random(world.model.action_spec, seed)
+        filtered = VectorFilterObservation(real, world)
+        others["random"] = rollout(chance, filtered, steps, seed, options, told["reality"])
+        others["random_dream"] = rollout(chance, env, steps, seed, {"state": start}, told["dream"])
     return Comparison(imagined, acted, others, watched.shown(world.model.device))

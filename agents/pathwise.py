@@ -20,7 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.policy import Policy
-from worldmodel.errors import SpecError
+from worldmodel.errors import (
+    SpecError,
+    require_at_least,
+    require_finite,
+    require_fraction,
+    require_positive,
+)
 from worldmodel.progress import track
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule, recorded_reward
 from worldmodel.world.world import World
@@ -56,6 +62,15 @@ class PathwiseConfig:
     noise_scale: float = 2.0
     hidden: int = 64
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("updates", "batch_size", "horizon", "hidden")
+        require_at_least(1, **{name: getattr(self, name) for name in counts})
+        require_at_least(0, seed=self.seed)
+        require_fraction(discount=self.discount)
+        require_finite(0, ood_penalty=self.ood_penalty, noise_scale=self.noise_scale)
+        require_finite(0, learning_rate=self.learning_rate)
+        require_positive(max_grad_norm=self.max_grad_norm, ood_radius=self.ood_radius)
 
 
 def train_policy(

@@ -33,7 +33,15 @@ from agents.planner_file import Saved
 from agents.plans import Plan, colouring, shifted
 from agents.rollout import Agent
 from agents.scoring import Scored, Scorer, Terms
-from worldmodel.errors import ConfigError, ShapeError, SpecError, require_at_least
+from worldmodel.errors import (
+    ConfigError,
+    ShapeError,
+    SpecError,
+    require_at_least,
+    require_finite,
+    require_fraction,
+    require_positive,
+)
 from worldmodel.world.dynamics import Dynamics, Goal, SupportRule
 from worldmodel.world.world import World
 
@@ -83,12 +91,14 @@ class PlanningConfig:
     def __post_init__(self) -> None:
         require_at_least(1, horizon=self.horizon, iterations=self.iterations_of("mppi"))
         require_at_least(2, candidates=self.candidates)
-        for name in ("elites", "temperature", "std", "decay", "discount", "ood_radius"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be more than 0, got {getattr(self, name)}")
-        for name in ("elites", "momentum", "prior_fraction", "discount"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        require_at_least(0, seed=self.seed)
+        above = ("elites", "temperature", "std", "decay", "discount", "ood_radius")
+        require_positive(**{name: getattr(self, name) for name in above})
+        fractions = ("elites", "momentum", "prior_fraction", "discount")
+        require_fraction(**{name: getattr(self, name) for name in fractions})
+        finite = ("temperature", "std", "decay", "ood_penalty")
+        require_finite(0, **{name: getattr(self, name) for name in finite})
+        require_finite(0, colour=self.colour_of("mppi"))
 
     def iterations_of(self, method: str) -> int:
         """How often a method searches."""

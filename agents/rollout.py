@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float, Int
 
 from worldmodel import html
+from worldmodel.progress import track
 from worldmodel.spaces import stack
 
 
@@ -94,7 +95,12 @@ class Rollout:
 
 
 def rollout(
-    agent: Agent, env: VectorEnv, steps: int, seed: int, options: dict[str, Any] | None = None
+    agent: Agent,
+    env: VectorEnv,
+    steps: int,
+    seed: int,
+    options: dict[str, Any] | None = None,
+    label: str | None = None,
 ) -> Rollout:
     """Act for one episode per environment, deterministically.
 
@@ -104,13 +110,14 @@ def rollout(
         steps: Steps at most.
         seed: Of the reset.
         options: Of the reset.
+        label: What the progress bar is called; None shows none.
     """
     act = Acting(agent)
     observation, info = env.reset(seed=seed, options=options)
     observations, states = [observation], [info.get("state")]
     actions, rewards, mask, outside = [], [], [], []
     alive, ended = np.ones(env.num_envs, np.bool_), np.zeros(env.num_envs, np.bool_)
-    for _ in range(steps):
+    for _ in track(range(steps), label or "", disable=label is None):
         action = act(observation)
         observation, reward, terminated, truncated, info = env.step(action)
         actions.append(action)

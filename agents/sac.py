@@ -22,7 +22,13 @@ import torch
 
 from agents.rollout import Agent
 from agents.starts import sample_states
-from worldmodel.errors import ConfigError, SpecError, require_at_least, require_extra
+from worldmodel.errors import (
+    ConfigError,
+    SpecError,
+    require_at_least,
+    require_extra,
+    require_finite,
+)
 from worldmodel.types import Belief
 from worldmodel.world.world import World
 
@@ -62,6 +68,7 @@ class SACConfig:
         counts = ("updates", "more_updates", "dreams", "updates_per_step", "branch")
         more = ("batch_size", "hidden")
         require_at_least(1, **{name: getattr(self, name) for name in counts + more})
+        require_finite(0, learning_rate=self.learning_rate)
         if not 0 <= self.discount < 1:
             raise ConfigError(f"discount must lie in [0, 1), got {self.discount}")
 

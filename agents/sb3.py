@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -17,6 +18,8 @@ from zipfile import ZipFile
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from worldmodel.errors import (
     FileFormatError,
@@ -325,11 +328,21 @@ def train_sb3(
         "MlpPolicy", env, seed=seed, device=device, **hyperparameters
     )
     # Not SB3's own bar, which needs a package that the extra does not bring.
-    with Progress(disable=not progress) as bar:
-        task = bar.add_task("agent", total=timesteps)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[learned]}"))
+    with Progress(*columns, TimeElapsedColumn(), disable=not progress) as bar:
+        task = bar.add_task("agent", total=timesteps, learned="")
+        learned = count()
 
         def advance(*_: Any) -> bool:
-            bar.update(task, completed=learner.num_timesteps)
+            bar.update(task, completed=min(learner.num_timesteps, timesteps))
             return True
 
-        return acting(learner.learn(timesteps, callback=advance), actions)
+        def learn(*_: Any) -> None:
+            bar.update(task, learned=f"{next(learned) + 1:,} gradient updates")
+
+        # Between two rollouts there are thousands of updates, of which SB3 tells nobody.
+        hook = register_optimizer_step_post_hook(learn)
+        try:
+            return acting(learner.learn(timesteps, callback=advance), actions)
+        finally:
+            hook.remove()

@@ -93,9 +93,11 @@ def sentences(numbers: dict[str, Any], world: World) -> list[str]:
     """The verdict on what ``judge`` has counted."""
     (low, high), returns = numbers["interval"], numbers["returns"]
     right = "right" if numbers["right"] else "WRONG"
+    near = low <= returns["real"] <= high or not numbers["right"]
+    by_chance = "" if near else ", no further off than chance takes so few episodes"
     told = [
         f"The dream was {right}: nine of ten dreamt returns lie between {low:.4g} and {high:.4g}, "
-        f"the mean real one is {returns['real']:.4g}."
+        f"the mean real one is {returns['real']:.4g}{by_chance}."
     ]
     if not numbers["length_right"]:
         first, last = numbers["length_interval"]

@@ -1,6 +1,8 @@
 """Errors that name the offending value and what was expected."""
 
 import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -60,6 +62,12 @@ class MissingExtraError(WorldModelError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+def meant(name: str, names: Iterable[str]) -> str:
+    """What somebody who typed a name may have meant, as the end of a sentence; else nothing."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def require_extra(module: str, extra: str) -> None:
     """Raise unless an optional dependency can be imported.
 
@@ -98,6 +106,28 @@ def require_finite(least: float | int, **settings: float | int) -> None:
     for name, value in settings.items():
         if not least <= value < math.inf:
             raise ConfigError(f"{name} must be finite and >= {least:g}, got {value}")
+
+
+def require_positive(**settings: float) -> None:
+    """Raise unless every setting is more than 0; infinity is.
+
+    Raises:
+        ConfigError: One is not; the message names it.
+    """
+    for name, value in settings.items():
+        if not value > 0:
+            raise ConfigError(f"{name} must be more than 0, got {value}")
+
+
+def require_fraction(**settings: float) -> None:
+    """Raise unless every setting lies in [0, 1].
+
+    Raises:
+        ConfigError: One does not; the message names it.
+    """
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} must lie in [0, 1], got {value}")
 
 
 def require_choices(config: Any) -> None:

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -53,10 +54,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in leftovers(path):
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > _LEFT:
-                left.unlink()
+    clear_old(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with naming(path), temporary.open("xb") as file:
@@ -71,6 +69,15 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
 def leftovers(path: Path) -> Iterator[Path]:
     """What processes that write a file by way of ``whole``, or were killed at it, have of it."""
     return path.parent.glob(f".{glob.escape(path.name)}.*.tmp")
+
+
+def clear_old(path: Path) -> None:
+    """Delete those that nobody has written to for an hour: who began them was killed."""
+    for left in leftovers(path):
+        with suppress(FileNotFoundError):
+            written = max(part.stat().st_mtime for part in (left, *left.rglob("*")))
+            if time.time() - written > _LEFT:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def clear_leftovers(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""How far something long is: a bar in a terminal, elsewhere a line now and then."""
+"""How far something long is: a bar in a terminal, elsewhere a line now and then.
+
+What takes more than two seconds is told of.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 T = TypeVar("T")
-EVERY = 10.0  # seconds between lines
+FIRST, EVERY = 2.0, 10.0  # seconds before the first line, and between lines
 
 
 class Progress(Bars):
-    """Rich's progress bars, which where there is no terminal are lines, every ten seconds.
+    """Rich's progress bars, which where there is no terminal are lines, soon and every ten seconds.
 
     Args:
         columns: Of the bars; Rich's usual ones by default.
@@ -34,7 +37,7 @@ class Progress(Bars):
         # What a user named may hold brackets.
         terminal = Console(markup=False, highlight=False)
         self._lines = not disable and not terminal.is_terminal
-        self._said = time.monotonic()
+        self._due = time.monotonic() + min(FIRST, EVERY)
         super().__init__(*columns, console=terminal, disable=disable or self._lines)
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
@@ -49,9 +52,9 @@ class Progress(Bars):
 
     def _say(self, task_id: TaskID) -> None:
         now = time.monotonic()
-        if not self._lines or now - self._said < EVERY:
+        if not self._lines or now < self._due:
             return
-        self._said = now
+        self._due = now + EVERY
         task = self._tasks[task_id]
         words = [task.description, f"{task.completed:,.0f}"]
         words += [f"of {task.total:,.0f}"] if task.total else []

@@ -24,7 +24,7 @@ from agents.empowerment.gaussian import GaussianEmpowerment, Noise
 from agents.empowerment.sampled import SampledEmpowerment
 from agents.policy import Policy
 from agents.value_iteration import Lookahead, iterate_values
-from worldmodel.errors import SpecError, require_at_least, require_choices
+from worldmodel.errors import SpecError, require_at_least, require_choices, require_fraction
 from worldmodel.progress import track
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.denoiser import DenoiserConfig
@@ -76,6 +76,8 @@ class EmpoweredConfig:
         counts = ("steps", "states", "samples", "rounds", "updates", "hidden")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_at_least(2, actions=self.actions)
+        require_at_least(0, seed=self.seed)
+        require_fraction(discount=self.discount)
         require_choices(self)
 
 

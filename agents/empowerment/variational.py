@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from agents.empowerment.dynamics import Dynamics
 from agents.empowerment.gaussian import Noise
-from worldmodel.errors import ConfigError, require_at_least
+from worldmodel.errors import ConfigError, require_at_least, require_finite
 from worldmodel.progress import track
 
 
@@ -55,6 +55,8 @@ class VariationalConfig:
     def __post_init__(self) -> None:
         counts = ("updates", "batch_size", "hidden", "samples")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
+        require_at_least(0, seed=self.seed)
+        require_finite(0, learning_rate=self.learning_rate)
         if not 0 < self.least_scale < 1:
             raise ConfigError(f"least_scale must lie in (0, 1), got {self.least_scale}")
 

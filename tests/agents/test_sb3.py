@@ -182,7 +182,19 @@ def test_ppo_learns_and_predicts(world, progress, capsys, monkeypatch):
     assert learner.num_timesteps == 512
     actions, _ = learner.predict(np.zeros((5, 2), np.float32), deterministic=True)
     assert actions.shape == (5, 1) and (np.abs(actions) <= 1).all()
-    assert ("agent" in capsys.readouterr().out) == progress
+    said = capsys.readouterr().out
+    assert ("agent" in said) == ("gradient updates" in said) == progress
+
+
+def test_ppo_is_not_silent_while_it_learns_from_a_rollout(world, capsys, monkeypatch):
+    """Hundreds of updates between two steps of the dream, of which SB3 tells nobody."""
+    monkeypatch.setattr("worldmodel.progress.EVERY", 0.0)
+    settings = TINY | {"n_epochs": 3, "n_steps": 16, "batch_size": 8}
+    train_sb3(world, "PPO", timesteps=64, num_envs=4, **settings)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("agent 64 of 64 24 gradient updates")]
+    train_sb3(world, "PPO", timesteps=64, num_envs=4, progress=False, **settings)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_same_seed_trains_the_same_agent(world):

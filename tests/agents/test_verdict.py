@@ -149,6 +149,15 @@ def test_rewards_that_are_all_equal_are_nothing_to_aim_at():
     assert "every recorded reward is -1" in reasons(GOOD | BAD, ours)[0]
 
 
+def test_a_mean_that_is_off_by_chance_is_said_to_be():
+    numbers = GOOD | {"interval": [0.0, 1.0]}
+    real = numbers["returns"]["real"]
+    assert not 0 <= real <= 1
+    assert "no further off than chance" in sentences(numbers, world())[0]
+    around = numbers | {"interval": [real - 1, real + 1]}
+    assert "chance takes" not in sentences(around, world())[0]
+
+
 def test_a_length_that_was_not_foreseen_is_said():
     numbers = GOOD | {"length_right": False, "length_interval": [270.0, 290.0]}
     told = sentences(numbers, world())

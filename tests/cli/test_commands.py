@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from agents.saved import load_agent
 from worldmodel import data
 from worldmodel.cli import COMMANDS, main
 from worldmodel.cli.arguments import REGISTRY, Run
+from worldmodel.cli.defaults import _SWITCHES
 from worldmodel.cli.runs import require_same_system
 from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
@@ -59,7 +61,7 @@ FLAGS = {
         "--agent.horizon",
         "--pixels",
     ],
-    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed", "--allowed", "--ask"],
+    "evaluate": ["RUN", "--dataset", "--out", "--force", "--seed", "--allowed", "--ask", "--json"],
     "calibrate": ["RUN", "--dataset", "--out", "--episodes", "--trust.coverage", "--seed"],
     "compare": ["DATA", "--out", "--models", "--objectives", "--preset", "--seeds", "--updates"],
     "agent": [
@@ -86,7 +88,7 @@ FLAGS = {
     ],
     "report": ["RUN", "--out", "--dataset", "--force", "--seed"],
     "play": ["[RUN]", "--mode", "--policy", "--dataset", "--env-id", "--out", "--noise", "--fps"],
-    "presets": ["NAME"],
+    "presets": ["[NAME]"],
     "bench": ["RUN", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
@@ -195,6 +197,19 @@ def test_pixels_are_measured_and_drawn_in_full(made):
     drawn = {"latent_space", "prediction_error", "filter_convergence", "strips", "latent_walks"}
     drawn |= {"tracking", "trust"}
     assert figures(run) == drawn
+
+
+def test_numbers_alone_are_printed_where_another_program_reads_them(made, tmp_path, capsys):
+    run, out = str(made / "vector" / "run"), ["--out", str(tmp_path)]
+    capsys.readouterr()
+    main(["evaluate", run, *out, "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == strict(tmp_path / "metrics.json")
+    assert "metrics.json and figures are written" in printed.err
+    main(["agent", run, *out, "--episodes", "2", "--steps", "5", *QUICK, "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("verdict") == strict(tmp_path / "verdict.json")
+    assert printed == strict(tmp_path / "metrics.json")
 
 
 def test_what_is_known_of_a_system_is_compared_with(tmp_path, capsys, monkeypatch):
@@ -395,6 +410,14 @@ def test_the_file_is_found_wherever_it_stands(made, tmp_path, capsys):
         ["--tensorboard", recorded, "--run", "here"],
     ):
         assert default(capsys, kind, "train", *words) == "fusion"
+
+
+@pytest.mark.parametrize("command", ["train", "learn", "agent", "empowerment"])
+def test_no_switch_takes_the_file_for_its_value(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    switches = set(re.findall(r"(--[\w.-]+), --no-", capsys.readouterr().out))
+    assert switches <= set(_SWITCHES)
 
 
 def test_a_preset_that_is_named_is_taken(made, tmp_path, capsys):

@@ -272,5 +272,6 @@ def test_what_gymnasium_misses_names_the_extra(said, extra, monkeypatch):
         raise gym.error.DependencyNotInstalled(said)
 
     monkeypatch.setattr(gym, "make", refuse)
-    with pytest.raises(MissingExtraError, match=rf"worldmodel\[{extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"worldmodel\[{extra}\]") as refused:
         Source("CartPole-v1").make()
+    assert "gymnasium[" not in str(refused.value), "of two hints one is wrong"

@@ -292,3 +292,10 @@ def test_it_is_said_where_no_end_is_marked(tmp_path, episodes):
     assert any(
         "all steps are one episode" in note for note in open_recording(tmp_path / "x.npz").notes
     )
+
+
+def test_what_follows_in_another_shape_is_refused(tmp_path):
+    arrays = {"observations": np.zeros((5, 3)), "next_observations": np.zeros((5, 2))}
+    np.savez(tmp_path / "x.npz", actions=np.zeros((5, 1)), **arrays)
+    with pytest.raises(FileFormatError, match=r"next_observations are \(2,\) .* \(3,\)"):
+        read(tmp_path / "x.npz")

@@ -23,7 +23,7 @@ def test_it_is_committed_without_outputs(notebook):
 
 
 def test_it_runs_and_shows_what_it_promises(notebook, tmp_path):
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": tmp_path}})
     client.execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     said = "".join(out.text for out in outputs if out.output_type == "stream")

@@ -130,7 +130,7 @@ def test_killed_between_the_state_and_what_follows_from_it_likewise(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_processes_can_be_killed(number, uninterrupted, tmp_path):
-    child = Path(__file__).with_name("online_worlds.py")
+    child = Path(__file__).parents[1] / "online_worlds.py"
     process = subprocess.Popen(
         [sys.executable, child, tmp_path],
         stdout=subprocess.PIPE,

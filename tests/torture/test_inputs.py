@@ -7,11 +7,12 @@ import shutil
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 from small import BOX, DISCRETE, SEVERAL, VECTOR, generator, random_batch, small_model
-from torture import ANYTHING, PLAIN, TYPED, tried
+from torture import ANYTHING, ARRAYS, DTYPES, PLAIN, TYPED, tried
 
+from worldmodel.data import importing
 from worldmodel.errors import ResetNeeded
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.world.filter import FilterObservation
@@ -49,16 +50,14 @@ def env(request, world):
     return world.env() if request.param == "one" else world.vector_env(2)
 
 
-@tried(40)
-@given(options=OPTIONS | ANYTHING)
+@tried(40, options=OPTIONS | ANYTHING)
 def test_reset(env, options):
     env.reset(seed=0)
     with contextlib.suppress(*TYPED):
         finite(env.reset(options=options)[0])
 
 
-@tried(40)
-@given(action=ANYTHING)
+@tried(40, action=ANYTHING)
 def test_step(env, action):
     env.reset(seed=0)
     with contextlib.suppress(*TYPED):
@@ -67,8 +66,7 @@ def test_step(env, action):
         finite(*env.step(env.action_space.sample())[:2])
 
 
-@tried(40)
-@given(first=ANYTHING, second=ANYTHING)
+@tried(40, first=ANYTHING, second=ANYTHING)
 def test_filter_imagine_and_decode(world, first, second):
     uses = (lambda: world.filter(first, second), lambda: world.imagine(first, second))
     for use in (*uses, lambda: world.decode(first)):
@@ -92,8 +90,7 @@ class Shows(gym.Env):
         return self.shown, 0.0, False, False, {}
 
 
-@tried(40)
-@given(shown=ANYTHING, action=ANYTHING)
+@tried(40, shown=ANYTHING, action=ANYTHING)
 def test_a_filtered_environment(world, shown, action):
     real = Shows(world)
     env = FilterObservation(real, world)
@@ -107,8 +104,7 @@ def test_a_filtered_environment(world, shown, action):
             finite(use()[0])
 
 
-@tried(60)
-@given(action=ANYTHING, observation=ANYTHING)
+@tried(60, action=ANYTHING, observation=ANYTHING)
 def test_spaces(world, action, observation):
     spec, seen = world.model.action_spec, world.model.observation_spec
     with contextlib.suppress(*TYPED):
@@ -138,8 +134,7 @@ def altered(draw, node):
     return draw(PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.text(max_size=3), PLAIN))
 
 
-@tried(60)
-@given(drawn=st.data())
+@tried(60, drawn=st.data())
 def test_loading(saved, tmp_path, drawn):
     folder = tmp_path / "altered"
     shutil.rmtree(folder, ignore_errors=True)
@@ -156,3 +151,38 @@ def test_loading(saved, tmp_path, drawn):
     with contextlib.suppress(*TYPED):
         env = load(folder).env()
         finite(env.reset(seed=0)[0])
+
+
+ROLES = ["observations", "next_observations", "actions", "rewards", "terminals", "timeouts"]
+NUMBERS = [dtype for dtype in DTYPES if dtype.kind in "fiub"]
+
+
+def column(length, drawn):
+    """So many rows of anything, mostly of what a recording holds."""
+    sizes = st.sampled_from([(length,), (length, 1), (length, 2), (length, 4, 4, 3)])
+    usual = st.tuples(st.sampled_from(NUMBERS), sizes).flatmap(lambda t: npst.arrays(*t))
+    return drawn.draw(usual | ARRAYS)
+
+
+@tried(100, drawn=st.data())
+def test_importing(tmp_path, drawn):
+    """A file of arrays, or of other bytes, becomes a dataset of finite numbers or an error."""
+    source, out = tmp_path / "recorded.npz", tmp_path / "data"
+    shutil.rmtree(out, ignore_errors=True)
+    length = drawn.draw(st.integers(0, 6))
+    names = drawn.draw(st.sets(st.sampled_from(ROLES), min_size=1) | st.just(ROLES))
+    np.savez(source, **{name: column(length, drawn) for name in sorted(names)})
+    if drawn.draw(st.integers(0, 4)) == 0:
+        content = source.read_bytes()
+        at = drawn.draw(st.integers(0, len(content) - 1))
+        source.write_bytes(content[:at] + drawn.draw(st.binary(max_size=9)) + content[at + 3 :])
+    try:
+        found = importing.write(importing.Import(source, importing.Choices()), out)
+    except TYPED:
+        assert not out.exists(), "nothing half-written stays"
+        return
+    found.verify()
+    for split in found.splits:
+        for episode in found.split(split):
+            finite(episode.observations, episode.actions)
+            assert episode.rewards is None or np.isfinite(episode.rewards).all()

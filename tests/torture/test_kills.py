@@ -2,14 +2,25 @@
 
 import os
 import random
+import shutil
 from functools import partial
 
+import numpy as np
 import pytest
+import recordings
 import torch
+from online_worlds import CONFIG as ONLINE
+from online_worlds import build
+from PIL import Image
 from small import PIXELS, random_dataset, tiny_model
 from torture import ROUNDS, killed
 
 from worldmodel import data
+from worldmodel.data import importing
+from worldmodel.data.writers import minari as to_minari
+from worldmodel.online.learn import learn
+from worldmodel.plots.film import write_gif, write_mp4
+from worldmodel.plots.learning import read_progress
 from worldmodel.training import trainer as training
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.state import read_history
@@ -87,3 +98,106 @@ def test_checkpoints(tmp_path):
         assert any(all(torch.equal(weights[k], v) for k, v in one.items()) for one in known)
     worlds[1].save(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def rows(run):
+    """What each round has told, but for times."""
+    told = read_progress(run) if (run / "progress.jsonl").exists() else []
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in told]
+
+
+def learned(run):
+    learn("test/Cart-v0", run, 110, ONLINE, build)
+
+
+def test_learning_online(tmp_path):
+    """Acting, appending, refitting, improving: at whatever it is killed, it ends the same."""
+    learned(tmp_path / "straight")
+    straight, rng, run = rows(tmp_path / "straight"), random.Random(ROUNDS), tmp_path / "run"
+    for _ in range(KILLS // 2):
+        done = killed(partial(learned, run), rng.uniform(0, 2), start="forkserver")
+        told = rows(run)
+        assert told == straight[: len(told)]
+        if (run / "checkpoint").exists():
+            load(run)
+        if list(run.glob("data/parts/[0-9]*")):
+            data.load(run / "data").verify()
+        if done:
+            break
+    learned(run)
+    assert rows(run) == straight
+    one, other = (load(path).model.state_dict() for path in (run, tmp_path / "straight"))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert {p.name for p in run.iterdir()} == {p.name for p in (tmp_path / "straight").iterdir()}
+    assert not [path for path in run.rglob(".*") if path.name != ".lock"]
+
+
+def imported(source, out):
+    return importing.write(importing.Import(source, importing.Choices()), out)
+
+
+def test_importing(tmp_path):
+    """Nothing, or all of it; and whatever was left stands in nobody's way."""
+    rng, out, source = random.Random(ROUNDS), tmp_path / "data", tmp_path / "recorded.npz"
+    lengths = tuple(rng.randrange(5, 20) for _ in range(150))
+    np.savez(source, **recordings.flat(recordings.made(np.random.default_rng(0), lengths)))
+    straight = imported(source, tmp_path / "straight").provenance.fingerprint
+    for _ in range(KILLS):
+        done = killed(partial(imported, source, out), rng.uniform(0, 0.4))
+        if (out / "dataset.json").exists():
+            found = data.load(out)
+            found.verify()
+            assert found.provenance.fingerprint == straight
+            shutil.rmtree(out)
+        assert not done or not out.exists()
+    assert imported(source, out).provenance.fingerprint == straight
+    kept = [
+        sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("straight", "data")
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_exporting(tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari", reason="needs worldmodel[minari]")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    held, rng, name = random_dataset(size=40), random.Random(ROUNDS), "killed/x-v0"
+    place = tmp_path / "minari" / "killed" / "x-v0"
+    for _ in range(KILLS):
+        killed(lambda: to_minari.write(held, name), rng.uniform(0, 0.6))
+        listed = minari.list_local_datasets()
+        assert set(listed) == ({name} if place.exists() else set())
+        if listed:
+            assert minari.load_dataset(name).total_episodes == 80
+            shutil.rmtree(place)
+    for left in place.parent.rglob("*"):
+        os.utime(left, (0, 0))  # long ago: nobody is writing there any more
+    to_minari.write(held, name)
+    assert minari.load_dataset(name).total_episodes == 80
+    assert [path.name for path in place.parent.iterdir()] == ["x-v0"]
+
+
+@pytest.mark.parametrize("kind", ["gif", "mp4"])
+def test_films(tmp_path, kind):
+    """A film is there in full, or the one before."""
+    if kind == "mp4":
+        pytest.importorskip("imageio_ffmpeg", reason="needs worldmodel[mp4]")
+    rng, path = random.Random(ROUNDS), tmp_path / f"film.{kind}"
+    films = [np.random.default_rng(n).integers(0, 256, (n, 32, 48, 3), np.uint8) for n in (20, 30)]
+    write = write_gif if kind == "gif" else write_mp4
+    for turn in range(KILLS):
+        killed(lambda turn=turn: write(films[turn % 2], path), rng.uniform(0, 0.4))
+        if path.exists():
+            assert frames(path) in (20, 30)
+    for left in tmp_path.glob(".*"):
+        os.utime(left, (0, 0))
+    write(films[0], path)
+    assert frames(path) == 20 and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def frames(path):
+    if path.suffix == ".gif":
+        with Image.open(path) as film:
+            return film.n_frames
+    from imageio_ffmpeg import count_frames_and_secs
+
+    return count_frames_and_secs(path)[0]

@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from functools import wraps
 from multiprocessing.synchronize import Event
+from typing import Any
 
 import numpy as np
 from gymnasium.error import Error
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from jaxtyping import TypeCheckError
@@ -20,20 +23,41 @@ from worldmodel.errors import WorldModelError
 
 # 1 in the usual tests, which is a minute; `make torture` takes many times as long.
 ROUNDS = int(os.environ.get("TORTURE", "1"))
+# Inputs that all tests of doors drive together in a round, as they are written down beside each;
+# `make torture INPUTS=1000000` asks for as many in all.
+USUAL = 760
+INPUTS = int(os.environ.get("TORTURE_INPUTS") or USUAL * ROUNDS)
+# How many there were, by test.
+DRIVEN: Counter[str] = Counter()
 # What may be raised at a door; the last by the checker of types that the usual tests turn on.
 TYPED = (WorldModelError, Error, TypeCheckError)
 
 
-def tried(examples: int) -> settings:
-    """Of hypothesis, for so many examples a round."""
+def tried(examples: int, **strategies: Any) -> Callable[[Callable[..., None]], Any]:
+    """Have hypothesis drive a test with so many inputs a round, and count them.
+
+    Args:
+        examples: Of each of the test's parameters.
+        strategies: By argument.
+    """
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
-    return settings(
-        max_examples=examples * ROUNDS,
+    chosen = settings(
+        max_examples=-(-examples * INPUTS // USUAL),
         deadline=None,
         suppress_health_check=slow,
-        derandomize=ROUNDS == 1,
+        derandomize=INPUTS == USUAL,
         database=None,
     )
+
+    def driven(test: Callable[..., None]) -> Any:
+        @wraps(test)
+        def counted(*args: Any, **kwargs: Any) -> None:
+            DRIVEN[test.__name__] += 1
+            test(*args, **kwargs)
+
+        return chosen(given(**strategies)(counted))
+
+    return driven
 
 
 DTYPES = [np.dtype(name) for name in ("f4", "f8", "i8", "u1", "?", "c8", "U3", "M8[s]")]
@@ -56,6 +80,10 @@ ANYTHING = st.one_of(
 )
 
 
+# What a server of processes imports once, so that each is killed at its work.
+_PRELOADED = ["worldmodel.training.trainer", "worldmodel.online.learn", "small"]
+
+
 def _begin(ready: Event, work: Callable[[], object]) -> None:
     ready.set()
     work()
@@ -64,6 +92,7 @@ def _begin(ready: Event, work: Callable[[], object]) -> None:
 def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> bool:
     """Do the work in another process that is killed after a while; whether it was done by then."""
     context = multiprocessing.get_context(start)
+    context.set_forkserver_preload(_PRELOADED)
     ready = context.Event()
     child = context.Process(target=_begin, args=(ready, work))
     with warnings.catch_warnings():

@@ -40,8 +40,18 @@ def test_a_denoiser_takes_its_time_too(costs):
 
 
 def test_too_little_time_is_refused(costs):
-    with pytest.raises(ConfigError, match=r"0.05 minutes are too few: an update takes 1 s"):
+    with pytest.raises(
+        ConfigError, match=r"0.05 minutes are too few; 0.1 are enough .* an update takes 1 s"
+    ):
         updates_within(tiny_model(), random_dataset(), CONFIG, 3.0)
+
+
+def test_little_time_is_not_spent_on_measuring(costs, monkeypatch):
+    """On a slow machine, or a busy one: two updates are timed after one that is not."""
+    taken, step = [], Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda trainer: taken.append(1) or step(trainer))
+    assert updates_within(tiny_model(), random_dataset(), CONFIG, 40.0) == int(33 / 1.2)
+    assert len(taken) == 3
 
 
 def test_measuring_leaves_the_model_as_it_is(costs):

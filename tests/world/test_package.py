@@ -5,7 +5,7 @@ import gymnasium as gym
 import pytest
 
 import worldmodel
-from worldmodel.errors import FileFormatError
+from worldmodel.errors import FileFormatError, SpecError
 
 
 def test_public_names_are_there():
@@ -29,6 +29,13 @@ def test_gymnasium_can_import_the_package_by_itself(checkpoint):
     assert isinstance(env.unwrapped, worldmodel.LatentEnv)
     world = worldmodel.load(checkpoint)
     assert world.model.latent_size == env.observation_space.shape[0]
+
+
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+@pytest.mark.parametrize("given", [{}, {"checkpoint": 3}])
+def test_a_dream_of_nothing_says_what_to_pass(make, given):
+    with pytest.raises(SpecError, match=r"checkpoint must be a world, its folder, or one of"):
+        make("worldmodel/Latent-v0", **given)
 
 
 def test_a_damaged_checkpoint_is_said(checkpoint, tmp_path):

@@ -9,19 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import tyro
-
 import envs  # noqa: F401 (registers the environments that ship)
 from worldmodel import __version__
 from worldmodel.cli.agent import agent
-from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.bench import bench
 from worldmodel.cli.calibrate import calibrate
 from worldmodel.cli.collect import collect
 from worldmodel.cli.compare import compare
 from worldmodel.cli.console import complain, console, say
 from worldmodel.cli.data import export
-from worldmodel.cli.defaults import with_defaults
 from worldmodel.cli.demo import demo
 from worldmodel.cli.empowerment import empowerment
 from worldmodel.cli.evaluate import evaluate
@@ -33,6 +29,7 @@ from worldmodel.cli.presets import presets
 from worldmodel.cli.report import report
 from worldmodel.cli.show import show
 from worldmodel.cli.train import train
+from worldmodel.cli.words import understood
 from worldmodel.errors import WorldModelError
 
 COMMANDS = {
@@ -66,20 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: With status 1 after such an error, 2 if the arguments make no sense, 130 after
             an interrupt from the keyboard, and 143 after SIGTERM.
     """
-    words = _joined(list(sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         say(f"worldmodel {__version__}")
         return
     try:
         with _terminable():
-            tyro.extras.subcommand_cli_from_dict(
-                with_defaults(words, COMMANDS),
-                prog="worldmodel",
-                description="Learn a simulator from frames and actions, and train agents in it. "
-                "--version tells the version.",
-                args=_name_demo(words),
-                registry=REGISTRY,
-            )
+            understood(words, COMMANDS)()
     except KeyboardInterrupt:
         console(stderr=True).print("interrupted")
         sys.exit(130)
@@ -89,11 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (WorldModelError, OSError) as error:
         complain(str(error))
         sys.exit(1)
-
-
-def _joined(words: list[str]) -> list[str]:
-    """The same words, with the two of a command of a group as one."""
-    return [" ".join(words[:2]), *words[2:]] if " ".join(words[:2]) in COMMANDS else words
 
 
 class _Terminated(BaseException):
@@ -115,11 +100,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _name_demo(words: list[str]) -> list[str]:
-    """The same words, naming the default demo: tyro takes a demo's flags after its name only."""
-    if words[:1] != ["demo"] or words[1:2] in (["-h"], ["--help"]):
-        return words
-    named = len(words) > 1 and not words[1].startswith("-")
-    return words if named else ["demo", "pendulum", *words[1:]]

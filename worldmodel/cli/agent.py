@@ -18,7 +18,7 @@ from agents.starts import recorded_beliefs
 from agents.verdict import judge
 from worldmodel import data
 from worldmodel.cli.arguments import PresetName, Run
-from worldmodel.cli.console import console, note, say
+from worldmodel.cli.console import console, note, numbers_alone, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.cli.goals import read_observation
 from worldmodel.cli.runs import POLICY, VERDICT, dataset_of, reality
@@ -94,7 +94,7 @@ def agent(
         seed: Of evaluation, and of training with Stable-Baselines3.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
             step is compiled for the CPU alone.
-        json: Whether to print the numbers in place of the verdict.
+        json: Whether to print the numbers to stdout, and all else to stderr.
         found: What the defaults were chosen by.
     """
     require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
@@ -109,54 +109,56 @@ def agent(
     wanted = None if goal is None else read_observation(goal, world.model.observation_spec)
     asked = None if wanted is None else reach(world, wanted)
     out.mkdir(parents=True, exist_ok=True)
-    if method == "pathwise":
-        actor, _ = train_policy(world, pathwise, goal=asked)
-        actor.save(out / POLICY)
-    elif method == "actor-critic":
-        starts = _starts(world, run)
-        learner, _ = train_actor_critic(world, actor_critic, starts, goal=asked)
-        actor = learner.policy
-        actor.save(out / POLICY)
-    elif method in METHODS:
-        actor = Planner(world, method, goal=asked, **asdict(planning))
-        actor.save(out / POLICY)
-    else:
-        from agents.sb3 import train_sb3
+    with numbers_alone(json) as numbers:
+        if method == "pathwise":
+            actor, _ = train_policy(world, pathwise, goal=asked)
+            actor.save(out / POLICY)
+        elif method == "actor-critic":
+            starts = _starts(world, run)
+            learner, _ = train_actor_critic(world, actor_critic, starts, goal=asked)
+            actor = learner.policy
+            actor.save(out / POLICY)
+        elif method in METHODS:
+            actor = Planner(world, method, goal=asked, **asdict(planning))
+            actor.save(out / POLICY)
+        else:
+            from agents.sb3 import train_sb3
 
-        actor = train_sb3(world, method, timesteps, max_episode_steps=steps, seed=seed)
-        memory = BytesIO()
-        actor.save(memory)
-        write_whole(out / f"{method.lower()}.zip", memory.getvalue())
-    if source is None:
-        where, acted, verdict = "dream", dream(actor, world, episodes, steps, seed), None
-        metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
-    else:
-        system = system_of(source.env_id)
-        done = act(
-            actor, world, source, system, episodes=episodes, steps=steps, seed=seed, random=True
-        )
-        where, acted, metrics = "real", done.result.real, done.metrics
-        verdict = judge(world, done.result, None if goal else done.reference)
-        write_json(out / VERDICT, verdict)
-    if wanted is not None:
-        last = torch.as_tensor(acted.last, device=world.model.device)
-        distance = target(world, wanted).distance(last).sqrt()
-        metrics = {**metrics, f"goal_distance_{where}": float(distance.mean())}
-    write_json(out / "metrics.json", metrics)
-    if json or verdict is None:
-        console().print_json(data=metrics | ({"verdict": verdict} if verdict else {}))
-    else:
+            actor = train_sb3(world, method, timesteps, max_episode_steps=steps, seed=seed)
+            memory = BytesIO()
+            actor.save(memory)
+            write_whole(out / f"{method.lower()}.zip", memory.getvalue())
+        if source is None:
+            where, acted, verdict = "dream", dream(actor, world, episodes, steps, seed, True), None
+            metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
+        else:
+            system = system_of(source.env_id)
+            done = act(
+                actor, world, source, system, episodes=episodes, steps=steps, seed=seed, random=True
+            )
+            where, acted, metrics = "real", done.result.real, done.metrics
+            verdict = judge(world, done.result, None if goal else done.reference)
+            write_json(out / VERDICT, verdict)
+        if wanted is not None:
+            last = torch.as_tensor(acted.last, device=world.model.device)
+            distance = target(world, wanted).distance(last).sqrt()
+            metrics = {**metrics, f"goal_distance_{where}": float(distance.mean())}
+        write_json(out / "metrics.json", metrics)
         _show(verdict, metrics, source)
-    if source is None:
+        numbers.update(metrics, **({"verdict": verdict} if verdict else {}))
+
+
+def _show(
+    verdict: dict[str, Any] | None, metrics: dict[str, Any], source: data.Source | None
+) -> None:
+    if verdict is None or source is None:
+        console().print_json(data=metrics)
         note(
             "the model was trained on a recording: the agent was judged in the dream alone; "
             "--env-id names a real environment to act in"
         )
-
-
-def _show(verdict: dict[str, Any], metrics: dict[str, Any], source: data.Source | None) -> None:
-    title = f"the agent in {source.env_id}" if source else "the agent"
-    console().print(verdict_table(title, verdict))
+        return
+    console().print(verdict_table(f"the agent in {source.env_id}", verdict))
     for name, value in metrics.items():
         if not name.startswith(_TOLD):
             say(f"{name.replace('_', ' ')}: {value:.3g}")

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import tyro
 from tyro.conf import Positional, arg
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    UnsupportedTypeAnnotationError,
+)
 
 from worldmodel.errors import SpecError
 from worldmodel.models.registry import MODELS
@@ -29,6 +35,34 @@ def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
         instance_from_str=lambda words: Path(words[0]).expanduser(),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One value or None, refused in the words of the one: a union lists what failed, as types.
+
+    Of a choice, None is the default alone: it is not among the names that can be chosen.
+    """
+    kinds = get_args(info.type) if get_origin(info.type) in (Union, UnionType) else ()
+    other = [kind for kind in kinds if kind is not type(None)]
+    if len(kinds) != 2 or len(other) != 1:
+        return None
+    made = PrimitiveTypeInfo.make(other[0], info.markers)
+    spec = ConstructorRegistry.get_primitive_spec(made)
+    if isinstance(spec, UnsupportedTypeAnnotationError) or spec.nargs != 1:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{None}}|{spec.metavar}",
+        instance_from_str=lambda words: (
+            None if words == ["None"] else spec.instance_from_str(words)
+        ),
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: (
+            ["None"] if value is None else spec.str_from_instance(value)
+        ),
+        choices=spec.choices,
     )
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
 from rich.console import Console
 from rich.text import Text
 
@@ -29,3 +34,18 @@ def warn(text: str) -> None:
 def complain(text: str) -> None:
     """Print one line of an error."""
     console(stderr=True).print(Text.assemble(("error: ", "red"), text), soft_wrap=True)
+
+
+@contextmanager
+def numbers_alone(json: bool) -> Iterator[dict[str, Any]]:
+    """If ``json``, print what the block puts in here, and nothing else, to stdout.
+
+    All that is said on the way goes to stderr, so that another program can read the rest.
+    """
+    numbers: dict[str, Any] = {}
+    if not json:
+        yield numbers
+        return
+    with redirect_stdout(sys.stderr):
+        yield numbers
+    console().print_json(data=numbers)

@@ -34,7 +34,16 @@ T = TypeVar("T")
 # An argument that is no flag.
 Hidden = Annotated[T, tyro.conf.Suppress, tyro.conf.Fixed]
 # Flags that no value follows, beside all that begin with --no-.
-_SWITCHES = ("-h", "--help", "--tensorboard", "--pixels", "--grayscale", "--parallel")
+_SWITCHES = (
+    "-h",
+    "--help",
+    "--tensorboard",
+    "--compile",
+    "--pixels",
+    "--grayscale",
+    "--parallel",
+    "--json",
+)
 # Flags that defaults depend on, beside what is named first and what is a switch.
 _ASKED = ("preset", "model", "env-kwargs", "resize", "warm")
 

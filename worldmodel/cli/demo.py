@@ -134,6 +134,8 @@ def demo(
 ) -> dict[str, Any]:
     """Learn to simulate a real system from its pixels, and control it without having touched it.
 
+    Flags follow the name of the demo: see ``worldmodel demo pendulum --help``.
+
     Args:
         config: Which system, and how.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from worldmodel import data, load
 from worldmodel.cli.arguments import Run
-from worldmodel.cli.console import console, note, say
+from worldmodel.cli.console import console, note, numbers_alone, say
 from worldmodel.cli.runs import dataset_of, folder_of, require_same_system
 from worldmodel.device import pick_device
 from worldmodel.errors import MissingExtraError, SourceError, SpecError, require_finite
@@ -44,6 +44,7 @@ def evaluate(
     device: str = "auto",
     allowed: float = BAD,
     ask: float = 0.1,
+    json: bool = False,
 ) -> None:
     """Measure a trained model on the test split and draw the figures.
 
@@ -62,8 +63,24 @@ def evaluate(
         allowed: Error of a dream, as a fraction of the variance, beyond which it is bad.
         ask: How much may be recorded next, as a fraction of the frames that there are to learn
             from; 0 asks for nothing.
+        json: Whether to print the numbers to stdout, and all else to stderr.
     """
     require_finite(0, ask=ask)
+    with numbers_alone(json) as numbers:
+        numbers.update(_evaluated(run, dataset, out, force, seed, device, allowed, ask))
+
+
+def _evaluated(
+    run: str,
+    dataset: Path | None,
+    out: Path | None,
+    force: bool,
+    seed: int,
+    device: str,
+    allowed: float,
+    ask: float,
+) -> dict[str, Any]:
+    """What ``metrics.json`` says then; arguments as of ``evaluate``."""
     world, path = load(run).to(pick_device(device)), dataset or dataset_of(run)
     if path is None:
         raise SpecError(f"{run} has no data of its own; name them by --dataset")
@@ -104,6 +121,7 @@ def evaluate(
     for shortcoming in shortcomings(evaluation.metrics, system.controlled):
         note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")
+    return evaluation.metrics
 
 
 class Probed(NamedTuple):

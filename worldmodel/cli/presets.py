@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from worldmodel.cli.arguments import PresetName
 from worldmodel.cli.console import console, say
 from worldmodel.systems import DEMOS, PRESETS, preset
 
 
 def presets(
-    name: Annotated[PresetName | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None,
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None,
 ) -> None:
     """List presets, or print all settings of one.
 

@@ -175,7 +175,10 @@ def latent_space(world: World, batch: Batch, bar: Progress) -> str:
     try:
         estimator = GaussianEmpowerment(dynamics_of(world))
         chunks = torch.as_tensor(latents, dtype=world.model.dtype).split(_CHUNK)
-        nats = [estimator(states) for states in bar.track(chunks, description="empowerment")]
+        task, nats = bar.add_task("empowerment", total=len(chunks)), []
+        for states in chunks:
+            nats.append(estimator(states))
+            bar.advance(task)
         variables["empowerment"] = torch.cat(nats).numpy()
     except SpecError:
         pass  # the estimator knows Box actions only

@@ -299,8 +299,10 @@ def _name_extra(error: Exception) -> None:
     said = str(error).lower()
     brought = [extra for word, extra in _BROUGHT.items() if word in said]
     if isinstance(error, gym.error.DependencyNotInstalled) and brought:
+        # What Gymnasium says to run would bring other versions, or another pygame.
+        missing = str(error).partition(", run")[0]
         raise MissingExtraError(
-            f"{error}; install it with: pip install 'worldmodel[{brought[0]}]'"
+            f"{missing}; install it with: pip install 'worldmodel[{brought[0]}]'"
         ) from error
 
 

@@ -24,6 +24,7 @@ belief carries what the frame before would have told.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,8 +74,8 @@ class E2CConfig:
         sizes = ("latent_size", "hidden", "recurrent", "head_hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
         require_choices(self)
-        if self.consistency <= 0:
-            raise ConfigError(f"consistency must be above 0, got {self.consistency}")
+        if not 0 < self.consistency < math.inf:
+            raise ConfigError(f"consistency must be finite and > 0, got {self.consistency}")
 
 
 class Step(NamedTuple):

@@ -9,7 +9,7 @@ from worldmodel.plots.dream import dream_film
 from worldmodel.plots.film import write_gif, write_mp4
 from worldmodel.plots.imagination import Imagination
 from worldmodel.plots.strips import imagination_strips
-from worldmodel.progress import Progress
+from worldmodel.progress import track
 
 _LIMIT = 6_000_000  # bytes of the GIF: more panels than a page's film, and none of its colours lost
 
@@ -33,5 +33,4 @@ def write_imagination(imagination: Imagination, out: Path, fps: float, mp4: bool
         if mp4:
             drawings.append(lambda: write_mp4(film, out / "imagine.mp4", fps))
     drawings.append(lambda: imagination_strips(imagination, out / "imagine.png"))
-    with Progress() as bar:
-        return [draw() for draw in bar.track(drawings, description="draw")]
+    return [draw() for draw in track(drawings, "draw")]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from agents.empowerment import EmpoweredConfig
 from worldmodel.data import Source, Wrapping
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, meant
 from worldmodel.spaces import ObservationSpace
 from worldmodel.systems.preset import GENERIC, Preset
 from worldmodel.systems.system import System
@@ -73,7 +73,8 @@ def preset(name: str) -> Preset:
         ConfigError: There is none; the message names those that there are.
     """
     if name not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        known = f"preset must be one of {', '.join(PRESETS)}, got {name!r}"
+        raise ConfigError(known + meant(name, PRESETS))
     return PRESETS[name]
 
 

@@ -50,6 +50,7 @@ def act(
     steps: int = STEPS,
     seed: int = 0,
     random: bool = False,
+    progress: bool = True,
 ) -> Acted:
     """Let an agent act from the same starts in the dream and in reality.
 
@@ -63,11 +64,12 @@ def act(
         steps: Of each at most.
         seed: Of the starts and of the dream's noise.
         random: Whether to let random actions act, too.
+        progress: Whether to show progress bars.
     """
     real = source.make_vec(episodes)
     try:
         options = start or system.task_start(episodes, seed)
-        result = compare(agent, world, real, steps, seed, options, random)
+        result = compare(agent, world, real, steps, seed, options, random, progress)
         reference = real.spec.reward_threshold if real.spec else None
     finally:
         real.close()

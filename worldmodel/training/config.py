@@ -8,7 +8,14 @@ from importlib.util import find_spec
 from typing import Literal
 
 from worldmodel.device import Precision
-from worldmodel.errors import ConfigError, require_at_least, require_choices, require_finite
+from worldmodel.errors import (
+    ConfigError,
+    require_at_least,
+    require_choices,
+    require_finite,
+    require_fraction,
+    require_positive,
+)
 from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.balanced import BalancedConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
@@ -100,7 +107,10 @@ class TrainConfig:
         counts = ("updates", "batch_size", "window", "validate_every")
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         require_choices(self)
+        require_at_least(0, warmup_steps=self.warmup_steps, patience=self.patience, seed=self.seed)
         require_finite(0, learning_rate=self.learning_rate, coarse=self.coarse)
+        require_positive(max_grad_norm=self.max_grad_norm)
+        require_fraction(lr_final_fraction=self.lr_final_fraction)
         if not 0 < self.coarse_until <= 1:
             raise ConfigError(f"coarse_until must lie in (0, 1], got {self.coarse_until}")
         if not 0 <= self.halved_until < 1:
@@ -114,7 +124,7 @@ class TrainConfig:
         if not 0 < self.dropout_until <= 1:
             raise ConfigError(f"dropout_until must lie in (0, 1], got {self.dropout_until}")
         fractions = (self.dropout_fraction, self.single_frame_fraction, self.all_frames_fraction)
-        if min(fractions) < 0 or max(fractions) > 1 or sum(fractions[1:]) > 1:
+        if not (0 <= min(fractions) <= max(fractions) <= 1 and sum(fractions[1:]) <= 1):
             raise ConfigError(
                 "dropout_fraction, and single_frame_fraction and all_frames_fraction together, "
                 f"must lie in [0, 1], got {fractions}"

@@ -23,7 +23,13 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from worldmodel.data.environments import Source, Wrapping
-from worldmodel.errors import ConfigError, FileFormatError, SpecError, require_at_least
+from worldmodel.errors import (
+    ConfigError,
+    FileFormatError,
+    SpecError,
+    meant,
+    require_at_least,
+)
 from worldmodel.files import from_plain, naming, read_json
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
@@ -210,6 +216,11 @@ def _untaught(
 
 def resolve(folder: str | Path) -> Path:
     """The folder of a checkpoint; argument and errors as for ``load``."""
+    names = sorted(p.name for p in BUNDLED.iterdir()) if BUNDLED.is_dir() else []
+    if not isinstance(folder, str | os.PathLike):
+        raise SpecError(
+            f"checkpoint must be a world, its folder, or one of {names}, got {folder!r}"
+        )
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
         # Between two renames of who writes, or where he was killed between them.
@@ -221,9 +232,9 @@ def resolve(folder: str | Path) -> Path:
         return BUNDLED / str(folder)
     if path.exists():
         raise FileFormatError(f"{path} is not a checkpoint: config.json is missing")
-    names = sorted(p.name for p in BUNDLED.iterdir()) if BUNDLED.is_dir() else []
     raise FileNotFoundError(
         f"no checkpoint at {str(folder)!r}: expected a checkpoint folder or one of {names}"
+        + meant(str(folder), names)
     )
 
 

@@ -66,7 +66,7 @@ class DenoiserConfig:
 
     def __post_init__(self) -> None:
         require_at_least(1, updates=self.updates, hidden=self.hidden)
-        require_at_least(0, distilled=self.distilled)
+        require_at_least(0, distilled=self.distilled, seed=self.seed)
         if not 0 < self.noise < math.inf:
             raise ConfigError(f"noise must be finite and > 0, got {self.noise}")
         if not 0 < self.fraction <= 1:

@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium as gym
 
 _DREAMS: dict[str, dict[str, Any]] = {
-    "worldmodel/Latent-v0": {},
+    # Refused in our words rather than as an argument that Python misses.
+    "worldmodel/Latent-v0": {"checkpoint": None},
     "worldmodel/LatentPendulum-v0": {"checkpoint": "pendulum"},
     "worldmodel/LatentBouncingBall-v0": {"checkpoint": "ball"},
 }

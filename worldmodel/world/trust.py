@@ -60,7 +60,7 @@ class TrustConfig:
     def __post_init__(self) -> None:
         sizes = ("steps", "looks", "memory", "hidden")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_at_least(0, updates=self.updates)
+        require_at_least(0, updates=self.updates, seed=self.seed)
         if not 0.5 <= self.coverage < 1:
             raise ConfigError(f"coverage must lie in [0.5, 1), got {self.coverage}")
 

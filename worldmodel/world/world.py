@@ -432,6 +432,7 @@ def load(folder: str | Path) -> World:
         The world, its model in evaluation mode and without gradients to its weights, on the CPU.
 
     Raises:
+        SpecError: ``folder`` is neither; the message names the bundled ones.
         FileNotFoundError: There is no such folder and no bundled checkpoint of that name.
         FileFormatError: The checkpoint is truncated, corrupt, of another format version, or of a
             model that this version does not know.

@@ -62,6 +62,11 @@ class Arrays(Recording):
                 for name in after:
                     last = taken.pop(name)[-1:]
                     now = name.removeprefix(_NEXT)
+                    if last.shape[1:] != taken[now].shape[1:]:
+                        raise FileFormatError(
+                            f"{what}: {name} are {last.shape[1:]} each; expected "
+                            f"{taken[now].shape[1:]} as {now}"
+                        )
                     taken[now] = np.concatenate([taken[now], last])
                 yield Table(str(number), _scaled(self.columns, taken, size))
 

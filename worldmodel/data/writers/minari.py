@@ -24,6 +24,7 @@ from worldmodel.data.dataset import Dataset
 from worldmodel.data.environments import Wrapping
 from worldmodel.data.episodes import Episode, Episodes
 from worldmodel.errors import ConfigError, SpecError, require_extra
+from worldmodel.files import clear_old
 
 # Bytes that HDF5 takes for each episode, beside its arrays.
 _OVERHEAD = 40_000
@@ -66,7 +67,8 @@ def write(
     folder = Path(get_dataset_path(name))
     if folder.exists():
         raise FileExistsError(f"there is a Minari dataset {name} at {folder}")
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
+    clear_old(folder)
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
     try:
         (beside / "data").mkdir(parents=True)
         _require_room(beside, chosen)

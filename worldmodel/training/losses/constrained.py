@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, require_finite
 from worldmodel.models.terms import Terms
 from worldmodel.training.losses.objective import Objective, head_loss
 
@@ -54,26 +54,24 @@ class ConstrainedConfig:
     flatness: float = 190.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.tight <= self.loose:
+        if not 0 < self.tight <= self.loose < math.inf:
             raise ConfigError(
-                f"tight must be above 0 and at most loose {self.loose}, got {self.tight}"
+                "tight must be above 0 and at most loose, which is finite, "
+                f"got {self.tight} and {self.loose}"
             )
         if not 0 <= self.tighten_from <= self.tighten_to <= 1:
             raise ConfigError(
                 "tighten_from must be at most tighten_to, both in [0, 1], "
                 f"got {self.tighten_from} and {self.tighten_to}"
             )
-        if not 0 < self.min_multiplier <= self.max_multiplier:
+        if not 0 < self.min_multiplier <= self.max_multiplier < math.inf:
             raise ConfigError(
-                "min_multiplier must be above 0 and at most max_multiplier "
-                f"{self.max_multiplier}, got {self.min_multiplier}"
+                "min_multiplier must be above 0 and at most max_multiplier, which is finite, "
+                f"got {self.min_multiplier} and {self.max_multiplier}"
             )
         if not 0 <= self.decay < 1:
             raise ConfigError(f"decay must lie in [0, 1), got {self.decay}")
-        if min(self.step, self.flatness) < 0:
-            raise ConfigError(
-                f"step and flatness must be at least 0, got {self.step} and {self.flatness}"
-            )
+        require_finite(0, step=self.step, flatness=self.flatness)
 
 
 class Constrained(Objective):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.errors import require_fraction
 from worldmodel.models.terms import Terms
 from worldmodel.training.losses.objective import Objective, head_loss
 
@@ -26,6 +27,9 @@ class ELBOConfig:
 
     start: float = 0.01
     anneal: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_fraction(start=self.start, anneal=self.anneal)
 
 
 class AnnealedELBO(Objective):
