@@ -65,6 +65,7 @@ def test_a_gpu_is_never_waited_for_nor_left(linear):
         move(env.model), move(env.world.support)
         for name, value in vars(dreams).items():
             setattr(dreams, name, move(value))
+        env._dynamics._where["device"] = env.model.device
         actions = torch.zeros(4, env.model.action_spec.size, device="fake")
         for _ in range(3):
             step = env.torch_step(actions)

@@ -21,6 +21,9 @@ from worldmodel.errors import ShapeError
 
 # Rows of a matrix that lie side by side, column by column: one load of them fills a vector unit.
 PANEL = 16
+# Greatest shift that a matrix takes over from what it multiplies: larger ones would cancel, and
+# rounding stay.
+_FOLDED = 4.0
 
 
 class Op(IntEnum):
@@ -171,7 +174,8 @@ class Builder:
         """Each register times its ``scale`` plus its ``shift``."""
         weights = _pairs(x, scale, shift)
         result = self._add(Op.AFFINE, x.count, (x,), weights=weights)
-        self._affine[result] = x, weights.astype(np.float64)
+        if abs(weights[1]).max(initial=0) <= _FOLDED:
+            self._affine[result] = x, weights.astype(np.float64)
         return result
 
     def clamp(self, x: Rows, low: np.ndarray | float, high: np.ndarray | float) -> Rows:

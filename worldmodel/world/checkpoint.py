@@ -130,7 +130,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
     return folder
 
 
-def read(folder: str | Path) -> Checkpoint:
+def read(folder: str | Path | None) -> Checkpoint:
     """Read what ``write`` wrote; argument and errors as for ``worldmodel.load``."""
     for pause in _PAUSES:
         try:
@@ -214,7 +214,7 @@ def _untaught(
     return Trust(*sizes, names, horizon, from_plain(TrustConfig, settings), members)
 
 
-def resolve(folder: str | Path) -> Path:
+def resolve(folder: str | Path | None) -> Path:
     """The folder of a checkpoint; argument and errors as for ``load``."""
     names = sorted(p.name for p in BUNDLED.iterdir()) if BUNDLED.is_dir() else []
     if not isinstance(folder, str | os.PathLike):

@@ -75,7 +75,7 @@ class LatentEnv(gym.Env):
 
     def __init__(
         self,
-        checkpoint: World | str | Path,
+        checkpoint: World | str | Path | None,
         render_mode: str | None = None,
         noise: bool = True,
         truncate_outside: Rule = True,

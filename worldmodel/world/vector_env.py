@@ -67,7 +67,7 @@ class LatentVectorEnv(VectorEnv):
 
     def __init__(
         self,
-        checkpoint: World | str | Path,
+        checkpoint: World | str | Path | None,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,

@@ -421,7 +421,7 @@ def _require_finite(what: str, states: Float[Tensor, "batch frames latent"]) -> 
         raise DivergenceError(f"{what} is not finite at frame {int(finite.long().argmin())}")
 
 
-def load(folder: str | Path) -> World:
+def load(folder: str | Path | None) -> World:
     """Read a checkpoint.
 
     Args:
@@ -444,6 +444,6 @@ def load(folder: str | Path) -> World:
     return world
 
 
-def resolve(world: World | str | Path) -> World:
+def resolve(world: World | str | Path | None) -> World:
     """A world as it is, or the one of a folder or a bundled name; errors as for ``load``."""
     return world if isinstance(world, World) else load(world)
