@@ -41,6 +41,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm  # noqa: E402 - li
 from stable_baselines3.common.vec_env import VecEnv  # noqa: E402 - likewise
 
 ALGORITHMS = ("PPO", "A2C", "SAC", "TD3", "DDPG", "DQN")
+# Steps of each dream between two improvements of PPO.
+_ROLLOUT = 2048
 _CONTINUOUS = ("SAC", "TD3", "DDPG")
 # What marks in an algorithm's file what is pickled, and what stands for such settings where their
 # absence would stop it; they are of training.
@@ -305,7 +307,8 @@ def train_sb3(
         seed: Of the algorithm and of the dreams.
         progress: Whether to show a progress bar.
         device: Of the algorithm's networks.
-        hyperparameters: Passed on to the algorithm, over its own defaults.
+        hyperparameters: Passed on to the algorithm, over its own defaults. PPO's rollouts are
+            shorter than those where there are fewer timesteps than one has.
 
     Returns:
         The trained algorithm; ``predict`` acts on latent observations, dreamt or filtered.
@@ -324,6 +327,10 @@ def train_sb3(
         needed = "numbers to act with" if box else "a single index to choose"
         raise SpecError(f"{algorithm} needs {needed}, the actions are {actions.space()}")
     env = LatentVecEnv(world, num_envs, max_episode_steps, box=box)
+    if algorithm == "PPO":
+        # A rollout is taken whole: of the usual length, few steps would become a hundred thousand.
+        least = max(2, -(-timesteps // num_envs))
+        hyperparameters = {"n_steps": min(_ROLLOUT, least)} | hyperparameters
     learner = getattr(stable_baselines3, algorithm)(
         "MlpPolicy", env, seed=seed, device=device, **hyperparameters
     )

@@ -262,6 +262,13 @@ def test_numbers_of_nothing_are_refused(world, name, count):
         train_sb3(world, "PPO", **{name: count})
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(1, 4), (50, 50), (51, 52)])
+def test_ppo_takes_no_more_steps_than_are_asked_for(world, asked, taken):
+    """Up to a step of every dream; a single step of each would be too few for it."""
+    learner = train_sb3(world, "PPO", asked, 2, 9, progress=False, batch_size=2)
+    assert learner.num_timesteps == taken
+
+
 def test_the_device_may_be_named(world):
     learner = train_sb3(world, "PPO", 32, 2, 9, progress=False, device="cpu", **TINY)
     assert learner.device.type == "cpu"
