@@ -299,6 +299,7 @@ def share(path: Path, run: Path, updates: int) -> dict[str, float]:
             raise StopIteration  # what follows training is not asked for
         return terms
 
+    # This process does nothing else, so that nobody waits for the originals.
     Windows.draw, Trainer.step = timed_draw, timed_step  # type: ignore[assignment]
     words = ["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING]
     with suppress(StopIteration):
