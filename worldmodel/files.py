@@ -94,6 +94,35 @@ def write_whole(path: str | Path, data: bytes | memoryview) -> Path:
 
 
 @contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new, empty folder that takes the place of ``folder`` if, and only if, the block succeeds.
+
+    Missing parents are made. Whoever is killed in between leaves the earlier one where it is, or as
+    ``previous_folder``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A fixed name, so that what a killed process left is cleared by the next.
+    fresh = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        yield fresh
+        previous = previous_folder(folder)
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.rename(folder, previous)
+        os.rename(fresh, folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def previous_folder(folder: Path) -> Path:
+    """Where the earlier one is while ``whole_folder`` exchanges it."""
+    return folder.parent / f".{folder.name}.previous"
+
+
+@contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Keep other writers out of a folder while the block runs; all may read it.
 

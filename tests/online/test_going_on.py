@@ -92,6 +92,33 @@ def test_a_run_is_a_run_folder_like_any_other(uninterrupted):
     assert settings["dataset"]["path"] == str(uninterrupted / "data")
 
 
+def test_the_best_agent_is_kept_beside_the_last(uninterrupted):
+    rows = [r for r in read_progress(uninterrupted) if r["clean_return"] is not None]
+    best = max(rows, key=lambda row: (row["clean_return"], row["round"]))
+    world = worldmodel.load(uninterrupted / "best")
+    assert world.metrics["real_steps"] == best["real_steps"]
+    assert isinstance(policy_of(uninterrupted / "best", world), Policy)
+    settings = json.loads((uninterrupted / "best" / "settings.json").read_text())
+    assert settings["dataset"]["path"] == str(uninterrupted / "data")
+
+
+def test_killed_before_the_last_round_was_published_it_is_when_asked_again(tmp_path, monkeypatch):
+    write = GrowingTrainer.write
+
+    def written_and_killed(self, beside):
+        write(self, beside)
+        raise Killed
+
+    learned(tmp_path, 60)
+    before = worldmodel.load(tmp_path).metrics["real_steps"]
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(GrowingTrainer, "write", written_and_killed)
+        learned(tmp_path)
+    learned(tmp_path, 60)  # which is reached already
+    after = worldmodel.load(tmp_path).metrics["real_steps"]
+    assert after == read_progress(tmp_path)[-1]["real_steps"] > before
+
+
 @pytest.mark.parametrize(
     ("doing", "times"),
     [

@@ -99,15 +99,15 @@ def test_saving_again_replaces(saved):
     assert os.listdir(saved.parent) == ["checkpoint"]
 
 
-@pytest.mark.parametrize("point", ["serialize", "_card", "_swap"])
+@pytest.mark.parametrize("point", ["checkpoint.serialize", "checkpoint._card", "os.rename"])
 def test_an_interrupted_save_leaves_the_old_checkpoint(saved, monkeypatch, point):
     before = load(saved).model.state_dict()
 
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, point, interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(point.replace("checkpoint", checkpoint.__name__), interrupt)
         World(tiny_model(seed=1)).save(saved)
     after = load(saved).model.state_dict()
     assert all(torch.equal(v, after[k]) for k, v in before.items())

@@ -18,7 +18,9 @@ from worldmodel.device import pick_device
 from worldmodel.models.registry import MODELS, model_type
 from worldmodel.online import learn as loop
 from worldmodel.online.config import OnlineConfig
+from worldmodel.online.learn import BEST
 from worldmodel.online.watching import Watcher
+from worldmodel.plots.learning import read_progress
 
 
 def learn(
@@ -42,7 +44,8 @@ def learn(
             first. It decides on the defaults of all that follows: give it before ``--help`` to see
             them.
         run: Run folder. Its data grow in RUN/data, RUN/progress.jsonl has a line a round; model
-            and agent are those of the last round.
+            and agent are those of the last round, RUN/best is a run folder of the round whose
+            clean return was the highest.
         steps: Real steps to take in all, those of evaluations not counted. More may be asked for
             later.
         env_kwargs: Arguments of the environment, as JSON.
@@ -66,6 +69,13 @@ def learn(
 
     loop.learn(source, run, steps, config, build, preset, Shown(steps))
     say(f"{run}: {steps:,} real steps are reached; worldmodel report {run} shows the curve")
+    judged = [row for row in read_progress(run) if row["clean_return"] is not None]
+    best = max(judged, key=lambda row: (row["clean_return"], row["round"]))
+    if best is not judged[-1]:
+        say(
+            f"{run / BEST} has the agent of {best['real_steps']:,} steps, whose clean return was "
+            f"{best['clean_return']:.4g}; the last one's is {judged[-1]['clean_return']:.4g}"
+        )
 
 
 class Shown(Watcher):

@@ -26,7 +26,7 @@ from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
 from worldmodel.errors import require_at_least
-from worldmodel.files import locked
+from worldmodel.files import locked, whole_folder
 from worldmodel.models.learned import LearnedModel
 from worldmodel.online.config import OnlineConfig, online_for, usual_model
 from worldmodel.online.gathering import Babbling, Filtering
@@ -41,10 +41,11 @@ from worldmodel.training.growing import GrowingTrainer, read_beside
 from worldmodel.training.settings import write_settings
 from worldmodel.types import Belief
 from worldmodel.world.ends import Ends
+from worldmodel.world.members import Members
 from worldmodel.world.support import Support
 from worldmodel.world.world import World
 
-DATA = "data"
+DATA, BEST = "data", "best"
 _FORECAST = ("forecast", "forecast_low", "forecast_high")
 
 
@@ -83,7 +84,8 @@ def learn(
     Args:
         reality: A Gymnasium id, a ``Source``, a vector environment, or a ``Rig``.
         run: Folder: ``data/`` grows, ``checkpoint/`` and ``policy.safetensors`` are those of the
-            last round, ``progress.jsonl`` has a line for each.
+            last round, ``progress.jsonl`` has a line for each; ``best/`` is a run folder of the
+            round whose clean return was the highest.
         steps: Real steps to take in all; more may be asked for later.
         config: How; by default what suits what is observed.
         build: Of the spaces, a fresh model; by default a DVBF of the generic preset.
@@ -318,6 +320,7 @@ class Online:
             "learner": self._method.tensors(),
             "support": world.support.state_dict(),
             "ends": asdict(world.ends),
+            "members": world.members.state_dict() if world.members else {},
         }
         with self._interrupts.hold():
             trainer.write(beside)
@@ -325,11 +328,20 @@ class Online:
             self._watcher.row(row)
 
     def _publish(self, world: World) -> None:
+        """The last round's world and agent, and beside them the best there were."""
+        self._save(world, self._run)
+        clean = self._rows[-1]["clean_return"]
+        past = (row["clean_return"] for row in self._rows[:-1])
+        if clean is not None and all(clean >= other for other in past if other is not None):
+            with whole_folder(self._run / BEST) as fresh:
+                self._save(world, fresh)
+
+    def _save(self, world: World, run: Path) -> None:
         settings = self._model, self._config.train, self._recorder.dataset(), self._preset
-        write_settings(self._run, *settings, self._run / DATA)
-        self._method.save(self._run)
+        write_settings(run, *settings, self._run / DATA)
+        self._method.save(run)
         metrics = {"updates": self._updates, "real_steps": self.counts.real_steps}
-        world.save(self._run / "checkpoint", metrics)
+        world.save(run / "checkpoint", metrics)
 
     @property
     def _updates(self) -> int:
@@ -342,6 +354,11 @@ class Online:
         model = self._model.eval()
         support = Support(model.latent_size)
         support.load_state_dict(beside["support"])
-        ends = Ends(**beside.get("ends", {}))
-        self.world = World(model, support, source=self._reality.source, ends=ends)
+        members = None
+        if state := beside.get("members"):
+            members = Members(model, self._config.train.dreaming.members)
+            members.load_state_dict(state)
+        ends, source = Ends(**beside.get("ends", {})), self._reality.source
+        self.world = World(model, support, source=source, ends=ends, members=members)
         self._method.restore(beside["learner"], self.world)
+        self._publish(self.world)  # who was killed may not have come to it

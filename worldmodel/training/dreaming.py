@@ -18,6 +18,7 @@ from worldmodel.errors import DivergenceError, require_at_least, require_finite
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.training.ends import practise_ends
 from worldmodel.types import Batch
 from worldmodel.world.calibration import calibrate, enough, needed
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
@@ -102,6 +103,7 @@ def fit_world(
         world.members = Members(model, config.members)
         world.members.fit(filtered_transitions(model, train, prefix), seed)
     if model.can_terminate:
+        practise_ends(world, train, validation, seed)
         fitted = fit_ends(*predicted_ends(world, validation, seed))
         world.ends = replace(fitted, reward=_paid_at_end(model, train))
     return world

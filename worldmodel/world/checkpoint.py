@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -30,7 +29,7 @@ from worldmodel.errors import (
     meant,
     require_at_least,
 )
-from worldmodel.files import from_plain, naming, read_json
+from worldmodel.files import from_plain, naming, previous_folder, read_json, whole_folder
 from worldmodel.models.registry import MODELS
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace
@@ -93,12 +92,7 @@ def write(kept: Checkpoint, folder: Path) -> Path:
         raise SpecError(f"{type(model).__name__} is not among the models {sorted(MODELS)}")
     if folder.exists() and not _is_checkpoint(folder):
         raise FileFormatError(f"{folder} exists and is not a checkpoint; it is left as it is")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A fixed name, so that what a killed process left is cleared by the next.
-    fresh = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
+    with whole_folder(folder) as fresh:
         weights = {
             f"{part}.{name}": value.contiguous()
             for part, module in kept.modules.items()
@@ -124,9 +118,6 @@ def write(kept: Checkpoint, folder: Path) -> Path:
         _write(fresh / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         _write(fresh / "metrics.json", (json.dumps(kept.metrics, indent=2) + "\n").encode())
         _write(fresh / "README.md", _card(config, model, kept.metrics).encode())
-        _swap(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
@@ -224,8 +215,7 @@ def resolve(folder: str | Path | None) -> Path:
     path = Path(folder)
     for candidate in (path, path / "checkpoint"):
         # Between two renames of who writes, or where he was killed between them.
-        previous = candidate.parent / f".{candidate.name}.previous"
-        for place in (candidate, previous):
+        for place in (candidate, previous_folder(candidate)):
             if (place / "config.json").is_file():
                 return place
     if (BUNDLED / str(folder) / "config.json").is_file():
@@ -279,15 +269,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _swap(fresh: Path, folder: Path) -> None:
-    previous = folder.with_name(f".{folder.name}.previous")
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        os.rename(folder, previous)
-    os.rename(fresh, folder)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _card(config: dict[str, Any], model: StateSpaceModel, metrics: dict[str, Any]) -> str:
