@@ -11,7 +11,6 @@ from small import (
     BOX,
     DISCRETE,
     PIXELS,
-    SEVERAL,
     VECTOR,
     box,
     discrete,
@@ -26,8 +25,9 @@ from worldmodel.errors import ResetNeeded, ShapeError, SpecError
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
 from worldmodel.spaces import ObservationSpace
+from worldmodel.world.beliefs import Filter
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
+from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World, load
 
@@ -371,7 +371,8 @@ def test_last_frames_that_are_missing_or_broken_are_refused(infos, error, match)
 
 def test_both_filters_say_whether_they_are_compiled(world, real, real_vector):
     vector = VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), world)
-    assert vector.compiled == "filters of many environments step tensors"
+    assert vector.compiled == FilterObservation(real(), world).compiled
+    assert "LinearModel offers no compiled form" in vector.compiled
 
 
 FUSION = RecognitionConfig("fusion")
@@ -430,10 +431,9 @@ def test_why_a_filter_is_not_compiled_is_said(world, real):
         dvbf = covered(small_model("dvbf", PIXELS, BOX, codec=CodecConfig(encoder=encoder)))
         compiled = Filter(dvbf, *spaces, ()).compiled
         assert compiled is True if reason is None else reason in compiled
-        assert "many" in Filter(dvbf, *spaces, (3,)).compiled
-    several = covered(small_model("dvbf", SEVERAL, BOX))
-    why = Filter(several, SEVERAL.space(), BOX.space(), ()).compiled
-    assert "StreamEncoder has no compiled form" in why
+        assert Filter(dvbf, *spaces, (3,)).compiled == compiled
+    smooth = covered(small_model("ekvae", PIXELS, BOX))
+    assert "offers no compiled form of its filter" in Filter(smooth, *spaces, ()).compiled
 
 
 def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
