@@ -93,7 +93,7 @@ class Filter:
         found = self._current().advance(actions, frames)
         if self._consistency.known:
             lost = self._consistency.judge(found)
-            if lost.any():
+            if self._consistency.doubtful and lost.any():
                 self._believer.put(self._initial(frames, lost if self._lead else None), lost)
 
     @torch.inference_mode()
@@ -105,19 +105,25 @@ class Filter:
         return self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
 
     def infos(self) -> dict[str, Any]:
-        """What there is to say of the one belief."""
-        named = {name: values[0] for name, values in self.many_infos().items()}
-        return {k: v if k == "belief_scale" else v.item() for k, v in named.items()}
+        """What there is to say of the one belief: one by one, for arrays of one cost much more."""
+        found = self._consistency
+        consistent = bool(found.consistent[0])
+        infos: dict[str, Any] = {"belief_scale": self.scales()[0]}
+        infos["error_bound"] = self._start if consistent else np.inf
+        if found.known:
+            infos["innovation"] = float(found.innovation[0])
+            infos |= {"consistent": consistent, "restarted": bool(found.restarted[0])}
+        return infos
 
     def many_infos(self) -> dict[str, np.ndarray]:
         """The same of n beliefs, (n, ...); fresh arrays."""
         found = self._consistency
-        consistent = found.consistent
-        bound = np.where(consistent, np.float32(self._start), np.float32(np.inf))
+        bound = np.where(found.consistent, np.float32(self._start), np.float32(np.inf))
         infos = {"belief_scale": self.scales(), "error_bound": bound}
         if found.known:
             infos["innovation"] = found.innovation.copy()
-            infos |= {"consistent": consistent, "restarted": found.restarted.copy()}
+            infos["consistent"] = found.consistent.copy()
+            infos["restarted"] = found.restarted.copy()
         return infos
 
     def check(self, frame: Any) -> None:

@@ -32,32 +32,35 @@ class Consistency:
         innovation: (n,), squared error of the frame that was predicted, as a fraction of the
             stream's variance, the largest over streams; 0 after a beginning.
         restarted: (n,), whether the belief was begun anew from the last frame.
+        doubtful: Whether the last step left any doubt.
+        consistent: (n,), whether it agrees with the last frame as well as beliefs do.
     """
 
     def __init__(self, world: World, n: int) -> None:
         self.known = world.trust is not None
         self._limit = np.inf if world.trust is None else float(world.trust.surprise)
         self.innovation, self._doubts = np.zeros(n, np.float32), np.zeros(n, np.intp)
-        self.restarted = np.zeros(n, np.bool_)
-
-    @property
-    def consistent(self) -> Bool[np.ndarray, " n"]:
-        """Whether each belief agrees with the last frame as well as beliefs do."""
-        return (self.innovation <= self._limit) & ~self.restarted
+        self.restarted, self.consistent = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        self.doubtful = False
 
     def begin(self, mask: np.ndarray | None = None) -> None:
         """Forget what was, of all or of those in a mask."""
         some = slice(None) if mask is None else mask
-        self.innovation[some], self._doubts[some], self.restarted[some] = 0, 0, False
+        self.innovation[some], self._doubts[some] = 0, 0
+        self.restarted[some], self.consistent[some] = False, True
 
     def judge(self, innovation: Float32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Whose beliefs are to begin anew, given fresh what a step's frames differ by."""
         # What is not finite is impossible, too.
-        wrong = ~(innovation <= self._limit)
-        self.innovation = innovation
-        self._doubts = np.where(wrong, self._doubts + 1, 0)
-        self.restarted = self._doubts >= PATIENCE
-        self._doubts[self.restarted] = 0
+        right = innovation <= self._limit
+        self.innovation, self.consistent = innovation, right
+        some = not right.all()
+        if some or self.doubtful:
+            self._doubts = np.where(right, 0, self._doubts + 1)
+            self.restarted = self._doubts >= PATIENCE
+            self._doubts[self.restarted] = 0
+            self.consistent = right & ~self.restarted
+            self.doubtful = some
         return self.restarted
 
 
