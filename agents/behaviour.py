@@ -22,7 +22,7 @@ from agents.saved import load_agent
 from worldmodel.data import Actor, Behaviour
 from worldmodel.errors import FileFormatError, SpecError, require_extra
 from worldmodel.spaces import map_arrays
-from worldmodel.world.filter import Filter
+from worldmodel.world.beliefs import Filter
 from worldmodel.world.world import load
 
 

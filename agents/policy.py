@@ -80,13 +80,17 @@ class Policy(nn.Module):
         return np.repeat([k == "number" for k, _ in self._groups], [n for _, n in self._groups])
 
     @cached_property
+    def _all_numbers(self) -> bool:
+        return bool(self._numbers.all())
+
+    @cached_property
     def _switches(self) -> np.ndarray:
         return np.repeat([k == "switch" for k, _ in self._groups], [n for _, n in self._groups])
 
     @cached_property
     def draws(self) -> bool:
         """Whether noise decides: some actions are chosen rather than set, or numbers spread."""
-        return self.stochastic or not bool(self._numbers.all())
+        return self.stochastic or not self._all_numbers
 
     def noise(self, n: int, generator: torch.Generator) -> Float[Tensor, "n act"] | None:
         """Draws for ``forward``: Gumbel's for indices, logistic for switches, normal for numbers.
@@ -214,7 +218,7 @@ class Policy(nn.Module):
         # Of what is chosen the likeliest has the greatest logit, and a switch is on above zero.
         out = (w3 @ np.tanh(w2 @ hidden + b2) + b3)[: self.actions.size]
         bounded = _between(low, high, np.tanh(out))
-        if not self._numbers.all():
+        if not self._all_numbers:
             bounded = np.where(self._numbers, bounded, np.where(self._switches, out > 0, out))
         return self.actions.decode(bounded)
 

@@ -8,7 +8,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from linear_model import BOX, PIXELS
 from test_trust import trusting
 
-from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
+from worldmodel.world.beliefs import Filter
+from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -21,13 +22,18 @@ from small import (
     small_model,
     vector,
 )
+from test_trust import trusting
 
 from worldmodel.errors import ResetNeeded, ShapeError, SpecError
 from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dvbf_config import RecognitionConfig, TransitionConfig
-from worldmodel.spaces import ObservationSpace
+from worldmodel.spaces import ObservationSpace, map_arrays
+from worldmodel.spaces.observations import ROOT
+from worldmodel.types import to_numpy
+from worldmodel.world.beliefs import Filter
+from worldmodel.world.consistency import innovations
 from worldmodel.world.env import LatentEnv
-from worldmodel.world.filter import Filter, FilterObservation, VectorFilterObservation
+from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 from worldmodel.world.world import World, load
 
@@ -371,7 +377,8 @@ def test_last_frames_that_are_missing_or_broken_are_refused(infos, error, match)
 
 def test_both_filters_say_whether_they_are_compiled(world, real, real_vector):
     vector = VectorFilterObservation(real_vector(2, AutoresetMode.NEXT_STEP), world)
-    assert vector.compiled == "filters of many environments step tensors"
+    assert vector.compiled == FilterObservation(real(), world).compiled
+    assert "LinearModel offers no compiled form" in vector.compiled
 
 
 FUSION = RecognitionConfig("fusion")
@@ -399,21 +406,62 @@ FILTERS = [
 def test_a_compiled_filter_is_the_models(name, changes, observations, actions):
     model = small_model(name, observations, actions, **changes).requires_grad_(False)
     batch = random_batch(observations, actions, size=2, steps=12)
+    compare_filters(model, batch)
+
+
+# Map coordinates: single precision resolves an eighth of them.
+FAR = ObservationSpace.from_space(gym.spaces.Box(-np.inf, np.inf, (3,), np.float64))
+
+
+@pytest.mark.parametrize(
+    ("observations", "codec"),
+    [
+        (SEVERAL, CodecConfig("dense", waves=4)),
+        (SEVERAL, CodecConfig(encoder="components", components=5)),
+        (PIXELS, CodecConfig("dense", emission="bernoulli", depth=2)),
+        (FAR, CodecConfig()),
+    ],
+    ids=["several", "components", "bernoulli", "far"],
+)
+def test_filters_of_every_stream_are_compiled(observations, codec):
+    model = small_model("dvbf", observations, BOX, codec=codec).requires_grad_(False)
+    batch = random_batch(observations, BOX, size=2, steps=12)
+    if observations is FAR:
+        batch = replace(batch, observations=batch.observations + 1e6)
+    compare_filters(model, batch)
+
+
+def compare_filters(model, batch):
+    """Compiled filters of one environment and of many against the model's own, step by step."""
+    observations, actions = model.observation_spec, model.action_spec
     model.calibrate(batch)
-    belief = Filter(covered(model, margin=9.0), observations.space(), actions.space(), ())
-    assert belief.compiled is True
-    frames, controls = batch.observations[:1], batch.actions[:1]
-    expected = model.filter_beliefs(frames, controls)
+    world = trusting(covered(model, margin=9.0))
+    world.trust.surprise.fill_(torch.inf)  # or beliefs would begin anew
+    world.trust.variance.abs_().add_(0.1)
+    spaces = observations.space(), actions.space()
+    one, many = Filter(world, *spaces, ()), Filter(world, *spaces, (2,))
+    assert one.compiled is True and many.compiled is True
+    expected = model.filter_beliefs(batch.observations, batch.actions)
+    close = dict(rtol=2e-3, atol=2e-4)
     for t in range(13):
-        frame = frames[0, t].numpy()
+        recorded = to_numpy(batch.observations[:, t])
+        frames = observations.write(recorded if isinstance(recorded, dict) else {ROOT: recorded})
+        first = map_arrays(lambda array: array[0], frames)
         if t:
-            belief.advance(actions.decode(controls[0, t - 1].numpy()), frame)
+            taken = actions.decode(batch.actions[:, t - 1].numpy())
+            one.advance(taken[0], first)
+            many.advance(taken, frames)
+            before = expected.mean[:, t - 1], batch.actions[:, t - 1], batch.observations[:, t]
+            for kept, n in ((one, 1), (many, 2)):
+                told = kept.many_infos()["innovation"]
+                np.testing.assert_allclose(told, innovations(world, *before)[:n], **close)
         else:
-            belief.begin(frame)
-        close = dict(rtol=2e-3, atol=2e-4)
-        mean = expected.mean[:, t].numpy().clip(belief.box.low, belief.box.high)
-        np.testing.assert_allclose(belief.means(), mean, **close)
-        np.testing.assert_allclose(belief.scales(), expected.scale[:, t], **close)
+            one.begin(first)
+            many.begin(frames)
+        mean = expected.mean[:, t].numpy().clip(one.box.low, one.box.high)
+        for kept, n in ((one, 1), (many, 2)):
+            np.testing.assert_allclose(kept.means(), mean[:n], **close)
+            np.testing.assert_allclose(kept.scales(), expected.scale[:n, t], **close)
 
 
 def covered(model, margin=1.25) -> World:
@@ -430,10 +478,9 @@ def test_why_a_filter_is_not_compiled_is_said(world, real):
         dvbf = covered(small_model("dvbf", PIXELS, BOX, codec=CodecConfig(encoder=encoder)))
         compiled = Filter(dvbf, *spaces, ()).compiled
         assert compiled is True if reason is None else reason in compiled
-        assert "many" in Filter(dvbf, *spaces, (3,)).compiled
-    several = covered(small_model("dvbf", SEVERAL, BOX))
-    why = Filter(several, SEVERAL.space(), BOX.space(), ()).compiled
-    assert "StreamEncoder has no compiled form" in why
+        assert Filter(dvbf, *spaces, (3,)).compiled == compiled
+    smooth = covered(small_model("ekvae", PIXELS, BOX))
+    assert "offers no compiled form of its filter" in Filter(smooth, *spaces, ()).compiled
 
 
 def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():

@@ -103,23 +103,31 @@ def test_a_reset_of_one_does_not_disturb_the_others(world, mode):
             env.reset(options={"reset_mask": terminations})
 
 
-def test_with_noise_it_is_the_core_under_the_same_draws(world):
+@pytest.mark.parametrize(("seed", "ends"), [(1, False), (11, True)])
+def test_with_noise_it_is_the_core_under_the_same_draws(world, seed, ends):
+    """For as long as an episode lasts: whether one ends is drawn, too, and the next begins anew."""
     env = LatentVectorEnv(world, 5)
-    env.reset(seed=1, options={"state": np.zeros(2)})
+    env.reset(seed=seed, options={"state": np.zeros(2)})
     generator = torch.Generator().manual_seed(
-        int(np.random.Generator(np.random.PCG64(1)).integers(2**63 - 1))
+        int(np.random.Generator(np.random.PCG64(seed)).integers(2**63 - 1))
     )
-    dynamics, state = Dynamics(world), torch.zeros(5, 2)
+    dynamics, state, lasts = Dynamics(world), torch.zeros(5, 2), np.ones(5, np.bool_)
     # Drawn ahead, at least four steps.
     draws = iter(dynamics.draw(env._ahead, 5, generator))
     for _ in range(4):
         action = torch.full((5, 1), 0.2)
         with torch.no_grad():
             step = dynamics.step(state, action, next(draws).T)
-        observations, rewards, *_ = env.step(action.numpy())
-        np.testing.assert_array_equal(observations, step.next_state.numpy())
-        np.testing.assert_array_equal(rewards, step.reward.numpy())
+        observations, rewards, terminations, *_ = env.step(action.numpy())
+        for seen, core in (
+            (observations, step.next_state),
+            (rewards, step.reward),
+            (terminations, step.terminated),
+        ):
+            np.testing.assert_array_equal(seen[lasts], core.numpy()[lasts])
+        lasts &= ~terminations
         state = step.next_state
+    assert lasts.all() != ends
 
 
 def test_dreams_under_one_seed_have_their_own_noise_and_starts(world):

@@ -259,6 +259,11 @@ class LearnedModel(StateSpaceModel):
         """Logit of termination on arrival."""
         return self.termination_head(next_state)
 
+    def compiled_emission(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of the mean of ``emit``."""
+        visible, _ = state.split(self.visible_size, state.count - self.visible_size)
+        return self.emission.compiled(builder, visible)
+
     def _compiled_frame(self, builder: Builder, frame: Rows) -> Rows:
         """Instructions of ``scale_observations``."""
         return self.codec.compiled(builder, frame)

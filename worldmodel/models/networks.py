@@ -84,6 +84,10 @@ class Waves(nn.Module):
         """See the class."""
         return torch.cat([inputs, self.phase(inputs).sin()], -1)
 
+    def compiled(self, builder: Builder, inputs: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        return builder.join(inputs, builder.sin(compiled(self.phase, builder, inputs)))
+
 
 def numbers(tensor: Tensor) -> np.ndarray:
     """A copy without gradient, on the CPU."""
@@ -104,9 +108,10 @@ def compiled(
         shift: Added to the result thereafter.
 
     Raises:
-        NotCompiled: A layer is of a kind that has no compiled form, such as a convolution.
+        NotCompiled: A layer is of a kind that has no compiled form, such as a convolution; one
+            that is not torch's may have a method ``compiled(builder, x)``.
     """
-    layers = [m for m in network.modules() if not isinstance(m, nn.Sequential | nn.Identity)]
+    layers = _layers(network)
     for layer, following in zip(layers, [*layers, None][1:], strict=True):
         if isinstance(layer, nn.Linear):
             matrix, bias = layer.weight, torch.zeros(1) if layer.bias is None else layer.bias
@@ -119,9 +124,17 @@ def compiled(
             x = builder.normalise(x, numbers(layer.weight), numbers(layer.bias), layer.eps)
         elif type(layer) in (nn.SiLU, nn.Tanh, nn.Sigmoid):
             x = getattr(builder, type(layer).__name__.lower())(x)
+        elif (own := getattr(layer, "compiled", None)) is not None:
+            x = own(builder, x)
         elif not isinstance(layer, nn.ReLU):
             raise NotCompiled(f"a layer {type(layer).__name__} has no compiled form")
     return x
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    if isinstance(network, nn.Sequential):
+        return [layer for part in network for layer in _layers(part)]
+    return [] if isinstance(network, nn.Identity) else [network]
 
 
 def compiled_positive(builder: Builder, raw: Rows) -> Rows:

@@ -50,11 +50,12 @@ class Op(IntEnum):
     LOG = 18
     FUSE = 19
     EXP = 20
+    SIN = 21
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
 _IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
-_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG, Op.EXP}
+_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG, Op.EXP, Op.SIN}
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,10 @@ class Builder:
     def exp(self, x: Rows) -> Rows:
         """Exponential, for results that are normal numbers."""
         return self._add(Op.EXP, x.count, (x,))
+
+    def sin(self, x: Rows) -> Rows:
+        """Sine."""
+        return self._add(Op.SIN, x.count, (x,))
 
     def softmax(self, x: Rows) -> Rows:
         """Exponentials over their sum, across the registers."""

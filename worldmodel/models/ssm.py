@@ -223,6 +223,10 @@ class StateSpaceModel(nn.Module, ABC):
         """
         raise NotCompiled(f"{type(self).__name__} offers no compiled form of its filter")
 
+    def compiled_emission(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of the mean of ``emit``."""
+        raise NotCompiled(f"{type(self).__name__} offers no compiled form of its emission")
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""

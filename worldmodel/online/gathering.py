@@ -21,7 +21,7 @@ from agents.exploration import Exploring
 from agents.rollout import Acting, Agent
 from worldmodel.data import ActionProcess
 from worldmodel.spaces import ActionSpace, map_arrays, put_row, stack
-from worldmodel.world.filter import Filter
+from worldmodel.world.beliefs import Filter
 from worldmodel.world.world import World
 
 

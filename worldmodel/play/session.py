@@ -16,8 +16,8 @@ from worldmodel.errors import DivergenceError, SpecError
 from worldmodel.play.data_states import DataStates
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.artist import Artist
+from worldmodel.world.beliefs import Filter
 from worldmodel.world.dynamics import Dynamics, latent_box
-from worldmodel.world.filter import Filter
 from worldmodel.world.world import World
 
 Mode = Literal["dream", "compare", "filter"]

@@ -56,7 +56,7 @@ def compile_step(
         bounded: Whether to bound errors along with it, as far as the world can.
     """
     model = dynamics.model
-    if reason := _unable(model):
+    if reason := unable(model):
         return reason
     try:
         program, trust = _step(dynamics, bounded)
@@ -73,11 +73,12 @@ def compile_step(
     ports = (*ports, *counts, memory, remembered, bound)
     seen = program.registers
     ports = np.array((*ports, seen, seen + model.latent_size), np.int32)
-    weights = _with_bounds(program.weights, spec, box)
+    weights = with_bounds(program.weights, spec, box)
     return StepProgram(program.code, weights, ports, program.registers)
 
 
-def _unable(model: StateSpaceModel) -> str:
+def unable(model: StateSpaceModel) -> str:
+    """Why nothing of a model can be compiled, or nothing."""
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed: pip install 'worldmodel[fast]'"
     if model.device.type != "cpu":
@@ -110,34 +111,8 @@ def compile_settling(dynamics: Dynamics) -> Program:
     return builder.finish(builder.join(*settled))
 
 
-class FilterProgram(NamedTuple):
-    """A filter's step; as ``StepProgram``, with the ports that ``interpreter.filter_one`` wants."""
-
-    code: np.ndarray
-    weights: np.ndarray
-    ports: np.ndarray
-    registers: int
-
-
-def compile_filter(model: StateSpaceModel, box: gym.spaces.Box) -> FilterProgram | str:
-    """The model's filter step as it is now, or why there is none; arguments as above."""
-    if reason := _unable(model):
-        return reason
-    builder, spec = Builder(), model.action_spec
-    mean, scale = builder.input(model.latent_size), builder.input(model.latent_size)
-    action, frame = builder.input(spec.size), builder.input(model.observation_spec.size)
-    try:
-        program = builder.finish(*model.compiled_update(builder, mean, scale, action, frame))
-    except NotCompiled as error:
-        return str(error)
-    bounds = len(program.weights)
-    ports = (*program.inputs[:3], *program.outputs, bounds, bounds + 2 * spec.size)
-    ports = (model.latent_size, spec.size, *ports, program.registers, program.inputs[3])
-    weights = _with_bounds(program.weights, spec, box)
-    return FilterProgram(program.code, weights, np.array(ports, np.int32), program.registers)
-
-
-def _with_bounds(weights: np.ndarray, spec: ActionSpace, box: gym.spaces.Box) -> np.ndarray:
+def with_bounds(weights: np.ndarray, spec: ActionSpace, box: gym.spaces.Box) -> np.ndarray:
+    """Weights; then least and greatest actions, and least and greatest observations."""
     # Vectors may reach beyond the last weight.
     parts = (weights, spec.low, spec.high, box.low, box.high, np.zeros(PANEL))
     return np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
@@ -164,7 +139,7 @@ class CompiledStep:
     def __init__(self, program: StepProgram) -> None:
         draws, drawn = program.ports[2], program.ports[-1]
         self._open(program, np.zeros(drawn + DRAWS * draws + PANEL, np.float32))
-        with _said():
+        with said():
             self(-1)
 
     def _open(self, program: StepProgram, space: np.ndarray) -> None:
@@ -179,7 +154,7 @@ class CompiledStep:
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn : drawn + DRAWS * draws].reshape(DRAWS, draws)
         self._args = (program.code, program.weights, program.ports, space)
-        self._program, self._run = program, _as_any(interpreter.step_one)
+        self._program, self._run = program, as_any(interpreter.step_one)
 
     def __getstate__(self) -> tuple[StepProgram, np.ndarray]:
         """What a copy is made of: views would no longer be of one memory."""
@@ -198,57 +173,6 @@ class CompiledStep:
             it was where the step diverged, or an action that is not finite was refused.
         """
         return self._run(*self._args, draw)
-
-
-class CompiledFilter:
-    """Steps one filter.
-
-    Args:
-        program: Of ``compile_filter``.
-        size: Numbers of one frame.
-
-    Attributes:
-        mean: Of the belief, (latent,).
-        scale: Likewise.
-        observation: The mean clipped to the observation space, as of the last step.
-        action: The action (act,) that was taken; clipped by the step.
-        frame: The frame that it led to, flat.
-
-    All of them are views of the same memory, to be written to and read, never replaced.
-    """
-
-    def __init__(self, program: FilterProgram, size: int) -> None:
-        latent = program.ports[0]
-        self._open(program, size, np.zeros(program.registers + latent + PANEL, np.float32))
-        self.scale[:] = 1
-        with _said():
-            self()
-
-    def _open(self, program: FilterProgram, size: int, space: np.ndarray) -> None:
-        from worldmodel.world import interpreter
-
-        latent, act, mean, scale, action = program.ports[:5].tolist()
-        seen, frame = program.ports[-2:].tolist()
-        self.mean, self.scale = space[mean : mean + latent], space[scale : scale + latent]
-        self.action, self.frame = space[action : action + act], space[frame : frame + size]
-        self.observation = space[seen : seen + latent]
-        self._args = (program.code, program.weights, program.ports[:-1], space)
-        self._program, self._run = program, _as_any(interpreter.filter_one)
-
-    def __getstate__(self) -> tuple[FilterProgram, int, np.ndarray]:
-        """See ``CompiledStep``."""
-        return self._program, len(self.frame), self._args[-1]
-
-    def __setstate__(self, state: tuple[FilterProgram, int, np.ndarray]) -> None:
-        self._open(*state)
-
-    def __call__(self) -> int:
-        """Predict with the action, correct with the frame.
-
-        Returns:
-            0, or DIVERGED or REFUSED, and the belief is left as it was.
-        """
-        return self._run(*self._args)
 
 
 class Arrays(NamedTuple):
@@ -291,13 +215,13 @@ class CompiledSteps:
         space = np.zeros(registers * interpreter.BLOCK + PANEL, np.float32)
         ports = np.array(settling.inputs + settling.outputs, np.int32)
         self._settling = (settling.code, settling.weights, ports, space)
-        self._apply = _as_any(interpreter.apply_many)
+        self._apply = as_any(interpreter.apply_many)
         self._args = (program.code, program.weights, program.ports, space)
         latent, act, draws = program.ports[:3].tolist()
         self._draws, self._none = draws, np.zeros((draws, 0), np.float32)
         self._kept, self._count = program.ports[-7:-5].tolist()
-        self._run = _as_any(interpreter.step_many)
-        with _said():
+        self._run = as_any(interpreter.step_many)
+        with said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
             self.settle(torch.zeros(1, latent))
 
@@ -341,10 +265,11 @@ class CompiledSteps:
         )
 
 
-def _as_any(function: Any) -> Any:
-    """Numba types that no checker knows."""
+def as_any(function: Any) -> Any:
+    """A function of types of numba's that no checker knows."""
     return function
 
 
-def _said() -> Status:
+def said() -> Status:
+    """Who waits for a first call is told why."""
     return Console(stderr=True).status("compiling the dream's step")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from worldmodel.types import Observations
@@ -28,49 +28,61 @@ class Consistency:
         n: How many.
 
     Attributes:
+        known: Whether there is anything to judge by.
         innovation: (n,), squared error of the frame that was predicted, as a fraction of the
             stream's variance, the largest over streams; 0 after a beginning.
         restarted: (n,), whether the belief was begun anew from the last frame.
+        doubtful: Whether the last step left any doubt.
+        consistent: (n,), whether it agrees with the last frame as well as beliefs do.
     """
 
     def __init__(self, world: World, n: int) -> None:
-        self._world, self._trust = world, world.trust
+        self.known = world.trust is not None
+        self._limit = np.inf if world.trust is None else float(world.trust.surprise)
         self.innovation, self._doubts = np.zeros(n, np.float32), np.zeros(n, np.intp)
-        self.restarted = np.zeros(n, np.bool_)
-
-    @property
-    def known(self) -> bool:
-        """Whether there is anything to judge by."""
-        return self._trust is not None
-
-    @property
-    def consistent(self) -> Bool[np.ndarray, " n"]:
-        """Whether each belief agrees with the last frame as well as beliefs do."""
-        limit = np.inf if self._trust is None else float(self._trust.surprise)
-        return (self.innovation <= limit) & ~self.restarted
+        self.restarted, self.consistent = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        self.doubtful = False
 
     def begin(self, mask: np.ndarray | None = None) -> None:
         """Forget what was, of all or of those in a mask."""
         some = slice(None) if mask is None else mask
-        self.innovation[some], self._doubts[some], self.restarted[some] = 0, 0, False
+        self.innovation[some], self._doubts[some] = 0, 0
+        self.restarted[some], self.consistent[some] = False, True
 
-    @torch.inference_mode()
-    def watch(
-        self,
-        mean: Float[Tensor, "n latent"],
-        controls: Float[Tensor, "n act"],
-        frames: Observations,
-    ) -> Bool[np.ndarray, " n"]:
-        """Whose beliefs are to begin anew, given means before a step, and the frames after it."""
-        if self._trust is None:
-            return self.restarted
-        model = self._world.model
-        shown = model.emit(model.transition(mean, controls)).mean
-        shares = stream_errors(self._world, shown, frames) / self._trust.variance
-        self.innovation = shares.amax(1).cpu().numpy().astype(np.float32)
+    def judge(self, innovation: Float32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Whose beliefs are to begin anew, given fresh what a step's frames differ by."""
         # What is not finite is impossible, too.
-        wrong = ~(self.innovation <= float(self._trust.surprise))
-        self._doubts = np.where(wrong, self._doubts + 1, 0)
-        self.restarted = self._doubts >= PATIENCE
-        self._doubts[self.restarted] = 0
+        right = innovation <= self._limit
+        self.innovation, self.consistent = innovation, right
+        some = not right.all()
+        if some or self.doubtful:
+            self._doubts = np.where(right, 0, self._doubts + 1)
+            self.restarted = self._doubts >= PATIENCE
+            self._doubts[self.restarted] = 0
+            self.consistent = right & ~self.restarted
+            self.doubtful = some
         return self.restarted
+
+
+@torch.inference_mode()
+def innovations(
+    world: World,
+    mean: Float[Tensor, "n latent"],
+    controls: Float[Tensor, "n act"],
+    frames: Observations,
+) -> Float32[np.ndarray, " n"]:
+    """What frames differ by from those that were predicted, of a world that was calibrated.
+
+    Args:
+        world: Whose model predicts.
+        mean: Of the beliefs before the step.
+        controls: That were taken.
+        frames: They led to.
+
+    Returns:
+        See ``Consistency``.
+    """
+    assert world.trust is not None, "asked only of a calibrated world"
+    shown = world.model.emit(world.model.transition(mean, controls)).mean
+    shares = stream_errors(world, shown, frames) / world.trust.variance
+    return shares.amax(1).cpu().numpy().astype(np.float32)

@@ -129,13 +129,14 @@ def filter_one(code, weights, ports, space):
         code: The program's.
         weights: The program's, and then the bounds of actions and observations.
         ports: Where in ``space`` and ``weights`` things are.
-        space: Registers, with the action and the frame among its inputs already; and then the
+        space: Registers, with mean, scale, action and frame in the input already; and then the
             clipped mean, and spare ones. The belief becomes the next one, if all is well.
 
     Returns:
         What there is to say.
     """
-    latent, act, mean, scale, action, following, spread, bounds, box, seen = ports
+    latent, act, mean, following, bounds, box, seen = ports
+    action = mean + 2 * latent
     for k in range(act):
         if not np.isfinite(space[action + k]):
             return REFUSED
@@ -146,8 +147,9 @@ def filter_one(code, weights, ports, space):
         if not np.isfinite(space[following + k]):
             return DIVERGED
     for k in range(latent):
-        space[mean + k], space[scale + k] = space[following + k], space[spread + k]
-        space[seen + k] = _cut(space[mean + k], weights[box + k], weights[box + latent + k])
+        value = space[following + k]
+        space[mean + k], space[mean + latent + k] = value, space[following + latent + k]
+        space[seen + k] = _cut(value, weights[box + k], weights[box + latent + k])
     return 0
 
 

@@ -238,6 +238,17 @@ def log(typing, a):
 
 @intrinsic
 @no_type_check
+def sin(typing, a):
+    """Sine of a, one by one, likewise."""
+
+    def generate(context, builder, signature, args):
+        return _call(builder, "sin", *args)
+
+    return _vector(a), generate
+
+
+@intrinsic
+@no_type_check
 def shifted(typing, a, whole):
     """a times 2^whole, for whole numbers that keep it normal; NaN stays so."""
 

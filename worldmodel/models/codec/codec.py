@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, StreamEmission
 from worldmodel.models.codec.stream import StreamCodec
+from worldmodel.models.networks import compiled
 from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import ObservationSpace
 from worldmodel.spaces.kinds import KINDS
@@ -90,14 +92,44 @@ class Codec(nn.Module):
         return scaled[0] if len(scaled) == 1 else torch.cat(scaled, -1)
 
     def compiled(self, builder: Builder, frame: Rows) -> Rows:
-        """Instructions of ``scale``, of encoded, flat observations.
+        """Instructions of ``scale``, of encoded, flat observations less the ``offset``.
 
         Raises:
-            NotCompiled: Single precision does not hold what is recorded.
+            NotCompiled: A stream's codec offers none.
         """
         encoded = frame.split(*(stream.size for stream in self.space.streams))
         pairs = zip(self._codecs, encoded, strict=True)
         return builder.join(*(part.compiled(builder, rows) for part, rows in pairs))
+
+    def compiled_errors(self, builder: Builder, frame: Rows, shown: Rows) -> Rows:
+        """Instructions of how far observations are from others, scaled, that are shown instead.
+
+        Args:
+            builder: What they are appended to.
+            frame: Encoded, flat observations; see ``offset``.
+            shown: Scaled.
+
+        Returns:
+            Squared distance of each stream, in standard units; what scaling misses counts.
+
+        Raises:
+            NotCompiled: As of ``compiled``.
+        """
+        scaled = self.compiled(builder, frame)
+        apart = builder.add(scaled, builder.affine(shown, -1.0)).split(*self.sizes)
+        encoded = frame.split(*(stream.size for stream in self.space.streams))
+        errors = []
+        for part, own, said, other in zip(
+            self._codecs, encoded, scaled.split(*self.sizes), apart, strict=True
+        ):
+            error, missed = builder.contract(other, other), part.compiled_missed(builder, own, said)
+            errors.append(error if missed is None else builder.add(error, missed))
+        return builder.join(*errors)
+
+    @property
+    def offset(self) -> np.ndarray:
+        """What ``compiled`` wants to be taken away from encoded, flat observations: (size,)."""
+        return np.concatenate([part.offset for part in self._codecs])
 
     def missed(self, observations: Observations) -> Float[Tensor, "*batch"]:
         """Squared distance from all that scaled observations can say, in standard units."""
@@ -176,3 +208,8 @@ class StreamEncoder(nn.Module):
         """Features of flat, scaled observations."""
         values = flat.split(self.sizes, -1)
         return torch.cat([part(v) for part, v in zip(self.parts, values, strict=True)], -1)
+
+    def compiled(self, builder: Builder, flat: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        pairs = zip(self.parts, flat.split(*self.sizes), strict=True)
+        return builder.join(*(compiled(part, builder, values) for part, values in pairs))

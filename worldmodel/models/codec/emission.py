@@ -17,6 +17,9 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical
 from torch.func import jvp, vjp
 
+from worldmodel.models.networks import compiled
+from worldmodel.models.program import Builder, Rows
+
 # Dimensions of a state up to which a decode along each costs less than derivatives do.
 _AXES = 16
 
@@ -55,6 +58,14 @@ class Emission(nn.Module, ABC):
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
         """How well states explain what was recorded."""
+
+    def compiled(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of ``mean``.
+
+        Raises:
+            NotCompiled: A layer has none.
+        """
+        return compiled(self.mean, builder, state)
 
     def calibrate(self, observed: Float[Tensor, "n size"]) -> None:
         """Take standard units from scaled observations; a Gaussian's are in their scaling."""
@@ -268,6 +279,10 @@ class Chances(nn.Module):
         """Chances."""
         return torch.cat([g.softmax(-1) for g in logits.split(self.sizes, -1)], -1)
 
+    def compiled(self, builder: Builder, logits: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        return builder.join(*(builder.softmax(group) for group in logits.split(*self.sizes)))
+
 
 class StreamEmission(Emission):
     """Several streams, independent given the state.
@@ -327,6 +342,10 @@ class Concatenated(nn.Module):
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch size"]:
         """All of them."""
         return torch.cat([part(state) for part in self._parts], -1)
+
+    def compiled(self, builder: Builder, state: Rows) -> Rows:
+        """Instructions of ``forward``."""
+        return builder.join(*(compiled(part, builder, state) for part in self._parts))
 
 
 class Joint(Distribution):

@@ -122,6 +122,15 @@ class PixelCodec(StreamCodec):
         said = self.components.project(centred)
         return (centred.square().sum(-1) - said.square().sum(-1)).clamp_min(0)
 
+    def compiled_missed(self, builder: Builder, encoded: Rows, scaled: Rows) -> Rows | None:
+        """See the base class."""
+        if not self.components:
+            return None
+        factor, shift = 1 / (self.stream.white * self.unit), -self.mean / self.unit
+        whole = builder.affine(encoded, numbers(factor), numbers(shift))
+        said = builder.affine(builder.contract(scaled, scaled), -1.0)
+        return builder.relu(builder.add(builder.contract(whole, whole), said))
+
     def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
         """See the base class."""
         return self.components.emphasis(exponent) if self.components else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -66,15 +67,19 @@ class StreamCodec(nn.Module, ABC):
 
     @abstractmethod
     def compiled(self, builder: Builder, encoded: Rows) -> Rows:
-        """Instructions of ``scale``, of encoded values (stream.size,).
+        """Instructions of ``scale``, of encoded values (stream.size,) less the ``offset``."""
 
-        Raises:
-            NotCompiled: Single precision does not hold what is recorded.
-        """
+    @property
+    def offset(self) -> np.ndarray:
+        """(stream.size,): what is to be gone before recorded values become single precision."""
+        return np.zeros(self.stream.size)
 
     def missed(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch"]:
         """Squared distance of recorded values from all that scaled ones can say, standard units."""
         return values.new_zeros(values.shape[: values.ndim - len(self.stream.shape)]).float()
+
+    def compiled_missed(self, builder: Builder, encoded: Rows, scaled: Rows) -> Rows | None:
+        """Instructions of ``missed``, of encoded values and the same scaled; None: nothing is."""
 
     def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
         """What squared errors of scaled values weigh, coarse to fine; None if all weigh one.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from worldmodel.errors import NotCompiled
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.emission import Emission, GaussianEmission
 from worldmodel.models.codec.stream import StreamCodec
-from worldmodel.models.networks import mlp, normalised
+from worldmodel.models.networks import mlp, normalised, numbers
 from worldmodel.models.program import Builder, Rows
 from worldmodel.spaces import Stream
 
@@ -70,10 +70,12 @@ class VectorCodec(StreamCodec):
 
     def compiled(self, builder: Builder, encoded: Rows) -> Rows:
         """See the base class."""
-        if self.std.dtype != torch.float32:
-            raise NotCompiled(f"{self.stream.name} is recorded in {self.stream.dtype}")
-        mean, std = self.mean.cpu().numpy(), self.std.cpu().numpy()
-        return builder.affine(encoded, 1 / std, -mean / std)
+        return builder.affine(encoded, numbers(1 / self.std))
+
+    @property
+    def offset(self) -> np.ndarray:
+        """The mean."""
+        return numbers(self.mean.double())
 
     def unscale(self, flat: Float[Tensor, "*batch size"]) -> Shaped[Tensor, "..."]:
         """In the recorded precision; whole numbers are not rounded, for this is a mean."""

@@ -20,6 +20,7 @@ from worldmodel.world.lanes import (
     load,
     log,
     mul,
+    sin,
     spread,
     sqrt,
     store,
@@ -108,3 +109,6 @@ def each(op, space, a, b, out, count):  # noqa: C901 (a switch)
     elif op == Op.SQRT:
         for i in range(0, count, LANES):
             store(space, out + i, sqrt(load(space, a + i)))
+    elif op == Op.SIN:
+        for i in range(0, count, LANES):
+            store(space, out + i, sin(load(space, a + i)))
