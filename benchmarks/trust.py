@@ -117,12 +117,10 @@ def lost(world: World, batch: Batch, watched: bool) -> float:
     belief, bad = model.initial(start, none), []
     for t in range(batch.steps):
         control, frame = batch.actions[:, t], batch.observations[:, t + 1]
-        again = judge.watch(belief.mean, control, frame)
+        updated = model.update(belief, control, frame)
+        kept = judge.watch(belief.mean, control, frame, updated)
         bad.append(~(judge.innovation <= BAD))
-        belief = model.update(belief, control, frame)
-        if watched and again.any():
-            fresh = model.initial(batch.observations[:, t + 1 : t + 2], none)
-            belief = fresh.where(torch.from_numpy(again), belief)
+        belief = kept if watched else updated
     return float(np.mean(bad[10:]))
 
 

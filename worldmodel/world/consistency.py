@@ -3,6 +3,9 @@
 A filter that was led astray, or into states that recognition never was in, may never come back: its
 corrections are those for other states. It can be told by its innovations, what frames differ by
 from those it predicted, of which calibration has seen how large they are while all is well.
+
+A beginning is no help where first frames were all alike in training: what reads the first state
+then takes every frame for such a one. So a belief begins anew only if it shows the frame better.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodel.types import Observations
+from worldmodel.types import Belief, Observations
 from worldmodel.world.calibration import stream_errors
 from worldmodel.world.world import World
 
@@ -57,20 +60,46 @@ class Consistency:
     @torch.inference_mode()
     def watch(
         self,
-        mean: Float[Tensor, "n latent"],
+        before: Float[Tensor, "n latent"],
         controls: Float[Tensor, "n act"],
         frames: Observations,
-    ) -> Bool[np.ndarray, " n"]:
-        """Whose beliefs are to begin anew, given means before a step, and the frames after it."""
+        belief: Belief,
+    ) -> Belief:
+        """The beliefs after a step, begun anew from the frames where these say that they are lost.
+
+        Args:
+            before: Means before the step.
+            controls: Of the step.
+            frames: After it.
+            belief: After it, as the filter has corrected it.
+        """
         if self._trust is None:
-            return self.restarted
+            return belief
         model = self._world.model
-        shown = model.emit(model.transition(mean, controls)).mean
-        shares = stream_errors(self._world, shown, frames) / self._trust.variance
-        self.innovation = shares.amax(1).cpu().numpy().astype(np.float32)
+        self.innovation = self._misses(model.transition(before, controls), frames)
         # What is not finite is impossible, too.
         wrong = ~(self.innovation <= float(self._trust.surprise))
         self._doubts = np.where(wrong, self._doubts + 1, 0)
-        self.restarted = self._doubts >= PATIENCE
-        self._doubts[self.restarted] = 0
-        return self.restarted
+        lost = self._doubts >= PATIENCE
+        self._doubts[lost] = 0
+        self.restarted = lost
+        if not lost.any():
+            return belief
+        chosen = torch.from_numpy(lost).to(before.device)
+        rows = frames[chosen]
+        fresh = model.initial(
+            rows.unsqueeze(1), controls.new_zeros(len(rows), 0, controls.shape[1])
+        )
+        worse = ~(self._misses(belief.mean[chosen], rows) <= self._misses(fresh.mean, rows))
+        self.restarted = lost.copy()
+        self.restarted[lost] = worse
+        if not worse.any():
+            return belief
+        return belief.with_rows(self.restarted, fresh[torch.from_numpy(worse).to(before.device)])
+
+    def _misses(self, states: Float[Tensor, "n latent"], frames: Observations) -> np.ndarray:
+        """What states show against frames, as ``innovation``."""
+        assert self._trust is not None, "asked for only where there is one"
+        shown = self._world.model.emit(states).mean
+        shares = stream_errors(self._world, shown, frames) / self._trust.variance
+        return shares.amax(1).cpu().numpy().astype(np.float32)

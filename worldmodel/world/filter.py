@@ -37,8 +37,9 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     dream that begins here: what the frame that the mean shows errs by at most, in nine of ten
     cases. Of a world that was calibrated, "innovation" is the squared error of the frame that was
     predicted from the last belief, as a fraction of the variance; "consistent" says whether that
-    can be. Where it cannot be twice in a row, the belief is begun anew from the frame, and
-    "restarted" says so. Until the next frame agrees with it the error's bound is then infinite.
+    can be. Where it cannot be twice in a row, the belief is begun anew from the frame, if that
+    shows the frame better, and "restarted" says so. Until the next frame agrees with it the error's
+    bound is then infinite.
 
     Attributes:
         compiled: True if filter steps are compiled, else the reason why not.
@@ -255,7 +256,7 @@ class Filter:
                 rows = self._tensors(frames)
                 controls = self._read(actions).reshape(rows.shape[0], -1)
                 self._belief = self._model.update(belief, controls, rows)
-            self._watch(belief.mean, controls, rows)
+            self._watch(belief.mean, controls, rows, self._belief)
             return
         before = step.mean.copy() if self._consistency.known else None
         step.action[:] = self._read.raw(actions)
@@ -266,17 +267,16 @@ class Filter:
         if status == DIVERGED:
             raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
         if before is not None:
-            mean, control = torch.from_numpy(before), torch.from_numpy(step.action)
-            self._watch(mean[np.newaxis], control[np.newaxis], self._tensors(frames))
+            rows = (before, step.action, step.mean, step.scale)
+            mean, control, *after = (torch.from_numpy(row[np.newaxis]) for row in rows)
+            self._watch(mean, control, self._tensors(frames), Belief(*after))
 
     @torch.inference_mode()
-    def _watch(self, mean: Tensor, controls: Tensor, rows: Observations) -> None:
+    def _watch(self, mean: Tensor, controls: Tensor, rows: Observations, belief: Belief) -> None:
         """Begin those beliefs anew that the frames say are lost."""
-        lost = self._consistency.watch(mean, controls, rows)
-        if lost.any():
-            none = controls.new_zeros(int(lost.sum()), 0, controls.shape[1])
-            fresh = self._model.initial(rows[torch.from_numpy(lost)].unsqueeze(1), none)
-            self.resume(self._current().with_rows(lost, fresh))
+        watched = self._consistency.watch(mean, controls, rows, belief)
+        if watched is not belief:
+            self.resume(watched)
 
     def infos(self) -> dict[str, Any]:
         """What there is to say of the one belief."""
