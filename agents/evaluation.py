@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from agents.forecast import Dreamt, dream_on
 from agents.rollout import Agent, Rollout, rollout
 from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Observations, to_tensors
@@ -30,12 +32,14 @@ class Comparison:
         random: What random actions do in reality, "random", and in the dream, "random_dream"; empty
             if nobody asked.
         shown: What the first of the real environments showed, (k, T + 1, *obs).
+        others: What it did in the dreams of other models of the same data.
     """
 
     dream: Rollout
     real: Rollout
     random: dict[str, Rollout]
     shown: Observations
+    others: tuple[Dreamt, ...] = ()
 
     def metrics(self) -> dict[str, int | float]:
         """Undiscounted returns, lengths in steps, and the fraction that ended by itself."""
@@ -122,6 +126,7 @@ def compare(
     options: dict[str, Any] | None = None,
     random: bool = False,
     progress: bool = False,
+    others: Sequence[World] = (),
 ) -> Comparison:
     """Run one episode per real environment, and as many dreams from the same first frames.
 
@@ -135,6 +140,7 @@ def compare(
         options: Of the real reset.
         random: Whether to let random actions act, too.
         progress: Whether to show progress bars.
+        others: Further models of the same data, whose dreams begin at the same states.
     """
     told = {name: name if progress else None for name in ("dream", "reality")}
     frames, _ = real.reset(seed=seed, options=options)
@@ -147,10 +153,13 @@ def compare(
     watched = _Watched(real, space)
     filtered = VectorFilterObservation(watched, world)
     acted = rollout(agent, filtered, steps, seed, options, told["reality"])
-    others = {}
+    chances = {}
     if random:
         chance = Random(world.model.action_spec, seed)
         filtered = VectorFilterObservation(real, world)
-        others["random"] = rollout(chance, filtered, steps, seed, options, told["reality"])
-        others["random_dream"] = rollout(chance, env, steps, seed, {"state": start}, told["dream"])
-    return Comparison(imagined, acted, others, watched.shown(world.model.device))
+        chances["random"] = rollout(chance, filtered, steps, seed, options, told["reality"])
+        chances["random_dream"] = rollout(chance, env, steps, seed, {"state": start}, told["dream"])
+    generator = torch.Generator(world.model.device).manual_seed(seed)
+    first = torch.as_tensor(start, device=world.model.device)
+    doubted = tuple(dream_on(other, agent, first, steps, generator) for other in others)
+    return Comparison(imagined, acted, chances, watched.shown(world.model.device), doubted)

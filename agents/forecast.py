@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from agents.rollout import Acting, Agent
@@ -46,6 +46,11 @@ class Dreamt:
     returns: Float[np.ndarray, " n"]
     inside: Bool[np.ndarray, "n steps"]
     alive: Bool[np.ndarray, "n steps"]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        """Steps of each episode."""
+        return self.alive.sum(1)
 
     @property
     def trust(self) -> float:

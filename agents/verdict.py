@@ -1,6 +1,10 @@
 """What an agent is worth, in words: was the dream right, does it beat chance, and if not, why not.
 
 Every word stands for a number, and every number is said.
+
+An agent goes where its dream is too good to be true, so that what the dream says of it is no fair
+sample of what may happen. Other models of the same data have not been asked for that: where the
+data say what happens they dream the same, elsewhere they do not, and reality is one more of them.
 """
 
 from __future__ import annotations
@@ -36,10 +40,13 @@ def judge(world: World, seen: Comparison, reference: float | None = None) -> dic
 
     Returns:
         Ready for JSON. ``returns`` and ``lengths``: means by who acted and where ("dream", "real",
-        "random", "random_dream"). ``interval`` and ``length_interval``: what nine of ten dreamt
-        episodes lie in. ``right``, ``length_right``: whether the real mean does, but for what
-        chance may add to it. ``p_random``: how probable such an advantage over random actions
-        would be by chance (a permutation test of the mean returns, one-sided); ``beats_random``.
+        "random", "random_dream"). ``interval`` and ``length_interval``: what nine of ten episodes
+        lie in that were dreamt, by as many as ``models`` that fit the data, whose mean returns are
+        ``by_model``, that of the dream first. ``right``, ``length_right``: whether the real mean
+        does, but for what chance may add to it. ``alone_interval``, ``alone_length_interval`` and
+        ``alone_right``: the same of the dream alone, right about both. ``p_random``: how probable
+        such an advantage over random actions would be by chance (a permutation test of the mean
+        returns, one-sided); ``beats_random``.
         ``reference`` and ``reached``, or None. ``outside_dream`` and ``outside_real``: fractions of
         steps outside of the data. ``leaves_after``: mean steps of a dream until it first does.
         ``ends_foreseen``: mean chance that the model gave to real ends, None if there were none.
@@ -53,12 +60,9 @@ def judge(world: World, seen: Comparison, reference: float | None = None) -> dic
         "returns": {name: float(run.returns.mean()) for name, run in acted.items()},
         "lengths": {name: float(run.lengths.mean()) for name, run in acted.items()},
         "deviations": {name: float(run.returns.std()) for name, run in acted.items()},
-        "interval": _interval(seen.dream.returns),
-        "length_interval": _interval(seen.dream.lengths.astype(float)),
         "reference": reference,
+        **_foretold_by_models(seen),
     }
-    numbers["right"] = _within(seen.real.returns, numbers["interval"])
-    numbers["length_right"] = _within(seen.real.lengths.astype(float), numbers["length_interval"])
     chance = advantage(seen.real.returns, seen.random["random"].returns)
     numbers |= {"p_random": chance, "beats_random": chance < _CHANCE}
     mean = numbers["returns"]["real"]
@@ -95,8 +99,11 @@ def sentences(numbers: dict[str, Any], world: World) -> list[str]:
     right = "right" if numbers["right"] else "WRONG"
     near = low <= returns["real"] <= high or not numbers["right"]
     by_chance = "" if near else ", no further off than chance takes so few episodes"
+    dreamt = "nine of ten dreamt returns lie"
+    if numbers["models"] > 1:
+        dreamt = f"nine of ten returns dreamt by {numbers['models']} models of the data lie"
     told = [
-        f"The dream was {right}: nine of ten dreamt returns lie between {low:.4g} and {high:.4g}, "
+        f"The dream was {right}: {dreamt} between {low:.4g} and {high:.4g}, "
         f"the mean real one is {returns['real']:.4g}{by_chance}."
     ]
     if not numbers["length_right"]:
@@ -105,6 +112,8 @@ def sentences(numbers: dict[str, Any], world: World) -> list[str]:
             f"It was WRONG about how long episodes last: between {first:.0f} and {last:.0f} steps "
             f"in the dream, {numbers['lengths']['real']:.0f} in reality."
         )
+    if numbers["right"] and numbers["length_right"] and not numbers["alone_right"]:
+        told.append(_undecided(numbers))
     beats = "beats" if numbers["beats_random"] else "DOES NOT BEAT"
     told.append(
         f"The agent {beats} random actions: {returns['real']:.4g} against {returns['random']:.4g}; "
@@ -113,7 +122,7 @@ def sentences(numbers: dict[str, Any], world: World) -> list[str]:
     if numbers["reference"] is not None:
         reached = "reaches" if numbers["reached"] else "does not reach"
         told.append(f"It {reached} {numbers['reference']:g}, from which on the task is solved.")
-    if numbers["right"] and numbers["length_right"] and numbers["beats_random"]:
+    if numbers["alone_right"] and numbers["right"] and numbers["beats_random"]:
         return told
     return told + [f"Likely: {reason}" for reason in reasons(numbers, world)]
 
@@ -151,6 +160,38 @@ def reasons(numbers: dict[str, Any], world: World) -> list[str]:
         "none of what is measured here (ends, data, reward, filter) explains it; predictions drift "
         "over many steps: look at the errors by horizon ('worldmodel evaluate')."
     ]
+
+
+def _undecided(numbers: dict[str, Any]) -> str:
+    """That only other models foresaw what happened."""
+    (low, high), (first, last) = numbers["alone_interval"], numbers["alone_length_interval"]
+    models = ", ".join(f"{mean:.4g}" for mean in numbers["by_model"])
+    return (
+        f"By its own model alone it was WRONG: returns between {low:.4g} and {high:.4g} in "
+        f"{first:.0f} to {last:.0f} steps, {numbers['lengths']['real']:.0f} in reality. Where the "
+        f"agent goes, the data do not decide what happens: the models' mean returns are {models}."
+    )
+
+
+def _foretold_by_models(seen: Comparison) -> dict[str, Any]:
+    """Intervals of all models and of the dream alone, and whether they hold what happened."""
+    real = seen.real.returns, seen.real.lengths.astype(float)
+    alone = seen.dream.returns, seen.dream.lengths.astype(float)
+    others = [(dreamt.returns, dreamt.lengths.astype(float)) for dreamt in seen.others]
+    each = zip(alone, *others, strict=True)
+    returns, lengths = (_interval(np.concatenate(parts)) for parts in each)
+    own = [_interval(values) for values in alone]
+    return {
+        "models": 1 + len(others),
+        "by_model": [float(paid.mean()) for paid, _ in (alone, *others)],
+        "interval": returns,
+        "length_interval": lengths,
+        "right": _within(real[0], returns),
+        "length_right": _within(real[1], lengths),
+        "alone_interval": own[0],
+        "alone_length_interval": own[1],
+        "alone_right": all(map(_within, real, own)),
+    }
 
 
 def _interval(values: Float[np.ndarray, " n"]) -> list[float]:

@@ -25,7 +25,7 @@ from worldmodel.evaluation.trust import joined, record_probes, trust_report
 from worldmodel.plots.trust import ROWS, trust_figure, written
 from worldmodel.types import Batch
 from worldmodel.world.believed import BAD
-from worldmodel.world.consistency import Consistency, innovations
+from worldmodel.world.consistency import Consistency, innovations, shown_better
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.stepping import steps_of
 from worldmodel.world.trust import TrustConfig
@@ -117,12 +117,13 @@ def lost(world: World, batch: Batch, watched: bool) -> float:
     belief, bad = model.initial(start, none), []
     for t in range(batch.steps):
         control, frame = batch.actions[:, t], batch.observations[:, t + 1]
-        again = judge.judge(innovations(world, belief.mean, control, frame))
+        lost = judge.judge(innovations(world, belief.mean, control, frame))
         bad.append(~(judge.innovation <= BAD))
         belief = model.update(belief, control, frame)
-        if watched and again.any():
+        if watched and lost.any():
             fresh = model.initial(batch.observations[:, t + 1 : t + 2], none)
-            belief = fresh.where(torch.from_numpy(again), belief)
+            lost &= shown_better(world, fresh.mean, belief.mean, frame)
+            belief = fresh.where(torch.from_numpy(lost), belief)
     return float(np.mean(bad[10:]))
 
 

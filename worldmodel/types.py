@@ -266,6 +266,11 @@ class Belief:
     scale: Tensor
     factor: Tensor | None = None
 
+    def __getitem__(self, rows: Tensor) -> Belief:
+        """Those of some rows."""
+        factor = None if self.factor is None else self.factor[rows]
+        return Belief(self.mean[rows], self.scale[rows], factor)
+
     def where(self, chosen: Tensor, other: Belief) -> Belief:
         """The same where ``chosen`` is True, and ``other`` elsewhere.
 

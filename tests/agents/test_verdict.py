@@ -19,10 +19,15 @@ GOOD = {
     "returns": {"dream": -5.0, "real": -5.5, "random": -20.0, "random_dream": -21.0},
     "deviations": {"dream": 1.0, "real": 1.0, "random": 2.0, "random_dream": 2.0},
     "lengths": {"dream": 30.0, "real": 30.0, "random": 30.0, "random_dream": 30.0},
+    "models": 1,
+    "by_model": [-5.0],
     "interval": [-7.0, -4.0],
     "length_interval": [30.0, 30.0],
     "right": True,
     "length_right": True,
+    "alone_interval": [-7.0, -4.0],
+    "alone_length_interval": [30.0, 30.0],
+    "alone_right": True,
     "p_random": 0.0001,
     "beats_random": True,
     "reference": None,
@@ -34,7 +39,7 @@ GOOD = {
     "reward_error": 0.05,
     "filter_error": 0.01,
 }
-BAD = {"right": False, "outside_dream": 0.01}
+BAD = {"right": False, "alone_right": False, "outside_dream": 0.01}
 
 
 class Honest(RealEnv):
@@ -61,10 +66,10 @@ def world(terminates=False):
     return fit_support(model, 0.7)
 
 
-def seen(world, kind=Honest, agent=None, n=12, steps=20):
+def seen(world, kind=Honest, agent=None, n=12, steps=20, others=()):
     make = [lambda: kind(world)] * n
     real = SyncVectorEnv(make, autoreset_mode=AutoresetMode.NEXT_STEP)
-    return compare(agent or Steering(), world, real, steps, seed=3, random=True)
+    return compare(agent or Steering(), world, real, steps, seed=3, random=True, others=others)
 
 
 def test_a_dream_that_is_right_and_an_agent_that_is_good_are_told_so():
@@ -80,7 +85,7 @@ def test_a_dream_that_is_right_and_an_agent_that_is_good_are_told_so():
         ["It", "reaches", "-100,", "from"],
     ]
     assert json.loads(json.dumps(verdict, allow_nan=False)) == verdict
-    assert len(verdict_rows(verdict)) == 8 and "in reality" in verdict_section(verdict)
+    assert len(verdict_rows(verdict)) == 9 and "in reality" in verdict_section(verdict)
 
 
 def test_chance_does_not_beat_chance():
@@ -159,6 +164,33 @@ def test_a_mean_that_is_off_by_chance_is_said_to_be():
 
 
 def test_a_length_that_was_not_foreseen_is_said():
-    numbers = GOOD | {"length_right": False, "length_interval": [270.0, 290.0]}
+    numbers = GOOD | {
+        "length_right": False,
+        "alone_right": False,
+        "length_interval": [270.0, 290.0],
+    }
     told = sentences(numbers, world())
     assert "WRONG about how long" in told[1] and "between 270 and 290 steps" in told[1]
+
+
+def test_other_models_of_the_data_widen_what_is_foretold():
+    """Reality ends where z_1 exceeds 1; the model has never seen an end, another one has."""
+    ours, other = world(), world(terminates=True)
+    other.model.termination = lambda z: 1e3 * (z[..., 0] - 1)
+    space = ours.model.action_spec
+    alone = judge(ours, seen(ours, RealEnv, Random(space, 99)))
+    both = judge(ours, seen(ours, RealEnv, Random(space, 99), others=[other]))
+    assert not alone["length_right"] and alone["models"] == 1
+    assert alone["interval"] == alone["alone_interval"] == both["alone_interval"]
+    assert both["models"] == 2 and len(both["by_model"]) == 2
+    assert both["length_right"] and not both["alone_right"]
+    assert both["length_interval"][1] == 20 > both["lengths"]["real"] > both["length_interval"][0]
+
+
+def test_what_only_other_models_foresaw_is_said_with_its_numbers():
+    numbers = GOOD | {"models": 3, "by_model": [-2.0, -5.0, -9.0], "alone_right": False}
+    numbers |= {"alone_interval": [-2.5, -1.5], "alone_length_interval": [40.0, 50.0]}
+    told = sentences(numbers | {"interval": [-10.0, -1.5]}, world())
+    assert "dreamt by 3 models" in told[0] and "between -10 and -1.5" in told[0]
+    assert "alone it was WRONG: returns between -2.5 and -1.5 in 40 to 50 steps, 30" in told[1]
+    assert "mean returns are -2, -5, -9" in told[1] and told[-1].startswith("Likely: ")

@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from linear_model import BOX, PIXELS
 from test_trust import trusting
 
+from worldmodel.types import Belief
 from worldmodel.world.beliefs import Filter
 from worldmodel.world.filter import FilterObservation, VectorFilterObservation
 
@@ -76,6 +77,19 @@ def test_a_belief_that_frames_contradict_twice_begins_anew(calibrated, lead):
     assert found[2][2] == pytest.approx((ahead - shown).square().sum().item(), rel=1e-4)
     # A new belief is read off the frame alone, the old one would lie in between.
     np.testing.assert_allclose(found[1][3], away[2], atol=0.05)
+
+
+@pytest.mark.parametrize("lead", [(), (3,)], ids=["one", "many"])
+def test_a_beginning_that_shows_the_frame_no_better_is_none(calibrated, lead):
+    """Where first frames were all alike in training, every frame is read as such a one."""
+    read = calibrated.model.initial
+    calibrated.model.initial = lambda *seen: Belief(0.01 * read(*seen).mean, read(*seen).scale)
+    away = [np.float32((1.2 * (-1) ** t, 1.2 * (-1) ** t)) for t in range(5)]
+    found = follow(calibrated, away, lead)
+    assert not any(restarted or consistent for consistent, restarted, *_ in found)
+    # It goes on from what it was: nearer to the frame than to what was read off it.
+    np.testing.assert_allclose(np.sign(found[1][3]), np.sign(away[2]))
+    assert np.abs(found[1][3]).min() > 0.3
 
 
 class Jumping(gym.Env):

@@ -156,3 +156,17 @@ def test_training_makes_as_many_as_are_asked_for(count, monkeypatch):
 def test_fewer_than_one_are_refused(count):
     with pytest.raises(ConfigError, match="members"):
         DreamConfig(members=count)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_world_of_each_other_member_steps_as_that_member_does(name):
+    world = joined(prepared(small_model(name)))
+    state, action, _ = draws(world, 7)
+    action = clipped(world, action)
+    expected = world.members.step(state.expand(2, -1, -1), action.expand(2, -1, -1))
+    before = world.model.transition(state, action)
+    for other, arrived in zip(world.alternatives(world.members), expected, strict=True):
+        torch.testing.assert_close(other.model.transition(state, action), arrived)
+        assert other.trust is None and other.support is world.support
+    torch.testing.assert_close(world.model.transition(state, action), before)
+    assert (expected - before).abs().max() > 1e-3

@@ -28,13 +28,15 @@ from worldmodel.files import write_json, write_whole
 from worldmodel.plots.verdict import verdict_table
 from worldmodel.systems import system_of
 from worldmodel.systems.task import act
-from worldmodel.types import Belief
+from worldmodel.types import Batch, Belief
 from worldmodel.world.filter import VectorFilterObservation
+from worldmodel.world.members import Members, filtered_transitions
 from worldmodel.world.world import World
 
-# Methods that are not Stable-Baselines3's.
+_MODELS = 5  # whose dreams say how far one can be believed, where the run has no members
 _STEPS = 1000  # of an episode, where nothing limits them
 _TOLD = ("episodes", "return", "length", "terminated")  # by the table
+# Methods that are not Stable-Baselines3's.
 _OURS = ("pathwise", "actor-critic", *METHODS)
 
 
@@ -133,8 +135,17 @@ def agent(
             metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
         else:
             system = system_of(source.env_id)
+            others = _others(world, run, seed)
             done = act(
-                actor, world, source, system, episodes=episodes, steps=steps, seed=seed, random=True
+                actor,
+                world,
+                source,
+                system,
+                episodes=episodes,
+                steps=steps,
+                seed=seed,
+                random=True,
+                others=others,
             )
             where, acted, metrics = "real", done.result.real, done.metrics
             verdict = judge(world, done.result, None if goal else done.reference)
@@ -184,7 +195,22 @@ def _limit(world: World, source: data.Source | None) -> int:
 
 def _starts(world: World, run: str) -> Belief | None:
     """What the filter believes along the run's own recording, where that is still there."""
+    recorded = _recorded(run)
+    return None if recorded is None else recorded_beliefs(world, recorded)
+
+
+def _others(world: World, run: str, seed: int) -> list[World]:
+    """Models that fit the same data: the run's own members, or some that are fitted now."""
+    if (members := world.members) is None:
+        if (recorded := _recorded(run)) is None:
+            return []
+        members = Members(world.model, _MODELS)
+        members.fit(filtered_transitions(world.model, recorded), seed, progress=True)
+    return world.alternatives(members)
+
+
+def _recorded(run: str) -> Batch | None:
     recorded = dataset_of(run)
     if recorded is None or not recorded.exists():
         return None
-    return recorded_beliefs(world, data.load(recorded).train.sample())
+    return data.load(recorded).train.sample()

@@ -20,7 +20,8 @@ def verdict_rows(verdict: dict[str, Any]) -> list[tuple[str, str, str]]:
         verdict: As ``agents.verdict.judge`` gives it.
     """
     returns, lengths, low_high = verdict["returns"], verdict["lengths"], verdict["interval"]
-    spread = verdict["deviations"]
+    spread, first_last = verdict["deviations"], verdict["length_interval"]
+    by = f", {verdict['models']} models" if verdict["models"] > 1 else ""
 
     def paid(name: str) -> str:
         return f"{returns[name]:.4g} ± {spread[name]:.2g}"
@@ -28,8 +29,9 @@ def verdict_rows(verdict: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         ("return of the agent", paid("dream"), paid("real")),
         ("return of random actions", paid("random_dream"), paid("random")),
-        ("nine of ten dreamt returns", "{:.4g} to {:.4g}".format(*low_high), ""),
+        (f"nine of ten dreamt returns{by}", "{:.4g} to {:.4g}".format(*low_high), ""),
         ("steps of an episode", f"{lengths['dream']:.4g}", f"{lengths['real']:.4g}"),
+        (f"nine of ten dreamt lengths{by}", "{:.4g} to {:.4g}".format(*first_last), ""),
         ("steps outside of the data", *(f"{verdict[k]:.0%}" for k in _OUTSIDE)),
     ]
     if verdict["reference"] is not None:

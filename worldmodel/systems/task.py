@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,7 @@ def act(
     seed: int = 0,
     random: bool = False,
     progress: bool = True,
+    others: Sequence[World] = (),
 ) -> Acted:
     """Let an agent act from the same starts in the dream and in reality.
 
@@ -65,11 +67,12 @@ def act(
         seed: Of the starts and of the dream's noise.
         random: Whether to let random actions act, too.
         progress: Whether to show progress bars.
+        others: Further models of the same data, in whose dreams it acts, too.
     """
     real = source.make_vec(episodes)
     try:
         options = start or system.task_start(episodes, seed)
-        result = compare(agent, world, real, steps, seed, options, random, progress)
+        result = compare(agent, world, real, steps, seed, options, random, progress, others)
         reference = real.spec.reward_threshold if real.spec else None
     finally:
         real.close()

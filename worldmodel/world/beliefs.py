@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
@@ -23,7 +24,7 @@ from worldmodel.world.compiled_filter import (
     FilterProgram,
     compile_filter,
 )
-from worldmodel.world.consistency import Consistency, innovations
+from worldmodel.world.consistency import Consistency, innovations, shown_better
 from worldmodel.world.dynamics import latent_box
 from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.world import World
@@ -53,7 +54,8 @@ class Filter:
         actions: gym.Space,
         lead: tuple[int, ...],
     ) -> None:
-        self._model = model = world.model.eval()
+        self._world, self._model = world, world.model.eval()
+        model = self._model
         _check_spaces(model, observations, actions)
         self.box, self._lead, self._known = latent_box(world), lead, False
         self._consistency = Consistency(world, lead[0] if lead else 1)
@@ -70,7 +72,7 @@ class Filter:
     def begin(self, frames: Any, mask: np.ndarray | None = None) -> None:
         """New beliefs from one frame (*lead, *obs) each, for all or those in ``mask``."""
         some = None if mask is None or mask.all() else mask
-        fresh = self._initial(frames, some)
+        fresh = self._initial(self._rows(frames, some))
         self._consistency.begin(some)
         if some is not None:
             self._current()
@@ -94,13 +96,29 @@ class Filter:
         if self._consistency.known:
             lost = self._consistency.judge(found)
             if self._consistency.doubtful and lost.any():
-                self._believer.put(self._initial(frames, lost if self._lead else None), lost)
+                self._begin_again(frames, lost)
 
     @torch.inference_mode()
-    def _initial(self, frames: Any, mask: np.ndarray | None) -> Belief:
-        """Beliefs from one frame each, of all or those in ``mask``."""
+    def _begin_again(self, frames: Any, lost: np.ndarray) -> None:
+        """Of those in a mask, those that a frame by itself shows better than what was believed."""
+        rows = self._rows(frames, lost if self._lead else None)
+        fresh = self._initial(rows)
+        better = shown_better(self._world, fresh.mean, self._believer.rows(lost), rows)
+        restarted = lost.copy()
+        restarted[lost] = better
+        self._consistency.restarted = restarted
+        if better.any():
+            chosen = torch.from_numpy(better).to(fresh.mean.device)
+            self._believer.put(fresh[chosen], restarted)
+
+    def _rows(self, frames: Any, mask: np.ndarray | None) -> Observations:
+        """Checked frames of all, or of those in ``mask``."""
         chosen = frames if mask is None else map_arrays(lambda array: array[mask], frames)
-        rows = _tensors(self._model, chosen, self._lead)
+        return _tensors(self._model, chosen, self._lead)
+
+    @torch.inference_mode()
+    def _initial(self, rows: Observations) -> Belief:
+        """Beliefs from one frame each."""
         none = torch.zeros(rows.shape[0], 0, self._model.action_spec.size, device=rows.device)
         return self._model.initial(rows.unsqueeze(1), none.to(self._model.dtype))
 
@@ -161,6 +179,10 @@ class Believer(Protocol):
         """As of ``Filter``; gives innovations as of ``Consistency``, fresh; zeros if none are."""
         ...
 
+    def rows(self, mask: np.ndarray) -> Float[Tensor, "rows latent"]:
+        """Means of those in a mask (n,), finite or not."""
+        ...
+
     def means(self, clip: bool) -> Float32[np.ndarray, "n latent"]:
         """As of ``Filter``."""
         ...
@@ -192,6 +214,9 @@ class _Stepped:
         if self._world.trust is None:
             return np.zeros(len(before), np.float32)
         return innovations(self._world, before, controls, rows)
+
+    def rows(self, mask: np.ndarray) -> Tensor:
+        return self._belief.mean[torch.from_numpy(mask).to(self._belief.mean.device)]
 
     def means(self, clip: bool) -> np.ndarray:
         return _finite(self._belief.mean.cpu().numpy(), self._box if clip else None)
@@ -230,6 +255,9 @@ class _One:
             raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
         return step.innovations.max(keepdims=True)
 
+    def rows(self, mask: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._step.mean[np.newaxis].copy())
+
     def means(self, clip: bool) -> np.ndarray:
         kept = self._step.observation if clip else self._step.mean
         return kept[np.newaxis].copy()
@@ -265,6 +293,9 @@ class _Many:
         self._frames.write(frames, self._lead, steps.frames.T)
         steps.actions[:] = controls.T
         return steps().max(0)
+
+    def rows(self, mask: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._steps.means[:, mask].T.copy())
 
     def means(self, clip: bool) -> np.ndarray:
         return _finite(self._steps.means.T, self._box if clip else None)

@@ -3,6 +3,9 @@
 A filter that was led astray, or into states that recognition never was in, may never come back: its
 corrections are those for other states. It can be told by its innovations, what frames differ by
 from those it predicted, of which calibration has seen how large they are while all is well.
+
+A beginning is no help where first frames were all alike in training: what reads the first state
+then takes every frame for such a one. So a belief begins anew only if it shows the frame better.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ class Consistency:
         self.restarted[some], self.consistent[some] = False, True
 
     def judge(self, innovation: Float32[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Whose beliefs are to begin anew, given fresh what a step's frames differ by."""
+        """Whose beliefs are lost, given fresh what a step's frames differ by.
+
+        Those begin anew unless ``restarted`` is told otherwise.
+        """
         # What is not finite is impossible, too.
         right = innovation <= self._limit
         self.innovation, self.consistent = innovation, right
@@ -59,7 +65,6 @@ class Consistency:
             self._doubts = np.where(right, 0, self._doubts + 1)
             self.restarted = self._doubts >= PATIENCE
             self._doubts[self.restarted] = 0
-            self.consistent = right & ~self.restarted
             self.doubtful = some
         return self.restarted
 
@@ -82,7 +87,25 @@ def innovations(
     Returns:
         See ``Consistency``.
     """
+    return misses(world, world.model.transition(mean, controls), frames)
+
+
+@torch.inference_mode()
+def misses(
+    world: World, states: Float[Tensor, "n latent"], frames: Observations
+) -> Float32[np.ndarray, " n"]:
+    """What frames differ by from those that states show, in the units of innovations."""
     assert world.trust is not None, "asked only of a calibrated world"
-    shown = world.model.emit(world.model.transition(mean, controls)).mean
-    shares = stream_errors(world, shown, frames) / world.trust.variance
+    shares = stream_errors(world, world.model.emit(states).mean, frames) / world.trust.variance
     return shares.amax(1).cpu().numpy().astype(np.float32)
+
+
+def shown_better(
+    world: World,
+    fresh: Float[Tensor, "n latent"],
+    kept: Float[Tensor, "n latent"],
+    frames: Observations,
+) -> Bool[np.ndarray, " n"]:
+    """Whether means that were read off frames show them better than those that were kept."""
+    # What is not finite shows nothing.
+    return ~(misses(world, kept, frames) <= misses(world, fresh, frames))

@@ -29,8 +29,9 @@ class FilterObservation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     dream that begins here: what the frame that the mean shows errs by at most, in nine of ten
     cases. Of a world that was calibrated, "innovation" is the squared error of the frame that was
     predicted from the last belief, as a fraction of the variance; "consistent" says whether that
-    can be. Where it cannot be twice in a row, the belief is begun anew from the frame, and
-    "restarted" says so. Until the next frame agrees with it the error's bound is then infinite.
+    can be. Where it cannot be twice in a row, the belief is begun anew from the frame, if that
+    shows the frame better, and "restarted" says so. Until the next frame agrees with it the error's
+    bound is then infinite.
 
     Attributes:
         compiled: True if filter steps are compiled, else the reason why not.

@@ -14,6 +14,7 @@ share all but the transition, and begin beside the one that was trained with the
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from worldmodel.errors import SpecError, require_at_least
 from worldmodel.models.networks import numbers
 from worldmodel.models.program import Builder, Rows
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.progress import track
 from worldmodel.types import Batch
 
 # How far from the model's own weights the others begin, in deviations of the weights of a tensor.
@@ -115,6 +117,14 @@ class Members(nn.Module):
         steps = [self._call(k, "transition", states[k], actions[k]) for k in range(self.count - 1)]
         return torch.stack(steps)
 
+    @torch.no_grad()
+    def model_of(self, k: int) -> StateSpaceModel:
+        """A copy of the model that goes the way of the other member ``k``."""
+        model = deepcopy(self.model)
+        for name, kept in self._names.items():
+            model.get_parameter(name.removeprefix("model.")).copy_(self.get_parameter(kept)[k])
+        return model
+
     def _call(self, k: int, method: str, *args: Any) -> Any:
         """A method of the model with the weights of member ``k``."""
         weights = {name: self.get_parameter(kept)[k] for name, kept in self._names.items()}
@@ -174,13 +184,16 @@ class Members(nn.Module):
         return builder.affine(builder.log(builder.affine(total, 1.0, _NEAR**2)), 0.5)
 
     @torch.enable_grad()
-    def fit(self, known: Transitions, seed: int, updates: int | None = None) -> None:
+    def fit(
+        self, known: Transitions, seed: int, updates: int | None = None, progress: bool = False
+    ) -> None:
         """Begin beside the model's own transition, and learn from bootstrap samples of the data.
 
         Args:
             known: Recorded steps, as the filter sees them.
             seed: Of where members begin, of their samples, and of batches.
             updates: Gradient updates; by default ``UPDATES``.
+            progress: Whether to show a progress bar.
         """
         updates = UPDATES if updates is None else updates
         generator = torch.Generator(known.states.device).manual_seed(seed)
@@ -193,7 +206,7 @@ class Members(nn.Module):
         self.requires_grad_(True)
         optimizer = torch.optim.Adam(self.parameters(), _RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, updates))
-        for _ in range(updates):
+        for _ in track(range(updates), "members", disable=not progress):
             rows = samples.gather(1, torch.randint(n, (others, min(_BATCH, n)), **kind))
             arrived = self.step(known.states[rows], known.actions[rows])
             errors = ((arrived - known.next_states[rows]) / moved).square()

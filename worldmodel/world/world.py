@@ -306,6 +306,18 @@ class World:
             members=self.members,
         )
 
+    def alternatives(self, members: Members) -> list[World]:
+        """The same world going the way of every other member: what else the data allow.
+
+        They have no bounds.
+
+        Args:
+            members: Of this world's model, its own or others.
+        """
+        kept = self.support, self.denoiser, self.dream_noise, self.source
+        each = (members.model_of(k) for k in range(members.count - 1))
+        return [World(model, *kept, ends=self.ends) for model in each]
+
     def require_source(self) -> Source:
         """The environment that the training data come from.
 
