@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Shaped
@@ -22,6 +23,9 @@ from worldmodel.spaces import Stream
 WEIGHT = 12.0
 # More pictures say little new of their components; and more scalars take much memory.
 _PICTURES, _SCALARS = 4096, 2**27
+# Of what ends of episodes differ by, what has to be the same at both ends of each to be taken for
+# something that stands still; and how many episodes can tell.
+_STILL, _EPISODES = 0.9, 10
 
 
 class PixelCodec(StreamCodec):
@@ -47,7 +51,7 @@ class PixelCodec(StreamCodec):
             self.size = self.components.count
 
     @torch.no_grad()
-    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
+    def calibrate(self, values: Shaped[Tensor, "n ..."], lengths: Sequence[int] = ()) -> None:
         """Mean picture and total variance, in passes over parts, for frames may be many."""
         total = torch.zeros_like(self.mean, dtype=torch.float64)
         for part in values.split(4096):
@@ -61,8 +65,29 @@ class PixelCodec(StreamCodec):
         if self.standardised:
             self.mean.copy_(mean)
             if self.components and variance > 0:
-                self.needed = self.components.fit(self._sample(values), self.config.explained)
+                self.needed = self._fit(self.components, values, lengths)
             self._measure(variance)
+
+    def _fit(self, components: Components, values: Tensor, lengths: Sequence[int]) -> int:
+        """How many components say enough, of what moves if most of all stands still."""
+        explained, chosen = self.config.explained, self._choose(values)
+        pictures = self._bright(values[chosen]) - self.mean
+        if not self._stands_still(values, lengths):
+            return components.fit(pictures, explained)
+        means = [self._bright(part).mean(0) - self.mean for part in values.split(lengths)]
+        sizes = torch.tensor(lengths, device=values.device)
+        still = torch.stack(means)[torch.arange(len(means)).repeat_interleave(sizes)[chosen]]
+        return components.fit_moving(pictures - still, still, explained)
+
+    def _stands_still(self, values: Tensor, lengths: Sequence[int]) -> bool:
+        """Whether nearly all that ends of episodes differ by is the same at both ends of each."""
+        if len(lengths) < _EPISODES:
+            return False
+        beyond = torch.tensor(lengths, device=values.device).cumsum(0)
+        ends = [self._bright(values[at]) for at in (beyond.roll(1) % len(values), beyond - 1)]
+        first, last = (each - each.mean(0) for each in ends)
+        both = (first.square().sum() + last.square().sum()) / 2
+        return bool((first * last).sum() > _STILL * both)
 
     def _measure(self, variance: float) -> None:
         """Take the unit from the variance that what is scaled has in all."""
@@ -84,10 +109,13 @@ class PixelCodec(StreamCodec):
 
     def _sample(self, values: Tensor) -> Tensor:
         """Some of the pictures, less their mean."""
+        return self._bright(values[self._choose(values)]) - self.mean
+
+    def _choose(self, values: Tensor) -> Tensor:
+        """Indices of some of the pictures."""
         count = min(len(values), _PICTURES, max(_SCALARS // self.stream.size, self.size))
         generator = torch.Generator(values.device).manual_seed(0)
-        chosen = torch.randperm(len(values), generator=generator, device=values.device)[:count]
-        return self._bright(values[chosen]) - self.mean
+        return torch.randperm(len(values), generator=generator, device=values.device)[:count]
 
     @property
     def weight(self) -> float:
@@ -110,17 +138,15 @@ class PixelCodec(StreamCodec):
         """See the base class."""
         factor, shift = 1 / (self.stream.white * self.unit), -self.mean / self.unit
         if self.components:
-            basis = self.components.basis
-            return builder.linear(encoded, numbers(factor * basis.T), numbers(shift @ basis))
+            reading = self.components.reading
+            return builder.linear(encoded, numbers(factor * reading.T), numbers(shift @ reading))
         return builder.affine(encoded, numbers(factor), numbers(shift))
 
     def missed(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch"]:
         """What lies in no component."""
         if not self.components:
             return super().missed(values)
-        centred = (self._bright(values) - self.mean).div_(self.unit)
-        said = self.components.project(centred)
-        return (centred.square().sum(-1) - said.square().sum(-1)).clamp_min(0)
+        return self.components.missed((self._bright(values) - self.mean).div_(self.unit))
 
     def emphasis(self, exponent: float) -> Float[Tensor, " size"] | None:
         """See the base class."""
