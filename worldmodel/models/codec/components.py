@@ -20,6 +20,8 @@ telling apart by covariances what was added up.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,6 +63,12 @@ class Components(nn.Module):
         self.register_buffer("still", torch.tensor(False))
         self.register_buffer("mix", torch.eye(self.count))
         self.register_buffer("heard", torch.ones(size))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Checkpoints may be older than these are: then nothing stands still.
+        for name in ("still", "mix", "heard"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
     def fit(self, pictures: Float[Tensor, "n size"], explained: float) -> int:
