@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldmodel.data.motion import STILL, stillness
 from worldmodel.models.codec.components import Components
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder
@@ -23,9 +24,6 @@ from worldmodel.spaces import Stream
 WEIGHT = 12.0
 # More pictures say little new of their components; and more scalars take much memory.
 _PICTURES, _SCALARS = 4096, 2**27
-# Of what ends of episodes differ by, what has to be the same at both ends of each to be taken for
-# something that stands still; and how many episodes can tell.
-_STILL, _EPISODES = 0.9, 10
 
 
 class PixelCodec(StreamCodec):
@@ -76,18 +74,21 @@ class PixelCodec(StreamCodec):
             return components.fit(pictures, explained)
         means = [self._bright(part).mean(0) - self.mean for part in values.split(lengths)]
         sizes = torch.tensor(lengths, device=values.device)
-        still = torch.stack(means)[torch.arange(len(means)).repeat_interleave(sizes)[chosen]]
-        return components.fit_moving(pictures - still, still, explained)
+        episode = torch.arange(len(means), device=values.device).repeat_interleave(sizes)
+        still = torch.stack(means)[episode[chosen]]
+        moving = pictures - still
+        if not moving.any():
+            return components.fit(pictures, explained)
+        return components.fit_moving(moving, still, explained)
 
     def _stands_still(self, values: Tensor, lengths: Sequence[int]) -> bool:
-        """Whether nearly all that ends of episodes differ by is the same at both ends of each."""
-        if len(lengths) < _EPISODES:
+        """Whether next to all that pictures differ by stands still within episodes."""
+        if not lengths:
             return False
         beyond = torch.tensor(lengths, device=values.device).cumsum(0)
-        ends = [self._bright(values[at]) for at in (beyond.roll(1) % len(values), beyond - 1)]
-        first, last = (each - each.mean(0) for each in ends)
-        both = (first.square().sum() + last.square().sum()) / 2
-        return bool((first * last).sum() > _STILL * both)
+        first = beyond - torch.tensor(lengths, device=values.device)
+        ends = (self._bright(values[at]) for at in (first, beyond - 1))
+        return stillness(*ends, lengths) > STILL
 
     def _measure(self, variance: float) -> None:
         """Take the unit from the variance that what is scaled has in all."""
