@@ -165,10 +165,12 @@ def _of_still(stream: Stream, batch: Batch, split: str) -> Iterator[str]:
     """About what is another thing in every episode, and never moves."""
     seen, mask = to_numpy(batch.observations), batch.frame_mask.cpu().numpy()
     pictures = seen if isinstance(seen, np.ndarray) else seen[stream.name]
-    rows, lengths = np.arange(len(mask)), mask.sum(1)
-    frames = mask.argmax(1), mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
-    ends = [pictures[rows, at].reshape(len(rows), -1).astype(np.float32) for at in frames]
-    if (fraction := stillness(*ends, lengths.tolist())) > STILL:
+    rows = np.arange(len(mask))
+    first, last = (
+        pictures[rows, at].reshape(len(rows), -1).astype(np.float32)
+        for at in (mask.argmax(1), mask.shape[1] - 1 - mask[:, ::-1].argmax(1))
+    )
+    if (fraction := stillness(first, last, mask.sum(1).tolist())) > STILL:
         yield (
             f"stream {stream.name!r}: {fraction:.0%} of what episodes of {split} differ by stands "
             "still within each, such as a ground or a background: it is drawn as it is on average, "

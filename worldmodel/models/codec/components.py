@@ -63,12 +63,7 @@ class Components(nn.Module):
         self.register_buffer("still", torch.tensor(False))
         self.register_buffer("mix", torch.eye(self.count))
         self.register_buffer("heard", torch.ones(size))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # Checkpoints may be older than these are: then nothing stands still.
-        for name in ("still", "mix", "heard"):
-            state_dict.setdefault(prefix + name, getattr(self, name))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.register_load_state_dict_pre_hook(_as_before)
 
     @torch.no_grad()
     def fit(self, pictures: Float[Tensor, "n size"], explained: float) -> int:
@@ -199,3 +194,9 @@ class Components(nn.Module):
             return torch.ones_like(self.variance)
         weights = (self.variance / self.variance.max()).pow(exponent)
         return weights * (total / (weights @ self.variance))
+
+
+def _as_before(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints may be older than these buffers are: then nothing stands still."""
+    for name in ("still", "mix", "heard"):
+        state_dict.setdefault(prefix + name, getattr(module, name))

@@ -86,9 +86,9 @@ class PixelCodec(StreamCodec):
         if not lengths:
             return False
         beyond = torch.tensor(lengths, device=values.device).cumsum(0)
-        first = beyond - torch.tensor(lengths, device=values.device)
-        ends = (self._bright(values[at]) for at in (first, beyond - 1))
-        return stillness(*ends, lengths) > STILL
+        begin = beyond - torch.tensor(lengths, device=values.device)
+        first, last = (self._bright(values[at]) for at in (begin, beyond - 1))
+        return stillness(first, last, lengths) > STILL
 
     def _measure(self, variance: float) -> None:
         """Take the unit from the variance that what is scaled has in all."""
