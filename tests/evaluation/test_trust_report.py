@@ -1,8 +1,19 @@
 import numpy as np
 import pytest
+import torch
 from small import random_batch, tiny_model
 
-from worldmodel.evaluation.trust import Judged, auroc, joined, summary, trust_report
+from worldmodel.data import Source, Wrapping
+from worldmodel.data.probes import probes_for
+from worldmodel.data.record import record
+from worldmodel.evaluation.trust import (
+    Judged,
+    auroc,
+    joined,
+    record_probes,
+    summary,
+    trust_report,
+)
 from worldmodel.types import Batch
 from worldmodel.world.world import World
 
@@ -69,3 +80,20 @@ def test_recordings_are_joined_in_order():
     whole = joined({"a": first, "b": second})
     assert isinstance(whole, Batch) and len(whole) == 5
     assert (whole.actions[3:] == second.actions).all()
+
+
+def test_probes_of_pictures_take_one_renderer_and_are_those_of_several(monkeypatch):
+    source = Source("Pendulum-v1", {}, Wrapping(pixels=True, resize=16))
+    made, make = [], Source.make_vec
+    monkeypatch.setattr(Source, "make_vec", lambda self, n: made.append(n) or make(self, n))
+    world = World(tiny_model())
+    found, unable = record_probes(source, world, episodes=3, steps=4, seed=7)
+    assert not unable
+    processes, _ = probes_for(world.model.action_spec)
+    assert made == [1] * len(processes)
+    for i, (name, process) in enumerate(processes.items()):
+        env = make(source, 3)
+        several = record(env, 3, 4, process, 7 + i)
+        env.close()
+        assert torch.equal(found[name].observations, several.observations)
+        assert torch.equal(found[name].actions, several.actions)

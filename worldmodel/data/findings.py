@@ -8,7 +8,7 @@ import numpy as np
 
 from worldmodel.data.dataset import Dataset
 from worldmodel.data.influence import Influence, influence
-from worldmodel.data.motion import Corner, motion
+from worldmodel.data.motion import STILL, Corner, motion, stillness
 from worldmodel.data.windows import Windows, described
 from worldmodel.spaces import ActionSpace, ObservationSpace, Stream
 from worldmodel.spaces.stream import components, listed
@@ -122,6 +122,7 @@ def _of_motion(splits: Mapping[str, Batch], dataset: Dataset, controlled: bool) 
         frames = windows.frames(seen if len(streams) == 1 else seen[stream.name])
         if stream.kind == "pixels":
             yield from _of_pictures(stream, frames, name)
+            yield from _of_still(stream, batch, name)
         if controlled and dataset.action_spec.size:
             rng = np.random.default_rng(0)
             ways = (influence(seen_as, controls, rng) for seen_as in described(stream, frames))
@@ -157,6 +158,24 @@ def _of_pictures(stream: Stream, frames: np.ndarray, split: str) -> Iterator[str
             f"drawn at random ({measured.novelty:.0%}): things move by more than their size, or "
             "it is noise; record more frames per second (a smaller --frame-skip, a shorter time "
             "step), or larger things"
+        )
+
+
+def _of_still(stream: Stream, batch: Batch, split: str) -> Iterator[str]:
+    """About what is another thing in every episode, and never moves."""
+    seen, mask = to_numpy(batch.observations), batch.frame_mask.cpu().numpy()
+    pictures = seen if isinstance(seen, np.ndarray) else seen[stream.name]
+    rows = np.arange(len(mask))
+    first, last = (
+        pictures[rows, at].reshape(len(rows), -1).astype(np.float32)
+        for at in (mask.argmax(1), mask.shape[1] - 1 - mask[:, ::-1].argmax(1))
+    )
+    if (fraction := stillness(first, last, mask.sum(1).tolist())) > STILL:
+        yield (
+            f"stream {stream.name!r}: {fraction:.0%} of what episodes of {split} differ by stands "
+            "still within each, such as a ground or a background: it is drawn as it is on average, "
+            "and predictions are judged by what moves; if it decides what happens, see that a "
+            "vector beside the pictures tells it"
         )
 
 

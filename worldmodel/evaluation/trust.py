@@ -68,9 +68,11 @@ def record_probes(
         seed: Of actions and environments.
     """
     able, unable = probes_for(world.model.action_spec)
+    # Those that are stepped one by one gain nothing by being many, and every renderer takes memory.
+    together = episodes if source.native else 1
     batches = {}
     for i, (name, process) in enumerate(able.items()):
-        env = source.make_vec(episodes)
+        env = source.make_vec(together)
         batches[name] = record(env, episodes, steps, process, seed + i)
         env.close()
     return batches, unable

@@ -136,7 +136,8 @@ class LearnedModel(StateSpaceModel):
         """
         batch = data if isinstance(data, Batch) else data.sample().to(self.device)
         frames = batch.observations[batch.frame_mask]
-        self.keep_components(self.codec.calibrate(frames, spare))
+        lengths = [n for n in batch.frame_mask.sum(1).tolist() if n]
+        self.keep_components(self.codec.calibrate(frames, spare, lengths))
         if batch.rewards is None:
             self.reward_head.silence()
         else:

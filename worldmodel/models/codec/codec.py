@@ -6,6 +6,7 @@ streams.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -43,19 +44,22 @@ class Codec(nn.Module):
         self.parts = nn.ModuleList(CODECS[stream.kind](stream, config) for stream in space.streams)
 
     @torch.no_grad()
-    def calibrate(self, observations: Observations, spare: int = 0) -> int:
+    def calibrate(
+        self, observations: Observations, spare: int = 0, lengths: Sequence[int] = ()
+    ) -> int:
         """Take all scalings from recorded observations (n, ...).
 
         Args:
-            observations: What was recorded.
+            observations: What was recorded, one episode after the other.
             spare: Components of pictures that are left free for what comes later.
+            lengths: How many are of each episode; none if that is not known.
 
         Returns:
             How many components of pictures were kept, of the stream that needs most, with those
             that are free; 0 if none is said by components.
         """
         for part, values in self._pairs(observations):
-            part.calibrate(values)
+            part.calibrate(values, lengths)
         needed = max(part.needed for part in self._codecs)
         if needed:
             self.keep(needed, spare)

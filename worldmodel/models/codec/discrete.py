@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from worldmodel.models.program import Builder, Rows
 class DiscreteCodec(StreamCodec):
     """Every index weighs one."""
 
-    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
+    def calibrate(self, values: Shaped[Tensor, "n ..."], lengths: Sequence[int] = ()) -> None:
         """Nothing to take: one-hot vectors have a scale."""
 
     @property

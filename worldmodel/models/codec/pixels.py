@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from worldmodel.data.motion import STILL, stillness
 from worldmodel.models.codec.components import Components
 from worldmodel.models.codec.config import CodecConfig
 from worldmodel.models.codec.convolution import FrameDecoder, FrameEncoder
@@ -47,7 +49,7 @@ class PixelCodec(StreamCodec):
             self.size = self.components.count
 
     @torch.no_grad()
-    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
+    def calibrate(self, values: Shaped[Tensor, "n ..."], lengths: Sequence[int] = ()) -> None:
         """Mean picture and total variance, in passes over parts, for frames may be many."""
         total = torch.zeros_like(self.mean, dtype=torch.float64)
         for part in values.split(4096):
@@ -61,8 +63,32 @@ class PixelCodec(StreamCodec):
         if self.standardised:
             self.mean.copy_(mean)
             if self.components and variance > 0:
-                self.needed = self.components.fit(self._sample(values), self.config.explained)
+                self.needed = self._fit(self.components, values, lengths)
             self._measure(variance)
+
+    def _fit(self, components: Components, values: Tensor, lengths: Sequence[int]) -> int:
+        """How many components say enough, of what moves if most of all stands still."""
+        explained, chosen = self.config.explained, self._choose(values)
+        pictures = self._bright(values[chosen]) - self.mean
+        if not self._stands_still(values, lengths):
+            return components.fit(pictures, explained)
+        means = [self._bright(part).mean(0) - self.mean for part in values.split(lengths)]
+        sizes = torch.tensor(lengths, device=values.device)
+        episode = torch.arange(len(means), device=values.device).repeat_interleave(sizes)
+        still = torch.stack(means)[episode[chosen]]
+        moving = pictures - still
+        if not moving.any():
+            return components.fit(pictures, explained)
+        return components.fit_moving(moving, still, explained)
+
+    def _stands_still(self, values: Tensor, lengths: Sequence[int]) -> bool:
+        """Whether next to all that pictures differ by stands still within episodes."""
+        if not lengths:
+            return False
+        beyond = torch.tensor(lengths, device=values.device).cumsum(0)
+        begin = beyond - torch.tensor(lengths, device=values.device)
+        first, last = (self._bright(values[at]) for at in (begin, beyond - 1))
+        return stillness(first, last, lengths) > STILL
 
     def _measure(self, variance: float) -> None:
         """Take the unit from the variance that what is scaled has in all."""
@@ -84,10 +110,13 @@ class PixelCodec(StreamCodec):
 
     def _sample(self, values: Tensor) -> Tensor:
         """Some of the pictures, less their mean."""
+        return self._bright(values[self._choose(values)]) - self.mean
+
+    def _choose(self, values: Tensor) -> Tensor:
+        """Indices of some of the pictures."""
         count = min(len(values), _PICTURES, max(_SCALARS // self.stream.size, self.size))
         generator = torch.Generator(values.device).manual_seed(0)
-        chosen = torch.randperm(len(values), generator=generator, device=values.device)[:count]
-        return self._bright(values[chosen]) - self.mean
+        return torch.randperm(len(values), generator=generator, device=values.device)[:count]
 
     @property
     def weight(self) -> float:
@@ -110,17 +139,15 @@ class PixelCodec(StreamCodec):
         """See the base class."""
         factor, shift = 1 / (self.stream.white * self.unit), -self.mean / self.unit
         if self.components:
-            basis = self.components.basis
-            return builder.linear(encoded, numbers(factor * basis.T), numbers(shift @ basis))
+            reading = self.components.reading
+            return builder.linear(encoded, numbers(factor * reading.T), numbers(shift @ reading))
         return builder.affine(encoded, numbers(factor), numbers(shift))
 
     def missed(self, values: Shaped[Tensor, "..."]) -> Float[Tensor, "*batch"]:
         """What lies in no component."""
         if not self.components:
             return super().missed(values)
-        centred = (self._bright(values) - self.mean).div_(self.unit)
-        said = self.components.project(centred)
-        return (centred.square().sum(-1) - said.square().sum(-1)).clamp_min(0)
+        return self.components.missed((self._bright(values) - self.mean).div_(self.unit))
 
     def compiled_missed(self, builder: Builder, encoded: Rows, scaled: Rows) -> Rows | None:
         """See the base class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -34,8 +35,13 @@ class StreamCodec(nn.Module, ABC):
         self.needed = 0
 
     @abstractmethod
-    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
-        """Take the scaling from recorded values (n, *shape)."""
+    def calibrate(self, values: Shaped[Tensor, "n ..."], lengths: Sequence[int] = ()) -> None:
+        """Take the scaling from recorded values (n, *shape).
+
+        Args:
+            values: Of one episode after the other.
+            lengths: How many are of each episode; none if that is not known.
+        """
 
     def keep(self, count: int, spare: int = 0) -> None:
         """Keep no more than so many components, if there are such; networks come after it.

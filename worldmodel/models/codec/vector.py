@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
@@ -37,7 +39,7 @@ class VectorCodec(StreamCodec):
         self.register_buffer("varies", torch.ones(stream.size, dtype=torch.bool))
 
     @torch.no_grad()
-    def calibrate(self, values: Shaped[Tensor, "n ..."]) -> None:
+    def calibrate(self, values: Shaped[Tensor, "n ..."], lengths: Sequence[int] = ()) -> None:
         """Means and deviations; a component that never varied keeps its unit."""
         resolution = torch.finfo(values.dtype if values.is_floating_point() else torch.float32).eps
         recorded = values.double()
