@@ -46,6 +46,22 @@ def test_check_env_of_vectors_and_discrete_actions(linear):
         check_env(env)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_the_dreams_actions_are_those_of_reality_to_the_last_bit(tmp_path, dtype):
+    """0.1 in double precision lies below 0.1 in single precision."""
+    real = gym.spaces.Box(np.array([-0.1, -0.3]), np.array([0.1, 0.7]), dtype=dtype)
+    world = covered(small_model("dvbf", VECTOR, ActionSpace.from_space(real)))
+    for held in (world, load(world.save(tmp_path / "world"))):
+        one, many = held.env(), held.vector_env(2)
+        assert one.action_space == many.single_action_space == real
+        assert many.action_space == gym.vector.utils.batch_space(real, 2)
+        one.reset(seed=0), many.reset(seed=0)
+        for action in (real.low, real.high):
+            assert one.action_space.contains(action)
+            np.testing.assert_array_equal(held.model.action_spec.encode(action), np.float32(action))
+            one.step(action), many.step(np.stack([action] * 2))
+
+
 def test_stable_baselines_accepts_it(checkpoint):
     sb3_check_env(gym.make("worldmodel/Latent-v0", checkpoint=checkpoint).unwrapped)
 
