@@ -59,12 +59,13 @@ def installed(row: str, held: list[str], sources: list[str]) -> Path:
 def main() -> None:
     """See this module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--hold", nargs="+", default=[], metavar="NAME==VERSION")
-    parser.add_argument("--find-links", nargs="+", default=[], metavar="FOLDER")
+    # Each is given as often as needed: what takes several would take the tests behind it, too.
+    parser.add_argument("--rows", action="append", choices=ROWS)
+    parser.add_argument("--hold", action="append", default=[], metavar="NAME==VERSION")
+    parser.add_argument("--find-links", action="append", default=[], metavar="FOLDER")
     asked, tests = parser.parse_known_args()
     PLACE.mkdir(parents=True, exist_ok=True)
-    for row in asked.rows:
+    for row in asked.rows or ROWS:
         python = installed(row, asked.hold, asked.find_links)
         run(python, *PYTEST, *tests)
 

@@ -561,6 +561,26 @@ def test_data_that_changed_since_training_are_remarked_on(made, tmp_path, capsys
     assert not (run / "metrics.json").exists() and len(list(run.glob("evaluate-data-*"))) == 1
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_episodes_shorter_than_every_window_are_evaluated_or_said_to_be_too_short(
+    tmp_path, steps, capsys
+):
+    recorded, run = str(tmp_path / "data"), str(tmp_path / "run")
+    lengths = ["--steps", str(steps), "--test-steps", str(steps)]
+    main(["collect", "Pendulum-v1", "--out", recorded, "--episodes", "12", *lengths])
+    main(["train", recorded, "--run", run, *TINY_MODEL, "--updates", "3", "--no-tensorboard"])
+    said = "no test episode has 2 steps: predictions cannot be judged"
+    assert capsys.readouterr().out.count(said) == (2 if steps == 1 else 0)
+    if steps == 1:
+        with pytest.raises(SystemExit):
+            main(["evaluate", run])
+        assert "test episodes must have at least 2 steps" in capsys.readouterr().err
+        return
+    main(["evaluate", run])
+    told = strict(tmp_path / "run" / "metrics.json")
+    assert len(told["prediction_mse"]) == 1 and told["bound"]["lower_bound"] < 0
+
+
 def test_the_version_is_told(capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"worldmodel {worldmodel.__version__}\n"

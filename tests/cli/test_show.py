@@ -133,6 +133,24 @@ def test_what_is_suspicious(tmp_path, capsys):
     assert not (tmp_path / "data" / "data.html").exists()
 
 
+def test_missing_rewards_and_ends_are_said(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    given = [episode(rng, 40) for _ in range(8)]
+    for one in given:
+        del one["rewards"], one["terminated"]
+    path = tmp_path / "data"
+    data.from_episodes(given, observation_space=OBSERVED, action_space=ACTED, out=path)
+    main(["data", "show", str(path)])
+    told = " ".join(capsys.readouterr().out.split())
+    page = (path / "data.html").read_text()
+    for said in (
+        "no rewards were recorded in train, validation and test: ",
+        "no episode ever ends by itself",
+    ):
+        assert said in told and said in page
+    assert "every reward is" not in told
+
+
 def test_an_old_file_and_a_missing_one(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["data", "show", str(tmp_path / "nothing")])

@@ -65,3 +65,28 @@ def test_a_number_that_may_be_none_is_refused_in_the_words_of_a_number(capsys, t
     with pytest.raises(SystemExit):
         main(["collect", "CartPole-v1", "--out", str(tmp_path / "y"), "--resize", "None", "--nope"])
     assert "--nope" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "demo --updates 5",
+            "worldmodel demo pendulum has no --updates; did you mean --train.updates or "
+            "--agent.updates?",
+        ),
+        (
+            "demo ball --train_updates=5",
+            "worldmodel demo ball has no --train-updates; did you mean --train.updates",
+        ),
+        (
+            "collect CartPole-v1 --ou x",
+            "worldmodel collect has no --ou; did you mean --out or --hold?\n",
+        ),
+        ("data show x --nothing-like-it", "worldmodel data show has no --nothing-like-it\n"),
+        ("agent pendulum --goall 1", "worldmodel agent has no --goall; did you mean --goal"),
+    ],
+)
+def test_a_flag_that_there_is_not_is_answered_by_those_that_may_be_meant(words, said, capsys):
+    told = refused(words, capsys)
+    assert told.startswith(f"error: {said}") and told.count("\n") == 1

@@ -421,3 +421,20 @@ def test_unsigned_whole_numbers_are_numbers(tmp_path):
     np.savez(tmp_path / "x.npz", observations=observations, actions=np.ones((10, 1)))
     dataset = write(Import(tmp_path / "x.npz", Choices()), tmp_path / "out")
     np.testing.assert_array_equal(dataset.train[0].observations, observations)
+
+
+@pytest.mark.parametrize("dtype", ["?", "f4", "i4", "u1"])
+@pytest.mark.parametrize("name", ["observations", "actions"])
+def test_entries_that_hold_nothing_are_refused(tmp_path, episodes, name, dtype):
+    path = saved(tmp_path / "x.npz", episodes, **{name: np.zeros((21, 0), dtype)})
+    with pytest.raises(SpecError, match=rf"{name} has entries of shape \(0,\); expected a number"):
+        write(Import(path, Choices()), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 21])
+def test_rewards_that_hold_nothing_are_refused(tmp_path, steps):
+    rows = np.zeros((steps, 2), np.float32)
+    path = tmp_path / "x.npz"
+    np.savez(path, observations=rows, actions=rows, rewards=rows[:, :0])
+    refused(path, "rewards must be one number a step, column 'rewards' has .0,.")

@@ -38,3 +38,20 @@ def test_what_varies_about_as_much_only_widens_the_range(head):
     before = head.std.clone()
     head.adapt(torch.tensor([-2.0, 2.0]))
     assert head.std == before and (head.min, head.max) == (-2, 2)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e-3, 1e6])
+def test_rewards_of_any_unit_are_the_same_to_learn_from(unit):
+    """Nothing tells cents from millions but the unit of what is foretold."""
+    one, other = RewardHead(3, 2, 8), RewardHead(3, 2, 8)
+    other.load_state_dict(one.state_dict())
+    g = torch.Generator().manual_seed(0)
+    rewards, inputs = torch.randn(300, generator=g), torch.randn(300, 8, generator=g).split(3, -1)
+    state, after, action = inputs
+    one.calibrate(rewards), other.calibrate(unit * rewards)
+    told, scaled = one(state, action, after), other(state, action, after)
+    torch.testing.assert_close(scaled / unit, told, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        other.log_prob(scaled, unit * rewards), one.log_prob(told, rewards), rtol=1e-4, atol=1e-4
+    )
+    assert other.std == pytest.approx(unit * one.std.item(), rel=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium.error import InvalidAction
 from gymnasium.utils.env_checker import check_env
-from small import discrete, vector
+from small import VECTOR, discrete, generator, small_model, vector
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from worldmodel.errors import (
@@ -18,10 +18,12 @@ from worldmodel.errors import (
     ShapeError,
     SpecError,
 )
+from worldmodel.spaces import ActionSpace
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.registration import register
 from worldmodel.world.start import states_from_options
 from worldmodel.world.vector_env import LatentVectorEnv
+from worldmodel.world.world import World, load
 
 
 @pytest.fixture
@@ -44,6 +46,25 @@ def test_check_env_of_vectors_and_discrete_actions(linear):
         # An environment that was not made by id has no spec to try other render modes with.
         warnings.filterwarnings("ignore", ".*Not able to test alternative render modes")
         check_env(env)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_dreams_actions_are_those_of_reality_to_the_last_bit(tmp_path, dtype):
+    """0.1 in single precision lies above 0.1 in double: such a bound would be outside."""
+    real = gym.spaces.Box(np.array([-0.1, -0.3], dtype), np.array([0.1, 0.7], dtype), dtype=dtype)
+    model = small_model("dvbf", VECTOR, ActionSpace.from_space(real))
+    world = World(model)
+    states = torch.randn(2000, model.latent_size, generator=generator())
+    world.support.fit(states, states[:200], margin=1.25)
+    for held in (world, load(world.save(tmp_path / "world"))):
+        one, many = held.env(), held.vector_env(2)
+        assert one.action_space == many.single_action_space == real
+        assert many.action_space == gym.vector.utils.batch_space(real, 2)
+        one.reset(seed=0), many.reset(seed=0)
+        for action in (real.low, real.high):
+            assert one.action_space.contains(action)
+            np.testing.assert_array_equal(held.model.action_spec.encode(action), np.float32(action))
+            one.step(action), many.step(np.stack([action] * 2))
 
 
 def test_stable_baselines_accepts_it(checkpoint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial, wraps
 from typing import Any
 
@@ -14,6 +14,7 @@ import tyro
 from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.console import complain
 from worldmodel.cli.defaults import with_defaults
+from worldmodel.cli.flags import strange
 from worldmodel.errors import WorldModelError, meant
 from worldmodel.systems import DEMOS
 
@@ -38,24 +39,34 @@ def understood(
     if words[:1] == ["demo"]:
         _require_known(words[1:2], "demo", DEMOS)
     deferred = {name: _deferred(command) for name, command in commands.items()}
-    chosen = with_defaults(words, deferred)
-    said = io.StringIO()
+    read = partial(
+        tyro.extras.subcommand_cli_from_dict,
+        with_defaults(words, deferred),
+        prog="worldmodel",
+        description=_ABOUT + "version.",
+        registry=REGISTRY,
+    )
+    words, said = _name_demo(words), io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.extras.subcommand_cli_from_dict(
-                chosen,
-                prog="worldmodel",
-                description=_ABOUT + "version.",
-                args=_name_demo(words),
-                registry=REGISTRY,
-            )
+            return read(args=words)
     except SystemExit as exit:
         # Settings refuse each other while they are put together, under names that nobody typed.
-        if exit.code and (cause := _cause(exit)):
-            complain(str(cause))
-        else:
+        cause = _cause(exit) if exit.code else None
+        told = [str(cause)] if cause else _strange(words, read) if exit.code else []
+        for sentence in told:
+            complain(sentence)
+        if not told:
             sys.stderr.write(said.getvalue())
         raise
+
+
+def _strange(words: Sequence[str], read: Callable[..., Any]) -> list[str]:
+    """What is said of flags that the command that is named does not have."""
+    named, help = words[: 2 if words[:1] == ["demo"] else 1], io.StringIO()
+    with redirect_stdout(help), suppress(SystemExit):
+        read(args=[*named, "--help"])
+    return list(strange([" ".join(named), *words[len(named) :]], help.getvalue()))
 
 
 def joined(words: Sequence[str], commands: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from worldmodel.data.dataset import Dataset
 from worldmodel.data.episodes import Episodes
 from worldmodel.data.findings import findings
 from worldmodel.spaces import Stream
+from worldmodel.spaces.stream import listed
 
 _ROWS = 100_000  # that are read at a time
 _BINS = 20
@@ -77,7 +78,7 @@ class Summary:
         splits: By name.
         components: Of the streams of numbers, a histogram of each component.
         actions: A histogram of each control.
-        rewards: None where there are none.
+        rewards: None where some or all have none.
         space: Where the frames lie; None of fewer than three.
         suspicious: A sentence each.
     """
@@ -112,11 +113,16 @@ def summarise(dataset: Dataset, window: int, controlled: bool = True) -> Summary
         for part, columns in zip(acted.parts, _columns(acted.parts), strict=True)
         for histogram in _histograms(splits, "actions", _Column.of(part, columns))
     ]
-    rewards = None
-    if all("rewards" in episodes.names for episodes in splits.values()):
+    unpaid, rewards = [name for name, s in splits.items() if "rewards" not in s.names], None
+    if not unpaid:
         rewards = next(_histograms(splits, "rewards", _REWARD))
     counts = {name: _split(episodes) for name, episodes in splits.items()}
-    told = [*findings(dataset, controlled), *_of_ends(counts), *_of_lengths(counts, window)]
+    told = [
+        *findings(dataset, controlled),
+        *_of_missing_rewards(unpaid),
+        *_of_ends(counts),
+        *_of_lengths(counts, window),
+    ]
     return Summary(counts, components, actions, rewards, coverage(splits, seen.streams), told)
 
 
@@ -222,6 +228,14 @@ def _edges(least: float, most: float, low: float, high: float, whole: bool) -> n
     if not last > first:
         return np.array([first - 0.5, first + 0.5])
     return np.linspace(first, last, _BINS + 1)
+
+
+def _of_missing_rewards(unpaid: Sequence[str]) -> Iterator[str]:
+    if unpaid:
+        yield (
+            f"no rewards were recorded in {listed(unpaid)}: a model of it foretells none, and "
+            "agents need a goal instead (worldmodel agent --goal)"
+        )
 
 
 def _of_ends(splits: Mapping[str, Split]) -> Iterator[str]:

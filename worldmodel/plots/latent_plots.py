@@ -179,7 +179,9 @@ def viewpoint(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
     A little off the direction of the smallest std: flat clouds show their face and their depth.
     """
     std = points.std(0)
-    principal = np.linalg.svd((points - points.mean(0)) / std, full_matrices=False)[2]
+    scaled = (points - points.mean(0)) / np.where(std > 0, std, 1)
+    # Rows of zeros, so that there are three directions even of two points.
+    principal = np.linalg.svd(np.pad(scaled, ((0, 3), (0, 0))), full_matrices=False)[2]
     eye = principal[2] + 0.55 * principal[0] + 0.35 * principal[1]
     return eye if eye[2] >= 0 else -eye
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from worldmodel.data.importing.opened import Import
 from worldmodel.data.readers.mapping import OBSERVATIONS, base, by_role, is_stream
+from worldmodel.errors import SpecError
 
 # Whole numbers of at most so many values are indices, unless they are said to be amounts.
 MOST_INDICES = 256
@@ -29,6 +30,7 @@ def spaces(found: Import) -> tuple[gym.Space, gym.Space, dict[str, float], list[
 
     Raises:
         FileFormatError: The source is truncated or corrupt.
+        SpecError: Entries of a role hold nothing.
     """
     recording, asked, notes = found.recording, found.choices.roles, []
     seen, acted = recording.observation_space, recording.action_space
@@ -162,6 +164,8 @@ def _white(
 def _space(found: Import, role: str, values: int | None, notes: list[str]) -> gym.Space:
     dtype, shape = _kind(found, role)
     kind: Any = dtype.type
+    if 0 in shape:
+        raise SpecError(f"{role} has entries of shape {shape}; expected a number in each at least")
     if values is not None:
         notes.append(
             f"{role} are whole numbers below {values} and taken for indices of as many values; "

@@ -228,7 +228,7 @@ def _joined(table: Table, role: str, columns: tuple[str, ...]) -> np.ndarray:
     if len(arrays) > 1:
         array = np.concatenate([a.reshape(len(a), -1) for a in arrays], -1)
     if base(role) in _SCALARS:
-        if array[0:1].size > 1:
+        if np.prod(array.shape[1:]) != 1:
             raise FileFormatError(
                 f"episode {table.name}: {role} must be one number a step, column {columns[0]!r} "
                 f"has {array.shape[1:]}"
