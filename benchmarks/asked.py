@@ -29,7 +29,7 @@ from worldmodel.data.fulfilling import fulfil
 from worldmodel.errors import require_at_least
 from worldmodel.evaluation.requests import ask
 from worldmodel.evaluation.trust import probe_seeds, record_probes
-from worldmodel.models.learned import LearnedModel
+from worldmodel.models.registry import registered
 from worldmodel.training.trainer import Trainer
 from worldmodel.types import Batch
 from worldmodel.world.calibration import rollouts
@@ -102,8 +102,7 @@ def trained(folder: Path, name: str, arm: str, seed: int, updates: int) -> World
     data.save(babble(config), path)
     grown = more(load(name), path, arm, seed)
     print(folder, grown.frames("train"), "frames", flush=True)
-    model = load(name).model
-    assert isinstance(model, LearnedModel), "the bundled ones are"
+    model = registered(load(name).model)
     train = replace(config.train.warmed(), updates=updates, seed=seed, patience=0)
     trainer = Trainer(
         model.requires_grad_(True), grown, train, folder, config.preset, path, warm=True

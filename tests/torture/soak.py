@@ -57,12 +57,18 @@ def soak(work: Callable[[int], None], times: int) -> Slope:
         work: Is told how often to do it.
         times: How often in all.
     """
-    work(max(1, int(_FIRST * times)))
     each = max(1, int((1 - _FIRST) * times / BLOCKS))
     done, held = np.arange(BLOCKS) * each, np.zeros(BLOCKS)
-    for block in range(BLOCKS):
-        held[block] = resident()
-        work(each)
+    gc.collect()
+    # What a whole suite has left behind would be looked through at every block.
+    gc.freeze()
+    try:
+        work(max(1, int(_FIRST * times)))
+        for block in range(BLOCKS):
+            held[block] = resident()
+            work(each)
+    finally:
+        gc.unfreeze()
     return slope(done, held)
 
 

@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -501,3 +503,22 @@ def test_a_compiled_filter_refuses_what_it_cannot_take_and_goes_on():
     np.testing.assert_array_equal(before, (belief.means(), belief.scales()))
     belief.advance(action, frame)
     assert not np.array_equal(before[0], belief.means())
+
+
+@pytest.mark.parametrize("lead", [(), (3,)], ids=["one", "many"])
+def test_copies_of_compiled_filters_go_their_own_way(lead):
+    model = small_model("dvbf", VECTOR, BOX).requires_grad_(False)
+    kept = Filter(covered(model), VECTOR.space(), BOX.space(), lead)
+    frame, action = np.ones((*lead, 3), np.float32), np.zeros((*lead, 2), np.float32)
+    kept.begin(frame)
+    kept.advance(action, frame)
+    before = kept.means()
+    others = [pickle.loads(pickle.dumps(kept)), copy.deepcopy(kept)]
+    for other in others:
+        np.testing.assert_array_equal(other.means(), before)
+        other.advance(action, frame + 1)
+    np.testing.assert_array_equal(kept.means(), before)
+    kept.advance(action, frame + 1)
+    assert not np.array_equal(kept.means(), before)
+    for other in others:
+        np.testing.assert_array_equal(other.means(), kept.means())

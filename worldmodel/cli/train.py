@@ -21,7 +21,7 @@ from worldmodel.device import pick_device
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.shortcomings import unlearned
 from worldmodel.models.learned import LearnedModel
-from worldmodel.models.registry import MODELS, model_type
+from worldmodel.models.registry import MODELS, model_type, registered
 from worldmodel.systems import system_of
 from worldmodel.training.budget import updates_within
 from worldmodel.training.config import TrainConfig
@@ -100,11 +100,9 @@ def begun(run: str, config: Any) -> LearnedModel:
     """The model of a run, to be trained further.
 
     Raises:
-        ConfigError: It is none that is trained by gradients, or other settings are asked for.
+        ConfigError: It is none that is registered, or other settings are asked for.
     """
-    model = load(run).model
-    if not isinstance(model, LearnedModel):
-        raise ConfigError(f"--warm goes on with a model of {', '.join(MODELS)}, got that of {run}")
+    model = registered(load(run).model)
     if model.config != config:
         raise ConfigError(f"--warm {run} has the settings {model.config}, got {config}")
     return model.requires_grad_(True)

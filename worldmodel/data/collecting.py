@@ -144,8 +144,7 @@ def _staged(
     player = EpisodePlayer(source, behaviour)
     try:
         spaces = player.spaces
-        pictures = any(stream.kind == "pixels" for stream in spaces[0].streams)
-        count = (_cores() if pictures else 1) if workers is None else workers
+        count = (_cores() if spaces[0].filmed else 1) if workers is None else workers
         if count == 1:
             yield OneByOne(lambda jobs: map(player, jobs)), spaces
             return

@@ -120,7 +120,7 @@ def _of_motion(splits: Mapping[str, Batch], dataset: Dataset, controlled: bool) 
     streams = dataset.observation_spec.streams
     for stream in streams:
         frames = windows.frames(seen if len(streams) == 1 else seen[stream.name])
-        if stream.kind == "pixels":
+        if stream.filmed:
             yield from _of_pictures(stream, frames, name)
             yield from _of_still(stream, batch, name)
         if controlled and dataset.action_spec.size:

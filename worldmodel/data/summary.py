@@ -104,8 +104,7 @@ def summarise(dataset: Dataset, window: int, controlled: bool = True) -> Summary
     seen, acted = dataset.observation_spec, dataset.action_spec
     components = [
         histogram
-        for stream in seen.streams
-        if stream.kind != "pixels"
+        for stream in seen.plotted
         for histogram in _histograms(splits, f"observations.{stream.name}", _Column.of(stream))
     ]
     actions = [

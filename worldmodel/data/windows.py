@@ -100,7 +100,7 @@ def described(
     Of pictures the long waves, which suit small things that move far, and the pixels; of all else
     numbers of like size.
     """
-    if stream.kind == "pixels":
+    if stream.filmed:
         pictures = reduced(frames)
         return [seen.reshape(*seen.shape[:2], -1) for seen in (coarse(pictures), pictures)]
     values = stream.encode(frames).astype(np.float64)

@@ -155,9 +155,12 @@ class LearnedModel(StateSpaceModel):
         self._calibrate_actions(batch.actions[batch.mask])
 
     def keep_components(self, count: int) -> None:
-        """Build networks anew for so many components of pictures, if there were to be more."""
+        """Keep so many components of pictures, and build networks anew if there were to be more."""
         codec = getattr(self.config, "codec", None)
-        if codec is not None and 0 < count < codec.components:
+        if codec is None or not count:
+            return
+        self.codec.keep(count)
+        if count < codec.components:
             self.config = replace(self.config, codec=replace(codec, components=count))
             device, dtype = self.device, self.dtype
             self._build_all()

@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.learned import LearnedModel
+from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ObservationSpace
 
 MODELS: dict[str, type[LearnedModel]] = {
@@ -30,6 +31,17 @@ def model_type(name: str) -> type[LearnedModel]:
     if name not in MODELS:
         raise ConfigError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
     return MODELS[name]
+
+
+def registered(model: StateSpaceModel) -> LearnedModel:
+    """The same, which can be trained further.
+
+    Raises:
+        ConfigError: It is none of those that are registered, but somebody's own.
+    """
+    if not isinstance(model, LearnedModel):
+        raise ConfigError(f"expected a model of {', '.join(MODELS)}, got {type(model).__name__}")
+    return model
 
 
 def fitting(observation_spec: ObservationSpace) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def _streams(dataset: Dataset) -> list[str]:
     shown = []
     for stream in streams:
         values, said = arrays[stream.name], f"{stream.name}: {stream.describe()}"
-        if stream.drawn == "film":
+        if stream.filmed:
             rows = html.strip(stream.picture(values), f"{said}, episodes in rows", _FRAMES)
             shown.append(page.paragraph(said) + rows)
             continue

@@ -48,12 +48,12 @@ class ObservationSpace:
     @property
     def filmed(self) -> tuple[Stream, ...]:
         """Those that figures show as pictures."""
-        return tuple(stream for stream in self.streams if stream.drawn == "film")
+        return tuple(stream for stream in self.streams if stream.filmed)
 
     @property
     def plotted(self) -> tuple[Stream, ...]:
         """Those that figures show as lines over time."""
-        return tuple(stream for stream in self.streams if stream.drawn != "film")
+        return tuple(stream for stream in self.streams if not stream.filmed)
 
     @property
     def linear(self) -> bool:

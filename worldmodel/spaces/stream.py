@@ -100,6 +100,11 @@ class Stream(ABC):
         return self.leaf.kind == "MultiBinary"
 
     @property
+    def filmed(self) -> bool:
+        """Whether it is pictures."""
+        return self.drawn == "film"
+
+    @property
     def unit(self) -> float:
         """What recorded values are divided by to be in natural units."""
         return 1.0

@@ -68,7 +68,6 @@ class GrowingTrainer(Trainer):
         # Data have grown since, and would ask for more components than there are.
         config = json.loads(read_state(path, self.model.device)["identity"])["model"]
         if codec := config.get("codec"):
-            self.model.codec.keep(codec["components"])
             self.model.keep_components(codec["components"])
 
     @property

@@ -1,32 +1,21 @@
-"""Beliefs over the states of environments that are watched, frame by frame.
-
-Whether the filter's step is compiled or tensors are stepped is hidden here: see ``Believer``.
-"""
+"""Beliefs over the states of environments that are watched, frame by frame."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
-from torch import Tensor
 
-from worldmodel.errors import DivergenceError, ResetNeeded, SpecError
+from worldmodel.errors import ResetNeeded, SpecError
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays
-from worldmodel.types import Belief, Observations, to_tensors
+from worldmodel.types import Belief, Observations
 from worldmodel.world.actions import ActionReader
-from worldmodel.world.compiled_filter import (
-    CompiledFilter,
-    CompiledFilters,
-    FilterProgram,
-    compile_filter,
-)
-from worldmodel.world.consistency import Consistency, innovations, shown_better
+from worldmodel.world.believers import Believer, believer_of, tensors_of
+from worldmodel.world.consistency import Consistency, shown_better
 from worldmodel.world.dynamics import latent_box
-from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.world import World
 
 
@@ -61,13 +50,7 @@ class Filter:
         self._consistency = Consistency(world, lead[0] if lead else 1)
         self._start = np.inf if world.trust is None else float(world.trust.start[0])
         read = ActionReader(model.action_spec, lead, model.device, model.dtype)
-        program = compile_filter(world, self.box)
-        self.compiled = program if isinstance(program, str) else True
-        if isinstance(program, str):
-            self._believer: Believer = _Stepped(world, read, lead, self.box)
-        else:
-            kind = _Many if lead else _One
-            self._believer = kind(model, read, lead, self.box, program)
+        self._believer, self.compiled = believer_of(world, read, lead, self.box)
 
     def begin(self, frames: Any, mask: np.ndarray | None = None) -> None:
         """New beliefs from one frame (*lead, *obs) each, for all or those in ``mask``."""
@@ -114,7 +97,7 @@ class Filter:
     def _rows(self, frames: Any, mask: np.ndarray | None) -> Observations:
         """Checked frames of all, or of those in ``mask``."""
         chosen = frames if mask is None else map_arrays(lambda array: array[mask], frames)
-        return _tensors(self._model, chosen, self._lead)
+        return tensors_of(self._model, chosen, self._lead)
 
     @torch.inference_mode()
     def _initial(self, rows: Observations) -> Belief:
@@ -167,178 +150,6 @@ class Filter:
         if not self._known:
             raise ResetNeeded("call reset() first")
         return self._believer
-
-
-class Believer(Protocol):
-    """What holds n beliefs and steps them."""
-
-    def put(self, belief: Belief, mask: np.ndarray | None) -> None:
-        """Believe this, of all or of those in a mask (n,), of which there is a row each."""
-
-    def advance(self, actions: Any, frames: Any) -> Float32[np.ndarray, " n"]:
-        """As of ``Filter``; gives innovations as of ``Consistency``, fresh; zeros if none are."""
-        ...
-
-    def rows(self, mask: np.ndarray) -> Float[Tensor, "rows latent"]:
-        """Means of those in a mask (n,), finite or not."""
-        ...
-
-    def means(self, clip: bool) -> Float32[np.ndarray, "n latent"]:
-        """As of ``Filter``."""
-        ...
-
-    def scales(self) -> Float32[np.ndarray, "n latent"]:
-        """As of ``Filter``."""
-        ...
-
-
-class _Stepped:
-    """By tensors, where the model lives."""
-
-    def __init__(
-        self, world: World, read: ActionReader, lead: tuple[int, ...], box: gym.spaces.Box
-    ) -> None:
-        self._world, self._read, self._lead, self._box = world, read, lead, box
-        none = torch.zeros(lead[0] if lead else 1, world.model.latent_size)
-        self._belief = Belief(none, none)
-
-    def put(self, belief: Belief, mask: np.ndarray | None) -> None:
-        self._belief = belief if mask is None else self._belief.with_rows(mask, belief)
-
-    @torch.inference_mode()
-    def advance(self, actions: Any, frames: Any) -> np.ndarray:
-        model, before = self._world.model, self._belief.mean
-        rows = _tensors(model, frames, self._lead)
-        controls = self._read(actions).reshape(rows.shape[0], -1)
-        self._belief = model.update(self._belief, controls, rows)
-        if self._world.trust is None:
-            return np.zeros(len(before), np.float32)
-        return innovations(self._world, before, controls, rows)
-
-    def rows(self, mask: np.ndarray) -> Tensor:
-        return self._belief.mean[torch.from_numpy(mask).to(self._belief.mean.device)]
-
-    def means(self, clip: bool) -> np.ndarray:
-        return _finite(self._belief.mean.cpu().numpy(), self._box if clip else None)
-
-    def scales(self) -> np.ndarray:
-        return self._belief.scale.cpu().numpy().astype(np.float32)
-
-
-class _One:
-    """One, compiled."""
-
-    def __init__(
-        self,
-        model: StateSpaceModel,
-        read: ActionReader,
-        lead: tuple[int, ...],
-        box: gym.spaces.Box,
-        program: FilterProgram,
-    ) -> None:
-        self._step, self._read, self._box = CompiledFilter(program), read, box
-        self._frame = _Frames(model.observation_spec, program.offset)
-
-    def put(self, belief: Belief, mask: np.ndarray | None) -> None:
-        step, mean = self._step, belief.mean[0].cpu().numpy()
-        step.mean[:], step.scale[:] = mean, belief.scale[0].cpu().numpy()
-        step.observation[:] = np.clip(mean, self._box.low, self._box.high)
-
-    def advance(self, actions: Any, frames: Any) -> np.ndarray:
-        step = self._step
-        step.action[:] = self._read.raw(actions)
-        self._frame.write(frames, (), step.frame)
-        status = step()
-        if status == REFUSED:
-            self._read(actions)
-        if status == DIVERGED:
-            raise DivergenceError(f"the filter's belief is no longer finite after {step.mean}")
-        return step.innovations.max(keepdims=True)
-
-    def rows(self, mask: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._step.mean[np.newaxis].copy())
-
-    def means(self, clip: bool) -> np.ndarray:
-        kept = self._step.observation if clip else self._step.mean
-        return kept[np.newaxis].copy()
-
-    def scales(self) -> np.ndarray:
-        return self._step.scale[np.newaxis].copy()
-
-
-class _Many:
-    """Many, compiled; arguments as of ``_One``."""
-
-    def __init__(
-        self,
-        model: StateSpaceModel,
-        read: ActionReader,
-        lead: tuple[int, ...],
-        box: gym.spaces.Box,
-        program: FilterProgram,
-    ) -> None:
-        self._steps, self._read, self._lead, self._box = (
-            CompiledFilters(program, *lead), read, lead, box
-        )  # fmt: skip
-        self._frames = _Frames(model.observation_spec, program.offset)
-
-    def put(self, belief: Belief, mask: np.ndarray | None) -> None:
-        some = slice(None) if mask is None else mask
-        self._steps.means[:, some] = belief.mean.T.cpu().numpy()
-        self._steps.scales[:, some] = belief.scale.T.cpu().numpy()
-
-    def advance(self, actions: Any, frames: Any) -> np.ndarray:
-        steps = self._steps
-        controls = self._read.array(actions)
-        self._frames.write(frames, self._lead, steps.frames.T)
-        steps.actions[:] = controls.T
-        return steps().max(0)
-
-    def rows(self, mask: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._steps.means[:, mask].T.copy())
-
-    def means(self, clip: bool) -> np.ndarray:
-        return _finite(self._steps.means.T, self._box if clip else None)
-
-    def scales(self) -> np.ndarray:
-        return self._steps.scales.T.copy()
-
-
-class _Frames:
-    """Writes checked observations, encoded, flat and less an offset, as programs take them."""
-
-    def __init__(self, space: ObservationSpace, offset: np.ndarray) -> None:
-        self._space = space
-        self._offset = offset if offset.any() else None
-
-    def write(self, frames: Any, lead: tuple[int, ...], flat: np.ndarray) -> None:
-        """Write to (*lead, size)."""
-        values, at = self._space.read(frames, lead), 0
-        for stream in self._space.streams:
-            encoded, here = stream.encode(values[stream.name]), slice(at, at + stream.size)
-            encoded = encoded.reshape(*lead, stream.size)
-            flat[..., here] = encoded if self._offset is None else encoded - self._offset[here]
-            at += stream.size
-
-
-def _finite(means: np.ndarray, box: gym.spaces.Box | None) -> np.ndarray:
-    """Fresh means, in single precision, clipped if there is a Box."""
-    if not np.isfinite(means).all():
-        raise DivergenceError(f"the filter's belief has a mean that is not finite: {means}")
-    if box is None:
-        return np.array(means, np.float32)
-    clipped = np.minimum(np.maximum(means, box.low), box.high)
-    return clipped.astype(np.float32, copy=False)
-
-
-def _tensors(model: StateSpaceModel, frames: Any, lead: tuple[int, ...]) -> Observations:
-    """Checked observations (n, *obs): a copy, since environments may reuse their arrays."""
-    space = model.observation_spec
-    if lead:
-        streams = space.read(frames, space.lead(frames))
-    else:
-        streams = {name: value[np.newaxis] for name, value in space.read(frames).items()}
-    return to_tensors(streams, 1, model.device)
 
 
 def _check_spaces(model: StateSpaceModel, observations: gym.Space, actions: gym.Space) -> None:

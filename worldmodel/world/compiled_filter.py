@@ -137,20 +137,31 @@ class CompiledFilters:
     """
 
     def __init__(self, program: FilterProgram, n: int) -> None:
-        from worldmodel.world import interpreter
-
-        code, weights, registers, given, out = _parts(program.program)
-        latent, act, frame, streams = program.sizes
-        space = np.zeros(registers * interpreter.BLOCK + PANEL, np.float32)
-        self._given = np.zeros((2 * latent + act + frame, n), np.float32)
-        self._out = np.zeros((2 * latent + streams, n), np.float32)
-        parts = np.split(self._given, np.cumsum([latent, latent, act]))
-        self.means, self.scales, self.actions, self.frames = parts
-        self._args = (code, weights, np.array(given + out, np.int32), space)
-        self._run = as_any(interpreter.apply_many)
+        latent, act, frame, _ = program.sizes
+        self._open(program, np.zeros((2 * latent + act + frame, n), np.float32))
         self.scales[:] = 1
         with said():
             self()
+
+    def _open(self, program: FilterProgram, given: np.ndarray) -> None:
+        from worldmodel.world import interpreter
+
+        code, weights, registers, first, last = _parts(program.program)
+        latent, act, _, streams = program.sizes
+        parts = np.split(given, np.cumsum([latent, latent, act]))
+        self.means, self.scales, self.actions, self.frames = parts
+        self._out = np.zeros((2 * latent + streams, given.shape[1]), np.float32)
+        space = np.zeros(registers * interpreter.BLOCK + PANEL, np.float32)
+        self._args = (code, weights, np.array(first + last, np.int32), space)
+        self._given, self._program = given, program
+        self._run = as_any(interpreter.apply_many)
+
+    def __getstate__(self) -> tuple[FilterProgram, np.ndarray]:
+        """See ``CompiledStep``."""
+        return self._program, self._given
+
+    def __setstate__(self, state: tuple[FilterProgram, np.ndarray]) -> None:
+        self._open(*state)
 
     def __call__(self) -> np.ndarray:
         """Predict with the actions, correct with the frames; innovations (streams, n), fresh."""
