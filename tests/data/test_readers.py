@@ -302,14 +302,14 @@ def test_what_follows_in_another_shape_is_refused(tmp_path):
         read(tmp_path / "x.npz")
 
 
-@pytest.mark.parametrize("name", ["observations", "next_observations", "actions", "rewards"])
+@pytest.mark.parametrize("name", ["observations", "next_observations", "actions"])
 def test_one_number_an_episode_beside_a_batch_is_refused(tmp_path, name):
     """Of (episode, time, ...) it has no time."""
     steps = np.zeros((3, 4, 2), np.float32)
     usual = dict.fromkeys(("observations", "next_observations", "actions"), steps)
     usual["rewards"] = steps[..., 0]
     np.savez(tmp_path / "x.npz", **{**usual, name: np.zeros(3, np.float32)})
-    told = rf"{name} is \(3,\); expected \(episode, time, ...\)|equally many"
+    told = rf"{name} is \(3,\); expected \(episode, time, ...\)"
     with pytest.raises(FileFormatError, match=told):
         write(Import(tmp_path / "x.npz", Choices()), tmp_path / "data")
     assert not (tmp_path / "data").exists()
