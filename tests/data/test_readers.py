@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import recordings
 
+from worldmodel.data.importing import Choices, Import, write
 from worldmodel.data.readers import mapping, open_recording
 from worldmodel.errors import ConfigError, FileFormatError, SpecError
 
@@ -299,3 +300,16 @@ def test_what_follows_in_another_shape_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", actions=np.zeros((5, 1)), **arrays)
     with pytest.raises(FileFormatError, match=r"next_observations are \(2,\) .* \(3,\)"):
         read(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["observations", "next_observations", "actions"])
+def test_one_number_an_episode_beside_a_batch_is_refused(tmp_path, name):
+    """Of (episode, time, ...) it has no time."""
+    steps = np.zeros((3, 4, 2), np.float32)
+    usual = dict.fromkeys(("observations", "next_observations", "actions"), steps)
+    usual["rewards"] = steps[..., 0]
+    np.savez(tmp_path / "x.npz", **{**usual, name: np.zeros(3, np.float32)})
+    told = rf"{name} is \(3,\); expected \(episode, time, ...\)"
+    with pytest.raises(FileFormatError, match=told):
+        write(Import(tmp_path / "x.npz", Choices()), tmp_path / "data")
+    assert not (tmp_path / "data").exists()

@@ -51,7 +51,7 @@ class Arrays(Recording):
         assert source is not None
         with ExitStack() as stack:
             after = [name for c in columns if (name := _NEXT + c) in source.headers]
-            _require_one_length(source, self.layout, (*columns, *after))
+            _require_layout(source, self.layout, (*columns, *after))
             rows = {name: source.rows(name, stack) for name in (*columns, *after)}
             for number, (begin, stop) in enumerate(episode_spans(source, self.layout)):
                 what = f"{self.path}, episode {number}"
@@ -107,8 +107,8 @@ def _columns(headers: Mapping[str, Header], layout: Layout) -> dict[str, Column]
     lead = 2 if layout == "batched" else 1
     columns = {name: Column(h.shape[lead:], h.dtype.name) for name, h in headers.items()}
     roles = guessed({n: c for n, c in columns.items() if not n.startswith(_NEXT)})
-    acts = next((headers[c].shape for c in roles.get("actions", ())), None)
-    if not acts:
+    acts = next((headers[c].shape for c in roles.get("actions", ())), ())
+    if len(acts) < lead:
         return columns
     observed = {c for role, names in roles.items() if role not in NAMES for c in names}
     observed |= set(roles.get("observations", ()))
@@ -122,7 +122,12 @@ def _columns(headers: Mapping[str, Header], layout: Layout) -> dict[str, Column]
     return found
 
 
-def _require_one_length(source: Source, layout: Layout, names: Collection[str]) -> None:
+def _require_layout(source: Source, layout: Layout, names: Collection[str]) -> None:
+    for name in names if layout == "batched" else ():
+        if len(shape := source.headers[name].shape) < 2:
+            raise FileFormatError(
+                f"{source.path}: {name} is {shape}; expected (episode, time, ...) as of the others"
+            )
     lengths = {name: source.headers[name].shape[0] for name in names}
     if layout != "one episode" and len(set(lengths.values())) > 1:
         what = "steps" if layout == "flat" else "episodes"

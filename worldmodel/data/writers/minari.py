@@ -98,7 +98,9 @@ def _require_id(name: str) -> None:
     try:
         parse_dataset_id(name)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"Minari's ids are (group/)name-v0, got {name!r}") from error
+        raise ConfigError(
+            f"Minari's ids are (group/)name-v0, a group of two letters at least, got {name!r}"
+        ) from error
 
 
 def _fill(
