@@ -32,14 +32,15 @@ class Comparison:
         random: What random actions do in reality, "random", and in the dream, "random_dream"; empty
             if nobody asked.
         shown: What the first of the real environments showed, (k, T + 1, *obs).
-        others: What it did in the dreams of other models of the same data.
+        foretold: What it did in dreams of this model, and then of others of the same data, paid
+            wherever they led as the model of the reward says.
     """
 
     dream: Rollout
     real: Rollout
     random: dict[str, Rollout]
     shown: Observations
-    others: tuple[Dreamt, ...] = ()
+    foretold: tuple[Dreamt, ...]
 
     def metrics(self) -> dict[str, int | float]:
         """Undiscounted returns, lengths in steps, and the fraction that ended by itself."""
@@ -161,5 +162,5 @@ def compare(
         chances["random_dream"] = rollout(chance, env, steps, seed, {"state": start}, told["dream"])
     generator = torch.Generator(world.model.device).manual_seed(seed)
     first = torch.as_tensor(start, device=world.model.device)
-    doubted = tuple(dream_on(other, agent, first, steps, generator) for other in others)
-    return Comparison(imagined, acted, chances, watched.shown(world.model.device), doubted)
+    foretold = tuple(dream_on(each, agent, first, steps, generator) for each in (world, *others))
+    return Comparison(imagined, acted, chances, watched.shown(world.model.device), foretold)

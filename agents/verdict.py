@@ -54,7 +54,7 @@ def judge(world: World, seen: Comparison, reference: float | None = None) -> dic
         no rewards were recorded. ``filter_error``: squared error of what the filter shows in the
         second half of real episodes over the variance of the data. ``said``: the verdict.
     """
-    acted = {"dream": seen.dream, "real": seen.real, **seen.random}
+    acted = {"dream": seen.foretold[0], "real": seen.real, **seen.random}
     numbers: dict[str, Any] = {
         "episodes": len(seen.real.returns),
         "returns": {name: float(run.returns.mean()) for name, run in acted.items()},
@@ -175,23 +175,21 @@ def _undecided(numbers: dict[str, Any]) -> str:
 
 def _foretold_by_models(seen: Comparison) -> dict[str, Any]:
     """Intervals of all models and of the dream alone, and whether they hold what happened."""
-    real = seen.real.returns, seen.real.lengths.astype(float)
-    alone = seen.dream.returns, seen.dream.lengths.astype(float)
-    others = [(dreamt.returns, dreamt.lengths.astype(float)) for dreamt in seen.others]
-    each = zip(alone, *others, strict=True)
-    returns, lengths = (_interval(np.concatenate(parts)) for parts in each)
-    own = [_interval(values) for values in alone]
-    return {
-        "models": 1 + len(others),
-        "by_model": [float(paid.mean()) for paid, _ in (alone, *others)],
-        "interval": returns,
-        "length_interval": lengths,
-        "right": _within(real[0], returns),
-        "length_right": _within(real[1], lengths),
-        "alone_interval": own[0],
-        "alone_length_interval": own[1],
-        "alone_right": all(map(_within, real, own)),
+    kinds: dict[str, tuple[np.ndarray, list[np.ndarray]]] = {
+        "": (seen.real.returns, [each.returns for each in seen.foretold]),
+        "length_": (
+            seen.real.lengths.astype(float),
+            [each.lengths.astype(float) for each in seen.foretold],
+        ),
     }
+    found: dict[str, Any] = {"models": len(seen.foretold), "alone_right": True}
+    found["by_model"] = [float(each.returns.mean()) for each in seen.foretold]
+    for kind, (real, dreamt) in kinds.items():
+        found[f"{kind}interval"] = _interval(np.concatenate(dreamt))
+        found[f"alone_{kind}interval"] = alone = _interval(dreamt[0])
+        found[f"{kind}right"] = _within(real, found[f"{kind}interval"])
+        found["alone_right"] &= _within(real, alone)
+    return found
 
 
 def _interval(values: Float[np.ndarray, " n"]) -> list[float]:

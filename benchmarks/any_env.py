@@ -28,8 +28,10 @@ from worldmodel.files import write_json
 from worldmodel.models.dvbf import DVBF
 from worldmodel.systems import preset, preset_for
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.members import Members, filtered_transitions
 
 BUDGET = 10_000
+MODELS = 5  # of the same data, whose dreams make the verdict's intervals
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,21 @@ def measure(env_id: str, seed: int, run: Path, episodes: int) -> dict[str, Any]:
     assert isinstance(agent, PathwiseConfig), "environments from elsewhere have generic presets"
     policy, _ = train_policy(world, replace(agent, seed=seed))
     real = data.make_vec(env_id, episodes, {})
-    result = compare(policy, world, real, case.steps, seed + 1000, random=True)
+    members = Members(world.model, MODELS)
+    members.fit(filtered_transitions(world.model, dataset.train.sample()), seed)
+    others = world.alternatives(members)
+    result = compare(policy, world, real, case.steps, seed + 1000, random=True, others=others)
     real.close()
+    verdict = judge(world, result, case.goal)
+    least, most = verdict["length_interval"]
     return {
         "env_id": env_id,
         "seed": seed,
         "babbled_steps": babbled,
         **result.metrics(),
-        "verdict": judge(world, result, case.goal),
+        "least_steps": least,
+        "most_steps": most,
+        "verdict": verdict,
         "termination": evaluation.get("termination", {}),
     }
 
@@ -102,8 +111,11 @@ def rows(case: Case) -> tuple[Row, ...]:
         Row("steps in reality", "length_real", True),
         Row("steps in the dream", "length_dream", True),
         Row("the same until it leaves the data", "verdict.leaves_after", True),
+        Row("steps at least, by all models", "least_steps", True),
+        Row("at most", "most_steps", True),
         Row("right about the return", "verdict.right", True, "1 each"),
         Row("right about the steps", "verdict.length_right", True, "1 each"),
+        Row("the dream alone right about both", "verdict.alone_right", True),
         Row("babbled steps", "babbled_steps", False, f"≤ {BUDGET:,}"),
     )
 

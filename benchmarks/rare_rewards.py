@@ -6,7 +6,8 @@ a model's, which see the true state with a little noise, are fitted as training 
 
     python benchmarks/rare_rewards.py
 
-Prints, by head: what is paid at the goal, of 100; and what is paid too much elsewhere, per goal.
+Writes into docs/results.md, by head: what is paid at the goal, of 100; and what is paid too much
+elsewhere, per goal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import tyro
+from seeds import write_block
 from torch import Tensor, nn
 
 EPISODES, STEPS, WINDOW, BATCH, HIDDEN, NOISE = 300, 200, 14, 128, 32, 0.02
@@ -120,6 +122,13 @@ class TwoHot(Gaussian):
         return -(weights * logs.gather(1, both)).sum() / BATCH
 
 
+HEADS = {
+    "Gaussian, standardised": Gaussian,
+    "Gaussian of the symmetric logarithm": Symlog,
+    "two-hot, 41 bins": TwoHot,
+}
+
+
 def fitted(head: Gaussian, data: Steps, updates: int, even: bool, seed: int) -> Gaussian:
     """Train on windows; ``even``: of all steps alike, else as they are drawn."""
     generator = torch.Generator().manual_seed(seed)
@@ -148,6 +157,20 @@ def blurred(inputs: Tensor, generator: torch.Generator) -> Tensor:
     return inputs + noise
 
 
+def paid(kind: type[Gaussian], even: bool, updates: int, seed: int) -> tuple[float, float]:
+    """What a head pays at the goal, and too much elsewhere per goal."""
+    train, test = record(seed), record(seed + 100)
+    mean, std = train.inputs.mean(0), train.inputs.std(0)
+    train, test = (d._replace(inputs=(d.inputs - mean) / std) for d in (train, test))
+    torch.manual_seed(seed)
+    head = fitted(kind(train.rewards), train, updates, even, seed)
+    with torch.no_grad():
+        told = head(blurred(test.inputs, torch.Generator().manual_seed(seed)))
+    goal = test.rewards > 50
+    much = (told - test.rewards)[~goal].clamp_min(0).sum() / goal.sum()
+    return told[goal].mean().item(), much.item()
+
+
 def main(seeds: tuple[int, ...] = (0, 1), updates: int = 1500) -> None:
     """Measure all heads.
 
@@ -156,21 +179,17 @@ def main(seeds: tuple[int, ...] = (0, 1), updates: int = 1500) -> None:
         updates: Of each.
     """
     torch.set_num_threads(1)
-    for seed in seeds:
-        train, test = record(seed), record(seed + 100)
-        mean, std = train.inputs.mean(0), train.inputs.std(0)
-        train, test = (d._replace(inputs=(d.inputs - mean) / std) for d in (train, test))
-        for kind in (Gaussian, Symlog, TwoHot):
-            for even in (False, True):
-                torch.manual_seed(seed)
-                head = fitted(kind(train.rewards), train, updates, even, seed)
-                with torch.no_grad():
-                    told = head(blurred(test.inputs, torch.Generator().manual_seed(seed)))
-                goal = test.rewards > 50
-                much = (told - test.rewards)[~goal].clamp_min(0).sum() / goal.sum()
-                drawn = "all steps alike" if even else "windows as drawn"
-                said = f"paid at the goal {told[goal].mean():.1f}, too much elsewhere {much:.1f}"
-                print(f"seed {seed}, {kind.__name__}, {drawn}: {said}", flush=True)
+    heading = "windows as they are drawn | ends as frequent as in episodes"
+    lines = [f"| paid at the goal, and too much elsewhere | {heading} |", "|---|---|---|"]
+    for name, kind in HEADS.items():
+        cells = []
+        for even in (False, True):
+            found = [paid(kind, even, updates, seed) for seed in seeds]
+            cells.append(", ".join(f"{at:.1f} and {much:.1f}" for at, much in found))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    told = f"`python benchmarks/rare_rewards.py`, seeds {' '.join(map(str, seeds))}"
+    write_block("rare-rewards", "\n".join([f"{told}; torch {torch.__version__}.\n", *lines]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How far the bundled models' dreams can be believed: coverage, ranking and cost of the bounds.
 
     make benchmark-trust
+    python benchmarks/trust.py --systems RUN RUN --block trust-others
 
 The models are those that ship, with the bounds that they ship with; they are asked about the real
 systems under smooth, square, held and random actions, under several seeds of these, none of which
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,14 +43,16 @@ def main(
     seeds: int = 3,
     episodes: int = 200,
     out: Path = Path("runs/benchmark-trust"),
+    block: Literal["trust", "trust-others"] = "trust",
 ) -> None:
-    """Judge the bundled models' bounds.
+    """Judge models' bounds.
 
     Args:
-        systems: Names of bundled models, or folders.
+        systems: Names of bundled models, or run folders that ``worldmodel calibrate`` was asked of.
         seeds: Of the actions.
         episodes: Of every probe under every seed.
         out: Where the numbers go.
+        block: Which table of the results to write; "trust", of the bundled ones, has pictures.
     """
     torch.set_num_threads(1)
     reports: dict[str, list[dict[str, Any]]] = {}
@@ -65,7 +68,8 @@ def main(
         costs[name] = cost(name)
         probes, _ = record_probes(world.require_source(), world, episodes, 100, FIRST_SEED - 100)
         filters[name] = lost(world, joined(probes), False), lost(world, joined(probes), True)
-        trust_figure(reports[name][0], IMAGES / f"trust_{Path(name).name}.png")
+        if block == "trust":
+            trust_figure(reports[name][0], IMAGES / f"trust_{name}.png")
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(
         json.dumps({"reports": reports, "cost": costs, "filters": filters}, indent=2)
@@ -74,8 +78,10 @@ def main(
         table(name, parts, costs[name], filters[name]) for name, parts in reports.items()
     )
     print(text)
-    said = f"`make benchmark-trust`, {episodes} episodes of each probe, seeds 0 to {seeds - 1}"
-    write_block("trust", f"{said}; torch {torch.__version__}.\n\n{text}")
+    command = "make benchmark-trust" if block == "trust" else "python benchmarks/trust.py"
+    under = f"seeds 0 to {seeds - 1}" if seeds > 1 else "seed 0"
+    said = f"`{command}`, {episodes} episodes of each probe, {under}"
+    write_block(block, f"{said}; torch {torch.__version__}.\n\n{text}")
 
 
 def table(
@@ -114,7 +120,7 @@ def lost(world: World, batch: Batch, watched: bool) -> float:
     """Fraction of frames from the tenth on that a filter predicts badly, one step ahead."""
     model, judge = world.model, Consistency(world, len(batch))
     start, none = batch.observations[:, :1], batch.actions[:, :0]
-    belief, bad = model.initial(start, none), []
+    belief, bad, counted = model.initial(start, none), [], batch.mask.numpy()[:, 10:]
     for t in range(batch.steps):
         control, frame = batch.actions[:, t], batch.observations[:, t + 1]
         lost = judge.judge(innovations(world, belief.mean, control, frame))
@@ -124,7 +130,7 @@ def lost(world: World, batch: Batch, watched: bool) -> float:
             fresh = model.initial(batch.observations[:, t + 1 : t + 2], none)
             lost &= shown_better(world, fresh.mean, belief.mean, frame)
             belief = fresh.where(torch.from_numpy(lost), belief)
-    return float(np.mean(bad[10:]))
+    return float(np.stack(bad, 1)[:, 10:][counted].mean()) if counted.any() else 0.0
 
 
 def cost(name: str, count: int = 1024, rounds: int = 15, steps: int = 200) -> float:
