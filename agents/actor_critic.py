@@ -57,6 +57,9 @@ class ActorCriticConfig:
         critic_learning_rate: Likewise, of the critic's.
         slow: Fraction by which the slow critic follows in an update.
         entropy: What a nat of the policy's entropy is worth, in units of the returns' range.
+        saturation: What numbers cost, likewise, before tanh bounds them: times the square of how
+            far they are beyond 2. Where tanh is flat no gradient comes back from the dream: a
+            policy that has learned extremes while the model was wrong cannot leave them.
         max_grad_norm: Greatest norm of a gradient.
         ood_penalty: Reward lost per step and radius of distance outside the support.
         ood_radius: Distance, in radii from the nearest centre, at which a trajectory ends.
@@ -74,6 +77,7 @@ class ActorCriticConfig:
     critic_learning_rate: float = 2e-3
     slow: float = 0.02
     entropy: float = 1e-3
+    saturation: float = 1e-2
     max_grad_norm: float = 1.0
     ood_penalty: float = 0.3
     ood_radius: float = 3.0
@@ -86,8 +90,9 @@ class ActorCriticConfig:
         require_at_least(1, batch_size=self.batch_size, horizon=self.horizon, hidden=self.hidden)
         require_at_least(0, seed=self.seed)
         require_fraction(discount=self.discount, trace=self.trace, slow=self.slow)
-        rates = ("learning_rate", "critic_learning_rate", "entropy", "ood_penalty", "noise_scale")
-        require_finite(0, **{name: getattr(self, name) for name in rates})
+        rates = ("learning_rate", "critic_learning_rate", "ood_penalty", "noise_scale")
+        for names in (rates, ("entropy", "saturation")):
+            require_finite(0, **{name: getattr(self, name) for name in names})
         require_positive(max_grad_norm=self.max_grad_norm, ood_radius=self.ood_radius)
         if self.discount == 1:
             raise ConfigError("discount must be less than 1, got 1")
@@ -101,12 +106,14 @@ class Imagined(NamedTuple):
         rewards: (batch, H).
         goes_on: (batch, H), the chance that it goes on after a step.
         entropies: (batch, H), of the policy.
+        beyond: (batch, H), ``Drawn.beyond``.
     """
 
     states: Tensor
     rewards: Tensor
     goes_on: Tensor
     entropies: Tensor
+    beyond: Tensor
 
 
 def train_actor_critic(
@@ -191,10 +198,10 @@ def imagine(
     """
     policy, model, generator = learner.policy, dynamics.model, learner.generator
     never = dynamics.goal.outside / (1 - config.discount)
-    states, lists = [start], ([], [], [])
+    states, lists = [start], ([], [], [], [])
     for _ in range(config.horizon):
         state = states[-1]
-        action, entropy = policy.sample(state, policy.noise(len(state), generator))
+        drawn = policy.sample(state, policy.noise(len(state), generator))
         noise = torch.randn(
             len(state),
             model.noise_size,
@@ -202,13 +209,14 @@ def imagine(
             device=state.device,
             dtype=state.dtype,
         )
-        step = dynamics.step(state, action, config.noise_scale * noise)
+        step = dynamics.step(state, drawn.controls, config.noise_scale * noise)
         lost = ~(step.distance <= config.ood_radius)
         ends = step.logit.sigmoid()
         arrived = (
             torch.where(lost, never, step.reward),
             torch.where(lost, 0.0, 1 - ends),
-            entropy,
+            drawn.entropy,
+            drawn.beyond,
         )
         for kept, value in zip(lists, arrived, strict=True):
             kept.append(value)
@@ -232,6 +240,7 @@ def _update(
     weights = torch.cat([torch.ones_like(returns[:, :1]), reached], 1)
     _move_range(learner, returns.detach())
     worth = returns / learner.range + config.entropy * dreamt.entropies
+    worth = worth - config.saturation * dreamt.beyond
     _ascend(learner.optimizers[0], (weights * worth).mean(), learner.policy, config)
     believed = learner.critic(dreamt.states[:, :-1].detach())
     error = (believed - returns.detach()) / learner.critic.unit

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,25 @@ from worldmodel.spaces import ActionSpace
 
 # Standard deviations of a stochastic policy's numbers, before they are squashed, as logarithms.
 _LOG_STD = (-4.0, 1.0)
+# Where tanh has reached 0.96, and rises at a fourteenth of its rate at 0.
+_SATURATED = 2.0
 _FORMAT = "worldmodel-policy-2"
+
+
+class Drawn(NamedTuple):
+    """What a policy drew.
+
+    Attributes:
+        controls: (batch, act).
+        entropy: (batch,), of what they were drawn from, in nats. That of numbers is estimated from
+            the draw, in units of half their ranges; without a spread they have none.
+        beyond: (batch,), square of how far the likeliest numbers are, before they are bounded,
+            beyond where tanh is nearly flat: its gradient is lost there.
+    """
+
+    controls: Tensor
+    entropy: Tensor
+    beyond: Tensor
 
 
 class Policy(nn.Module):
@@ -124,14 +142,11 @@ class Policy(nn.Module):
 
     def sample(
         self, state: Float[Tensor, "batch latent"], noise: Float[Tensor, "batch act"] | None
-    ) -> tuple[Float[Tensor, "batch act"], Float[Tensor, " batch"]]:
-        """The same, and the entropy of what they were drawn from, in nats.
-
-        That of numbers is estimated from the draw, in units of half their ranges; without a spread
-        they have none.
-        """
+    ) -> Drawn:
+        """The same, and what training regularises."""
         out, scale = self._heads(state)
-        return self._chosen(out, scale, noise), self._entropy(out, scale, noise)
+        beyond = (out[:, self._numbers].abs() - _SATURATED).clamp_min(0).square().sum(1)
+        return Drawn(self._chosen(out, scale, noise), self._entropy(out, scale, noise), beyond)
 
     def _heads(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
         """What is likeliest, before it is bounded; and by how much numbers spread around it."""

@@ -165,11 +165,40 @@ def test_entropy_is_that_of_the_actions_drawn(world):
     policy = ActorCritic.begin(world, 8, 0).policy
     state = torch.tensor([[0.3, -0.2]]).expand(200_000, 2)
     with torch.no_grad():
-        drawn, entropy = policy.sample(state, policy.noise(200_000, generator()))
+        drawn, entropy, _ = policy.sample(state, policy.noise(200_000, generator()))
     density, edges = np.histogram(drawn[:, 0].numpy(), 200, density=True)
     filled = density > 0
     expected = -(density * np.log(np.where(filled, density, 1)) * np.diff(edges))[filled].sum()
     assert entropy.mean().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_how_far_numbers_are_beyond_where_tanh_is_flat():
+    parts = {"a": gym.spaces.Box(-2, 3, (2,)), "b": gym.spaces.Discrete(3)}
+    world = fit_support(
+        LinearModel(action_spec=ActionSpace.from_space(gym.spaces.Dict(parts))), 0.7
+    )
+    policy = ActorCritic.begin(world, 8, 0).policy
+    with torch.no_grad():
+        policy.network[-1].weight.zero_()
+        policy.network[-1].bias[:5] = torch.tensor([3.0, -2.5, 9.0, 9.0, 9.0])
+    drawn = policy.sample(torch.zeros(1, 2), None)
+    assert drawn.beyond.item() == pytest.approx(1.0 + 0.25), "choices have no bound"
+
+
+def test_extremes_that_a_wrong_dream_taught_are_left_again(world):
+    """Where tanh is flat nothing of the returns' gradient is left: 9 is 3e-8 of its slope at 0."""
+
+    def unlearned(saturation: float) -> float:
+        config = dataclasses.replace(SHORT, saturation=saturation, learning_rate=0.02)
+        learner = ActorCritic.begin(world, config.hidden, 0)
+        with torch.no_grad():
+            learner.policy.network[-1].weight[0].zero_()
+            learner.policy.network[-1].bias[0] = 9.0
+        train_actor_critic(world, config, learner=learner, progress=False)
+        with torch.no_grad():
+            return learner.policy.network(torch.zeros(50, 2))[:, 0].abs().mean().item()
+
+    assert unlearned(SHORT.saturation) < 1.5 < 2.5 < unlearned(0.0)
 
 
 def test_an_entropy_bonus_keeps_actions_apart(world):
