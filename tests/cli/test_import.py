@@ -302,3 +302,12 @@ def test_negative_arrays_are_no_pictures(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", field=field, actions=np.ones((6, 10, 1)), rewards=np.ones((6, 10)))
     main(["import", str(tmp_path / "x.npz"), "--map", "f=field", "--out", str(tmp_path / "out")])
     assert "taken for numbers, not for pictures" in capsys.readouterr().out
+
+
+def test_a_recording_that_is_no_dataset_yet_is_answered_by_import(tmp_path, capsys):
+    """What a newcomer does first."""
+    (tmp_path / "maze.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    for path in (tmp_path / "maze.hdf5", tmp_path):
+        with pytest.raises(SystemExit):
+            main(["train", str(path), "--run", str(tmp_path / "run")])
+        assert "'worldmodel import' makes" in capsys.readouterr().err

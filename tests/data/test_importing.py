@@ -49,6 +49,13 @@ def test_a_number_that_is_not_finite_names_episode_stream_and_time(tmp_path, epi
     refused(path, r"x\.npz, episode 1: observations is nan at time 3 \(5 s\)")
 
 
+def test_a_date_is_told_to_the_millisecond(tmp_path, episodes):
+    seen = recordings.flat(episodes)["observations"]
+    seen[4, 0] = np.inf
+    path = saved(tmp_path / "x.npz", episodes, observations=seen, time=1.7e9 + np.arange(21) * 0.1)
+    refused(path, r"observations is inf at time 4 \(1700000000\.4 s\)")
+
+
 def test_time_that_does_not_ascend_is_refused(tmp_path, episodes):
     time = np.arange(21.0)
     time[9] = 3.0

@@ -9,15 +9,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from worldmodel.errors import FileFormatError, SpecError
-from worldmodel.spaces import ObservationSpace
+from worldmodel.spaces import ObservationSpace, Stream
 
 
 def read_observation(path: Path, space: ObservationSpace) -> Any:
     """One observation.
 
     Args:
-        path: An array as .npy, of the observation's shape; or a picture in any usual format, which
-            is made as large and as colourful as the observed ones.
+        path: An array as .npy, of the observation's shape, or of its only stream's; or a picture in
+            any usual format, which is made as large and as colourful as the observed ones.
         space: What is observed.
 
     Raises:
@@ -33,6 +33,7 @@ def read_observation(path: Path, space: ObservationSpace) -> Any:
             raise FileFormatError(f"{path} is no array: {error}") from error
         if not isinstance(observation, np.ndarray):
             raise FileFormatError(f"{path} is an archive of arrays; expected one array")
+        observation = _whole(observation, space)
         space.read(observation)
         return observation
     shape = space.streams[0].shape
@@ -47,4 +48,10 @@ def read_observation(path: Path, space: ObservationSpace) -> Any:
             image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
     except UnidentifiedImageError as error:
         raise FileFormatError(f"{path} is no picture: {error}") from error
-    return np.asarray(image, np.uint8).reshape(shape)
+    return _whole(np.asarray(image, np.uint8).reshape(shape), space)
+
+
+def _whole(array: np.ndarray, space: ObservationSpace) -> Any:
+    """An observation whose only stream is this, as its space nests it."""
+    plain = isinstance(space.root, Stream) or len(space.streams) > 1
+    return array if plain else space.write({space.names[0]: array})

@@ -146,7 +146,8 @@ def _of_pictures(stream: Stream, frames: np.ndarray, split: str) -> Iterator[str
     if corner and fraction >= _RESTLESS:
         yield of + _of_corner(corner, split)
     if repeated > _REPEATED:
-        times = f"--frame-skip {round(1 / (1 - repeated))}" if repeated < 1 else "--frame-skip"
+        skip = f" {round(1 / (1 - repeated))}" if repeated < 1 else ""
+        times = f"collect --frame-skip{skip}, or import --resample at so much lower a rate"
         yield (
             f"{of}{repeated:.0%} of the pictures in {split} equal the one before: if steps are "
             f"shorter than the camera's frames, record every new picture once ({times}); if "

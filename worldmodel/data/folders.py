@@ -124,7 +124,10 @@ def read_index(folder: Path) -> Index:
         FileFormatError: It is missing, truncated, corrupt, foreign or of another version.
     """
     if not is_dataset(folder):
-        raise FileFormatError(f"{folder} is a folder without {INDEX}; expected a dataset")
+        raise FileFormatError(
+            f"{folder} is a folder without {INDEX}; expected a dataset, which 'worldmodel import' "
+            "makes of recordings"
+        )
     plain = read_json(folder / INDEX)
     try:
         form, version = plain.get("format"), plain.get("version")

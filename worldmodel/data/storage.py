@@ -74,8 +74,8 @@ def load(path: str | Path) -> Dataset:
             raise FileFormatError(f"{path}: {error}") from error
         except _UNREADABLE as error:
             raise FileFormatError(
-                f"{path} is truncated, corrupt or foreign; expected a file of format {FORMAT}, "
-                f"version {VERSION}: {error}"
+                f"{path} is truncated, corrupt or foreign: {error}; expected a file of format "
+                f"{FORMAT}, version {VERSION}; 'worldmodel import' makes a dataset of recordings"
             ) from error
 
 

@@ -16,6 +16,8 @@ from worldmodel.spaces.kinds import stream_from_json, stream_of
 from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.stream import Stream
 
+_LINE = 200  # letters of what was given, in an error
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -44,11 +46,11 @@ class Branch:
                 sample = list(sample)
             if not isinstance(sample, tuple | list) or len(sample) != len(self.members):
                 raise ShapeError(
-                    f"{self.path} must be a tuple of {len(self.members)}, got {sample!r}"
+                    f"{self.path} must be a tuple of {len(self.members)}, got {_short(sample)}"
                 )
             return list(sample)
         if not isinstance(sample, dict) or sample.keys() != self._known:
-            got = list(sample) if isinstance(sample, dict) else repr(sample)
+            got = list(sample) if isinstance(sample, dict) else _short(sample)
             raise ShapeError(f"{self.path} must be a dict of {list(self.keys)}, got {got}")
         return [sample[key] for key in self.keys]
 
@@ -64,6 +66,14 @@ class Branch:
 
 
 Node = Stream | Branch
+
+
+def _short(sample: Any) -> str:
+    """What something else is, in a line."""
+    if isinstance(sample, np.ndarray):
+        return f"an array {sample.shape} of {sample.dtype}"
+    told = repr(sample)
+    return told if len(told) <= _LINE else f"{told[:_LINE]}..."
 
 
 def grow(space: gym.Space, root: str, pictures: bool) -> Node:

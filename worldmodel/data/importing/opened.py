@@ -255,5 +255,5 @@ def _require_finite(array: np.ndarray, what: str, times: np.ndarray | None) -> N
         if wrong.any():
             t = first + int(wrong.argmax())
             value = array[t][~np.isfinite(array[t])].flat[0] if array.ndim > 1 else array[t]
-            stamp = f" ({times[t]:.6g} s)" if times is not None and t < len(times) else ""
+            stamp = f" ({times[t]:.13g} s)" if times is not None and t < len(times) else ""
             raise FileFormatError(f"{what} is {value} at time {t}{stamp}; expected finite numbers")
