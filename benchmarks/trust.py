@@ -33,7 +33,8 @@ from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-HORIZONS = (10, 20, 30)
+# By table: of others some last for few steps.
+HORIZONS = {"trust": (10, 20, 30), "trust-others": (1, 5, 10, 20, 30)}
 # Beyond those of calibration.
 FIRST_SEED = 2_000_000
 
@@ -75,7 +76,8 @@ def main(
         json.dumps({"reports": reports, "cost": costs, "filters": filters}, indent=2)
     )
     text = "\n\n".join(
-        table(name, parts, costs[name], filters[name]) for name, parts in reports.items()
+        table(name, parts, costs[name], filters[name], HORIZONS[block])
+        for name, parts in reports.items()
     )
     print(text)
     command = "make benchmark-trust" if block == "trust" else "python benchmarks/trust.py"
@@ -85,17 +87,21 @@ def main(
 
 
 def table(
-    name: str, reports: list[dict[str, Any]], cost: float, filters: tuple[float, float]
+    name: str,
+    reports: list[dict[str, Any]],
+    cost: float,
+    filters: tuple[float, float],
+    horizons: tuple[int, ...],
 ) -> str:
     """Markdown of one model: all probes together, and coverage by probe; medians over seeds."""
-    lines = [f"**{Path(name).name}**, steps dreamt | {' | '.join(map(str, HORIZONS))} |"]
-    lines = [f"| {lines[0]}", "|---" * (1 + len(HORIZONS)) + "|"]
+    lines = [f"| **{Path(name).name}**, steps dreamt | {' | '.join(map(str, horizons))} |"]
+    lines.append("|---" * (1 + len(horizons)) + "|")
 
     def row(title: str, parts: list[dict[str, Any]], key: str, how: str) -> str:
         cells = []
-        for horizon in HORIZONS:
-            values = [part[key][part["horizons"].index(horizon)] for part in parts]
-            known = [value for value in values if value is not None]
+        for horizon in horizons:
+            told = [dict(zip(part["horizons"], part[key], strict=True)) for part in parts]
+            known = [each[horizon] for each in told if each.get(horizon) is not None]
             cells.append(written(float(np.median(known)) if known else None, how))
         return f"| {title} | {' | '.join(cells)} |"
 

@@ -19,6 +19,7 @@ COUNTS = ["--episodes", "6", "--held-out", "3", "--num-envs", "3", "--test-steps
 TRAIN = ["--updates", "24", "--batch-size", "4", "--validate-every", "24", "--no-tensorboard"]
 SIZES = ["--model.codec.hidden", "16", "--model.recurrent", "8", "--model.codec.channels", "4"]
 AGENT = ["--pathwise.updates", "3", "--pathwise.batch-size", "8", "--pathwise.horizon", "5"]
+AGENT += ["--models", "1"]
 CASES = {
     "pendulum-state": ("Pendulum-v1", [], (3,)),
     "pendulum-pixels": ("Pendulum-v1", ["--pixels", "--resize", "16", "--grayscale"], (16, 16, 1)),

@@ -32,6 +32,7 @@ from worldmodel.models.registry import MODELS
 from worldmodel.systems import DEMOS, PRESETS
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.state import read_history
+from worldmodel.world import members
 
 FLAGS = {
     "demo": ["pendulum", "ball", "two-balls"],
@@ -71,6 +72,7 @@ FLAGS = {
         "--method",
         "--goal",
         "--out",
+        "--models",
         "--pathwise.updates",
         "--actor-critic.updates",
         "--planning.horizon",
@@ -97,6 +99,8 @@ TINY_MODEL = ["--model.codec.hidden", "8", "--model.recurrent", "4", "--model.he
 TINY_MODEL += ["--model.transition.base-matrices", "2", "--model.transition.mixing-hidden", "4"]
 SHORT = ["--updates", "4", "--batch-size", "4", "--validate-every", "2", "--denoise", "0"]
 QUICK = ["--pathwise.updates", "2", "--pathwise.batch-size", "4", "--pathwise.horizon", "3"]
+ALONE = ["--models", "1"]  # others are fitted for some seconds
+QUICK += ALONE
 
 
 def strict(path: Path) -> dict:
@@ -212,6 +216,16 @@ def test_numbers_alone_are_printed_where_another_program_reads_them(made, tmp_pa
     assert printed == strict(tmp_path / "metrics.json")
 
 
+def test_other_models_of_the_recording_foretell_too(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(members, "UPDATES", 3)
+    run = ["agent", str(made / "vector" / "run"), "--episodes", "2", "--steps", "4", *QUICK]
+    for models in (1, 3):
+        main([*run, "--out", str(tmp_path), "--models", str(models)])
+        verdict = strict(tmp_path / "verdict.json")
+        assert verdict["models"] == len(verdict["by_model"]) == models
+        assert (verdict["interval"] == verdict["alone_interval"]) == (models == 1)
+
+
 def test_what_is_known_of_a_system_is_compared_with(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     recorded, run = str(tmp_path / "data"), str(tmp_path / "run")
@@ -259,7 +273,7 @@ def test_an_agent_is_judged_in_the_dream_and_in_reality(made, name):
 
 def test_stable_baselines_can_be_the_agent(made, tmp_path):
     arguments = [str(made / "vector" / "run"), "--out", str(tmp_path), "--method", "A2C"]
-    arguments += ["--env-id", "Pendulum-v1", "--timesteps", "320", "--episodes", "2"]
+    arguments += ["--env-id", "Pendulum-v1", "--timesteps", "320", "--episodes", "2", *ALONE]
     main(["agent", *arguments, "--steps", "5"])
     assert strict(tmp_path / "metrics.json")["episodes"] == 2
     assert (tmp_path / "a2c.zip").is_file()
@@ -268,7 +282,7 @@ def test_stable_baselines_can_be_the_agent(made, tmp_path):
 @pytest.mark.parametrize("method", ["actor-critic", "mppi"])
 def test_agents_that_go_on_or_plan_are_judged_likewise(made, tmp_path, method):
     arguments = ["--out", str(tmp_path), "--method", method, "--episodes", "2", "--steps", "5"]
-    arguments += ["--actor-critic.updates", "2", "--actor-critic.horizon", "3"]
+    arguments += ["--actor-critic.updates", "2", "--actor-critic.horizon", "3", *ALONE]
     main(["agent", str(made / "vector" / "run"), *arguments, "--planning.candidates", "8"])
     metrics = strict(tmp_path / "metrics.json")
     assert metrics["return_real"] < 0 and metrics["length_real"] == 5

@@ -38,7 +38,7 @@ def test_it_goes_on_and_says_so(run, capsys):
 def test_its_run_is_evaluated_and_acted_in_like_any_other(run, tmp_path):
     world, dataset = worldmodel.load(run), data.load(run / "data")
     assert len(evaluate(world, dataset).metrics["prediction_mse"]) == 30 - 14
-    out = ["--out", str(tmp_path), "--episodes", "2", "--steps", "10"]
+    out = ["--out", str(tmp_path), "--episodes", "2", "--steps", "10", "--models", "1"]
     main(["agent", str(run), "--method", "actor-critic", "--actor-critic.updates", "1", *out])
     settings = json.loads((run / "settings.json").read_text())
     assert settings["dataset"]["fingerprint"] == dataset.provenance.fingerprint

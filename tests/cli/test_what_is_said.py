@@ -49,7 +49,9 @@ def test_a_report_has_the_verdict_where_there_is_one(tmp_path):
         "returns": dict.fromkeys(("dream", "real", "random", "random_dream"), -3.0),
         "deviations": dict.fromkeys(("dream", "real", "random", "random_dream"), 0.5),
         "lengths": {"dream": 7.0, "real": 8.0},
+        "models": 5,
         "interval": [-4.0, -2.0],
+        "length_interval": [6.0, 9.0],
         "reference": 475.0,
         "outside_dream": 0.25,
         "outside_real": 0.0,
@@ -61,4 +63,5 @@ def test_a_report_has_the_verdict_where_there_is_one(tmp_path):
     (tmp_path / "verdict.json").write_text(json.dumps(numbers))
     (section,) = _verdict(tmp_path)
     assert "The dream was &lt;right&gt;." in section and "-4 to -2" in section
+    assert "nine of ten dreamt lengths, 5 models" in section and "6 to 9" in section
     assert "475" in section and "12%" in section and "error of the reward" not in section

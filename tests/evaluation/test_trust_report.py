@@ -75,6 +75,24 @@ def test_a_model_without_bounds_has_a_report_without_them():
     assert found["believable"] == 0 and found["bound_by_step"] == [None] * 5
 
 
+def test_dreams_begin_after_as_many_frames_of_every_probe():
+    """Bounds are of dreams after so many looks; short episodes alone would be given fewer."""
+    world, long = World(tiny_model()), random_batch(size=30, steps=12)
+    world.model.calibrate(long)
+    world.support.fit(
+        *[world.model.initial(long.observations[:, :1], long.actions[:, :0]).mean] * 2
+    )
+    short = random_batch(size=10, steps=12)
+    short.mask[:, 6:] = False
+    report = trust_report(world, {"long": long, "short": short})
+    for name in ("long", "short"):
+        assert len(report["probes"][name]["error_by_step"]["median"]) == 12 + 1 - 5
+    brief = random_batch(size=10, steps=12)
+    brief.mask[:, 2:] = False
+    report = trust_report(world, {"long": long, "brief": brief})
+    assert len(report["probes"]["long"]["error_by_step"]["median"]) == 12 + 1 - 2
+
+
 def test_recordings_are_joined_in_order():
     first, second = random_batch(size=3, seed=1), random_batch(size=2, seed=2)
     whole = joined({"a": first, "b": second})

@@ -33,7 +33,6 @@ from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.members import Members, filtered_transitions
 from worldmodel.world.world import World
 
-_MODELS = 5  # whose dreams say how far one can be believed, where the run has no members
 _STEPS = 1000  # of an episode, where nothing limits them
 _TOLD = ("episodes", "return", "length", "terminated")  # by the table
 # Methods that are not Stable-Baselines3's.
@@ -65,6 +64,7 @@ def agent(
     planning: PlanningConfig = PlanningConfig(),  # noqa: B008 (frozen)
     timesteps: int = 200_000,
     episodes: int = 100,
+    models: int = 5,
     steps: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -92,6 +92,8 @@ def agent(
         planning: Of the methods that plan.
         timesteps: Imagined steps, of the other methods.
         episodes: Real and imagined episodes to evaluate on.
+        models: Of the same data, whose dreams foretell what is real: the run's own members, or
+            some that are fitted to its recording, where that is still there. 1 asks no other.
         steps: Steps per episode at most; by default the environment's own limit, or 1000.
         seed: Of evaluation, and of training with Stable-Baselines3.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. The dream's
@@ -99,7 +101,7 @@ def agent(
         json: Whether to print the numbers to stdout, and all else to stderr.
         found: What the defaults were chosen by.
     """
-    require_at_least(1, episodes=episodes, steps=1 if steps is None else steps)
+    require_at_least(1, episodes=episodes, models=models, steps=1 if steps is None else steps)
     if goal is not None and method not in _OURS:
         raise ConfigError(f"--goal is for {', '.join(_OURS)}; not {method}")
     torch.set_num_threads(1)
@@ -135,7 +137,7 @@ def agent(
             metrics: dict[str, Any] = {"episodes": episodes, **measures(where, acted)}
         else:
             system = system_of(source.env_id)
-            others = _others(world, run, seed)
+            others = _others(world, run, models, seed)
             done = act(
                 actor,
                 world,
@@ -199,12 +201,14 @@ def _starts(world: World, run: str) -> Belief | None:
     return None if recorded is None else recorded_beliefs(world, recorded)
 
 
-def _others(world: World, run: str, seed: int) -> list[World]:
+def _others(world: World, run: str, models: int, seed: int) -> list[World]:
     """Models that fit the same data: the run's own members, or some that are fitted now."""
+    if models == 1:
+        return []
     if (members := world.members) is None:
         if (recorded := _recorded(run)) is None:
             return []
-        members = Members(world.model, _MODELS)
+        members = Members(world.model, models)
         members.fit(filtered_transitions(world.model, recorded), seed, progress=True)
     return world.alternatives(members)
 

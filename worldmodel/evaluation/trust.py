@@ -16,7 +16,7 @@ from worldmodel.data.record import record, reset_seeds
 from worldmodel.errors import require_finite
 from worldmodel.types import Batch
 from worldmodel.world.believed import BAD
-from worldmodel.world.calibration import Rollouts, rollouts, stream_variance
+from worldmodel.world.calibration import Rollouts, first_looks, rollouts, stream_variance
 from worldmodel.world.trust import TrustConfig
 from worldmodel.world.world import World
 
@@ -119,11 +119,17 @@ def trust_report(
     config = replace(TrustConfig(), looks=looks, steps=steps, seed=seed)
     variance = world.trust.variance if world.trust else None
     world.model.eval()
+    # As many of every probe, whose episodes may end sooner or later: bounds are of that many.
+    lengths = [batch.mask.sum(1) for batch in probes.values()]
+    longest = min(int(each.max()) for each in lengths)
+    first = min(first_looks(torch.cat(lengths), config), max(1, longest))
     judged = {}
     for name, batch in probes.items():
         batch = batch.to(world.model.device)
         shares = stream_variance(world, batch) if variance is None else variance
-        judged[name] = Judged.of(world, rollouts(world, batch, config, variance=shares))
+        judged[name] = Judged.of(
+            world, rollouts(world, batch, config, variance=shares, looks=first)
+        )
     parts = {name: summary(each, limit) for name, each in judged.items()}
     return {
         "limit": limit,

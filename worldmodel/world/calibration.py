@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodel.data.episodes import Episodes
@@ -61,6 +61,11 @@ class Rollouts(NamedTuple):
         return bounds.masked_fill((times > trust.horizon).view(1, -1, 1), torch.inf)
 
 
+def first_looks(lengths: Int[Tensor, " n"], config: TrustConfig) -> int:
+    """Frames that are filtered before dreams begin, in episodes of such lengths."""
+    return min(config.looks, max(1, int(lengths.median()) // 2))
+
+
 @torch.no_grad()
 def rollouts(
     world: World,
@@ -68,6 +73,7 @@ def rollouts(
     config: TrustConfig = TrustConfig(),
     noisy: bool = False,
     variance: Float[Tensor, " streams"] | None = None,
+    looks: int | None = None,
 ) -> Rollouts:
     """Dream along recorded actions, from filtered beliefs, as often as an episode is long.
 
@@ -77,6 +83,7 @@ def rollouts(
         config: How long, how many frames are filtered first, and the seed of the noise.
         noisy: Whether dreams have process noise.
         variance: Of every stream, which errors are fractions of; by default that of ``batch``.
+        looks: Frames that are filtered first, in place of what ``first_looks`` says of ``batch``.
 
     Raises:
         SpecError: No episode has a step after the filtered frames.
@@ -84,7 +91,7 @@ def rollouts(
     model = world.model
     variance = stream_variance(world, batch) if variance is None else variance
     lengths = batch.mask.sum(1)
-    looks = min(config.looks, max(1, int(lengths.median()) // 2))
+    looks = first_looks(lengths, config) if looks is None else looks
     # What is filtered has no padding.
     lasting = (lengths >= looks).nonzero().squeeze(1)
     if not len(lasting):
