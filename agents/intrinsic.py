@@ -176,14 +176,15 @@ def with_bonus(world: World, bonus: Bonus, weight: float, unit: float) -> Goal:
 def silent(episodes: Batch) -> bool:
     """Whether next to nothing tells one behaviour from another: no reward, and no end.
 
-    That is so until five episodes ended by themselves, or were paid something else than usual.
+    That is so until five episodes ended by themselves, or were paid something else than usual; or
+    all of them, if there are fewer.
     """
     steps = episodes.mask
     telling = (episodes.terminated & steps).any(1)
     if episodes.rewards is not None:
         usual = episodes.rewards[steps].median()
         telling |= ((episodes.rewards != usual) & steps).any(1)
-    return int(telling.sum()) < _TELLING
+    return int(telling.sum()) < min(_TELLING, len(telling))
 
 
 def usual_reward(episodes: Batch) -> float:
