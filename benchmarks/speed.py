@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -22,10 +23,14 @@ from seeds import write_block
 
 import envs  # noqa: F401 - imported to register the real pendulum
 from agents.policy import Policy
-from worldmodel import load
+from worldmodel import data, load
 from worldmodel.evaluation.speed import measure_speed
+from worldmodel.models.dvbf_config import TransitionConfig
+from worldmodel.models.program import PANEL, Op
+from worldmodel.models.registry import MODELS
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.checkpoint import BUNDLED
+from worldmodel.world.compiled import CompiledSteps, compile_settling, compile_step
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import FilterObservation
@@ -35,6 +40,7 @@ from worldmodel.world.world import World
 
 COMPILED = "transition, reward, support, observation"
 AS_TENSORS = f"{COMPILED}, if not compiled"
+_FEW = 4  # panels of points that all dreams are compared with
 
 
 def microseconds(world: World, num_envs: int, rounds: int = 1000) -> dict[str, float]:
@@ -108,7 +114,78 @@ def alone(world: World, rounds: int = 15, steps: int = 1000) -> dict[str, float]
     return {name: median(values) for name, values in taken.items()}
 
 
-def report(speed: dict[str, Any], parts: dict[str, float], single: dict[str, float]) -> str:
+def multiply_adds(code: np.ndarray) -> int:
+    """Of one dream's step: products of matrices, and distances to the first points."""
+    total = 0
+    for op, _, rows, _, columns, *_, size, _ in code.tolist():
+        if op in (Op.LINEAR, Op.LINEAR_RELU):
+            total += rows * columns
+        elif op == Op.CONTRACT:
+            total += rows * size
+        elif op == Op.NEAREST:
+            total += columns * PANEL * min(size, _FEW)
+    return total
+
+
+def kinds(bundled: World) -> dict[str, tuple[World, bool]]:
+    """Worlds of several models, and whether errors are bounded; some with random weights."""
+    seen, acted = bundled.model.observation_spec, bundled.model.action_spec
+    splits = {"train": data.SplitConfig(episodes=20, steps=14)}
+    recorded = data.collect("worldmodel/Pendulum-v0", splits=splits, seed=0).train
+
+    def fresh(name: str, **changes: Any) -> tuple[World, bool]:
+        model = MODELS[name](MODELS[name].config_type(**changes), seen, acted, 0)
+        model.requires_grad_(False).calibrate(recorded)
+        world, generator = World(model), torch.Generator().manual_seed(0)
+        states = 0.6 * torch.randn(4000, model.latent_size, generator=generator)
+        world.support.fit(states[:3000], states[3000:])
+        return world, False
+
+    parts: dict[str, Any] = {"support": bundled.support, "dream_noise": bundled.dream_noise}
+    return {
+        "bundled DVBF, no denoiser, no bounds": (World(bundled.model, **parts), False),
+        "with its denoiser": (World(bundled.model, denoiser=bundled.denoiser, **parts), False),
+        "with denoiser and bounds": (bundled, True),
+        "EKVAE": fresh("ekvae"),
+        "DVBF with an MLP transition": fresh("dvbf", transition=TransitionConfig("mlp")),
+        "E2C": fresh("e2c"),
+        "RSSM": fresh("rssm"),
+    }
+
+
+def by_work(bundled: World, count: int, rounds: int = 25, steps: int = 20) -> list[str]:
+    """Rows of a table: what models' compiled steps cost for each multiply-add; best, in turns."""
+    runs: dict[str, tuple[int, Callable[[], Any]]] = {}
+    generator = np.random.default_rng(0)
+    for name, (world, bounded) in kinds(bundled).items():
+        dynamics, spec = Dynamics(world), world.model.action_spec
+        program = compile_step(dynamics, latent_box(world), bounded)
+        if isinstance(program, str):
+            raise RuntimeError(f"{name} is not compiled: {program}")
+        states = np.resize(world.support.states.numpy(), (count, world.model.latent_size))
+        actions = generator.uniform(spec.low, spec.high, (count, spec.size)).astype(np.float32)
+        noise = generator.standard_normal((dynamics.draws, count)).astype(np.float32)
+        step = CompiledSteps(program, compile_settling(dynamics))
+        given = np.ascontiguousarray(states.T), actions, noise
+        runs[name] = multiply_adds(program.code), partial(step, *given)
+    best = dict.fromkeys(runs, np.inf)
+    for _ in range(rounds):
+        for name, (_, run) in runs.items():
+            begin = time.process_time()
+            for _ in range(steps):
+                run()
+            best[name] = min(best[name], (time.process_time() - begin) / steps)
+    rates = {name: work * count / best[name] / 1e9 for name, (work, _) in runs.items()}
+    plain = next(iter(rates.values()))
+    return [
+        f"| {name} | {runs[name][0]:,} | {1e6 * best[name]:.0f} | {rate:.0f} | {rate / plain:.0%} |"
+        for name, rate in rates.items()
+    ]
+
+
+def report(
+    speed: dict[str, Any], parts: dict[str, float], single: dict[str, float], work: list[str]
+) -> str:
     """The block between the markers, in Markdown."""
     rates = {name: f"{rate / 1e6:.2f} million" for name, rate in speed["steps_per_second"].items()}
     ratio = {name: f"{speed[f'dream_over_{name}']:.2f}" for name in rates if name != "dream"}
@@ -131,6 +208,10 @@ def report(speed: dict[str, Any], parts: dict[str, float], single: dict[str, flo
         "| one environment | microseconds a step |",
         "|---|---|",
         *(f"| {name} | {value:.1f} |" for name, value in single.items()),
+        "",
+        "| model | multiply-adds a dream | µs a step | thousand million a second | of the first |",
+        "|---|---|---|---|---|",
+        *work,
     ]
     return "\n".join(lines)
 
@@ -146,7 +227,8 @@ def main(num_envs: int = 1024, rounds: int = 25, threads: int = 1) -> None:
     torch.set_num_threads(threads)
     world = load("pendulum")
     speed = measure_speed(world, world.require_source(), num_envs, rounds)
-    text = report(speed, microseconds(world, num_envs), alone(world))
+    parts, single = microseconds(world, num_envs), alone(world)
+    text = report(speed, parts, single, by_work(world, num_envs))
     write_block("speed", text)
     print(text)
 
