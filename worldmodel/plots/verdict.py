@@ -21,7 +21,8 @@ def verdict_rows(verdict: dict[str, Any]) -> list[tuple[str, str, str]]:
     """
     returns, lengths, low_high = verdict["returns"], verdict["lengths"], verdict["interval"]
     spread, first_last = verdict["deviations"], verdict["length_interval"]
-    by = f", {verdict['models']} models" if verdict["models"] > 1 else ""
+    models = verdict.get("models", 1)  # older ones asked the dream alone
+    by = f", {models} models" if models > 1 else ""
 
     def paid(name: str) -> str:
         return f"{returns[name]:.4g} ± {spread[name]:.2g}"
