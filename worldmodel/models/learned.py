@@ -301,6 +301,11 @@ class LearnedModel(StateSpaceModel):
         return bool(self.termination_head.seen)
 
     @property
+    def ending(self) -> TerminationHead:
+        """The head."""
+        return self.termination_head
+
+    @property
     def knows_reward(self) -> bool:
         """Whether the data told rewards."""
         return bool(self.reward_head.std > 0)

@@ -181,6 +181,11 @@ class StateSpaceModel(nn.Module, ABC):
         return False
 
     @property
+    def ending(self) -> nn.Module | None:
+        """What of ``termination`` can learn on by itself, states to logits; None if nothing."""
+        return None
+
+    @property
     def control_range(self) -> tuple[Tensor, Tensor]:
         """Least and greatest control to act with, (act,) each: bounds, or what data reached."""
         kind: Any = {"dtype": self.dtype, "device": self.device}

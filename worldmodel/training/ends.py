@@ -12,7 +12,6 @@ import torch
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
 from worldmodel.evaluation.termination import predicted_ends
-from worldmodel.models.learned import LearnedModel
 from worldmodel.types import Batch
 from worldmodel.world.ends import fit_ends
 from worldmodel.world.world import World
@@ -34,9 +33,9 @@ def practise_ends(world: World, train: Batch, validation: Batch, seed: int) -> N
     """
     model = world.model
     ended = train.terminated[train.mask]
-    if not isinstance(model, LearnedModel) or not ended.any() or not _ends(validation):
+    head = model.ending
+    if head is None or not ended.any() or not _ends(validation):
         return
-    head = model.termination_head
     before, standing = deepcopy(head.state_dict()), _missed(world, validation, seed)
     beliefs = model.filter_beliefs(train.observations, train.actions, seen=train.seen)
     states, actions = beliefs.mean[:, :-1][train.mask], train.actions[train.mask]
