@@ -90,9 +90,9 @@ class ActorCriticConfig:
         require_at_least(1, batch_size=self.batch_size, horizon=self.horizon, hidden=self.hidden)
         require_at_least(0, seed=self.seed)
         require_fraction(discount=self.discount, trace=self.trace, slow=self.slow)
-        rates = ("learning_rate", "critic_learning_rate", "ood_penalty", "noise_scale")
-        for names in (rates, ("entropy", "saturation")):
-            require_finite(0, **{name: getattr(self, name) for name in names})
+        rates = ("learning_rate", "critic_learning_rate", "noise_scale")
+        prices = ("entropy", "saturation", "ood_penalty")
+        require_finite(0, **{name: getattr(self, name) for name in rates + prices})
         require_positive(max_grad_norm=self.max_grad_norm, ood_radius=self.ood_radius)
         if self.discount == 1:
             raise ConfigError("discount must be less than 1, got 1")

@@ -157,9 +157,8 @@ class _Many(Believer):
         box: gym.spaces.Box,
         program: FilterProgram,
     ) -> None:
-        self._steps, self._read, self._lead, self._box = (
-            CompiledFilters(program, *lead), read, lead, box
-        )  # fmt: skip
+        self._steps, self._read = CompiledFilters(program, *lead), read
+        self._lead, self._box = lead, box
         self._frames = _Frames(model.observation_spec, program.offset)
 
     def put(self, belief: Belief, mask: np.ndarray | None) -> None:
