@@ -97,8 +97,8 @@ class Believed:
         """
         if not self._known:
             bounds = np.where(mask(), np.full((2, 1), np.inf, np.float32), np.float32(0))
-        named = {"error_bound": bounds[0], "reward_bound": bounds[1]}
-        infos = named | {f"_{name}": mask() for name in named}
+        infos: dict[str, Any] = {"error_bound": bounds[0], "_error_bound": mask()}
+        infos |= {"reward_bound": bounds[1], "_reward_bound": mask()}
         if self._streams:
             streams = dict(zip(self._streams, bounds[2:], strict=True))
             streams |= {f"_{name}": mask() for name in self._streams}

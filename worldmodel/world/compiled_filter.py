@@ -14,7 +14,7 @@ import numpy as np
 from worldmodel.errors import NotCompiled
 from worldmodel.models.networks import numbers
 from worldmodel.models.program import PANEL, Builder, Program
-from worldmodel.world.compiled import as_any, said, unable, with_bounds
+from worldmodel.world.compiled import as_any, room_for, said, unable, with_bounds
 from worldmodel.world.world import World
 
 
@@ -151,7 +151,7 @@ class CompiledFilters:
         parts = np.split(given, np.cumsum([latent, latent, act]))
         self.means, self.scales, self.actions, self.frames = parts
         self._out = np.zeros((2 * latent + streams, given.shape[1]), np.float32)
-        space = np.zeros(registers * interpreter.BLOCK + PANEL, np.float32)
+        space = room_for(registers)
         self._args = (code, weights, np.array(first + last, np.int32), space)
         self._given, self._program = given, program
         self._run = as_any(interpreter.apply_many)

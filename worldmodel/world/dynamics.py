@@ -181,15 +181,28 @@ class Dynamics:
         return self.model.noise_size + int(self._can_terminate)
 
     def draw(
-        self, steps: int, n: int, generator: torch.Generator
+        self,
+        steps: int,
+        n: int,
+        generator: torch.Generator,
+        normal: Callable[[tuple[int, ...], torch.Generator], Tensor] | None = None,
     ) -> Float[Tensor, "steps draws n"]:
         """Random numbers of so many steps of n dreams.
 
         Standard normal ones, and where episodes end a logistic one: with the probability that the
         model holds, its logit exceeds it.
+
+        Args:
+            steps: How many.
+            n: Likewise.
+            generator: Source of every draw.
+            normal: Draws the normal ones, of any size; ``torch.randn`` by default, but faster.
         """
         size = (steps, self.model.noise_size, n)
-        noise = torch.randn(size, generator=generator, **self._where)
+        if normal is None:
+            noise = torch.randn(size, generator=generator, **self._where)
+        else:
+            noise = normal(size, generator)
         if not self._can_terminate:
             return noise
         # In double precision, so that what is rare is not drawn too often.

@@ -22,6 +22,7 @@ from worldmodel.world.kernels.across import normalise, softmax, softmax_one
 from worldmodel.world.kernels.elementwise import each, scale_or_clamp, select
 from worldmodel.world.kernels.fusion import fuse
 from worldmodel.world.kernels.nearest import nearest
+from worldmodel.world.kernels.normals import fill
 from worldmodel.world.kernels.options import OPTIONS, PAIR, kernel
 from worldmodel.world.kernels.products import contract, linear, linear_one
 from worldmodel.world.lanes import (
@@ -241,6 +242,13 @@ def step_one(code, weights, ports, space, draw):
     if end >= 0 and not space[end] <= _ZERO:
         status |= TERMINATED
     return pay, status
+
+
+@_jit
+@no_type_check
+def draw_normals(state, out):
+    """Standard normal numbers; see ``kernels/normals.py``."""
+    fill(state, out)
 
 
 @_jit

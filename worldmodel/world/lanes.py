@@ -20,8 +20,8 @@ from numba.np.arrayobj import load_item, store_item
 
 LANES = 16
 _INT = ir.IntType(32)
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INTS = ir.VectorType(_INT, LANES)
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INTS = ir.VectorType(_INT, LANES)
 
 
 class Vector(types.Type):
@@ -34,7 +34,7 @@ class Vector(types.Type):
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, VECTOR)
 
 
 _vector = Vector()
@@ -49,17 +49,17 @@ def _flat(array: Any) -> bool:
 
 def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
 
 
 def _spread(builder: Any, number: Any) -> Any:
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    nothing = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(nothing, number, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_INTS, [0] * LANES))
+    return builder.shuffle_vector(first, nothing, ir.Constant(INTS, [0] * LANES))
 
 
 def _call(builder: Any, name: str, *args: Any) -> Any:
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(args))
+    kind = ir.FunctionType(VECTOR, [VECTOR] * len(args))
     function = get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
     return builder.call(function, args)
 
@@ -124,6 +124,18 @@ def spread(typing, number):
         return _spread(builder, args[0])
 
     return _vector(types.float32), generate
+
+
+@intrinsic
+@no_type_check
+def spread_at(typing, array, index):
+    """A number of a flat array sixteen times; the index is never counted from its end."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return _spread(builder, builder.load(builder.gep(data, [args[1]])))
+
+    return _flat(array) and _vector(array, types.intp), generate
 
 
 @intrinsic
@@ -254,9 +266,9 @@ def shifted(typing, a, whole):
 
     def generate(context, builder, signature, args):
         # Added to the bits of the exponent.
-        number = builder.fptosi(args[1], _INTS)
-        places = builder.shl(number, ir.Constant(_INTS, [23] * LANES))
-        return builder.bitcast(builder.add(builder.bitcast(args[0], _INTS), places), _VECTOR)
+        number = builder.fptosi(args[1], INTS)
+        places = builder.shl(number, ir.Constant(INTS, [23] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], INTS), places), VECTOR)
 
     return _vector(a, whole), generate
 
@@ -267,7 +279,7 @@ def choose(typing, test, near, far):
     """``near`` where ``test`` is at most one, else ``far``."""
 
     def generate(context, builder, signature, args):
-        one = ir.Constant(_VECTOR, [1.0] * LANES)
+        one = ir.Constant(VECTOR, [1.0] * LANES)
         return builder.select(builder.fcmp_ordered("<=", args[0], one), args[1], args[2])
 
     return _vector(test, near, far), generate
@@ -283,7 +295,7 @@ def head(typing, a, count, rest):
         count = builder.insert_element(
             ir.Constant(longs, ir.Undefined), args[1], ir.Constant(_INT, 0)
         )
-        zeros = ir.Constant(_INTS, [0] * LANES)
+        zeros = ir.Constant(INTS, [0] * LANES)
         count = builder.shuffle_vector(count, ir.Constant(longs, ir.Undefined), zeros)
         kept = builder.icmp_signed("<", ir.Constant(longs, list(range(LANES))), count)
         return builder.select(kept, args[0], _spread(builder, args[2]))

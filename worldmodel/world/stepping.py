@@ -56,7 +56,7 @@ class TensorSteps:
         self._dynamics, self._box = dynamics, box
         self._trust = dynamics.world.trust if bounded else None
         self._device, self._dtype = dynamics.model.device, dynamics.model.dtype
-        self.settle = dynamics.settle
+        self.settle, self.normal = dynamics.settle, None
 
     def apart(self, noise: Tensor) -> list[Tensor]:
         """See ``CompiledSteps``."""

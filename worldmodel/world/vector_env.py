@@ -42,7 +42,8 @@ class LatentVectorEnv(VectorEnv):
 
     One generator, seeded from ``np_random`` by a reset of all, serves all environments: noise is
     one draw for all of them. So environment i under seed s is not the single environment under
-    seed s + i; without noise and from given states the two agree.
+    seed s + i; without noise and from given states the two agree. Normal numbers of compiled steps
+    come from xoshiro128++, which that generator seeds; those of tensors from torch's.
 
     ``torch_step`` steps the same dreams where the model is, by tensors that stay there.
 
@@ -115,7 +116,7 @@ class LatentVectorEnv(VectorEnv):
         # First states (latent, n) and observations (n, latent) of episodes to come.
         self._reserve = np.empty((model.latent_size, 0), np.float32)
         self._first_seen = np.empty((0, model.latent_size), np.float32)
-        # Steps so far, those at which episodes began, and that at which the first of them is late.
+        # Steps so far, those at which episodes began, and one before which none of them is late.
         self._clock, self._began = 0, np.zeros(num_envs, np.int64)
         self._due = max_episode_steps or np.inf
         self._everyone, self._nobody = np.ones(num_envs, np.bool_), np.zeros(num_envs, np.bool_)
@@ -181,7 +182,7 @@ class LatentVectorEnv(VectorEnv):
         inside = self._dynamics.inside(current).cpu().numpy()
         self._begin(mask)
         self._done = self._done & ~mask
-        self._some_done = bool(self._done.any())
+        self._some_done = np.count_nonzero(self._done) > 0
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
         bounds = np.repeat(self._believed.start[:, np.newaxis], self.num_envs, 1)
         infos |= self._believed.many(np.where(mask, bounds, 0).astype(np.float32), mask.copy)
@@ -221,7 +222,7 @@ class LatentVectorEnv(VectorEnv):
         if step.status & _ENDS or self._clock >= self._due or self._rule.limit < np.inf:
             truncations = self._truncate(outside, bounds)
             self._done = terminations | truncations
-            self._some_done = bool(self._done.any())
+            self._some_done = np.count_nonzero(self._done) > 0
         else:
             truncations = self._nobody.copy()
             self._done, self._some_done = self._nobody, False
@@ -300,7 +301,8 @@ class LatentVectorEnv(VectorEnv):
         if not self._noise:
             return None
         if not self._drawn:
-            drawn = self._dynamics.draw(self._ahead, self.num_envs, self._generator)
+            given = self._ahead, self.num_envs, self._generator
+            drawn = self._dynamics.draw(*given, self._steps.normal)
             self._drawn = self._steps.apart(drawn)[::-1]
         return self._drawn.pop()
 
@@ -324,8 +326,6 @@ class LatentVectorEnv(VectorEnv):
     def _begin(self, index: np.ndarray) -> None:
         self._began[index] = self._clock
         self._memory[:, index] = self._believed.first[:, np.newaxis]
-        if self._limit is not None:
-            self._due = int(np.minimum.reduce(self._began)) + self._limit
 
     def _finish(
         self, final: np.ndarray, outside: np.ndarray, bounds: np.ndarray
@@ -348,7 +348,7 @@ class LatentVectorEnv(VectorEnv):
             "final_info": final_info,
             "_final_info": done.copy(),
             "outside_support": outside & ~done,
-            "_outside_support": np.ones_like(outside),
+            "_outside_support": self._everyone.copy(),
             **self._believed.many(bounds, self._everyone.copy),
         }
         self._done, self._some_done = np.zeros_like(done), False
@@ -364,9 +364,11 @@ class LatentVectorEnv(VectorEnv):
         if self._rule.limit < np.inf:
             # What has just begun is not over.
             lost = (bounds[0] > self._rule.limit) & (self._began < self._clock)
-        if self._limit is None:
+        if self._limit is None or self._clock < self._due:
             return lost
-        return lost | (self._clock - self._began >= self._limit)
+        late = self._clock - self._began >= self._limit
+        self._due = int(np.minimum.reduce(self._began)) + self._limit
+        return lost | late
 
     def _check_finite(self, rewards: np.ndarray) -> None:
         finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)

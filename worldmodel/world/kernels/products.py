@@ -8,7 +8,19 @@ import numpy as np
 
 from worldmodel.models.program import PANEL
 from worldmodel.world.kernels.options import PAIR, kernel
-from worldmodel.world.lanes import LANES, add, fma, greater, head, load, mul, spread, store, total
+from worldmodel.world.lanes import (
+    LANES,
+    add,
+    fma,
+    greater,
+    head,
+    load,
+    mul,
+    spread,
+    spread_at,
+    store,
+    total,
+)
 
 _ZERO = np.float32(0)
 
@@ -41,13 +53,13 @@ def linear_one(weights, w, columns, space, x, out, rows, relu):
             w += width
             whole = columns - columns % 4
             for k in range(0, whole, 4):
-                a = fma(spread(space[x + k]), load(weights, w), a)
-                b = fma(spread(space[x + k + 1]), load(weights, w + width), b)
-                c = fma(spread(space[x + k + 2]), load(weights, w + 2 * width), c)
-                d = fma(spread(space[x + k + 3]), load(weights, w + 3 * width), d)
+                a = fma(spread_at(space, x + k), load(weights, w), a)
+                b = fma(spread_at(space, x + k + 1), load(weights, w + width), b)
+                c = fma(spread_at(space, x + k + 2), load(weights, w + 2 * width), c)
+                d = fma(spread_at(space, x + k + 3), load(weights, w + 3 * width), d)
                 w += 4 * width
             for k in range(whole, columns):
-                a = fma(spread(space[x + k]), load(weights, w), a)
+                a = fma(spread_at(space, x + k), load(weights, w), a)
                 w += width
             a = add(add(a, b), add(c, d))
         store(space, out + row, greater(zero, a) if relu else a)
@@ -67,16 +79,16 @@ def linear(weights, w, columns, space, x, out, rows, stride, relu):
         begin = w + row // PANEL * panel + row % PANEL
         width = min(PANEL, rows - row // PANEL * PANEL)
         for i in range(0, stride, PAIR):
-            a0, b0 = spread(weights[begin]), spread(weights[begin + 1])
-            c0, d0 = spread(weights[begin + 2]), spread(weights[begin + 3])
+            a0, b0 = spread_at(weights, begin), spread_at(weights, begin + 1)
+            c0, d0 = spread_at(weights, begin + 2), spread_at(weights, begin + 3)
             a1, b1, c1, d1 = a0, b0, c0, d0
             v, y = begin, x + i
             for _ in range(columns):
                 v += width
                 s, t = load(space, y), load(space, y + LANES)
                 y += stride
-                a, b = spread(weights[v]), spread(weights[v + 1])
-                c, d = spread(weights[v + 2]), spread(weights[v + 3])
+                a, b = spread_at(weights, v), spread_at(weights, v + 1)
+                c, d = spread_at(weights, v + 2), spread_at(weights, v + 3)
                 a0, b0, c0, d0 = fma(a, s, a0), fma(b, s, b0), fma(c, s, c0), fma(d, s, d0)
                 a1, b1, c1, d1 = fma(a, t, a1), fma(b, t, b1), fma(c, t, c1), fma(d, t, d1)
             if relu:
@@ -100,12 +112,12 @@ def linear(weights, w, columns, space, x, out, rows, stride, relu):
         begin = w + row // PANEL * panel + row % PANEL
         width = rows - row // PANEL * PANEL
         for i in range(0, stride, PAIR):
-            a0 = spread(weights[begin])
+            a0 = spread_at(weights, begin)
             a1 = a0
             v, y = begin, x + i
             for _ in range(columns):
                 v += width
-                a = spread(weights[v])
+                a = spread_at(weights, v)
                 a0, a1 = fma(a, load(space, y), a0), fma(a, load(space, y + LANES), a1)
                 y += stride
             if relu:
@@ -122,7 +134,7 @@ def contract(space, matrix, x, start, out, rows, columns, stride):
         for d in range(0, rows, LANES):
             a = load(space, start + d) if start >= 0 else spread(_ZERO)
             for k in range(columns):
-                a = fma(spread(space[x + k]), load(space, matrix + k * rows + d), a)
+                a = fma(spread_at(space, x + k), load(space, matrix + k * rows + d), a)
             store(space, out + d, a)
         return
     for d in range(rows):
