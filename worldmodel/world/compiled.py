@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -23,10 +24,13 @@ from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
 from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.threads import together
 from worldmodel.world.trust import Trust
 
 # Draws of a single dream's noise that are made at a time: one alone costs as much as hundreds.
 DRAWS = 512
+# Dreams for each thread at least: to begin a second one costs as much as stepping a thousand.
+_SHARE = 2048
 _FLOAT, _BOOL = np.dtype(np.float32), np.dtype(np.bool_)
 # Numbers in a line of the cache; words that seed noise; what it is drawn in multiples of.
 _LINE, _WORDS, _ROUND = 16, 64, 32
@@ -205,7 +209,7 @@ class Arrays(NamedTuple):
 
 
 class CompiledSteps:
-    """Steps many dreams at once.
+    """Steps many dreams at once; thousands by as many threads as torch uses, with the same result.
 
     Args:
         program: Of ``compile_step``.
@@ -220,7 +224,9 @@ class CompiledSteps:
         ports = np.array(settling.inputs + settling.outputs, np.int32)
         self._settling = (settling.code, settling.weights, ports, space)
         self._apply = as_any(interpreter.apply_many)
-        self._args = (program.code, program.weights, program.ports, space)
+        self._args = (program.code, program.weights, program.ports)
+        # One for each thread that was needed so far.
+        self._spaces, self._registers, self._block = [space], registers, interpreter.BLOCK
         latent, act, draws = program.ports[:3].tolist()
         self._draws, self._none = draws, np.zeros((draws, 0), np.float32)
         self._kept, self._count = program.ports[-7:-5].tolist()
@@ -275,10 +281,24 @@ class CompiledSteps:
         observations, flags = np.empty((n, latent), _FLOAT), np.empty((2, n), _BOOL)
         draws = self._none if noise is None else noise
         taken, given = (states, actions, draws, memory), (reached, observations, rewards, flags)
-        status = self._run(*self._args, *taken, *given, remembered, bounds)
+        status = self._in_blocks(n, (*taken, *given, remembered, bounds))
         return Arrays(
             reached, observations, rewards, flags[0], flags[1], remembered, bounds, status
         )
+
+    def _in_blocks(self, n: int, arrays: tuple[np.ndarray, ...]) -> int:
+        """Step n dreams, by more than one thread where that pays; what holds for any of them."""
+        threads = 1 if n < 2 * _SHARE else min(torch.get_num_threads(), n // _SHARE)
+        if threads == 1:
+            return self._run(*self._args, self._spaces[0], 0, n, *arrays)
+        while len(self._spaces) < threads:
+            self._spaces.append(room_for(self._registers))
+        # Whole blocks, so that each is the same whoever steps it.
+        blocks = -(-n // self._block)
+        edges = [self._block * (blocks * k // threads) for k in range(threads)]
+        shares = zip(self._spaces, edges, [*edges[1:], n], strict=False)
+        works = [partial(self._run, *self._args, *share, *arrays) for share in shares]
+        return together(works)
 
 
 def room_for(registers: int) -> np.ndarray:

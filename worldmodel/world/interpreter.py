@@ -270,7 +270,7 @@ def apply_many(code, weights, ports, space, given, out):
 @_jit
 @no_type_check
 def step_many(  # noqa: C901 (one pass over a block's registers after the other)
-    code, weights, ports, space, states, actions, noise, memories,
+    code, weights, ports, space, first, last, states, actions, noise, memories,
     out, observations, rewards, flags, remembered, bounded,
 ):  # fmt: skip
     """The same for many dreams at once, from ``states`` (latent, n) into the last six.
@@ -280,6 +280,8 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
         weights: As above.
         ports: As above.
         space: Registers for one block.
+        first: Of the dreams that are to be stepped; a whole number of blocks.
+        last: The one behind them.
         states: Where the dreams are.
         actions: (n, act).
         noise: (draws, n); (draws, 0) for none.
@@ -298,8 +300,8 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
     bounds, box, kept, believed, memory, next_memory, bound = ports[10:17]
     count = states.shape[1]
     finite, given, ended, left = _ZERO, _ZERO, False, False
-    for begin in range(0, count, BLOCK):
-        n = min(BLOCK, count - begin)
+    for begin in range(first, last, BLOCK):
+        n = min(BLOCK, last - begin)
         stride = n + -n % PAIR
         for k in range(latent):
             _move(states, k * count + begin, space, (state + k) * stride, n)
