@@ -281,16 +281,18 @@ class CompiledSteps:
         observations, flags = np.empty((n, latent), _FLOAT), np.empty((2, n), _BOOL)
         draws = self._none if noise is None else noise
         taken, given = (states, actions, draws, memory), (reached, observations, rewards, flags)
-        status = self._in_blocks(n, (*taken, *given, remembered, bounds))
+        arrays = *taken, *given, remembered, bounds
+        if n < 2 * _SHARE:
+            status = self._run(*self._args, self._spaces[0], 0, n, *arrays)
+        else:
+            status = self._shared(n, arrays)
         return Arrays(
             reached, observations, rewards, flags[0], flags[1], remembered, bounds, status
         )
 
-    def _in_blocks(self, n: int, arrays: tuple[np.ndarray, ...]) -> int:
-        """Step n dreams, by more than one thread where that pays; what holds for any of them."""
-        threads = 1 if n < 2 * _SHARE else min(torch.get_num_threads(), n // _SHARE)
-        if threads == 1:
-            return self._run(*self._args, self._spaces[0], 0, n, *arrays)
+    def _shared(self, n: int, arrays: tuple[np.ndarray, ...]) -> int:
+        """Step n dreams by as many threads as there are; what holds for any of them."""
+        threads = min(torch.get_num_threads(), n // _SHARE)
         while len(self._spaces) < threads:
             self._spaces.append(room_for(self._registers))
         # Whole blocks, so that each is the same whoever steps it.

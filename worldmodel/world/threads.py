@@ -16,6 +16,8 @@ if hasattr(os, "register_at_fork"):
 def together(works: list[Callable[[], int]]) -> int:
     """Do all of them at once, the last one here; their results' bits, joined."""
     others = len(works) - 1
+    if not others:
+        return works[0]()
     pool = _pools.get(others)
     if pool is None:
         pool = _pools[others] = ThreadPoolExecutor(others, "worldmodel-step")
