@@ -51,7 +51,7 @@ def test_what_one_of_them_finds_is_said(threads):
         states = np.repeat(known[np.newaxis], 4096, 0)
         states[row] = 1e6
         env.reset(options={"state": states})
-        truncations = env.step(np.zeros(env.action_space.shape, np.float32))[3]
+        truncations = env.step(np.zeros((4096, 1), np.float32))[3]
         assert np.flatnonzero(truncations).tolist() == [row]
 
 

@@ -16,6 +16,8 @@ from worldmodel.world.world import World
 
 # Error as a fraction of the variance that a dream may have if nobody says otherwise.
 BAD = 0.1
+# Of each dream, where nothing bounds errors.
+_UNKNOWN, _ZERO = np.full((2, 1), np.inf, np.float32), np.float32(0)
 Rule = Any  # see ``truncation``
 
 
@@ -96,7 +98,7 @@ class Believed:
             mask: Gives fresh arrays (n,) that say whose bounds these are.
         """
         if not self._known:
-            bounds = np.where(mask(), np.full((2, 1), np.inf, np.float32), np.float32(0))
+            bounds = np.where(mask(), _UNKNOWN, _ZERO)
         infos: dict[str, Any] = {"error_bound": bounds[0], "_error_bound": mask()}
         infos |= {"reward_bound": bounds[1], "_reward_bound": mask()}
         if self._streams:
