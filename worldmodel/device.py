@@ -76,7 +76,7 @@ class Numerics:
             return nullcontext()
         return torch.autocast(self._device.type, self._dtype)
 
-    def backward(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    def backward(self, loss: Tensor, optimizer: Any) -> None:
         """Add the gradient to that of the optimiser's weights, in its true size."""
         if self._scaler is None:
             loss.backward()
@@ -84,7 +84,7 @@ class Numerics:
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(optimizer)
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, optimizer: Any) -> None:
         """One step of the optimiser; none where a scaled gradient overflowed."""
         if self._scaler is None:
             optimizer.step()

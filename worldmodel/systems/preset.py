@@ -180,6 +180,7 @@ GENERIC: dict[str, Preset] = {
             updates=8000,
             batch_size=32,
             window=30,
+            optimizer="muon",
             learning_rate=6e-3,
             constrained=ConstrainedConfig(step=0.0075, decay=0.985, flatness=0.0),
         ),

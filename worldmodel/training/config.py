@@ -34,7 +34,9 @@ class TrainConfig:
         updates: Gradient updates at most.
         batch_size: Sequences per update.
         window: Steps per training sequence; longer episodes are cut at random places.
-        learning_rate: Of Adam, after a warm-up; it decays by half a cosine.
+        optimizer: "adam"; or "muon", which learns what is rarely seen sooner, for weight matrices
+            and Adam for all else. See ``training/muon.py``.
+        learning_rate: Of the optimiser, after a warm-up; it decays by half a cosine.
         lr_final_fraction: Fraction of it at the end.
         warmup_steps: Updates over which the learning rate rises linearly from zero.
         max_grad_norm: The gradient is scaled down to this norm.
@@ -78,6 +80,7 @@ class TrainConfig:
     updates: int = 4500
     batch_size: int = 128
     window: int = 14
+    optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = 3e-3
     lr_final_fraction: float = 0.02
     warmup_steps: int = 100

@@ -41,6 +41,7 @@ from worldmodel.training.losses.constrained import Constrained
 from worldmodel.training.losses.elbo import AnnealedELBO
 from worldmodel.training.losses.objective import Objective
 from worldmodel.training.losses.observation_dropout import observation_dropout
+from worldmodel.training.muon import build_optimizer
 from worldmodel.training.resuming import Part, Resuming
 from worldmodel.training.settings import FILE as SETTINGS
 from worldmodel.training.settings import write_settings
@@ -128,7 +129,7 @@ class Trainer:
         # Longer episodes hold several windows each, among which the weights' KL is shared.
         self.windows = max(1, int(train.lengths.sum()) // config.window)
         self.generator = self._team.generator(model.device, config.seed)
-        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+        self.optimizer = build_optimizer(model, config.optimizer, config.learning_rate)
         self.objective = self._build_objective()
         self.update = 0
         self._skipping = Skipping(self._team, self._numerics)

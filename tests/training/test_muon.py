@@ -1,0 +1,76 @@
+"""Muon, against torch's own, against singular vectors, and as a run that goes on."""
+
+import pytest
+import torch
+from torch import nn
+
+from worldmodel.training.muon import Muon, build_optimizer, orthogonalised
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 40), (40, 16), (1, 5)])
+def test_singular_vectors_stay_and_singular_values_are_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = left.T @ orthogonalised(7.0 * matrix) @ right.T
+    told = values > 0.01 * values.max()
+    assert ((found.diagonal() > 0.6) & (found.diagonal() < 1.3))[told].all()
+    torch.testing.assert_close(found, found.diagonal().diag(), atol=1e-4, rtol=0)
+
+
+def test_nothing_to_learn_moves_nothing():
+    assert torch.equal(orthogonalised(torch.zeros(20, 30)), torch.zeros(20, 30))
+
+
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(70, 80), nn.Tanh(), nn.Linear(80, 2))
+
+
+def train(network, optimizers, steps):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        inputs = torch.randn(30, 70, generator=generator)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        (network(inputs) - inputs[:, :2]).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="older versions of torch have none")
+def test_matrices_move_as_by_torchs_own_and_all_else_as_by_adam():
+    ours, theirs = model(), model()
+    wide = theirs[0].weight
+    rest = [p for p in theirs.parameters() if p is not wide]
+    own = torch.optim.Muon([wide], 1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    before = wide.detach().clone()
+    train(ours, [Muon(ours, 1e-2)], 5)
+    train(theirs, [own, torch.optim.Adam(rest, 1e-2)], 5)
+    moved, expected = ours[0].weight - before, wide - before
+    # Theirs is rounded to 16 bits.
+    assert (moved - expected).norm() < 0.06 * expected.norm()
+    for name, value in ours.named_parameters():
+        torch.testing.assert_close(value, theirs.get_parameter(name), atol=3e-3, rtol=0)
+
+
+def test_it_goes_on_from_its_state_bit_for_bit():
+    straight, stopped = model(), model()
+    train(straight, [Muon(straight, 1e-2)], 6)
+    first = Muon(stopped, 1e-2)
+    generator = torch.Generator().manual_seed(1)
+    for update in range(6):
+        inputs = torch.randn(30, 70, generator=generator)
+        if update == 3:
+            first, state = Muon(stopped, 0.5), first.state_dict()
+            first.load_state_dict(state)
+        first.zero_grad()
+        (stopped(inputs) - inputs[:, :2]).square().mean().backward()
+        first.step()
+    for ours, theirs in zip(stopped.parameters(), straight.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_model_of_narrow_matrices_is_adams():
+    network = nn.Linear(3, 2)
+    optimizer = build_optimizer(network, "muon", 1e-2)
+    assert [group["params"] for group in optimizer.param_groups] == [list(network.parameters())]
