@@ -359,6 +359,19 @@ def test_what_is_done_is_not_taken_for_a_termination_unasked(tmp_path, episodes)
     assert not any("--map terminated" in line for line in report.decisions(found))
 
 
+def test_ends_that_go_with_the_last_action_are_told_and_can_be_kept(tmp_path, episodes):
+    path = recordings.write_robomimic(tmp_path / "x.hdf5", episodes, following=False)
+    ends = {"terminated": ("dones",)}
+    found = Import(path, Choices(roles=ends))
+    dataset = write(found, tmp_path / "lost")
+    assert not any(e.terminated.any() for name in dataset.splits for e in dataset.split(name))
+    told = "\n".join(report.written(found, dataset, tmp_path / "lost"))
+    assert "3 episodes end by their last action" in told and "--arriving terminated" in told
+    dataset = write(Import(path, Choices(roles=ends, arriving=("terminated",))), tmp_path / "kept")
+    assert all(e.terminated[-1] for name in dataset.splits for e in dataset.split(name))
+    assert not any("end by their last action" in note for note in dataset.provenance.notes)
+
+
 def test_a_mapping_is_parsed_saved_and_given_again(tmp_path):
     file = tmp_path / "map.json"
     file.write_text(json.dumps({"camera": ["frames"], "actions": ["x", "y"]}))
