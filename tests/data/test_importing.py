@@ -218,6 +218,17 @@ class TestLeRobot:
             refused(root, "truncated, corrupt or no (video|Parquet)")
             path.write_bytes(content)
 
+    def test_rows_that_are_missing(self, root):
+        pq = pytest.importorskip("pyarrow.parquet", reason="needs worldmodel[lerobot]")
+        file = root / "data/chunk-000/file-001.parquet"
+        pq.write_table(pq.read_table(file)[:-2], file)
+        refused(root, r"episode 2: .* has 7 rows, of which 0 were read; expected 0 to 9")
+
+    def test_a_path_is_no_format_of_another_kind(self, root):
+        info = root / "meta/info.json"
+        info.write_text(info.read_text().replace("{chunk_index:03d}", "{chunk_index:>2000000000}"))
+        refused(root, "chunk_index:>2000000000.* is missing")
+
     def test_paths_out_of_the_folder(self, root):
         info = root / "meta/info.json"
         text = info.read_text()
