@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import recorded_early as early
 import torch
 import tyro
 from PIL import Image
@@ -149,6 +150,7 @@ def main(
     steps: int = 100,
     seeds: int = 3,
     updates: int = 2000,
+    many: int = 400,
 ) -> None:
     """Run the benchmark.
 
@@ -158,14 +160,24 @@ def main(
         steps: Of each.
         seeds: How many, from 0 on, decide all that is random.
         updates: Of training; 0 stops after the imports.
+        many: Further episodes that all models are asked, for the first frames.
     """
     found = [
         run_seed(folder / f"seed_{seed}", episodes, steps, seed, updates) for seed in range(seeds)
     ]
     if updates:
         said = f"`make benchmark-recorded`, seeds 0 to {seeds - 1}; torch {torch.__version__}."
-        write_block("recorded", f"{said}\n\n{table(found)}")
-        print(table(found))
+        early.recorded(folder / "early", record, ROLES, many)
+        first = [
+            {
+                name: early.filtered(run / f"run-{name}", run / f"data-{name}", folder / "early")
+                for name in KINDS
+            }
+            for run in (folder / f"seed_{seed}" for seed in range(seeds))
+        ]
+        text = f"{table(found)}\n\nOf {many} further episodes:\n\n{early.tables(first)}"
+        write_block("recorded", f"{said}\n\n{text}")
+        print(text)
 
 
 if __name__ == "__main__":
