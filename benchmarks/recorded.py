@@ -144,6 +144,20 @@ def table(found: Sequence[Found]) -> str:
     return "\n".join(lines)
 
 
+def early_of(folder: Path, further: Path) -> dict[str, dict[str, early.Filtered]]:
+    """What the models of a seed believe of their own test episodes and of further ones.
+
+    Args:
+        folder: Of the seed.
+        further: Of ``early.recorded``.
+    """
+    many = {name: further / f"data-{name}" for name in early.ASKED}
+    return {
+        name: early.filtered(folder / f"run-{name}", known, {early.OWN: known, **many})
+        for name, known in ((name, folder / f"data-{name}") for name in KINDS)
+    }
+
+
 def main(
     folder: Path = Path("runs/benchmark-recorded"),
     episodes: int = 140,
@@ -168,14 +182,9 @@ def main(
     if updates:
         said = f"`make benchmark-recorded`, seeds 0 to {seeds - 1}; torch {torch.__version__}."
         early.recorded(folder / "early", record, ROLES, many)
-        first = [
-            {
-                name: early.filtered(run / f"run-{name}", run / f"data-{name}", folder / "early")
-                for name in KINDS
-            }
-            for run in (folder / f"seed_{seed}" for seed in range(seeds))
-        ]
-        text = f"{table(found)}\n\nOf {many} further episodes:\n\n{early.tables(first)}"
+        first = [early_of(folder / f"seed_{seed}", folder / "early") for seed in range(seeds)]
+        text = f"{table(found)}\n\n{early.whole(first)}\n\nOf {many} further episodes:\n\n"
+        text += early.tables(first)
         write_block("recorded", f"{said}\n\n{text}")
         print(text)
 

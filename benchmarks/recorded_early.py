@@ -20,6 +20,7 @@ from worldmodel.evaluation.tracking import fitted_line
 
 # By name: jitter, in periods, and the share of rows that are lost.
 ASKED = {"regular": (0.0, 0.0), "jitter": (0.2, 0.0), "loss": (0.0, 0.05), "both": (0.2, 0.05)}
+OWN = "own"  # what a recording itself holds for testing
 _STEPS, _SEED = 25, 1000
 _STRETCH = slice(0, 15)
 _FRAMES = (1, 2, 3, 5, 8, 14)
@@ -40,22 +41,22 @@ def recorded(folder: Path, record: Callable[..., None], roles: Sequence[str], co
 
 
 @torch.no_grad()
-def filtered(run: Path, known: Path, folder: Path) -> dict[str, Filtered]:
+def filtered(run: Path, known: Path, asked: Mapping[str, Path]) -> dict[str, Filtered]:
     """What the live filter of a run believes of the velocity, by what it is asked.
 
     Args:
         run: Of the model.
         known: Dataset whose training episodes the line from beliefs to the truth is fitted to.
-        folder: Of ``recorded``.
+        asked: Datasets by name, whose test episodes are filtered.
     """
     model, found = load_world(run).model, {}
     line = fitted_line(model, load(known).train.padded(), lambda s: {"velocity": s[..., 2]})
-    for name in ASKED:
-        asked = load(folder / f"data-{name}").test.padded()
-        means = model.filter_beliefs(asked.observations, asked.actions, seen=asked.seen).mean
+    for name, path in asked.items():
+        test = load(path).test.padded()
+        means = model.filter_beliefs(test.observations, test.actions, seen=test.seen).mean
         read = line.predict(means.numpy())[..., 0]
-        assert asked.states is not None
-        found[name] = read, asked.states[..., 2].numpy(), asked.frame_mask.numpy()
+        assert test.states is not None
+        found[name] = read, test.states[..., 2].numpy(), test.frame_mask.numpy()
     return found
 
 
@@ -73,6 +74,16 @@ def spread(clean: Filtered, other: Filtered) -> tuple[float, float]:
         few = rng.choice(min(len(clean[0]), len(other[0])), _TESTED, replace=False)
         draws.append(r2(other, few, _STRETCH) - r2(clean, few, _STRETCH))
     return float(np.mean(draws)), float(np.std(draws))
+
+
+def whole(found: Sequence[Mapping[str, Mapping[str, Filtered]]]) -> str:
+    """R² of each model's own test episodes but for their first frames; arguments as ``tables``."""
+    told = [
+        f"{name} "
+        + " ".join(f"{r2(by[name][OWN], slice(None), slice(1, None)):.3f}" for by in found)
+        for name in found[0]
+    ]
+    return f"All frames but the first, asked what it was trained on: {'; '.join(told)}."
 
 
 def tables(found: Sequence[Mapping[str, Mapping[str, Filtered]]]) -> str:
