@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--command", nargs=argparse.REMAINDER)
     parser.add_argument("--out", type=Path, default=Path("runs/data"))
     parser.add_argument("--episodes", type=int, default=500, help="of 200 frames, 2.5 MB each")
-    parser.add_argument("--only", choices=["formats", "memory", "killed", "collecting"])
+    parts = ["formats", "memory", "killed", "collecting", "tables"]
+    parser.add_argument("--only", choices=parts, help="tables: of what was measured before")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.measure:

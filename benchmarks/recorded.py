@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import recorded_early as early
 import torch
 import tyro
 from PIL import Image
@@ -143,12 +144,27 @@ def table(found: Sequence[Found]) -> str:
     return "\n".join(lines)
 
 
+def early_of(folder: Path, further: Path) -> dict[str, dict[str, early.Filtered]]:
+    """What the models of a seed believe of their own test episodes and of further ones.
+
+    Args:
+        folder: Of the seed.
+        further: Of ``early.recorded``.
+    """
+    many = {name: further / f"data-{name}" for name in early.ASKED}
+    return {
+        name: early.filtered(folder / f"run-{name}", known, {early.OWN: known, **many})
+        for name, known in ((name, folder / f"data-{name}") for name in KINDS)
+    }
+
+
 def main(
     folder: Path = Path("runs/benchmark-recorded"),
     episodes: int = 140,
     steps: int = 100,
     seeds: int = 3,
     updates: int = 2000,
+    many: int = 400,
 ) -> None:
     """Run the benchmark.
 
@@ -158,14 +174,19 @@ def main(
         steps: Of each.
         seeds: How many, from 0 on, decide all that is random.
         updates: Of training; 0 stops after the imports.
+        many: Further episodes that all models are asked, for the first frames.
     """
     found = [
         run_seed(folder / f"seed_{seed}", episodes, steps, seed, updates) for seed in range(seeds)
     ]
     if updates:
         said = f"`make benchmark-recorded`, seeds 0 to {seeds - 1}; torch {torch.__version__}."
-        write_block("recorded", f"{said}\n\n{table(found)}")
-        print(table(found))
+        early.recorded(folder / "early", record, ROLES, many)
+        first = [early_of(folder / f"seed_{seed}", folder / "early") for seed in range(seeds)]
+        text = f"{table(found)}\n\n{early.whole(first)}\n\nOf {many} further episodes:\n\n"
+        text += early.tables(first)
+        write_block("recorded", f"{said}\n\n{text}")
+        print(text)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 
 from worldmodel import data
 from worldmodel.cli import main
+from worldmodel.cli.show import lines
 from worldmodel.data.summary import summarise
 
 OBSERVED = gym.spaces.Dict(
@@ -107,6 +108,23 @@ def test_text_and_page(folder, capsys):
     # It is still a dataset, which can be appended to.
     held = data.load(folder)
     assert len(held.append([episode(np.random.default_rng(1), 4)]).train) == 5
+
+
+def test_time_and_gaps_are_told():
+    rng, given = np.random.default_rng(0), []
+    for steps in (9, 12, 30):
+        times = 0.1 * (np.arange(steps + 1) + 0.3 * rng.uniform(-1, 1, steps + 1))
+        one = episode(rng, steps, timestamps=times, seen=np.arange(steps + 1) != 4)
+        given.append({**one, "observations": one["observations"]["joint"]})
+    held = data.from_episodes(given, splits=["train", "train", "test"])
+    found = summarise(held, 30)
+    within = np.concatenate([np.diff(one["timestamps"]) for one in given])
+    assert found.sampling.entries == len(within) + 1
+    assert found.sampling.longest == pytest.approx(within.max())
+    assert found.splits["train"].unseen == 2
+    told = " ".join(" ".join([*lines(held, found), *found.suspicious]).split())
+    assert "3 of 54 frames (5.6%)" in told and "Hz, jitter" in told
+    assert "the steps are not equally long" in told and "--resample 10" in told
 
 
 def test_what_is_suspicious(tmp_path, capsys):

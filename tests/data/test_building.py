@@ -61,8 +61,24 @@ def test_t_observations_are_never_guessed():
     assert found.actions.shape == (4, 2) and found.rewards.tolist() == [0, 1, 2, 3]
     assert not found.terminated.any()
     assert "last action" in dataset.provenance.notes[0]
+    assert "1 episodes end by their last action, which is left out" in dataset.provenance.notes[1]
+    without_end = {**odd, "terminated": [False] * 5}
+    noted = from_episodes([without_end], final_observation=False, splits=["train"]).provenance.notes
+    assert len(noted) == 1
     with pytest.raises(ShapeError, match="episode 0 has 5 actions and 6 observations; expected 5"):
         from_episodes([episode()], final_observation=False)
+
+
+def test_an_episode_of_another_dtype_or_other_streams_is_named():
+    wrong = episode()
+    wrong["observations"] = wrong["observations"].astype(np.float16)
+    with pytest.raises(ShapeError, match=r"episode 2: observations differ .* float16 .*expected"):
+        from_episodes([episode(), episode(), wrong])
+    wrong["observations"] = {"x": wrong["observations"]}
+    named = episode()
+    named["observations"] = {"y": named["observations"]}
+    with pytest.raises(ShapeError, match=r"dictionaries of \['y'\].* got \['x'\] in episode 1"):
+        from_episodes([named, wrong])
 
 
 def test_what_is_not_known_is_absent():

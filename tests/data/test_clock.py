@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worldmodel.data.importing.clock import Clocked, grid, held, nearest, sampling, spread_rewards
+from worldmodel.data.importing.clock import Clocked, grid, held, nearest, spread_rewards
 from worldmodel.data.importing.regrid import regrid
+from worldmodel.data.sampling import sampling
 from worldmodel.errors import ConfigError, FileFormatError
 
 HZ = 20.0

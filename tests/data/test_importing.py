@@ -218,6 +218,17 @@ class TestLeRobot:
             refused(root, "truncated, corrupt or no (video|Parquet)")
             path.write_bytes(content)
 
+    def test_rows_that_are_missing(self, root):
+        pq = pytest.importorskip("pyarrow.parquet", reason="needs worldmodel[lerobot]")
+        file = root / "data/chunk-000/file-001.parquet"
+        pq.write_table(pq.read_table(file)[:-2], file)
+        refused(root, r"episode 2: .* has 7 rows, of which 0 were read; expected 0 to 9")
+
+    def test_a_path_is_no_format_of_another_kind(self, root):
+        info = root / "meta/info.json"
+        info.write_text(info.read_text().replace("{chunk_index:03d}", "{chunk_index:>2000000000}"))
+        refused(root, "chunk_index:>2000000000.* is missing")
+
     def test_paths_out_of_the_folder(self, root):
         info = root / "meta/info.json"
         text = info.read_text()
@@ -357,6 +368,19 @@ def test_what_is_done_is_not_taken_for_a_termination_unasked(tmp_path, episodes)
     found, (first, *_) = read(path, roles={"terminated": ("dones",)})
     assert first["terminated"][-1]
     assert not any("--map terminated" in line for line in report.decisions(found))
+
+
+def test_ends_that_go_with_the_last_action_are_told_and_can_be_kept(tmp_path, episodes):
+    path = recordings.write_robomimic(tmp_path / "x.hdf5", episodes, following=False)
+    ends = {"terminated": ("dones",)}
+    found = Import(path, Choices(roles=ends))
+    dataset = write(found, tmp_path / "lost")
+    assert not any(e.terminated.any() for name in dataset.splits for e in dataset.split(name))
+    told = "\n".join(report.written(found, dataset, tmp_path / "lost"))
+    assert "3 episodes end by their last action" in told and "--arriving terminated" in told
+    dataset = write(Import(path, Choices(roles=ends, arriving=("terminated",))), tmp_path / "kept")
+    assert all(e.terminated[-1] for name in dataset.splits for e in dataset.split(name))
+    assert not any("end by their last action" in note for note in dataset.provenance.notes)
 
 
 def test_a_mapping_is_parsed_saved_and_given_again(tmp_path):

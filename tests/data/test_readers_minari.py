@@ -120,6 +120,16 @@ def test_another_dtype_than_declared_is_refused(home):
         list(recording.episodes(["observations/arm/joint"]))
 
 
+def test_an_episode_or_an_array_that_is_missing_is_named(home):
+    written(recordings.made(np.random.default_rng(3)))
+    for missing in ("episode_1/actions", "episode_1"):
+        with h5py.File(home / "arm/push-v0/data/main_data.hdf5", "a") as file:
+            del file[missing]
+        recording = open_recording(Path("arm/push-v0"))
+        with pytest.raises(FileFormatError, match=rf"push-v0, episode 1 is .*{missing[-7:]}"):
+            list(recording.episodes(["actions"]))
+
+
 def test_a_link_out_of_the_folder_is_refused(home, tmp_path):
     written(recordings.made(np.random.default_rng(3)))
     (tmp_path / "secret").write_text("x")

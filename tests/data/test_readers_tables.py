@@ -169,7 +169,7 @@ def test_a_video_beside_each_table(tmp_path, episodes, codec):
         write_csv(tmp_path / f"run{i}.csv", table(e))
         video = tmp_path / f"run{i}.{suffix}"
         recordings.write_video(video, e["picture"][:-1], 10, av, codec)
-        times = video_times(video)
+        times = video_times(video, "a video")
         np.testing.assert_allclose(times, np.arange(len(e["actions"])) / 10, atol=1e-3)
     _, found = read(tmp_path)
     for one, expected in zip(found, episodes, strict=True):
@@ -241,7 +241,8 @@ def test_a_video_that_is_cut_off_is_refused(tmp_path, episodes):
     with pytest.raises(FileFormatError, match=r"episode run: frames has .*expected 12, since"):
         list(Import(tmp_path, Choices()).episodes())
     (tmp_path / "run.mkv").write_bytes(content[:100])
-    bad(tmp_path, "truncated, corrupt or no video|no frames|no stream")
+    told = r"episode run: frames: .*(truncated, corrupt or no video|no frames|no stream)"
+    bad(tmp_path, told)
 
 
 def test_a_video_shorter_than_a_later_table_names_episode_stream_and_time(tmp_path, episodes):

@@ -195,8 +195,16 @@ def test_sticky_actions_last_as_long_as_they_should():
 
 def test_a_policy_that_breaks_its_space_is_named(clock_id):
     wrong = Behaviour("wrong", lambda env: lambda seen, taken: np.float32([np.nan]))
-    with pytest.raises(gym.error.InvalidAction, match="action"):
+    with pytest.raises(gym.error.InvalidAction, match=r"^wrong, in step 1 .*seed .*action"):
         collect(clock_id, splits=SMALL, behaviour=wrong)
+    lost = Behaviour("lost", lambda env: lambda seen, taken: {}["way"])
+    with pytest.raises(SourceError, match=r"^lost raised KeyError in step 1 of .*test_workers.py"):
+        collect(clock_id, splits=SMALL, behaviour=lost)
+
+
+def test_a_native_environment_that_refuses_its_options_is_named():
+    with pytest.raises(SourceError, match=r"^CartPole-v1 raised ValueError at its reset.*float"):
+        collect("CartPole-v1", splits=SMALL, options={"low": 5, "high": "x"})
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -209,8 +217,9 @@ def test_ctrl_c_keeps_complete_episodes(tmp_path, odd, workers):
         [sys.executable, "-m", "worldmodel.cli", *words, "--num-envs", "7"],
         cwd=tmp_path,
         env=environment,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         begun = time.monotonic()
@@ -218,10 +227,12 @@ def test_ctrl_c_keeps_complete_episodes(tmp_path, odd, workers):
             assert process.poll() is None and time.monotonic() - begun < 60
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        said, _ = process.communicate(timeout=20)
+        assert process.returncode == 130
     finally:
         process.kill()
     kept = load(tmp_path / "data")
+    assert f"data keeps what was complete: train {len(kept.train)} episodes" in said
     assert len(kept.train) > 7 and set(kept.train.lengths) == {6}
     kept.verify()
     assert not _children_of(tmp_path)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import gymnasium as gym
+
 import envs  # noqa: F401 (registers the environments that ship)
 from worldmodel import __version__
 from worldmodel.cli.agent import agent
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except _Terminated:
         console(stderr=True).print("terminated")
         sys.exit(143)
-    except (WorldModelError, OSError) as error:
+    except (WorldModelError, gym.error.Error, OSError) as error:
         complain(str(error))
         sys.exit(1)
 

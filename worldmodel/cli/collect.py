@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
@@ -16,6 +17,7 @@ from worldmodel.cli.arguments import Env, parse_kwargs
 from worldmodel.cli.console import say
 from worldmodel.cli.runs import agent_file
 from worldmodel.cli.suspicions import note_findings
+from worldmodel.data.folders import is_dataset
 from worldmodel.data.fulfilling import fulfil
 from worldmodel.data.probes import Smooth, Square
 from worldmodel.data.requests import Requests
@@ -127,20 +129,21 @@ def collect(
         return
     if held_out is None and not system_of(env_id).presets:
         held_out = max(1, episodes // _SHARE)
-    dataset = data.collect(
-        env_id,
-        parse_kwargs(env_kwargs),
-        acting.drawn(),
-        data.default_splits(episodes, steps, test_steps, held_out),
-        seed=seed,
-        options=None if reset_options is None else parse_kwargs(reset_options),
-        num_envs=num_envs,
-        progress=True,
-        wrapping=wrapping,
-        out=out,
-        workers=workers,
-        behaviour=acting.behaviour(),
-    )
+    with _saying_what_stays(out):
+        dataset = data.collect(
+            env_id,
+            parse_kwargs(env_kwargs),
+            acting.drawn(),
+            data.default_splits(episodes, steps, test_steps, held_out),
+            seed=seed,
+            options=None if reset_options is None else parse_kwargs(reset_options),
+            num_envs=num_envs,
+            progress=True,
+            wrapping=wrapping,
+            out=out,
+            workers=workers,
+            behaviour=acting.behaviour(),
+        )
     say(f"{out}: {dataset.frames('train'):,} training frames of {env_id}")
     note_findings(dataset)
     longest = dataset.test.steps
@@ -149,6 +152,22 @@ def collect(
             f"no test episode lasted {test_steps} steps, the longest {longest}: "
             "predictions will be judged no further"
         )
+
+
+@contextmanager
+def _saying_what_stays(out: Path) -> Iterator[None]:
+    """Say after an interruption what the folder holds."""
+    before = is_dataset(out)  # which would be replaced at the very end
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        if is_dataset(out):
+            held = data.load(out)
+            kept = ", ".join(f"{name} {len(held.split(name)):,}" for name in held.splits)
+            say(f"{out} {'is as it was' if before else 'keeps what was complete'}: {kept} episodes")
+        raise
 
 
 def asked(env_id: str, out: Path, path: Path) -> None:

@@ -39,7 +39,7 @@ def show(dataset: Data, out: Path | None = None) -> None:
 
 def lines(dataset: data.Dataset, summary: Summary) -> Iterator[str]:
     """What is printed."""
-    yield from _table(facts(dataset))
+    yield from _table(facts(dataset, summary))
     head, rows = counts(summary)
     yield from ("", *_table([head, *rows]))
     for title, histograms in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from worldmodel.data import folders, inference
 from worldmodel.data.dataset import Dataset, fingerprint
 from worldmodel.data.environments import Source
 from worldmodel.data.episodes import Episodes
-from worldmodel.data.intake import Intake, named
+from worldmodel.data.intake import Intake, named, told_lost
 from worldmodel.data.parts import part_of
 from worldmodel.data.provenance import Provenance, installed_versions
 from worldmodel.data.splits import Shares
@@ -136,8 +136,10 @@ def _held(
     """The dataset in memory."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     names: set[str] | None = None
+    lost = 0
     for i, episode in enumerate(episodes):
         arrays = intake.read(episode, i)
+        lost += intake.loses_end(episode, i)
         names = set(arrays) if names is None else names
         if names != set(arrays):
             wrong = sorted(names ^ set(arrays))[0]
@@ -154,8 +156,9 @@ def _held(
         part = part_of(flat, lengths, [(len(rows), told)])
         splits[split] = Episodes([part], intake.observation_spec)
     seen, acted = intake.observation_spec, intake.action_spec
-    mark = fingerprint(splits, seen, acted)
-    return Dataset(splits, seen, acted, Provenance(**{**vars(provenance), "fingerprint": mark}))
+    notes = [*provenance.notes, *([told_lost(lost)] if lost else [])]
+    told_of = replace(provenance, fingerprint=fingerprint(splits, seen, acted), notes=notes)
+    return Dataset(splits, seen, acted, told_of)
 
 
 def _splits(

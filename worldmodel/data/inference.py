@@ -40,16 +40,17 @@ def action_space(samples: Sequence[Any]) -> tuple[gym.Space, list[str]]:
 def _space(name: str, samples: Sequence[Any], notes: list[str]) -> gym.Space:
     first = samples[0]
     if isinstance(first, Mapping):
-        for sample in samples:
+        for i, sample in enumerate(samples):
             if not isinstance(sample, Mapping) or sample.keys() != first.keys():
-                raise ShapeError(f"{name} must be dictionaries of {list(first)} in every episode")
+                got = list(sample) if isinstance(sample, Mapping) else type(sample).__name__
+                raise ShapeError(
+                    f"{name} must be dictionaries of {list(first)} in every episode, got {got} in "
+                    f"episode {i}"
+                )
         members = {k: _space(f"{name}.{k}", [s[k] for s in samples], notes) for k in first}
         return gym.spaces.Dict(members)
     arrays = [np.asarray(sample) for sample in samples]
-    kinds = {(array.dtype, array.shape[1:]) for array in arrays}
-    if len(kinds) > 1:
-        raise ShapeError(f"{name} differ between episodes: {sorted(map(str, kinds))}")
-    dtype, shape = kinds.pop()
+    dtype, shape = _kind(name, arrays)
     if arrays[0].ndim == 0:
         raise ShapeError(f"{name} must be arrays over time, got {arrays[0]!r}")
     pictured = dtype == np.uint8 and len(shape) in (2, 3) and not name.startswith("actions")
@@ -63,6 +64,18 @@ def _space(name: str, samples: Sequence[Any], notes: list[str]) -> gym.Space:
     if dtype.kind in "iu":
         return _indices(name, arrays, shape, notes)
     raise SpecError(f"{name} must be numbers, got {dtype}")
+
+
+def _kind(name: str, arrays: Sequence[np.ndarray]) -> tuple[np.dtype, tuple[int, ...]]:
+    """Dtype and shape of one entry, which all have."""
+    dtype, shape = arrays[0].dtype, arrays[0].shape[1:]
+    for i, array in enumerate(arrays):
+        if (array.dtype, array.shape[1:]) != (dtype, shape):
+            raise ShapeError(
+                f"episode {i}: {name} differ from those before: {array.dtype} {array.shape[1:]}, "
+                f"expected {dtype} {shape}"
+            )
+    return dtype, shape
 
 
 def _indices(

@@ -71,6 +71,14 @@ class Intake:
             require_finite_rows(name, array, number)
         return arrays
 
+    def loses_end(self, episode: Mapping[str, Any], number: int) -> bool:
+        """Whether an episode, which was read, ends by the action that is left out."""
+        given = named(episode, number)
+        if self.final_observation or given.get("terminated") is None:
+            return False
+        taken = _length("actions", _fitted(self.action_spec.root, given["actions"]), number)
+        return bool(_ends("terminated", given["terminated"], taken, number)[-1])
+
     def _require_frames(self, seen: Any, frames: int, taken: int, number: int) -> None:
         for name, array in _leaves(seen, "observations"):
             if array.ndim and len(array) != frames:
@@ -101,6 +109,15 @@ class Intake:
                 )
             arrays["rewards"] = rewards[:steps]
         return arrays
+
+
+def told_lost(ends: int) -> str:
+    """What is to be known of ends that were left out with the last actions."""
+    return (
+        f"{ends:,} episodes end by their last action, which is left out: nothing learns of these "
+        "ends; if they stand beside the observation that they came with, leave no action out "
+        "(worldmodel import --arriving terminated)"
+    )
 
 
 def named(episode: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.vector.utils import concatenate, create_empty_array
 from jaxtyping import Int
 
+from worldmodel.data.blame import blamed
 from worldmodel.data.buffer import EpisodeBuffer
 from worldmodel.data.truth import Truth
 from worldmodel.errors import SpecError
@@ -63,11 +64,14 @@ class Player:
         # Environments beyond the last episode play it again; nothing of that is kept.
         episode, alive = np.minimum(numbers, len(self.seeds) - 1), numbers < len(self.seeds)
         seed = self._reset_seed(episode)
-        observation, infos = self.env.reset(seed=seed, options=self._fresh_options())
+        name = self.env.spec.id if self.env.spec else str(self.env)
+        with blamed(name, "at its reset"):
+            observation, infos = self.env.reset(seed=seed, options=self._fresh_options())
         self._observe(episode, np.flatnonzero(alive), 0, observation, infos)
         for t in range(self.steps):
             actions = map_arrays(lambda array, t=t: array[episode, t], self.actions)
-            observation, reward, terminated, truncated, infos = self.env.step(actions)
+            with blamed(name, f"in step {t + 1} of episodes {first} to {episode[-1]}"):
+                observation, reward, terminated, truncated, infos = self.env.step(actions)
             ended = terminated | truncated
             outcome = (part[alive] for part in (reward, terminated, truncated))
             self.buffer.reward(episode[alive], t, *outcome)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.error import InvalidAction
 
 from worldmodel.data.behaviour import Behaviour, explored
+from worldmodel.data.blame import blamed
 from worldmodel.data.buffer import EpisodeBuffer, Played
 from worldmodel.data.environments import CheckedObservation, Source, observed
 from worldmodel.data.truth import Truth
-from worldmodel.errors import SourceError, WorldModelError
 from worldmodel.spaces import ActionSpace, map_arrays
 
 
@@ -73,21 +69,22 @@ class EpisodePlayer:
             ShapeError: An observation breaks its declared space.
             SpecError: Ground truth comes and goes.
             InvalidAction: The policy's action cannot be taken.
-            SourceError: The environment raised something; the message says what, where and when.
+            SourceError: The environment, or the policy, raised something; the message says what,
+                where and when.
         """
         size, truth = self._acted.size, Truth()
         buffer = EpisodeBuffer(self._seen, np.zeros((1, job.steps, size), np.float32))
         one = np.zeros(1, np.int64)
         rng = np.random.default_rng(job.exploring)
         options = None if job.options is None else dict(job.options)
-        with self._blamed("at its reset", job):
+        with blamed(self._id, f"at its reset (seed {job.seed})"):
             observation, info = self._env.reset(seed=job.seed, options=options)
         buffer.observe(one, 0, _batched(observation), truth.read(_told(info), one))
         taken = None
         for t in range(job.steps):
-            taken = self._choose(job, t, observation, taken, rng)
-            buffer.act(one, t, self._acted.encode(taken)[None])
-            with self._blamed(f"in step {t + 1} of an episode", job):
+            taken, encoded = self._choose(job, t, observation, taken, rng)
+            buffer.act(one, t, encoded[None])
+            with blamed(self._id, _when(job, t)):
                 observation, reward, terminated, truncated, info = self._env.step(taken)
             ends = np.array([terminated]), np.array([truncated])
             buffer.reward(one, t, np.array([reward]), *ends)
@@ -96,29 +93,25 @@ class EpisodePlayer:
                 break
         return buffer.played(0, truth.note)
 
-    @contextmanager
-    def _blamed(self, when: str, job: Job) -> Iterator[None]:
-        """Have what the environment raises say so in one line, as a process can hand it on."""
-        try:
-            yield
-        except (WorldModelError, gym.error.Error):
-            raise
-        except Exception as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            said = " ".join(str(error).split())
-            raise SourceError(
-                f"{self._id} raised {type(error).__name__} {when} (seed {job.seed}), in "
-                f"{Path(last.filename).name}, line {last.lineno}: {said}"
-            ) from error
-
     def _choose(
         self, job: Job, t: int, observation: Any, taken: Any, rng: np.random.Generator
-    ) -> Any:
+    ) -> tuple[Any, np.ndarray]:
+        """An action, and the same as controls."""
         drawn = map_arrays(lambda array: array[t], job.actions)
         if job.exploring is None or self._actor is None or self._behaviour is None:
-            return drawn
-        asked = self._actor(observation, taken)
-        return explored(self._acted, asked, drawn, self._behaviour.exploration, rng)
+            return drawn, self._acted.encode(drawn)
+        name, noise = self._behaviour.name, self._behaviour.exploration
+        try:
+            with blamed(name, _when(job, t)):
+                asked = self._actor(observation, taken)
+            chosen = explored(self._acted, asked, drawn, noise, rng)
+            return chosen, self._acted.encode(chosen)
+        except InvalidAction as error:
+            raise InvalidAction(f"{name}, {_when(job, t)}: {error}") from error
+
+
+def _when(job: Job, t: int) -> str:
+    return f"in step {t + 1} of an episode (seed {job.seed})"
 
 
 def _batched(observation: Any) -> Any:

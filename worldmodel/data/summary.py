@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from worldmodel.data.coverage import Map, coverage
 from worldmodel.data.dataset import Dataset
 from worldmodel.data.episodes import Episodes
 from worldmodel.data.findings import findings
+from worldmodel.data.sampling import INTERVALS, Sampling, sampling
 from worldmodel.spaces import Stream
 from worldmodel.spaces.stream import listed
 
@@ -30,6 +31,7 @@ class Split:
         episodes: How many.
         steps: Of the shortest, the median and the longest.
         frames: Recorded observations.
+        unseen: Of them those that are masked: the episode went on unobserved.
         terminated: Episodes that ended by themselves.
         truncated: Episodes that were cut off; None where that was not recorded.
         actors: Episodes by who acted, as far as that is known.
@@ -38,6 +40,7 @@ class Split:
     episodes: int
     steps: tuple[int, int, int]
     frames: int
+    unseen: int
     terminated: int
     truncated: int | None
     actors: Mapping[str, int]
@@ -79,6 +82,7 @@ class Summary:
         components: Of the streams of numbers, a histogram of each component.
         actions: A histogram of each control.
         rewards: None where some or all have none.
+        sampling: How regular the time stamps are; None where there are none.
         space: Where the frames lie; None of fewer than three.
         suspicious: A sentence each.
     """
@@ -87,6 +91,7 @@ class Summary:
     components: list[Histogram]
     actions: list[Histogram]
     rewards: Histogram | None
+    sampling: Sampling | None
     space: Map | None
     suspicious: list[str]
 
@@ -116,13 +121,15 @@ def summarise(dataset: Dataset, window: int, controlled: bool = True) -> Summary
     if not unpaid:
         rewards = next(_histograms(splits, "rewards", _REWARD))
     counts = {name: _split(episodes) for name, episodes in splits.items()}
+    measured, space = _sampling(splits.values()), coverage(splits, seen.streams)
     told = [
         *findings(dataset, controlled),
+        *_of_time(measured),
         *_of_missing_rewards(unpaid),
         *_of_ends(counts),
         *_of_lengths(counts, window),
     ]
-    return Summary(counts, components, actions, rewards, coverage(splits, seen.streams), told)
+    return Summary(counts, components, actions, rewards, measured, space, told)
 
 
 def _split(episodes: Episodes) -> Split:
@@ -135,7 +142,22 @@ def _split(episodes: Episodes) -> Split:
     cut = _true(episodes, "truncated") if "truncated" in episodes.names else None
     ended = _true(episodes, "terminated")
     known = {name: count for name, count in actors.items() if name}
-    return Split(len(episodes), steps, episodes.frames, ended, cut, known)
+    seen = _true(episodes, "seen") if "seen" in episodes.names else episodes.frames
+    unseen = episodes.frames - seen
+    return Split(len(episodes), steps, episodes.frames, unseen, ended, cut, known)
+
+
+def _sampling(splits: Iterable[Episodes]) -> Sampling | None:
+    """Of the intervals within episodes."""
+    found, count = [], 0
+    for part in (part for episodes in splits for part in episodes.parts):
+        if "timestamps" not in part.arrays or count >= INTERVALS:
+            continue
+        array = part.arrays["timestamps"]
+        borders = np.cumsum(part.lengths + 1)[:-1] - 1
+        found.append(np.delete(np.diff(array.view(0, array.shape[0])), borders))
+        count += len(found[-1])
+    return sampling(np.concatenate(found)) if count else None
 
 
 def _true(episodes: Episodes, name: str) -> int:
@@ -227,6 +249,11 @@ def _edges(least: float, most: float, low: float, high: float, whole: bool) -> n
     if not last > first:
         return np.array([first - 0.5, first + 0.5])
     return np.linspace(first, last, _BINS + 1)
+
+
+def _of_time(measured: Sampling | None) -> Iterator[str]:
+    if measured is not None and not measured.regular:
+        yield f"{measured.describe()}: {measured.advice()} (worldmodel import)"
 
 
 def _of_missing_rewards(unpaid: Sequence[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from worldmodel.data import folders
-from worldmodel.data.intake import Intake
+from worldmodel.data.intake import Intake, told_lost
 from worldmodel.data.parts import digest
 from worldmodel.data.provenance import Provenance
 from worldmodel.data.splits import Shares
@@ -77,6 +77,7 @@ class DatasetWriter:
         self._waiting: dict[str, _Waiting] = {}
         self._names: dict[str, tuple[int, ...]] | None = None
         self._published, self.episodes = time.monotonic(), 0
+        self._lost_ends = 0
 
     def __enter__(self) -> DatasetWriter:
         fresh = not folders.is_dataset(self.path)
@@ -133,6 +134,8 @@ class DatasetWriter:
             try:
                 if kept:
                     self.publish()
+                    if self._lost_ends:
+                        self.note(told_lost(self._lost_ends))
                 if kept and self._whole:
                     folders.write_index(self.path, self._index)
             finally:
@@ -173,7 +176,9 @@ class DatasetWriter:
                 same arrays as in the episodes before.
         """
         intake = Intake(self.observation_spec, self.action_spec, self._final)
-        self.write_arrays(intake.read(episode, self.episodes), split, **told)
+        arrays, lost = intake.read(episode, self.episodes), intake.loses_end(episode, self.episodes)
+        self.write_arrays(arrays, split, **told)
+        self._lost_ends += lost
 
     def write_arrays(
         self, arrays: Mapping[str, np.ndarray], split: str | None = None, **told: str

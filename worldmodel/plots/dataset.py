@@ -27,7 +27,7 @@ def write_summary(dataset: Dataset, summary: Summary, title: str, path: Path) ->
     """Write the page, whole or not at all."""
     suspicious = [page.paragraph(told) for told in summary.suspicious]
     parts = [
-        html.table(("", ""), facts(dataset)),
+        html.table(("", ""), facts(dataset, summary)),
         page.section("Suspicious", *(suspicious or [page.paragraph("Nothing was found.")])),
         page.section("Episodes", html.table(*counts(summary))),
         page.section("Streams", *_streams(dataset)),
@@ -43,15 +43,19 @@ def write_summary(dataset: Dataset, summary: Summary, title: str, path: Path) ->
     return page.write_page(path, title, parts)
 
 
-def facts(dataset: Dataset) -> list[tuple[str, str]]:
+def facts(dataset: Dataset, summary: Summary) -> list[tuple[str, str]]:
     """What is said of the whole."""
-    told = dataset.provenance
+    told, counted = dataset.provenance, summary.splits.values()
+    frames, unseen = sum(s.frames for s in counted), sum(s.unseen for s in counted)
+    masked = f"{unseen:,} of {frames:,} frames ({unseen / max(frames, 1):.1%})"
     drawn = ", ".join(f"{name} {value}" for name, value in told.process.items())
     known = [
         ("environment", told.env_id or "none: a recording"),
         ("observations", dataset.observation_spec.describe()),
         ("actions", dataset.action_spec.describe()),
         ("acted", drawn),
+        ("time", summary.sampling.describe() if summary.sampling else ""),
+        ("masked", masked if unseen else ""),
         ("recorded", told.created),
         ("fingerprint", told.fingerprint[:12]),
     ]

@@ -10,67 +10,8 @@ from jaxtyping import Bool, Float64, Int, Shaped
 
 from worldmodel.errors import ConfigError, FileFormatError
 
-# Intervals from this many periods on are gaps: something between was not recorded.
-_GAP = 1.5
 # Above which size times since 1970 are in which unit.
 _SINCE_1970 = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How regularly something was recorded.
-
-    Attributes:
-        period: Median interval of those that are no gaps, in seconds.
-        jitter: Standard deviation of the intervals that are no gaps, in periods.
-        gaps: Number of intervals longer than one and a half periods.
-        missing: Number of entries that would have filled them.
-        longest: Longest interval, in seconds.
-        entries: How many there were.
-    """
-
-    period: float
-    jitter: float
-    gaps: int
-    missing: int
-    longest: float
-    entries: int
-
-    @property
-    def regular(self) -> bool:
-        """Whether there are no gaps, and hardly any jitter."""
-        return not self.gaps and self.jitter < 0.05
-
-    def describe(self) -> str:
-        """In words."""
-        told = f"{1 / self.period:.4g} Hz, jitter {self.jitter:.0%} of a period"
-        if not self.gaps:
-            return told
-        share = self.missing / (self.entries + self.missing)
-        return (
-            f"{told}, {self.gaps} gaps (longest {self.longest:.3g} s) in which about "
-            f"{self.missing} entries are missing, {share:.1%}"
-        )
-
-
-def sampling(intervals: Float64[np.ndarray, " n"]) -> Sampling:
-    """How regular intervals between entries are; those of several episodes may be put together.
-
-    Args:
-        intervals: Positive, in seconds; at least one.
-    """
-    gap = intervals > _GAP * np.median(intervals)
-    kept = intervals[~gap]
-    period = float(np.median(kept))
-    missing = np.rint(intervals[gap] / period).astype(int) - 1
-    return Sampling(
-        period,
-        float(kept.std() / period),
-        int(gap.sum()),
-        int(missing.sum()),
-        float(intervals.max()),
-        len(intervals) + 1,
-    )
 
 
 def require_ascending(times: Shaped[np.ndarray, " n"], what: str) -> Float64[np.ndarray, " n"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.data.importing.alignment import aligned, arriving
-from worldmodel.data.importing.clock import Sampling, require_ascending, sampling, unit_by_size
+from worldmodel.data.importing.clock import require_ascending, unit_by_size
 from worldmodel.data.importing.regrid import cut, regrid
 from worldmodel.data.readers import open_recording
 from worldmodel.data.readers.mapping import (
@@ -24,10 +24,8 @@ from worldmodel.data.readers.mapping import (
     settled,
     unit_of,
 )
+from worldmodel.data.sampling import INTERVALS, Sampling, sampling
 from worldmodel.errors import ConfigError, FileFormatError
-
-# Intervals that the report on time is made of; those of a longer recording are its first.
-_INTERVALS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ class Import:
         }
         for role, times in clocks.items():
             known = self._intervals.setdefault(role, [])
-            if sum(map(len, known)) < _INTERVALS:
+            if sum(map(len, known)) < INTERVALS:
                 known.append(np.diff(times))
         found: dict[str, np.ndarray] = {}
         for role, array in arrays.items():

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worldmodel.data.dataset import Dataset
-from worldmodel.data.importing.clock import Sampling
 from worldmodel.data.importing.opened import Import
 from worldmodel.data.readers.mapping import DONE, base, is_framed, is_stream
 from worldmodel.data.splits import USUAL
@@ -78,7 +77,7 @@ def timing(found: Import) -> Iterator[str]:
         stream = clock.partition(".")[2]
         yield f"{f'time of {stream}' if stream else 'time'}: {measured.describe()}"
         if found.choices.hz is None and not measured.regular:
-            yield _advice(measured)
+            yield measured.advice()
     if found.choices.hz is not None:
         frames = sum(found.lengths) + len(found.lengths)
         yield (
@@ -108,14 +107,3 @@ def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
     told = set(decisions(found))
     yield from (note for note in dataset.provenance.notes if note not in told)
     yield f"{out}: {counts}"
-
-
-def _advice(measured: Sampling) -> str:
-    hz = 1 / measured.period
-    plain = float(f"{hz:.2g}")
-    hz = plain if abs(plain / hz - 1) < 0.03 else hz
-    return (
-        "the steps are not equally long, which a model takes them to be; "
-        f"--resample {hz:.4g} puts them on a grid"
-        + (" and masks what is missing" if measured.gaps else "")
-    )

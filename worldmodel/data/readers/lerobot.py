@@ -9,6 +9,7 @@ Source: https://huggingface.co/docs/lerobot/lerobot-dataset-v3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from worldmodel.files import read_json
 
 _INFO = Path("meta/info.json")
 _ROLES = {"actions": "action", "rewards": "next.reward", "timestamps": "timestamp"}
+_FIELD = re.compile(r"\{\w+(:0?\d?d)?\}")  # of a path
 # Of a row, where it stands; nothing that was recorded.
 _INDICES = ("frame_index", "episode_index", "index", "task_index")
 
@@ -76,15 +78,19 @@ class LeRobot(Recording):
         file, rows, begin = None, None, 0
         for row in self.rows:
             found = self._file("data_path", row, "data")
-            if rows is None or found != file:
-                file, rows, begin = found, Rows(found, columns), int(row["dataset_from_index"])
             first, stop = int(row["dataset_from_index"]), int(row["dataset_to_index"])
+            what = f"{self.path}, episode {row['episode_index']}"
             if stop - first != int(row["length"]):
                 raise FileFormatError(
-                    f"{self.path}, episode {row['episode_index']} has {row['length']} steps and "
-                    f"the rows {first} to {stop}"
+                    f"{what} has {row['length']} steps and the rows {first} to {stop}"
                 )
-            yield row, rows.take(first - begin, stop - first)
+            try:
+                if rows is None or found != file:
+                    file, rows, begin = found, Rows(found, columns), first
+                taken = rows.take(first - begin, stop - first)
+            except FileFormatError as error:
+                raise FileFormatError(f"{what}: {error}") from error
+            yield row, taken
 
     def _column(self, values: Any, column: str, what: str, size: Size | None) -> np.ndarray:
         expected = self.columns[column]
@@ -125,7 +131,9 @@ class LeRobot(Recording):
         try:
             chunk, number = int(row[f"{prefix}/chunk_index"]), int(row[f"{prefix}/file_index"])
             assert self.info is not None
-            name = str(self.info[kind]).format(chunk_index=chunk, file_index=number, **names)
+            known = {"chunk_index": chunk, "file_index": number, **names}
+            # Nothing else of Python's formats: a width can be gigabytes.
+            name = _FIELD.sub(lambda field: field[0].format(**known), str(self.info[kind]))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(
                 f"{self.path}: meta does not say where {prefix} of episode "

@@ -151,21 +151,15 @@ def _dataset(path: Path, folder: Path) -> Any:
 
 def _episodes(path: Path, dataset: Any) -> Iterator[dict[str, Any]]:
     """Arrays by column."""
-    number = 0
-    try:
-        for number, found in zip(  # noqa: B007 (told by the error below)
-            dataset.episode_indices,
-            dataset.storage.get_episodes(dataset.episode_indices),
-            strict=True,
-        ):
-            parts = {key: value for key, value in found.items() if key != "id"}
-            yield dict(_flat("", parts))
-    except FileFormatError:
-        raise
-    except Exception as error:  # as above: h5py, PIL, pyarrow and asserts of its own
-        raise FileFormatError(
-            f"{path}, episode {number} or the next is truncated or corrupt: {error!r}"
-        ) from error
+    for number in dataset.episode_indices:
+        try:
+            # One at a time, so that an error is of this one.
+            (found,) = dataset.storage.get_episodes([number])
+        except Exception as error:  # as above: h5py, PIL, pyarrow and asserts of its own
+            raise FileFormatError(
+                f"{path}, episode {number} is truncated or corrupt: {error!r}"
+            ) from error
+        yield dict(_flat("", {key: value for key, value in found.items() if key != "id"}))
 
 
 def _flat(path: str, values: Any) -> Iterator[tuple[str, Any]]:

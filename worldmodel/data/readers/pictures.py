@@ -127,22 +127,22 @@ def gather(frames: Iterator[np.ndarray], count: int, what: str, size: Size | Non
     return array
 
 
-def video_shape(file: Path) -> tuple[int, int, int]:
+def video_shape(file: Path, what: str) -> tuple[int, int, int]:
     """(height, width, 3) of a video.
 
     Raises:
-        FileFormatError: It is truncated or no video.
+        FileFormatError: It is truncated or no video; begins with ``what``.
         MissingExtraError: PyAV is not installed.
     """
-    stream = _opened(file, lambda container, stream: (stream.height, stream.width))
+    stream = _opened(file, lambda container, stream: (stream.height, stream.width), what)
     return (*stream, 3)
 
 
-def video_times(file: Path) -> Float64[np.ndarray, " frames"]:
+def video_times(file: Path, what: str) -> Float64[np.ndarray, " frames"]:
     """When each frame of a video is shown, in seconds from its beginning; nothing is decoded.
 
     Raises:
-        FileFormatError: It is truncated or no video.
+        FileFormatError: It is truncated or no video; begins with ``what``.
         MissingExtraError: PyAV is not installed.
     """
 
@@ -150,7 +150,7 @@ def video_times(file: Path) -> Float64[np.ndarray, " frames"]:
         shown = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
         return np.sort(np.array(shown, np.float64)) * float(stream.time_base)
 
-    return _opened(file, times)
+    return _opened(file, times, what)
 
 
 def read_video(
@@ -195,7 +195,7 @@ def _chosen(
             return
 
 
-def _opened(file: Path, use: Callable[[Any, Any], Any], what: str | None = None) -> Any:
+def _opened(file: Path, use: Callable[[Any, Any], Any], what: str) -> Any:
     """What a function makes of a video's container and first stream of pictures."""
     require_extra("av", "video")
     import av
@@ -204,7 +204,9 @@ def _opened(file: Path, use: Callable[[Any, Any], Any], what: str | None = None)
     try:
         with av.open(str(file)) as container:
             if not container.streams.video or not container.streams.video[0].codec_context:
-                raise FileFormatError(f"{file} has no stream of pictures that can be decoded")
+                raise FileFormatError(
+                    f"{what}: {file.name} has no stream of pictures that can be decoded"
+                )
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             return use(container, stream)
@@ -212,5 +214,5 @@ def _opened(file: Path, use: Callable[[Any, Any], Any], what: str | None = None)
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(
-            f"{what or file}: the video is truncated, corrupt or no video: {error}"
+            f"{what}: the video is truncated, corrupt or no video: {error}"
         ) from error

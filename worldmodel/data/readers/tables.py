@@ -102,7 +102,8 @@ def _tables(root: Path, unit: Unit, columns: Collection[str], size: Size | None)
             elif column in unit.videos:
                 taken[column] = _video(root, unit.videos[column], f"{what}: {column}", size)
             elif column.removesuffix(_TIME) in unit.videos:
-                taken[column] = video_times(inside(root, unit.videos[column.removesuffix(_TIME)]))
+                file = inside(root, unit.videos[column.removesuffix(_TIME)])
+                taken[column] = video_times(file, f"{what}: {column}")
         begin += rows
         yield Table(name, taken)
 
@@ -125,7 +126,7 @@ def _beside(root: Path, sheet: Sheet, name: str, what: str) -> Path:
 
 
 def _video(root: Path, file: Path, what: str, size: Size | None) -> np.ndarray:
-    times = video_times(inside(root, file))
+    times = video_times(inside(root, file), what)
     if not len(times):
         raise FileFormatError(f"{what}: the video has no frames")
     shortest = float(np.diff(times).min()) if len(times) > 1 else 1.0
@@ -196,8 +197,9 @@ def _columns(root: Path, unit: Unit) -> dict[str, Column]:
     for name, files in unit.pictures.items():
         columns[name] = _column_of(inside(root, files[0]), len(files) == rows + 1)
     for name, file in unit.videos.items():
-        final = len(video_times(inside(root, file))) == rows + 1
-        columns[name] = Column(video_shape(file), "uint8", final)
+        what = f"{root}, episode {unit.name}: {name}"
+        final = len(video_times(inside(root, file), what)) == rows + 1
+        columns[name] = Column(video_shape(file, what), "uint8", final)
         columns[name + _TIME] = Column((), "float64", final)
     return columns
 
@@ -220,7 +222,7 @@ def _roles(unit: Unit, columns: Mapping[str, Column]) -> dict[str, tuple[str, ..
     roles |= {stream: (stream,) for stream in (*unit.pictures, *unit.videos)}
     rows = unit.episodes[0][1]
     for stream, file in unit.videos.items():
-        if len(video_times(file)) not in (rows, rows + 1):
+        if len(video_times(file, stream)) not in (rows, rows + 1):
             roles[f"timestamps.{stream}"] = (stream + _TIME,)
     return roles
 
