@@ -106,7 +106,7 @@ benchmark-asked: setup
 soak: setup
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/torture/soak.py
 
-# The oldest versions that pyproject.toml allows, and the newest, each in an environment of its own:
-# make matrix MATRIX="--rows oldest --hold torch==2.13.0+cpu --find-links /wheels tests/spaces"
+# The oldest versions that pyproject.toml allows, and the newest with each Python, each in an environment of its own. In parts:
+# make matrix MATRIX="--rows oldest --again --hold torch==2.13.0+cpu --find-links /wheels tests/spaces"
 matrix:
 	$(PYTHON) tests/matrix.py $(MATRIX)

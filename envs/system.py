@@ -126,7 +126,8 @@ class System(ABC):
         """
         try:
             values = np.asarray(action)
-        except ValueError as error:
+        # The last two are a tensor's own, of another device or with a gradient.
+        except (ValueError, TypeError, RuntimeError) as error:
             raise InvalidAction(f"action must be an array of shape {shape}: {error}") from error
         if values.dtype.kind not in "fiu":
             raise InvalidAction(f"action must be real numbers, got dtype {values.dtype}: {action}")

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from old_files import write_old, written_before
 from small import BOX, VECTOR, random_dataset, tiny_model
 
 from agents.learner import ActorCritic
@@ -25,9 +26,10 @@ from worldmodel import data
 from worldmodel.cli.goals import read_observation
 from worldmodel.cli.runs import policy_of
 from worldmodel.data.readers import mapping
-from worldmodel.errors import FileFormatError
+from worldmodel.data.requests import Requests
+from worldmodel.errors import FileFormatError, FolderInUse
 from worldmodel.evaluation.snapshots import Snapshots
-from worldmodel.files import read_json, write_json
+from worldmodel.files import locked, read_json, write_json
 from worldmodel.plots.learning import read_progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.growing import read_beside
@@ -89,8 +91,8 @@ def within(evil: Evil, whole: bytes) -> bytes:
 DISGUISES = [pickled, saved_by_torch, saved_by_torch_of_old, array, within]
 
 
-def algorithms(evil: Evil, whole: bytes) -> bytes:
-    """An algorithm of Stable-Baselines3, each of whose pickled settings is another now."""
+def algorithms(evil: Evil, weights: bool = False) -> bytes:
+    """An algorithm of Stable-Baselines3 with other pickled settings, or other weights, too."""
     pytest.importorskip("stable_baselines3")
     from stable_baselines3 import SAC
 
@@ -107,6 +109,8 @@ def algorithms(evil: Evil, whole: bytes) -> bytes:
                     if isinstance(value, dict) and ":serialized:" in value:
                         value[":serialized:"] = content
                 told = json.dumps(settings).encode()
+            elif weights and name.endswith(".pth"):
+                told = saved_by_torch(evil, b"")
             new.writestr(name, told)
     return result.getvalue()
 
@@ -122,7 +126,7 @@ class Still(gym.Env):
 @pytest.mark.parametrize("reader", ["of a run", "going on"])
 def test_an_algorithm_of_a_run_is_not_unpickled(reader, tmp_path):
     mark, file = tmp_path / "mark", tmp_path / "sac.zip"
-    file.write_bytes(algorithms(Evil(mark), b""))
+    file.write_bytes(algorithms(Evil(mark)))
     world = World(tiny_model(VECTOR, BOX))
     if reader == "of a run":
         agent = policy_of(tmp_path, world)
@@ -134,6 +138,28 @@ def test_an_algorithm_of_a_run_is_not_unpickled(reader, tmp_path):
     with contextlib.suppress(Exception):  # whatever follows from a folder in the place of a space
         stable_baselines3.SAC.load(file, device="cpu")
     assert mark.exists()  # by what we do not call
+
+
+@pytest.mark.parametrize("disguise", [*DISGUISES, "weights"])
+def test_a_pickle_in_the_place_of_an_algorithm_is_refused(disguise, tmp_path):
+    mark, file = tmp_path / "mark", tmp_path / "sac.zip"
+    evil, world = Evil(mark), World(tiny_model(VECTOR, BOX))
+    content = algorithms(evil, True) if disguise == "weights" else disguise(evil, b"")
+    file.write_bytes(content)
+    with pytest.raises(FileFormatError):
+        policy_of(tmp_path, world)
+    with pytest.raises(FileFormatError):
+        DreamtSAC(SACConfig(), 0).restore(content, world)
+    assert not mark.exists()
+
+
+def test_of_a_lock_nothing_is_unpickled(tmp_path):
+    """Whoever holds it may have written anything."""
+    with locked(tmp_path):
+        (tmp_path / ".lock").write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
+        with pytest.raises(FolderInUse, match="another process"), locked(tmp_path):
+            pass
+    assert not (tmp_path / "mark").exists()
 
 
 def trainer(folder):
@@ -160,6 +186,9 @@ def original(tmp_path_factory) -> Path:
     (tmp_path / "progress.jsonl").write_text('{"round": 0}\n')
     (tmp_path / "beside" / "training").mkdir(parents=True)
     torch.save({"beside": {}}, tmp_path / "beside" / "training" / "state.pt")
+    source = data.Source("worldmodel/Pendulum-v0")
+    Requests(source, True, 0.1, ()).write(tmp_path / "requests.json")
+    write_old(written_before(random_dataset(VECTOR, BOX)), tmp_path / "old.npz")
     world = load(tmp_path)
     world.trust = new_trust(world, 3, TrustConfig())
     world.save(tmp_path / "trusted")
@@ -192,6 +221,8 @@ READERS = {
     "training/state.pt ": read_history,
     "data/dataset.json": dataset,
     **{f"data/parts/{n:06d}/{name}": dataset for n in range(2) for name in PART},
+    "old.npz": lambda run: data.load(run / "old.npz"),
+    "requests.json": lambda run: Requests.read(run / "requests.json"),
     "policy.safetensors": lambda run: Policy.load(run / "policy.safetensors"),
     "planner.safetensors": lambda run: load_agent(run / "planner.safetensors", load(run)),
     "learner.safetensors": lambda run: ActorCritic.load(run / "learner.safetensors"),
@@ -206,7 +237,7 @@ READERS = {
     "snapshots/0000001.npz": lambda run: Snapshots.read(run / "snapshots"),
     "actions.npy": lambda run: data.Given.read(run / "actions.npy", BOX),
 }
-# README.md is for people, and nothing is read off it or the lock.
+# README.md is for people; of a lock only JSON is read, to say whose it is.
 UNREAD = {"checkpoint/README.md", "trusted/README.md", "training/.lock", "data/.lock"}
 
 

@@ -5,6 +5,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+# What ``np.asarray`` raises of what is no array; the last comes from tensors, which belong to
+# another device or to a gradient.
+NO_ARRAY = (TypeError, ValueError, RuntimeError)
+
 
 class WorldModelError(Exception):
     """Base of every error that this package raises on purpose."""

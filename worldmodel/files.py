@@ -26,6 +26,7 @@ except ImportError:  # not on Windows, where folders are not locked
 
 # Seconds after which what a killed process left of a file is cleared by who writes it next.
 _LEFT = 3600.0
+_RANDOM = 6  # bytes that tell one new file from another
 LOCK = ".lock"
 # What file systems say that know no locks.
 _UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -55,7 +56,7 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_old(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}.tmp")
     try:
         with naming(path), temporary.open("xb") as file:
             yield file
@@ -84,6 +85,13 @@ def clear_leftovers(path: Path) -> None:
     """Delete them; only whoever keeps other writers out may do so: their writers were killed."""
     for left in leftovers(path):
         left.unlink(missing_ok=True)
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete those of all files in a folder and below; likewise."""
+    for left in folder.rglob(f".*.{'?' * 2 * _RANDOM}.tmp"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, data: bytes | memoryview) -> Path:

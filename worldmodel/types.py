@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from worldmodel import html
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NO_ARRAY, ShapeError
 from worldmodel.spaces import Stream, recorded_streams
 
 Observations = Any  # a Tensor, or a TensorDict of several streams
@@ -57,7 +57,7 @@ def to_tensors(observations: Any, lead: int, device: torch.device | str = "cpu")
     """
     if not isinstance(observations, Mapping):
         return to_tensor("observations", observations, device)
-    streams = {k: to_tensor(str(k), v, device) for k, v in observations.items()}
+    streams = {str(k): to_tensor(str(k), v, device) for k, v in observations.items()}
     shapes = {name: tuple(value.shape) for name, value in streams.items()}
     if len({shape[:lead] for shape in shapes.values()}) != 1:
         raise ShapeError(f"streams must begin with the same {lead} axes, got {shapes}")
@@ -71,9 +71,12 @@ def to_tensor(name: str, values: Any, device: torch.device | str = "cpu") -> Ten
         ShapeError: They are none; begins with ``name``.
     """
     try:
-        tensor = torch.as_tensor(np.asarray(values), device=device)
-    except (TypeError, ValueError) as error:
-        raise ShapeError(f"{name} must be an array of real numbers, got {values!r:.200}") from error
+        array = np.asarray(values)
+        # PyTorch takes no other order of bytes or of axes, and warns of what must not be written.
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        tensor = torch.as_tensor(np.require(native, requirements=["C", "W"]), device=device)
+    except NO_ARRAY as error:
+        raise ShapeError(f"{name} must be an array of real numbers: {error}") from error
     if tensor.is_complex():
         raise ShapeError(f"{name} must be an array of real numbers, got {tensor.dtype}")
     return tensor

@@ -1,21 +1,20 @@
-import hashlib
 import io
 import json
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import zoo
+from old_files import npy, old_fingerprint, rewrite, write_old, written_before
 from small import box, discrete, pixels, random_dataset, vector
 
 from worldmodel.data import load, save
 from worldmodel.data.storage import HEADER
 from worldmodel.errors import FileFormatError
 from worldmodel.spaces import ActionSpace, ObservationSpace
-from worldmodel.types import to_numpy
 
 
 @pytest.fixture
@@ -26,45 +25,6 @@ def dataset(dataset):
 @pytest.fixture
 def path(tmp_path, dataset):
     return write_old(dataset, tmp_path / "clock.npz")
-
-
-def written_before(dataset):
-    """With the fingerprint of a file."""
-    specs = dataset.observation_spec, dataset.action_spec
-    mark = old_fingerprint(dataset, *(spec.identity() for spec in specs))
-    return replace(dataset, provenance=replace(dataset.provenance, fingerprint=mark))
-
-
-def old_arrays(dataset) -> dict[str, np.ndarray]:
-    """Padded, as files had them."""
-    arrays = {}
-    for split in dataset.splits:
-        for name, value in dataset.split(split).padded().items():
-            value = to_numpy(value)
-            several = value if isinstance(value, dict) else None
-            named = {f"/{k}": v for k, v in several.items()} if several else {"": value}
-            arrays |= {f"{split}/{name}{stream}": array for stream, array in named.items()}
-    return arrays
-
-
-def write_old(dataset, path):
-    """As the last version wrote files."""
-    splits = {split: {} for split in dataset.splits}
-    for name, array in old_arrays(dataset).items():
-        split, _, rest = name.partition("/")
-        splits[split][rest] = {"dtype": array.dtype.name, "shape": list(array.shape)}
-    header = {
-        "format": "worldmodel-dataset",
-        "version": 3,
-        "observation_spec": dataset.observation_spec.to_json(),
-        "action_spec": dataset.action_spec.to_json(),
-        "provenance": asdict(dataset.provenance),
-        "splits": splits,
-    }
-    contents = {HEADER: json.dumps(header).encode()}
-    contents |= {f"{name}.npy": npy(array) for name, array in old_arrays(dataset).items()}
-    rewrite(path, contents)
-    return path
 
 
 def assert_same(a, b) -> None:
@@ -82,22 +42,10 @@ def entries(path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def rewrite(path, contents: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-
-
 def edit_header(path, **changes) -> None:
     contents = entries(path)
     contents[HEADER] = json.dumps(json.loads(contents[HEADER]) | changes).encode()
     rewrite(path, contents)
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=True)
-    return buffer.getvalue()
 
 
 def test_round_trip(dataset, path):
@@ -211,16 +159,6 @@ VERSION_2 = {
     ),
     "discrete": (discrete(3), {"kind": "discrete", "low": [0.0] * 3, "high": [1.0] * 3}),
 }
-
-
-def old_fingerprint(dataset, *specs) -> str:
-    """As it was taken of files."""
-    digest = hashlib.sha256(json.dumps(list(specs), sort_keys=True).encode())
-    for name, array in sorted(old_arrays(dataset).items(), key=lambda item: item[0].split("/")[0]):
-        split, _, rest = name.partition("/")
-        about = [split, rest, array.dtype.name, array.shape]
-        digest.update(json.dumps(about, sort_keys=True).encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 @pytest.mark.parametrize("observed", ["vector", "pixels"])

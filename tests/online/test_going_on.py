@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,18 @@ def test_more_steps_may_be_asked_for_later(uninterrupted, tmp_path):
     ours, theirs = outcome(tmp_path), outcome(uninterrupted)
     assert ours[1:3] == theirs[1:3], "an evaluation more changes nothing"
     assert world.model.reward_range[0] >= worldmodel.load(tmp_path).model.reward_range[0]
+
+
+def test_what_was_half_written_is_cleared(uninterrupted, tmp_path):
+    """By whoever was killed at any file of the run, however short ago."""
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    names = (".progress.jsonl", "best/.policy.safetensors", "data/.dataset.json")
+    left = [run / f"{name}.0123456789ab.tmp" for name in names]
+    for path in left:
+        path.touch()
+    learned(run)
+    assert not any(path.exists() for path in left)
+    assert outcome(run) == outcome(uninterrupted)
 
 
 def test_another_run_is_not_continued(uninterrupted, tmp_path):

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
+from inspect import Parameter, signature
 from multiprocessing.synchronize import Event
 from typing import Any
 
-import numpy as np
 from gymnasium.error import Error
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
+from inputs import varied
 from jaxtyping import TypeCheckError
 
 from worldmodel.errors import WorldModelError
 
 # 1 in the usual tests, which is a minute; `make torture` takes many times as long.
 ROUNDS = int(os.environ.get("TORTURE", "1"))
+# Of each input that hypothesis draws, which is what takes long, so many variations are tried, too.
+VARIATIONS = 49
 # Inputs that all tests of doors drive together in a round, as they are written down beside each;
 # `make torture INPUTS=1000000` asks for as many in all.
-USUAL = 760
+USUAL = 425 * (1 + VARIATIONS)
 INPUTS = int(os.environ.get("TORTURE_INPUTS") or USUAL * ROUNDS)
 # How many there were, by test.
 DRIVEN: Counter[str] = Counter()
 # What may be raised at a door; the last by the checker of types that the usual tests turn on.
 TYPED = (WorldModelError, Error, TypeCheckError)
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 def tried(examples: int, **strategies: Any) -> Callable[[Callable[..., None]], Any]:
-    """Have hypothesis drive a test with so many inputs a round, and count them.
+    """Have hypothesis drive a test with so many inputs a round and their variations; count them.
 
     Args:
         examples: Of each of the test's parameters.
@@ -46,38 +50,35 @@ def tried(examples: int, **strategies: Any) -> Callable[[Callable[..., None]], A
         deadline=None,
         suppress_health_check=slow,
         derandomize=INPUTS == USUAL,
+        # Variations do not get simpler by another seed.
+        phases=[Phase.generate],
         database=None,
     )
 
     def driven(test: Callable[..., None]) -> Any:
+        # Its signature tells pytest which fixtures, and hypothesis which arguments there are.
+        told = signature(test)
+        seed = Parameter("_seed", Parameter.POSITIONAL_OR_KEYWORD)
+        told = told.replace(parameters=[seed, *told.parameters.values()])
+
         @wraps(test)
         def counted(*args: Any, **kwargs: Any) -> None:
-            DRIVEN[test.__name__] += 1
-            test(*args, **kwargs)
+            given = told.bind(*args, **kwargs).arguments
+            rng = random.Random(given.pop("_seed"))
+            drawn = {name: given[name] for name in strategies}
+            for turn in range(1 + VARIATIONS):
+                one = {name: varied(value, rng) for name, value in drawn.items()} if turn else drawn
+                DRIVEN[test.__name__] += 1
+                try:
+                    test(**given | one)
+                except BaseException as error:
+                    error.add_note(f"by variation {turn}: {one!r}")
+                    raise
 
-        return chosen(given(**strategies)(counted))
+        counted.__signature__ = told  # type: ignore[attr-defined]
+        return chosen(given(_seed=SEEDS, **strategies)(counted))
 
     return driven
-
-
-DTYPES = [np.dtype(name) for name in ("f4", "f8", "i8", "u1", "?", "c8", "U3", "M8[s]")]
-SHAPES = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
-ARRAYS = st.sampled_from(DTYPES).flatmap(lambda dtype: npst.arrays(dtype, SHAPES))
-PLAIN = st.one_of(
-    st.none(), st.booleans(), st.integers(-1000, 1000), st.floats(), st.text(max_size=5)
-)
-NAMES = st.text(max_size=4)
-# Whatever somebody may hand over, by mistake or not.
-ANYTHING = st.one_of(
-    ARRAYS,
-    st.recursive(
-        PLAIN,
-        lambda inner: (
-            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-        ),
-        max_leaves=6,
-    ),
-)
 
 
 # What a server of processes imports once, so that each is killed at its work.

@@ -149,7 +149,8 @@ def positive(raw: Tensor) -> Tensor:
 
 def raw_scale(scale: float) -> float:
     """What ``positive`` maps to a scale above ``LEAST_SCALE``."""
-    return math.log(math.expm1(scale - LEAST_SCALE))
+    above = scale - LEAST_SCALE
+    return above + math.log(-math.expm1(-above))  # the inverse of softplus, of large ones too
 
 
 def standard_normal_kl(mean: Tensor, scale: Tensor) -> Tensor:

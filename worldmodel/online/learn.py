@@ -26,7 +26,7 @@ from agents.rollout import Agent
 from agents.starts import recorded_beliefs
 from worldmodel.data import Dataset, Held, Source
 from worldmodel.errors import require_at_least
-from worldmodel.files import locked, whole_folder
+from worldmodel.files import clear_folder, locked, whole_folder
 from worldmodel.models.learned import LearnedModel
 from worldmodel.online.config import OnlineConfig, online_for, usual_model
 from worldmodel.online.gathering import Babbling, Filtering
@@ -107,6 +107,7 @@ def learn(
     run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(run))
+        clear_folder(run)
         interrupts = stack.enter_context(Interrupts())
         known = as_reality(reality, bool(config and config.parallel))
         size = (config.num_envs, config.episode_steps) if config else (1, None)

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.error import InvalidAction
 from jaxtyping import Float32
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NO_ARRAY, ShapeError
 from worldmodel.spaces import sampling, tree
 from worldmodel.spaces.controls import Control
 from worldmodel.spaces.scaling import Scaling, scaling
@@ -145,8 +145,8 @@ class ActionSpace:
         """
         try:
             controls = np.asarray(controls)
-        except (ValueError, TypeError) as error:
-            raise ShapeError(f"controls must be numbers, got {controls!r:.200}") from error
+        except NO_ARRAY as error:
+            raise ShapeError(f"controls must be numbers: {error}") from error
         if controls.dtype.kind not in "biuf":
             raise ShapeError(f"controls must be numbers, got {controls!r:.200}")
         if controls.shape[-1:] != (self.size,):

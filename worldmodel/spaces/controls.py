@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.error import InvalidAction
 from jaxtyping import Float32
 
-from worldmodel.errors import SpecError
+from worldmodel.errors import NO_ARRAY, SpecError
 from worldmodel.spaces.stream import Stream
 
 _FEW = 8  # numbers that are sooner clipped one by one than by NumPy
@@ -55,8 +55,8 @@ class Control:
         """
         try:
             array = np.asarray(action)
-        except ValueError as error:
-            raise InvalidAction(f"{self._path} must be an array, got {action!r}") from error
+        except NO_ARRAY as error:
+            raise InvalidAction(f"{self._path} must be an array: {error}") from error
         if array.shape != lead + self._shape or array.dtype.kind not in self._kinds:
             real = "real" if self._part.leaf.floating else "integer"
             raise InvalidAction(

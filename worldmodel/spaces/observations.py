@@ -9,7 +9,7 @@ from typing import Any, get_args
 import gymnasium as gym
 import numpy as np
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NO_ARRAY, ShapeError
 from worldmodel.spaces import tree
 from worldmodel.spaces.stream import Preset, Stream
 
@@ -141,10 +141,8 @@ class ObservationSpace:
             )
         try:
             shape = np.shape(sample)
-        except ValueError as error:
-            raise ShapeError(
-                f"{node.name} must be an array of numbers, got {sample!r:.200}"
-            ) from error
+        except NO_ARRAY as error:
+            raise ShapeError(f"{node.name} must be an array of numbers: {error}") from error
         own = len(node.leaf.shape)
         if own and shape[-own:] != node.leaf.shape:
             raise ShapeError(f"{node.name} must end in {node.leaf.shape}, got {shape}")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped, UInt8
 
-from worldmodel.errors import ShapeError
+from worldmodel.errors import NO_ARRAY, ShapeError
 from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.limits import Limits
 from worldmodel.spaces.scaling import Scaling, scaling
@@ -315,8 +315,8 @@ class Stream(ABC):
         """
         try:
             array = np.asarray(sample)
-        except (ValueError, TypeError) as error:
-            raise ShapeError(f"{self.name} must be an array of numbers, got {sample!r}") from error
+        except NO_ARRAY as error:
+            raise ShapeError(f"{self.name} must be an array of numbers: {error}") from error
         box = self.leaf.kind == "Box"
         if array.dtype.kind not in ("biuf" if box else "biu"):
             return array

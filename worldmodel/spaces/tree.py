@@ -198,17 +198,19 @@ def from_json(plain: Any, what: str) -> Node:
     """
     try:
         return _from_json(plain)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise SpecError(f"{plain!r} describes no space of {what}: {error!r}") from error
 
 
 def _from_json(plain: Any) -> Node:
+    if not isinstance(plain, dict):
+        raise TypeError("it is no dictionary")
     if "stream" in plain:
         return stream_from_json(plain["stream"])
-    members = tuple(_from_json(member) for member in plain.get("dict", plain.get("tuple")))
+    members = tuple(_from_json(member) for member in plain["dict" if "dict" in plain else "tuple"])
     if "tuple" in plain:
         return Branch(plain["path"], None, members)
     keys = tuple(plain["keys"])
-    if len(keys) != len(members):
-        raise ValueError(f"{len(keys)} keys of {len(members)} members")
+    if len(keys) != len(members) or not all(isinstance(key, str | int) for key in keys):
+        raise ValueError(f"{len(members)} members cannot have the keys {keys}")
     return Branch(plain["path"], keys, members, plain["sort_keys"])

@@ -43,6 +43,8 @@ FORMAT = "worldmodel-checkpoint"
 VERSION = 2
 # Seconds to wait before what cannot be read is read again: exchanging folders takes far less.
 _PAUSES = (0.01, 0.05)
+# What a part may raise of settings that are none of its own.
+_UNLIKE = (LookupError, AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError)
 BUNDLED = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -148,7 +150,7 @@ def _read(path: Path) -> Checkpoint:
         for part, module in kept.modules.items():
             mine = {k: v for k, v in values.items() if k.startswith(f"{part}.")}
             module.load_state_dict({k.removeprefix(f"{part}."): v for k, v in mine.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
+    except (*_UNLIKE, SafetensorError, OSError) as error:
         raise FileFormatError(
             f"{path}/config.json does not describe its weights: {error}"
         ) from error

@@ -22,6 +22,7 @@ from worldmodel.models.program import Builder, Rows
 # where ends are told without error, no finite slope would be enough.
 _PRIOR = (1.0, 3.0)
 _ITERATIONS = 100
+_MOST = torch.finfo(torch.float32).max
 _LEAST = 1e-12  # chances are kept away from 0 and 1, whose logarithms are not finite
 
 
@@ -44,9 +45,9 @@ class Ends:
 
     def __post_init__(self) -> None:
         require_finite(0, slope=self.slope)
-        for name in ("shift", "reward"):
-            if not abs(getattr(self, name)) < math.inf:
-                raise ConfigError(f"{name} must be finite, got {getattr(self, name)}")
+        for name in ("slope", "shift", "reward"):
+            if not abs(getattr(self, name)) <= _MOST:
+                raise ConfigError(f"{name} must be finite in float32, got {getattr(self, name)}")
 
     def __call__(self, logit: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The corrected logit."""

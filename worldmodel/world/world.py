@@ -288,10 +288,11 @@ class World:
         states, latent = self._tensor("latents", latents), self.model.latent_size
         if states.shape[-1:] != (latent,) or not states.numel():
             raise ShapeError(f"latents must be (..., {latent}) and some, got {tuple(states.shape)}")
-        means = self.model.emit(states).mean
-        if not means.isfinite().all():
+        shown = self.model.unscale_observations(self.model.emit(states).mean)
+        streams = [shown] if isinstance(shown, Tensor) else shown.values()
+        if not all(stream.isfinite().all() for stream in streams):
             raise DivergenceError(f"what the model shows of {latents!r:.200} is not finite")
-        return to_numpy(self.model.unscale_observations(means))
+        return to_numpy(shown)
 
     def denoised_by(self, denoiser: Denoiser) -> World:
         """The same world with another denoiser in place of its own, and so without bounds."""
