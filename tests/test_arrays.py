@@ -96,6 +96,10 @@ WRONG = {
     "no member": {"path": "x", "dict": None, "keys": []},
     "a key that is a list": {"path": "x", "dict": [LEAF], "keys": [["a"]], "sort_keys": True},
     "a leaf that is none": {"stream": [1.0]},
+    "a time": {"stream": LEAF["stream"] | {"space": LEAF["stream"]["space"] | {"dtype": "M8[s]"}}},
+    "a bound that is a list": {
+        "stream": LEAF["stream"] | {"space": LEAF["stream"]["space"] | {"high": [[1.0]]}}
+    },
     "an infinite length": {"stream": LEAF["stream"] | {"shape": [float("inf")]}},
 }
 

@@ -67,7 +67,7 @@ class Snapshots:
         if batch.states is not None:
             arrays |= self.targets(batch.states[mask].cpu().numpy())
         with whole(self.folder / f"{update:07d}.npz") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)  # numbers; NumPy 2.0 takes no allow_pickle here
 
     @staticmethod
     def read(folder: Path) -> list[Snapshot]:

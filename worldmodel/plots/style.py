@@ -76,7 +76,7 @@ def colour_scale(name: str, values: Float[np.ndarray, " n"]) -> tuple[float, flo
     """
     if name == "angle":
         return -np.pi, np.pi, cyclic()
-    low, high = (float(q) for q in np.quantile(np.asarray(values, float), (0.005, 0.995)))
+    low, high = (float(q) for q in np.quantile(values, (0.005, 0.995)))
     if low < 0 < high:
         low, high = -max(-low, high), max(-low, high)
     return low, high, colormaps[SEQUENTIAL]

@@ -175,7 +175,7 @@ class Leaf:
         if plain["kind"] not in get_args(Kind):
             raise ValueError(f"a space is one of {get_args(Kind)}, got {plain['kind']!r}")
         low, high = (
-            tuple(float(b) if isinstance(b, str) else b for b in plain[name])
+            tuple(b if isinstance(b, int) else float(b) for b in plain[name])
             for name in ("low", "high")
         )
         shape = tuple(int(length) for length in plain["shape"])

@@ -17,6 +17,8 @@ from worldmodel.spaces.leaf import Leaf
 from worldmodel.spaces.stream import Stream
 
 _LINE = 200  # letters of what was given, in an error
+# What parts of a space, and Gymnasium's own, raise of what is none.
+_NO_SPACE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, AssertionError)
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,11 @@ def from_json(plain: Any, what: str) -> Node:
         SpecError: It is no such data.
     """
     try:
-        return _from_json(plain)
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        with np.errstate(over="raise", invalid="raise"):
+            node = _from_json(plain)
+            space_of(node)  # else it would fail where it is used
+        return node
+    except _NO_SPACE as error:
         raise SpecError(f"{plain!r} describes no space of {what}: {error!r}") from error
 
 
