@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small import PIXELS, tiny_model
 from torch import nn
 
 from worldmodel.training.muon import Muon, build_optimizer, orthogonalised
@@ -26,6 +27,10 @@ def model():
     return nn.Sequential(nn.Linear(70, 80), nn.Tanh(), nn.Linear(80, 2))
 
 
+def muon(network, rate=1e-2):
+    return Muon(network.parameters(), network.parameters(), rate)
+
+
 def train(network, optimizers, steps):
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
@@ -40,13 +45,13 @@ def train(network, optimizers, steps):
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="older versions of torch have none")
 def test_matrices_move_as_by_torchs_own_and_all_else_as_by_adam():
     ours, theirs = model(), model()
-    wide = theirs[0].weight
+    wide = theirs.get_parameter("0.weight")
     rest = [p for p in theirs.parameters() if p is not wide]
     own = torch.optim.Muon([wide], 1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     before = wide.detach().clone()
-    train(ours, [Muon(ours, 1e-2)], 5)
+    train(ours, [muon(ours)], 5)
     train(theirs, [own, torch.optim.Adam(rest, 1e-2)], 5)
-    moved, expected = ours[0].weight - before, wide - before
+    moved, expected = ours.get_parameter("0.weight") - before, wide - before
     # Theirs is rounded to 16 bits.
     assert (moved - expected).norm() < 0.06 * expected.norm()
     for name, value in ours.named_parameters():
@@ -55,13 +60,13 @@ def test_matrices_move_as_by_torchs_own_and_all_else_as_by_adam():
 
 def test_it_goes_on_from_its_state_bit_for_bit():
     straight, stopped = model(), model()
-    train(straight, [Muon(straight, 1e-2)], 6)
-    first = Muon(stopped, 1e-2)
+    train(straight, [muon(straight)], 6)
+    first = muon(stopped)
     generator = torch.Generator().manual_seed(1)
     for update in range(6):
         inputs = torch.randn(30, 70, generator=generator)
         if update == 3:
-            first, state = Muon(stopped, 0.5), first.state_dict()
+            first, state = muon(stopped, 0.5), first.state_dict()
             first.load_state_dict(state)
         first.zero_grad()
         (stopped(inputs) - inputs[:, :2]).square().mean().backward()
@@ -70,7 +75,16 @@ def test_it_goes_on_from_its_state_bit_for_bit():
         assert torch.equal(ours, theirs)
 
 
-def test_a_model_of_narrow_matrices_is_adams():
+def test_wide_matrices_of_the_emission_are_muons_and_nothing_else_is():
+    model = tiny_model(PIXELS, codec={"hidden": 64, "depth": 3})
+    optimizer = build_optimizer(model, "muon", 1e-2)
+    wide = [w for w in model.emission.parameters() if w.ndim == 2 and min(w.shape) >= 64]
+    adams, muons = (group["params"] for group in optimizer.param_groups)
+    assert wide and list(map(id, muons)) == list(map(id, wide))
+    assert len(adams) + len(muons) == len(list(model.parameters()))
+
+
+def test_a_model_without_wide_matrices_is_adams():
     network = nn.Linear(3, 2)
-    optimizer = build_optimizer(network, "muon", 1e-2)
-    assert [group["params"] for group in optimizer.param_groups] == [list(network.parameters())]
+    (group,) = muon(network).param_groups
+    assert group["params"] == list(network.parameters())

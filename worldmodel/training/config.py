@@ -34,8 +34,8 @@ class TrainConfig:
         updates: Gradient updates at most.
         batch_size: Sequences per update.
         window: Steps per training sequence; longer episodes are cut at random places.
-        optimizer: "adam"; or "muon", which learns what is rarely seen sooner, for weight matrices
-            and Adam for all else. See ``training/muon.py``.
+        optimizer: "adam"; or "muon", by which emissions learn to draw what is rarely seen sooner,
+            for their wide matrices, and Adam for all else. See ``training/muon.py``.
         learning_rate: Of the optimiser, after a warm-up; it decays by half a cosine.
         lr_final_fraction: Fraction of it at the end.
         warmup_steps: Updates over which the learning rate rises linearly from zero.

@@ -4,6 +4,9 @@ Adam scales each weight by itself. What a batch of neighbouring frames says of a
 directions, and those of what is rarely seen are lost beside them: pictures are learned place by
 place. Orthogonalised, the gradient's momentum has all singular values near one.
 
+It is for what draws. What reads learns as quickly by it, and then bends states into whatever draws
+best before it is known how they move.
+
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; step size as
 in Liu et al. 2025, "Muon is Scalable for LLM Training", so that Adam's learning rate suits both.
 Differs: everything is in 32 bits. ``torch.optim.Muon`` orthogonalises in 16, which takes processors
@@ -19,6 +22,8 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from worldmodel.models.learned import LearnedModel
 
 # Of the source: the quintic polynomial, how often it is applied, and the momentum.
 _POLYNOMIAL, _ITERATIONS, _MOMENTUM = (3.4445, -4.7750, 2.0315), 5, 0.95
@@ -68,16 +73,21 @@ class _Matrices(torch.optim.Optimizer):
 
 
 class Muon:
-    """Muon of a model's weight matrices, Adam of all else; used as an optimiser of torch's is.
+    """Muon of some wide matrices, Adam of all else; used as torch's optimisers are.
 
     Args:
-        model: To be trained.
+        weights: All that are to be trained.
+        drawing: Those among them whose wide matrices Muon moves.
         learning_rate: Of both.
     """
 
-    def __init__(self, model: nn.Module, learning_rate: float) -> None:
-        weights = list(model.parameters())
-        matrices = [w for w in weights if w.ndim == 2 and min(w.shape) >= _LEAST]
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter],
+        drawing: Iterable[nn.Parameter],
+        learning_rate: float,
+    ) -> None:
+        matrices = [w for w in drawing if w.ndim == 2 and min(w.shape) >= _LEAST]
         chosen = set(map(id, matrices))
         self._parts: dict[str, torch.optim.Optimizer] = {}
         if rest := [weight for weight in weights if id(weight) not in chosen]:
@@ -111,9 +121,10 @@ class Muon:
 
 
 def build_optimizer(
-    model: nn.Module, name: Literal["adam", "muon"], learning_rate: float
+    model: LearnedModel, name: Literal["adam", "muon"], learning_rate: float
 ) -> torch.optim.Optimizer | Muon:
-    """The optimiser of a model by its name."""
-    if name == "muon":
-        return Muon(model, learning_rate)
-    return torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    """The optimiser of a model by its name; Muon is for its emissions."""
+    if name == "adam":
+        return torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    drawing = (weight for emission in model.emissions for weight in emission.parameters())
+    return Muon(model.parameters(), drawing, learning_rate)
