@@ -76,7 +76,9 @@ def to_tensor(name: str, values: Any, device: torch.device | str = "cpu") -> Ten
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         tensor = torch.as_tensor(np.require(native, requirements=["C", "W"]), device=device)
     except NO_ARRAY as error:
-        raise ShapeError(f"{name} must be an array of real numbers: {error}") from error
+        raise ShapeError(
+            f"{name} must be an array of real numbers, got {values!r:.200}: {error}"
+        ) from error
     if tensor.is_complex():
         raise ShapeError(f"{name} must be an array of real numbers, got {tensor.dtype}")
     return tensor

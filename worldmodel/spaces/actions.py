@@ -146,7 +146,7 @@ class ActionSpace:
         try:
             controls = np.asarray(controls)
         except NO_ARRAY as error:
-            raise ShapeError(f"controls must be numbers: {error}") from error
+            raise ShapeError(f"controls must be numbers, got {controls!r:.200}: {error}") from error
         if controls.dtype.kind not in "biuf":
             raise ShapeError(f"controls must be numbers, got {controls!r:.200}")
         if controls.shape[-1:] != (self.size,):

@@ -56,7 +56,9 @@ class Control:
         try:
             array = np.asarray(action)
         except NO_ARRAY as error:
-            raise InvalidAction(f"{self._path} must be an array: {error}") from error
+            raise InvalidAction(
+                f"{self._path} must be an array, got {action!r:.200}: {error}"
+            ) from error
         if array.shape != lead + self._shape or array.dtype.kind not in self._kinds:
             real = "real" if self._part.leaf.floating else "integer"
             raise InvalidAction(

@@ -142,7 +142,9 @@ class ObservationSpace:
         try:
             shape = np.shape(sample)
         except NO_ARRAY as error:
-            raise ShapeError(f"{node.name} must be an array of numbers: {error}") from error
+            raise ShapeError(
+                f"{node.name} must be an array of numbers, got {sample!r:.200}: {error}"
+            ) from error
         own = len(node.leaf.shape)
         if own and shape[-own:] != node.leaf.shape:
             raise ShapeError(f"{node.name} must end in {node.leaf.shape}, got {shape}")

@@ -316,7 +316,9 @@ class Stream(ABC):
         try:
             array = np.asarray(sample)
         except NO_ARRAY as error:
-            raise ShapeError(f"{self.name} must be an array of numbers: {error}") from error
+            raise ShapeError(
+                f"{self.name} must be an array of numbers, got {sample!r:.200}: {error}"
+            ) from error
         box = self.leaf.kind == "Box"
         if array.dtype.kind not in ("biuf" if box else "biu"):
             return array

@@ -288,8 +288,10 @@ class World:
         states, latent = self._tensor("latents", latents), self.model.latent_size
         if states.shape[-1:] != (latent,) or not states.numel():
             raise ShapeError(f"latents must be (..., {latent}) and some, got {tuple(states.shape)}")
-        shown = self.model.unscale_observations(self.model.emit(states).mean)
-        streams = [shown] if isinstance(shown, Tensor) else shown.values()
+        means = self.model.emit(states).mean
+        shown = self.model.unscale_observations(means)
+        # Means that are not finite may be clipped to what can be, and finite ones overflow.
+        streams = [means, *([shown] if isinstance(shown, Tensor) else shown.values())]
         if not all(stream.isfinite().all() for stream in streams):
             raise DivergenceError(f"what the model shows of {latents!r:.200} is not finite")
         return to_numpy(shown)
