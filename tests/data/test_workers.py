@@ -1,5 +1,6 @@
 """Recording in several processes, and under policies."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -104,6 +105,19 @@ def test_what_goes_wrong_in_a_worker_is_told(odd):
 def test_a_module_registers_its_environment_in_a_worker_once(odd, capfd):
     collect(odd, splits=SMALL, workers=2)
     assert "WARN" not in capfd.readouterr().err
+
+
+def test_an_environment_of_ours_is_registered_in_a_worker_once(capfd):
+    """A policy that is made in a worker may import the package that registers it."""
+
+    def make(env):
+        importlib.import_module("envs")
+        return lambda seen, taken: np.float32([0.0])
+
+    splits = {"train": SplitConfig(2, 3)}
+    ours = "worldmodel/Pendulum-v0"
+    collect(ours, splits=splits, workers=2, behaviour=Behaviour("still", make))
+    assert "already in registry" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,6 +6,7 @@ threads, needs no guard around the caller's main module, and ends with the pipe 
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 import cloudpickle
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 from worldmodel.data.behaviour import Behaviour
 from worldmodel.data.buffer import Played
@@ -136,14 +138,21 @@ def serve() -> None:
             return
         found: Any
         try:
-            if spec is not None:
-                gym.registry.setdefault(spec.id, spec)
+            if spec is not None and play is None:
+                _register(spec)
             play = play or EpisodePlayer(source, behaviour)
             found = play(job)
         except Exception as error:
             found = _portable(error)
         answers.write(found if isinstance(found, bytes) else pickle.dumps(found, protocol=5))
         answers.flush()
+
+
+def _register(spec: EnvSpec) -> None:
+    """Let an environment be made, whose own module may do so, and would do it again later."""
+    if isinstance(spec.entry_point, str):
+        importlib.import_module(spec.entry_point.partition(":")[0])
+    gym.registry.setdefault(spec.id, spec)
 
 
 def _packed(source: Source, behaviour: Behaviour | None) -> bytes:
