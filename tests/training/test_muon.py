@@ -1,11 +1,15 @@
 """Muon, against torch's own, against singular vectors, and as a run that goes on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from small import PIXELS, tiny_model
+from interrupted import CONFIG
+from small import PIXELS, random_dataset, tiny_model
 from torch import nn
 
 from worldmodel.training.muon import Muon, build_optimizer, orthogonalised
+from worldmodel.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 40), (40, 16), (1, 5)])
@@ -88,3 +92,25 @@ def test_a_model_without_wide_matrices_is_adams():
     network = nn.Linear(3, 2)
     (group,) = muon(network).param_groups
     assert group["params"] == list(network.parameters())
+
+
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path):
+    config = replace(CONFIG, updates=12, optimizer="muon")
+
+    def trainer(folder):
+        model = tiny_model(PIXELS, codec={"hidden": 64, "depth": 3})
+        return Trainer(model, random_dataset(PIXELS), config, folder)
+
+    straight, stopped = trainer(tmp_path / "straight"), trainer(tmp_path / "stopped")
+    for _ in range(12):
+        straight.step()
+    for _ in range(5):
+        stopped.step()
+    stopped.checkpoint()
+    gone_on = trainer(tmp_path / "stopped")
+    assert gone_on.update == 5
+    for _ in range(7):
+        gone_on.step()
+    theirs = straight.model.state_dict()
+    for name, ours in gone_on.model.state_dict().items():
+        assert torch.equal(ours, theirs[name]), name
