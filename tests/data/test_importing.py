@@ -346,6 +346,17 @@ def test_gaps_and_jitter_are_told_and_resampling_masks_them(tmp_path):
     assert "3 of 100 grid points (3.0%)" in "\n".join(report.timing(found))
 
 
+def test_a_grid_that_leaves_most_out_is_told(tmp_path):
+    rows = np.arange(100)
+    np.savez(tmp_path / "x.npz", observations=rows[:, None] * 1.0, actions=rows * 1.0, t=rows / 10)
+    told = {}
+    for hz in (0.1, 10.0, 25.0):
+        found, _ = read(tmp_path / "x.npz", roles={"timestamps": ("t",)}, hz=hz)
+        told[hz] = "\n".join(report.timing(found))
+    assert "100 times coarser" in told[0.1] and "99% of what was recorded" in told[0.1]
+    assert "coarser" not in told[10.0] + told[25.0]
+
+
 def test_resampling_without_times_says_how_to_name_them(tmp_path, episodes):
     path = saved(tmp_path / "x.npz", episodes)
     refused(path, "--map timestamps=COLUMN", ConfigError, hz=10.0)

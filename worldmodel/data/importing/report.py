@@ -78,6 +78,13 @@ def timing(found: Import) -> Iterator[str]:
         yield f"{f'time of {stream}' if stream else 'time'}: {measured.describe()}"
         if found.choices.hz is None and not measured.regular:
             yield measured.advice()
+        finer = 1 / (measured.period * found.choices.hz) if found.choices.hz else 1.0
+        if finer > 1.5:
+            yield (
+                f"the grid of {found.choices.hz:g} Hz is {finer:.3g} times coarser than this: "
+                f"about {1 - 1 / finer:.0%} of what was recorded is left out (--resample is in Hz, "
+                "not in seconds)"
+            )
     if found.choices.hz is not None:
         frames = sum(found.lengths) + len(found.lengths)
         yield (
