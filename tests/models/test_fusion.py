@@ -8,9 +8,12 @@ from torch.distributions import MultivariateNormal
 from worldmodel.errors import ConfigError
 from worldmodel.models.dvbf_config import RecognitionConfig
 from worldmodel.models.fusion import Fusion
-from worldmodel.models.networks import mlp
+from worldmodel.models.networks import mlp, raw_scale
 from worldmodel.models.transition import LocallyLinear, MLPTransition
 from worldmodel.types import Belief
+
+
+FUSED = {"recognition": {"kind": "fusion"}, "transition": {"init_scale": 1.0}}
 
 
 @pytest.fixture
@@ -78,8 +81,7 @@ def test_the_gain_is_how_noise_moves_the_next_state(kind):
 
 def test_a_filter_that_strayed_comes_back():
     """With a sharp reading one frame is enough, wherever the belief was."""
-    parts = {"recognition": {"kind": "fusion"}, "transition": {"init_scale": 1.0}}
-    model = tiny_model(VECTOR, BOX, **parts)
+    model = tiny_model(VECTOR, BOX, **FUSED)
     model.recognition.reading = Sharp(mlp(3, 4, 3))
     batch = random_batch(VECTOR, BOX)
     action, frame = batch.actions[:, 0], batch.observations[:, 1]
@@ -89,6 +91,66 @@ def test_a_filter_that_strayed_comes_back():
             for start in (0.0, 5.0)
         )
     torch.testing.assert_close(near.mean, far.mean, atol=0.02, rtol=0)
+
+
+def test_the_live_filter_is_kalmans():
+    """In one dimension, where a diagonal is the whole covariance, over a whole episode."""
+    model, reading_scale = tiny_model(VECTOR, BOX, latent_size=1, **FUSED), 0.8
+    model.recognition.reading = Vague(mlp(3, 4, 1), reading_scale)
+    batch = random_batch(VECTOR, BOX)
+    # One base matrix and no other mixture: the transition is linear.
+    with torch.no_grad():
+        model.transition_model.mean.copy_(model.transition_model.mean[:1].clone())
+        beliefs = model.filter_beliefs(batch.observations, batch.actions)
+        mean, variance = beliefs.mean[:, 0, 0], beliefs.scale[:, 0, 0].square()
+        zero, one = torch.zeros(5, 1), torch.ones(5, 1)
+        for t in range(batch.steps):
+            action = batch.actions[:, t]
+            still = model.transition(zero, action)[:, 0]
+            slope = model.transition(one, action)[:, 0] - still
+            noise = model.transition(zero, action, one)[:, 0] - still
+            frame = model.encoder(model.scale_observations(batch.observations[:, t + 1]))
+            seen = model.recognition.embed(frame, action)[:, 0]
+            mean, variance = slope * mean + still, slope.square() * variance + noise.square()
+            gain = variance / (variance + reading_scale**2)
+            mean, variance = mean + gain * (seen - mean), (1 - gain) * variance
+            torch.testing.assert_close(beliefs.mean[:, t + 1, 0], mean, atol=1e-4, rtol=1e-3)
+            spread = beliefs.scale[:, t + 1, 0].square()
+            torch.testing.assert_close(spread, variance, atol=1e-5, rtol=1e-3)
+
+
+def test_what_is_not_seen_is_less_and_less_known_and_frames_then_count_for_more():
+    model = tiny_model(VECTOR, BOX, **FUSED)
+    model.recognition.reading = Vague(mlp(3, 4, 3), 0.8)
+    batch = random_batch(VECTOR, BOX)
+    with torch.no_grad():
+        model.transition_model.leak = 0.0
+        belief = Belief(torch.zeros(5, 3), torch.full((5, 3), 0.05))
+        action, frame = batch.actions[:, 0], batch.observations[:, 1]
+        later = belief
+        for _ in range(20):
+            later = model.predict(later, action)
+        assert (later.scale > belief.scale).all()
+        seen = model.recognition.embed(
+            model.encoder(model.scale_observations(frame)), model._scale_actions(action)
+        )[:, :3]
+        sure, unsure = (
+            model.update(Belief(later.mean, scale), action, frame).mean
+            for scale in (belief.scale, later.scale)
+        )
+        assert ((unsure - seen).norm(dim=1) < (sure - seen).norm(dim=1)).all()
+
+
+class Vague(torch.nn.Module):
+    """Reads some state off a frame, and says how wrong it may be."""
+
+    def __init__(self, mean, scale):
+        super().__init__()
+        self.mean, self.raw = mean, float(raw_scale(scale))
+
+    def forward(self, frame):
+        mean = self.mean(frame)
+        return torch.cat([mean, torch.full_like(mean, self.raw)], -1)
 
 
 class Sharp(torch.nn.Module):

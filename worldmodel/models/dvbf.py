@@ -7,6 +7,7 @@ Models from Raw Data", sections 3.1 to 3.3 and appendix B.3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -17,13 +18,12 @@ from worldmodel.models import fused_fusion, fused_inference
 from worldmodel.models.codec.emission import Comparison
 from worldmodel.models.dvbf_config import DVBFConfig
 from worldmodel.models.fusion import Fusion
-from worldmodel.models.inference import Sampled, infer, recognise
+from worldmodel.models.inference import Sampled, infer
 from worldmodel.models.initial import InitialNetwork
 from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import compiled, normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_recognition, build_transition
 from worldmodel.models.program import Builder, Rows
-from worldmodel.models.recognition import Recognition
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief, Observations
 
@@ -64,21 +64,48 @@ class DVBF(LearnedModel):
         action: Float[Tensor, "batch act"],
         observation: Observations,
     ) -> Belief:
-        """Predict from the belief's mean, correct by the noise inferred from the frame."""
+        """Predict, and correct by the frame.
+
+        By the noise that a network infers from it at the belief's mean; or, where frames are read,
+        as an extended Kalman filter does, to whose prediction all that was not known before counts.
+        Of its covariance the diagonal goes on.
+        """
         control = self._scale_actions(action)
         features = self.encoder(self.scale_observations(observation))
         context = self.recognition.embed(features, control)
-        mean, scale = recognise(
-            self.recognition, self.transition_model, context, belief.mean, control
-        )
-        copies = 2 * self.noise_size + 1
+        if isinstance(self.recognition, Fusion):
+            return Belief(*self.recognition.correct(context, *self._foretold(belief, control)))
+        mean, scale = self.recognition(context, belief.mean)
 
         def step(noise: Tensor) -> Tensor:
+            copies = len(noise) // len(control)
             return self.transition_model(
                 belief.mean.repeat(copies, 1), control.repeat(copies, 1), noise
             )
 
-        return _push_forward(step, mean, scale)
+        arrived, moved = _central_differences(step, mean, scale)
+        return Belief(arrived, moved.square().sum(1).sqrt())
+
+    def predict(self, belief: Belief, action: Float[Tensor, "batch act"]) -> Belief:
+        """One filter step without a frame; see the base class."""
+        if not isinstance(self.recognition, Fusion):
+            return super().predict(belief, action)
+        mean, spread = self._foretold(belief, self._scale_actions(action))
+        return Belief(mean, spread.square().sum(1).sqrt())
+
+    def _foretold(
+        self, belief: Belief, control: Float[Tensor, "batch act"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch any latent"]]:
+        """The next state's mean, and how it is spread, as ``Fusion.correct`` takes them."""
+
+        def step(state: Tensor) -> Tensor:
+            still = state.new_zeros(len(state), self.noise_size)
+            return self.transition_model(
+                state, control.repeat(len(state) // len(control), 1), still
+            )
+
+        mean, moved = _central_differences(step, belief.mean, belief.scale)
+        return mean, torch.cat([moved, self.transition_model.gain(belief.mean, control)], 1)
 
     def _step(
         self,
@@ -99,18 +126,24 @@ class DVBF(LearnedModel):
         """Instructions of ``update``."""
         control = self._compiled_control(builder, action)
         features = compiled(self.encoder, builder, self._compiled_frame(builder, frame))
-        if isinstance(self.recognition, Recognition):
-            noise = self.recognition.compiled(builder, features, control, mean)
-        else:
+        if isinstance(self.recognition, Fusion):
             still = builder.constant(np.zeros(self.noise_size))
-            predicted = self.transition_model.compiled(builder, mean, control, still)
+
+            def ahead(state: Rows) -> Rows:
+                return self.transition_model.compiled(builder, state, control, still)
+
+            predicted, moved = _compiled_differences(builder, ahead, mean, scale)
             gain = self.transition_model.compiled_gain(builder, mean, control)
-            noise = self.recognition.compiled(builder, features, predicted, gain)
+            spread = builder.join(*moved, gain)
+            return self.recognition.compiled(builder, features, predicted, spread)
+        noise = self.recognition.compiled(builder, features, control, mean)
 
         def step(drawn: Rows) -> Rows:
             return self.transition_model.compiled(builder, mean, control, drawn)
 
-        return _compiled_push_forward(builder, step, *noise)
+        arrived, moved = _compiled_differences(builder, step, *noise)
+        squares = [builder.multiply(one, one) for one in moved]
+        return arrived, builder.sqrt(reduce(builder.add, squares))
 
     def terms(
         self,
@@ -190,27 +223,25 @@ class DVBF(LearnedModel):
         return infer(*parts, *known)
 
 
-def _push_forward(function, mean: Tensor, scale: Tensor) -> Belief:
-    """Push N(mean, scale) through ``function`` by central differences, exact if it is linear."""
+def _central_differences(
+    function: Callable[[Tensor], Tensor], mean: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What a function makes of ``mean``, and (batch, size, outputs) how a scale moves that."""
     batch, size = mean.shape
     spread = torch.diag_embed(scale).unbind(1)
     points = torch.cat([mean, *(mean + s for s in spread), *(mean - s for s in spread)])
     out = function(points).view(2 * size + 1, batch, -1)
-    half = (out[1 : size + 1] - out[size + 1 :]) / 2
-    return Belief(out[0], half.square().sum(0).sqrt())
+    return out[0], ((out[1 : size + 1] - out[size + 1 :]) / 2).transpose(0, 1)
 
 
-def _compiled_push_forward(
+def _compiled_differences(
     builder: Builder, function: Callable[[Rows], Rows], mean: Rows, scale: Rows
-) -> tuple[Rows, Rows]:
-    """Instructions of ``_push_forward``."""
-    total = None
+) -> tuple[Rows, list[Rows]]:
+    """Instructions of ``_central_differences``."""
+    moved = []
     for axis in np.eye(scale.count):
         apart = [
             function(builder.add(mean, builder.affine(scale, sign * axis))) for sign in (1, -1)
         ]
-        half = builder.affine(builder.add(apart[0], builder.affine(apart[1], -1.0)), 0.5)
-        square = builder.multiply(half, half)
-        total = square if total is None else builder.add(total, square)
-    assert total is not None, "there is at least one dimension of noise"
-    return function(mean), builder.sqrt(total)
+        moved.append(builder.affine(builder.add(apart[0], builder.affine(apart[1], -1.0)), 0.5))
+    return function(mean), moved

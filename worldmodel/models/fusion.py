@@ -1,4 +1,4 @@
-"""Fusion: the process noise that follows when a frame's reading meets the transition's prediction.
+"""Fusion: what follows when a frame's reading meets the transition's prediction.
 
 A network reads a Gaussian over the state off each frame alone. Bayes' rule combines it with what
 the transition predicts, in closed form: the noise w ~ N(0, I) moves the prediction to p + w G, the
@@ -14,6 +14,11 @@ Where a few frames tell so much that the transition foretells the others, the bo
 readings no reason to become sharp, and the filter that follows listens to nearly none: it is right
 for as long as windows were in training, and strays after. So readings also learn to say what was
 inferred, by its likelihood, which no state feels: then what a frame shows is there to be heard.
+
+In training the noise is inferred at a sampled state, as if that were known. The live filter has a
+belief, and what is not known of the state before counts like the noise: it is an extended Kalman
+filter (``correct``) of the transition and the readings. By the noise alone, which is small, it
+would listen to frames for some steps and drift on for hundreds.
 
 Source: the fusion variant of the authors' later code, where the product of Gaussians is taken over
 the state. Differs: over the process noise, so that the bound is the one of Karl et al. 2017.
@@ -103,12 +108,37 @@ class Fusion(nn.Module):
             precision.diagonal(dim1=1, dim2=2).rsqrt(),
         )
 
+    def correct(
+        self,
+        context: Float[Tensor, "batch two_latent"],
+        predicted: Float[Tensor, "batch latent"],
+        spread: Float[Tensor, "batch any latent"],
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """Mean and scale of the next state that a filter believes in, by Kalman's correction.
+
+        Args:
+            context: Of ``embed``.
+            predicted: Next state without noise.
+            spread: It may be off by any standard normal row times this: by what the process noise
+                does, and by what was not known before.
+        """
+        mean, scale = context.chunk(2, 1)
+        covariance = spread.mT @ spread
+        factor = torch.linalg.cholesky(lifted(covariance + torch.diag_embed(scale.square())))
+        gain = torch.cholesky_solve(covariance, factor)
+        known, before = (covariance * gain).sum(1), covariance.diagonal(dim1=1, dim2=2)
+        # Rounding must not leave less than nothing.
+        left = torch.maximum(before - known, LIFT * before)
+        moved = ((mean - predicted).unsqueeze(1) @ gain).squeeze(1)
+        return predicted + moved, left.sqrt()
+
     def compiled(
-        self, builder: Builder, frame: Rows, predicted: Rows, gain: Rows
+        self, builder: Builder, frame: Rows, predicted: Rows, spread: Rows
     ) -> tuple[Rows, Rows]:
-        """Instructions of ``embed`` and ``forward``."""
+        """Instructions of ``embed`` and ``correct``."""
         out = compiled(self.reading, builder, frame)
         mean, raw = out.split(out.count // 2, out.count // 2)
         scale = compiled_positive(builder, raw)
         pull = builder.add(mean, builder.affine(predicted, -1.0))
-        return builder.fuse(gain, scale, pull)
+        moved, left = builder.correct(spread, scale, pull)
+        return builder.add(predicted, moved), left

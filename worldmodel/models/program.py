@@ -48,7 +48,7 @@ class Op(IntEnum):
     NEAREST = 16
     NORMALISE = 17
     LOG = 18
-    FUSE = 19
+    CORRECT = 19
     EXP = 20
     SIN = 21
 
@@ -271,22 +271,27 @@ class Builder:
         weights = np.append(_pairs(x, gain, bias), np.float32(epsilon))
         return self._add(Op.NORMALISE, x.count, (x,), weights=weights)
 
-    def fuse(self, gain: Rows, scale: Rows, pull: Rows) -> tuple[Rows, Rows]:
-        """Mean and scale of w ~ N(0, I), given that w G is ``pull`` but for noise of a scale.
+    def correct(self, spread: Rows, scale: Rows, pull: Rows) -> tuple[Rows, Rows]:
+        """Mean and scale of x = e G, e ~ N(0, I), given that x is ``pull`` but for noise of a scale.
 
-        The diagonal Gaussian closest to the posterior N(P^-1 G S^-1 pull, P^-1), with
-        P = I + G S^-1 G' and S the square of the scale.
+        Of the Gaussian N(P C^-1 pull, P - P C^-1 P), with P = G' G, C = P + S and S the square of
+        the scale; of its covariance the diagonal.
 
         Args:
-            gain: G (n * m), row by row.
+            spread: G (n * m), row by row.
             scale: (m,).
             pull: (m,).
         """
-        count = gain.count // _count(scale, pull)
+        count = _count(scale, pull)
         # What is worked out on the way takes registers too.
-        out = self._add(Op.FUSE, count * (count + 2), (gain, scale, pull), size=count)
-        mean, scale, _ = out.split(count, count, count * count)
-        return mean, scale
+        out = self._add(
+            Op.CORRECT,
+            count * (2 * count + 3),
+            (spread, scale, pull),
+            size=spread.count // count,
+        )
+        mean, left, _ = out.split(count, count, count * (2 * count + 1))
+        return mean, left
 
     def finish(self, *outputs: Rows) -> Program:
         """The program that computes ``outputs``, and nothing that they do not need."""

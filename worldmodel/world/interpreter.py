@@ -20,7 +20,7 @@ from worldmodel.models import program
 from worldmodel.models.program import Op
 from worldmodel.world.kernels.across import normalise, softmax, softmax_one
 from worldmodel.world.kernels.elementwise import each, scale_or_clamp, select
-from worldmodel.world.kernels.fusion import fuse
+from worldmodel.world.kernels.fusion import correct
 from worldmodel.world.kernels.nearest import nearest
 from worldmodel.world.kernels.normals import fill
 from worldmodel.world.kernels.options import OPTIONS, PAIR, kernel
@@ -112,9 +112,9 @@ def execute(code, weights, space, stride):  # noqa: C901 (a switch)
             contract(space, a, b, c, out, rows, code[i, 7], stride)
         elif op == Op.NEAREST:
             nearest(weights, w, code[i, 7], space, a, size, out, stride)
-        elif op == Op.FUSE:
+        elif op == Op.CORRECT:
             n = code[i, 7]
-            fuse(space, a, b, c, out, n, size // n, stride)
+            correct(space, a, b, c, out, n, size // n, stride)
         elif op == Op.NORMALISE:
             normalise(weights, w, space, a, out, rows, stride)
         else:

@@ -1,4 +1,4 @@
-"""Posteriors of noise, by Cholesky's factor; ``models/fusion.py`` says of what."""
+"""Kalman's corrections, by Cholesky's factor; ``models/fusion.py`` says of what."""
 
 from __future__ import annotations
 
@@ -10,23 +10,13 @@ from worldmodel.models.fusion import LIFT
 from worldmodel.world.kernels.options import kernel
 
 _LIFT = np.float32(LIFT)
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO = np.float32(0)
 
 
 @kernel
 @no_type_check
-def _inner_product(space, a, b, scale, count, stride):
-    """Of some registers of one environment, divided by squares; ``stride`` is from one to next."""
-    result = _ZERO
-    for k in range(0, count * stride, stride):
-        result += space[a + k] * space[b + k] / (space[scale + k] * space[scale + k])
-    return result
-
-
-@kernel
-@no_type_check
-def _solve(space, p, x, n, stride):
-    """x to P^-1 x in place, by Cholesky's factor, which takes the place of P's lower half."""
+def _decompose(space, p, n, stride):
+    """The lower half of a symmetric matrix to its Cholesky factor, in place."""
     down = n * stride
     for r in range(n):
         row = p + r * down
@@ -35,33 +25,53 @@ def _solve(space, p, x, n, stride):
             for k in range(0, c * stride, stride):
                 rest -= space[row + k] * space[other + k]
             space[row + c * stride] = np.sqrt(rest) if r == c else rest / space[other + c * stride]
-        for k in range(0, r * stride, stride):
-            space[x + r * stride] -= space[row + k] * space[x + k]
-        space[x + r * stride] /= space[row + r * stride]
-    for r in range(n - 1, -1, -1):
-        space[x + r * stride] /= space[p + r * down + r * stride]
-        for k in range(r):
-            space[x + k * stride] -= space[p + r * down + k * stride] * space[x + r * stride]
 
 
 @kernel
 @no_type_check
-def fuse(space, gain, noise, pull, out, n, m, stride):
-    """``Builder.fuse``, one environment after the other."""
+def _forward(space, p, x, n, stride):
+    """x to L^-1 x in place, of the factor that ``_decompose`` left."""
+    down = n * stride
+    for r in range(n):
+        rest = space[x + r * stride]
+        for k in range(0, r * stride, stride):
+            rest -= space[p + r * down + k] * space[x + k]
+        space[x + r * stride] = rest / space[p + r * down + r * stride]
+
+
+@kernel
+@no_type_check
+def correct(space, spread, noise, pull, out, n, m, stride):
+    """``Builder.correct``, one environment after the other."""
     down = m * stride
     for i in range(stride):
-        mean, scale, p, s = out + i, out + n * stride + i, out + 2 * n * stride + i, noise + i
-        for r in range(n):
-            row = gain + r * down + i
-            space[mean + r * stride] = _inner_product(space, row, pull + i, s, m, stride)
-            for c in range(r + 1):
-                other = _inner_product(space, row, gain + c * down + i, s, m, stride)
-                space[p + (r * n + c) * stride] = other + (_ONE if r == c else _ZERO)
+        mean, left, x = out + i, out + down + i, out + 2 * down + i
+        before, p = out + 3 * down + i, out + (3 + m) * down + i
         trace = _ZERO
-        for r in range(n):
-            trace += space[p + (r * n + r) * stride]
-        for r in range(n):
-            lifted = space[p + (r * n + r) * stride] + _LIFT * trace
-            space[p + (r * n + r) * stride] = lifted
-            space[scale + r * stride] = _ONE / np.sqrt(lifted)
-        _solve(space, p, mean, n, stride)
+        for r in range(m):
+            for c in range(r + 1):
+                total = _ZERO
+                for k in range(0, n * down, down):
+                    row = spread + k + i
+                    total += space[row + r * stride] * space[row + c * stride]
+                space[before + r * down + c * stride] = total
+                space[before + c * down + r * stride] = total
+                space[p + r * down + c * stride] = total
+            scale = space[noise + i + r * stride]
+            space[p + r * down + r * stride] += scale * scale
+            trace += space[p + r * down + r * stride]
+        for r in range(m):
+            space[p + r * down + r * stride] += _LIFT * trace
+            space[x + r * stride] = space[pull + i + r * stride]
+        _decompose(space, p, m, stride)
+        _forward(space, p, x, m, stride)
+        # With L L' = C and half = L^-1 P: P C^-1 pull = half' L^-1 pull, P C^-1 P = half' half.
+        for r in range(m):
+            half, variance = before + r * down, space[before + r * down + r * stride]
+            _forward(space, p, half, m, stride)
+            moved, known = _ZERO, _ZERO
+            for k in range(0, down, stride):
+                moved += space[half + k] * space[x + k]
+                known += space[half + k] * space[half + k]
+            space[mean + r * stride] = moved
+            space[left + r * stride] = np.sqrt(max(variance - known, _LIFT * variance))
