@@ -12,7 +12,6 @@ from worldmodel.models.networks import mlp, raw_scale
 from worldmodel.models.transition import LocallyLinear, MLPTransition
 from worldmodel.types import Belief
 
-
 FUSED = {"recognition": {"kind": "fusion"}, "transition": {"init_scale": 1.0}}
 
 

@@ -272,7 +272,7 @@ class Builder:
         return self._add(Op.NORMALISE, x.count, (x,), weights=weights)
 
     def correct(self, spread: Rows, scale: Rows, pull: Rows) -> tuple[Rows, Rows]:
-        """Mean and scale of x = e G, e ~ N(0, I), given that x is ``pull`` but for noise of a scale.
+        """Mean and scale of x = e G, e ~ N(0, I), if x is ``pull`` but for noise of a scale.
 
         Of the Gaussian N(P C^-1 pull, P - P C^-1 P), with P = G' G, C = P + S and S the square of
         the scale; of its covariance the diagonal.
