@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from alike import CASES
+from alike import make as begin
+from safetensors.torch import load_file
 from small import random_batch, random_dataset, small_model
 from team import config, make
 
@@ -20,11 +23,11 @@ HERE = Path(__file__).parent
 UPDATES, SIZE = 20, 8
 
 
-def together(folder: Path, *arguments: object, beside: str = "") -> subprocess.CompletedProcess:
+def together(script: str, *arguments: object) -> subprocess.CompletedProcess:
     """Two processes; torchrun gives them a free port."""
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    line += [str(HERE / "team.py"), str(folder), *map(str, arguments), beside]
+    line += [str(HERE / script), *map(str, arguments)]
     paths = [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=250)
@@ -44,10 +47,10 @@ def test_two_processes_are_killed_go_on_and_end_with_the_weights_of_one(tmp_path
     asked = "dvbf", "float64", "constrained", UPDATES, SIZE
     alone = make(tmp_path / "alone", *asked[:2], config(*asked[2:]), Alone())
     alone.fit(progress=False)
-    died = together(tmp_path / "two", *asked, beside="die")
+    died = together("team.py", tmp_path / "two", *asked, "die")
     assert died.returncode != 0 and not (tmp_path / "two" / "end.pt").exists()
     assert "rank" in died.stderr and "Signal 9 (SIGKILL)" in died.stderr
-    went_on = together(tmp_path / "two", *asked)
+    went_on = together("team.py", tmp_path / "two", *asked, "")
     assert went_on.returncode == 0, went_on.stderr
     end = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
     assert end["begun"] == 4
@@ -55,6 +58,26 @@ def test_two_processes_are_killed_go_on_and_end_with_the_weights_of_one(tmp_path
     assert end["model"]["objective"] == pytest.approx(alone.objective.state_dict(), abs=1e-10)
     assert [logs["update"] for logs in end["model"]["history"]] == [4, 8, 12, 16, 20]
     assert (tmp_path / "two" / "checkpoint" / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shared")
+    ended = together("alike.py", folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_end_with_the_checkpoint_of_one(case, shared, tmp_path):
+    begin(case, tmp_path, Alone()).fit(progress=False)
+    assert furthest(weights(shared / case), weights(tmp_path / case)) < 1e-10
+    ours, theirs = (
+        load_file(f / case / "checkpoint/model.safetensors") for f in (shared, tmp_path)
+    )
+    # Members learn for a thousand updates, by which what was rounded grows.
+    assert ("members" in case) == any(name.startswith("members") for name in ours)
+    assert furthest(ours, theirs) < (1e-6 if case == "members" else 1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)
