@@ -1,8 +1,11 @@
 """Trains under ``torchrun``, in 64 bits, one after the other, what is to end as by one process.
 
-Argument: a folder, in which each case has its own.
+Arguments: a folder, in which each case has its own; "" or "die", whereupon the second process is
+killed after six updates; and the cases.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,10 +93,19 @@ def make(case: str, folder: Path, together: Team) -> Trainer:
 
 
 def main() -> None:
+    folder, beside, *cases = sys.argv[1:]
     torch.set_num_threads(1)
     with team(torch.device("cpu")) as together:
-        for case in CASES:
-            make(case, Path(sys.argv[1]), together).fit(progress=False)
+
+        def watch(trainer: Trainer) -> None:
+            if beside == "die" and together.rank == 1 and trainer.update == 6:
+                (trainer.folder / "died").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        for case in cases:
+            trainer = make(case, Path(folder), together)
+            print(f"process {together.rank} begins {case} at update {trainer.update}", flush=True)
+            trainer.fit(progress=False, watch=watch)
 
 
 if __name__ == "__main__":
