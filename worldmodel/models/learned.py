@@ -380,19 +380,31 @@ class LearnedModel(StateSpaceModel):
     def _visible(self, state: Tensor) -> Tensor:
         return state[..., : self.visible_size]
 
-    def unevenness(self, states: Tensor, span: Tensor) -> Tensor:
+    def unevenness(
+        self,
+        states: Tensor,
+        span: Tensor,
+        rank: int = 0,
+        ranks: int = 1,
+        total: Callable[[Tensor], Tensor] = lambda own: own,
+    ) -> Tensor:
         """Of the emission on a few sequences of a batch: it is a mean over states, and dear.
 
         Args:
             states: (B, T + 1, latent).
             span: (B, T + 1), False on padding.
+            rank: Which of several processes' equal shares of the batch these are.
+            ranks: How many there are.
+            total: Adds to a sum those of the others.
         """
-        few = slice(None, None, len(states) // 16 or 1)
+        # Those that would be chosen of the whole.
+        every = len(states) * ranks // 16 or 1
+        few = slice(-rank * len(states) % every, None, every)
         states, recorded = self._visible(states[few]), span[few, 2:]
         motion, states = states[:, 2:] - states[:, :-2], states[:, 1:-1]
         if recorded.all():
-            return self.emission.unevenness(states.flatten(0, 1), motion.flatten(0, 1))
-        return self.emission.unevenness(states[recorded], motion[recorded])
+            return self.emission.unevenness(states.flatten(0, 1), motion.flatten(0, 1), total)
+        return self.emission.unevenness(states[recorded], motion[recorded], total)
 
     def _reward_terms(self, states: Tensor, actions: Tensor, batch: Batch) -> Tensor:
         if batch.rewards is None or not self.knows_reward:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -144,12 +145,8 @@ class Joined(Team):
 
     def even(self, terms: Terms, model: LearnedModel, batch: Batch) -> Terms:
         """See the base class."""
-
-        def unevenness() -> Tensor:
-            states: Any = _Gathered.apply(terms.states)
-            return model.unevenness(states, _gathered(batch.span.to(torch.uint8)).bool())
-
-        return replace(terms, measure_unevenness=unevenness)
+        shared = partial(model.unevenness, rank=self.rank, ranks=self.size, total=_Total.apply)
+        return replace(terms, measure_unevenness=partial(shared, terms.states, batch.span))
 
     def joined(self, terms: Terms) -> Terms:
         """See the base class."""
@@ -166,20 +163,24 @@ class Joined(Team):
         )
 
 
-class _Gathered(torch.autograd.Function):
-    """All processes' rows, one process after the other; backwards the sum of their gradients."""
+class _Total(torch.autograd.Function):
+    """The sum over all processes; backwards that of what each of them makes of it."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        """From this process's rows."""
-        return _gathered(rows)
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        """From this process's."""
+        return _total(own)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        """To this process's rows."""
-        total = grads[0].contiguous()
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
+        """To this process's."""
+        return _total(grads[0])
+
+
+def _total(own: Tensor) -> Tensor:
+    total = own.clone()
+    dist.all_reduce(total)
+    return total
 
 
 def _gathered(rows: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -77,7 +77,10 @@ class Emission(nn.Module, ABC):
         """
 
     def unevenness(
-        self, state: Float[Tensor, "n latent"], motion: Float[Tensor, "n latent"]
+        self,
+        state: Float[Tensor, "n latent"],
+        motion: Float[Tensor, "n latent"],
+        total: Callable[[Tensor], Tensor] = lambda own: own,
     ) -> Float[Tensor, ""]:
         """Relative variance, over states, of how strongly motion shows in the observation.
 
@@ -95,6 +98,7 @@ class Emission(nn.Module, ABC):
             state: Where the Jacobian is taken: by finite differences, or by derivatives if there
                 are so many dimensions that a decode along each would cost more.
             motion: The direction in which each state moves.
+            total: Adds to a sum over these states that over other processes' states.
         """
         if state.shape[1] > _AXES:
             moved = jvp(self.mean, (state,), (motion,))[1]
@@ -104,9 +108,9 @@ class Emission(nn.Module, ABC):
         squared = (motion * pulled).sum(1).clamp_min(0)
         strength = pulled.square().sum(1) / (squared + 1e-12)
         weight = squared.detach().sqrt()
-        weight = weight / (weight.sum() + 1e-12)
-        mean = (weight * strength).sum()
-        return (weight * (strength - mean).square()).sum() / (mean.square() + 1e-12)
+        weight = weight / (total(weight.sum()) + 1e-12)
+        mean = total((weight * strength).sum())
+        return total((weight * (strength - mean).square()).sum()) / (mean.square() + 1e-12)
 
     def _pulled(self, state: Tensor, motion: Tensor) -> Tensor:
         """J^T J d."""
