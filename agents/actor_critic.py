@@ -140,10 +140,13 @@ def train_actor_critic(
         The learner, and the mean imagined lambda-return of every update.
 
     Raises:
-        SpecError: The support is not fitted, or the learner is of another world.
+        SpecError: The support is not fitted, the learner is of another world, or there is no goal
+            and the data had no rewards.
         DivergenceError: The imagined returns are not finite.
     """
     _require_support(world)
+    if goal is None:
+        world.require_reward()
     learner = learner or ActorCritic.begin(world, config.hidden, config.seed)
     _require_same(learner.policy, world)
     for optimizer, rate in zip(

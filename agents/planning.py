@@ -129,7 +129,8 @@ class Planner:
         compiled: True if steps are compiled, else the reason why not.
 
     Raises:
-        SpecError: The support is not fitted.
+        SpecError: The support is not fitted, or nothing is to be collected: there is no goal, the
+            data had no rewards, and the terms are none either.
         ConfigError: The method is unknown, or a setting makes no sense.
         ShapeError: The goal is no observation of the environment.
     """
@@ -148,6 +149,8 @@ class Planner:
             raise ConfigError(f"method must be one of {METHODS}, got {method!r}")
         self.config = config = PlanningConfig(**settings)
         wanted = goal if goal is None or isinstance(goal, Goal) else reach(world, goal)
+        if goal is None and terms.value is None and terms.penalty is None:
+            world.require_reward()
         dynamics = Dynamics(world, SupportRule(config.ood_penalty, config.ood_radius), wanted)
         self._scored = Scorer(dynamics, terms, config.discount)
         self.compiled, self._controls = self._scored.compiled, self._scored.controls

@@ -7,7 +7,10 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import zipfile
+import zlib
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -15,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from old_files import write_old, written_before
-from small import BOX, VECTOR, random_dataset, tiny_model
+from PIL import Image
+from small import BOX, PIXELS, VECTOR, random_dataset, tiny_model
 
 from agents.learner import ActorCritic
 from agents.planning import Planner
@@ -30,6 +34,7 @@ from worldmodel.data.requests import Requests
 from worldmodel.errors import FileFormatError, FolderInUse
 from worldmodel.evaluation.snapshots import Snapshots
 from worldmodel.files import locked, read_json, write_json
+from worldmodel.plots import page
 from worldmodel.plots.learning import read_progress
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.growing import read_beside
@@ -180,6 +185,12 @@ def original(tmp_path_factory) -> Path:
     np.savez(tmp_path / "snapshots" / "0000001.npz", latents=np.zeros((2, 3)))
     np.save(tmp_path / "actions.npy", np.zeros((2, 2), np.float32))
     np.save(tmp_path / "goal.npy", np.zeros(3, np.float32))
+    for name in ("goal.png", "strips.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    timed = {"timestamps": np.arange(6) / 10, "seen": np.arange(6) != 3}
+    timed |= {"observations": np.zeros((6, 3), np.float32), "actions": np.zeros((5, 2), np.float32)}
+    timed |= {"terminated": np.arange(5) == 4, "truncated": np.zeros(5, bool)}
+    data.from_episodes([timed], out=tmp_path / "timed", splits={"train": 1.0})
     write_json(tmp_path / "mapping.json", {"actions": ["a"]})
     for name in ("metrics.json", "verdict.json"):
         (tmp_path / name).write_text("{}")
@@ -202,8 +213,8 @@ def run(original, tmp_path) -> Path:
     return shutil.copytree(original, tmp_path / "run")
 
 
-def dataset(run: Path) -> None:
-    data.load(run / "data").verify()
+def dataset(run: Path, name: str = "data") -> None:
+    data.load(run / name).verify()
 
 
 # Of each split of a dataset.
@@ -211,6 +222,8 @@ PART = ["part.json", "lengths.npy", "digests.npy"]
 PART += [
     f"{name}.npy" for name in "observations.observation actions rewards terminated states".split()
 ]
+TIMED = ["part.json", "lengths.npy", "digests.npy", "observations.observation.npy"]
+TIMED += [f"{name}.npy" for name in "actions terminated truncated timestamps seen".split()]
 READERS = {
     "checkpoint/config.json": load,
     "checkpoint/model.safetensors": load,
@@ -221,6 +234,10 @@ READERS = {
     "training/state.pt ": read_history,
     "data/dataset.json": dataset,
     **{f"data/parts/{n:06d}/{name}": dataset for n in range(2) for name in PART},
+    "timed/dataset.json": partial(dataset, name="timed"),
+    **{f"timed/parts/000000/{name}": partial(dataset, name="timed") for name in TIMED},
+    "goal.png": lambda run: read_observation(run / "goal.png", PIXELS),
+    "strips.png": lambda run: page.picture(run / "strips.png", ""),
     "old.npz": lambda run: data.load(run / "old.npz"),
     "requests.json": lambda run: Requests.read(run / "requests.json"),
     "policy.safetensors": lambda run: Policy.load(run / "policy.safetensors"),
@@ -238,7 +255,8 @@ READERS = {
     "actions.npy": lambda run: data.Given.read(run / "actions.npy", BOX),
 }
 # README.md is for people; of a lock only JSON is read, to say whose it is.
-UNREAD = {"checkpoint/README.md", "trusted/README.md", "training/.lock", "data/.lock"}
+UNREAD = {"checkpoint/README.md", "trusted/README.md", "training/.lock"}
+UNREAD |= {"data/.lock", "timed/.lock"}
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
@@ -281,3 +299,15 @@ def test_deep_json_is_refused(name, run):
     (run / name).write_text("[" * 100_000)
     with pytest.raises(FileFormatError):
         READERS[name](run)
+
+
+@pytest.mark.parametrize("name", ["goal.png", "strips.png"])
+def test_a_picture_that_would_fill_memory_or_is_cut_off_is_refused(name, run):
+    """A bomb is small on the disk."""
+    whole = (run / name).read_bytes()
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    for content in (whole[:8] + bomb + whole[33:], whole[:40]):
+        (run / name).write_bytes(content)
+        with pytest.raises(FileFormatError, match="truncated, corrupt or no picture"):
+            READERS[name](run)

@@ -14,9 +14,7 @@ TINY += ["--batch-size", "4", "--validate-every", "2", "--denoise", "0", "--no-t
 QUICK = ["--pathwise.updates", "2", "--pathwise.batch-size", "4", "--pathwise.horizon", "3"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("recording")
+def trained(root: Path, rewarded: bool) -> Path:
     rng = np.random.default_rng(0)
     episodes = []
     for _ in range(12):
@@ -24,10 +22,38 @@ def run(tmp_path_factory) -> Path:
         place = np.cumsum(np.concatenate([rng.normal(size=(1, 1)), 0.1 * actions]), 0)
         observations = np.concatenate([place, np.sin(place)], 1).astype(np.float32)
         rewards = -np.abs(place[1:, 0])
-        episodes.append({"observations": observations, "actions": actions, "rewards": rewards})
+        episodes.append({"observations": observations, "actions": actions})
+        if rewarded:
+            episodes[-1]["rewards"] = rewards
     data.from_episodes(episodes, out=root / "data")
     main(["train", str(root / "data"), "--run", str(root / "run"), *TINY])
     return root / "run"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("recording"), True)
+
+
+@pytest.fixture(scope="module")
+def unpaid(tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("unpaid"), False)
+
+
+@pytest.mark.parametrize("method", ["pathwise", "actor-critic", "cem", "icem", "mppi", "PPO"])
+def test_who_has_nothing_to_aim_at_is_told_of_goals(unpaid, tmp_path, capsys, method):
+    with pytest.raises(SystemExit) as exit:
+        main(["agent", str(unpaid), "--out", str(tmp_path / "out"), "--method", method])
+    assert exit.value.code == 1
+    assert "--goal" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_goal_is_aim_enough(unpaid, tmp_path):
+    np.save(tmp_path / "goal.npy", np.zeros(2, np.float32))
+    words = ["agent", str(unpaid), "--out", str(tmp_path), "--goal", str(tmp_path / "goal.npy")]
+    main([*words, "--episodes", "2", "--steps", "4", *QUICK])
+    assert "goal_distance_dream" in json.loads((tmp_path / "metrics.json").read_text())
 
 
 def test_an_agent_is_trained_and_judged_in_the_dream(run, tmp_path, capsys):

@@ -1,8 +1,11 @@
 """What is typed wrong is said in the words of whoever typed it, without secrets of ours."""
 
 import pytest
+from small import random_dataset
 
+from worldmodel import data
 from worldmodel.cli import COMMANDS, main
+from worldmodel.cli.words import understood
 from worldmodel.systems import DEMOS, PRESETS
 
 
@@ -65,6 +68,26 @@ def test_a_number_that_may_be_none_is_refused_in_the_words_of_a_number(capsys, t
     with pytest.raises(SystemExit):
         main(["collect", "CartPole-v1", "--out", str(tmp_path / "y"), "--resize", "None", "--nope"])
     assert "--nope" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--map actions=a --map rewards=b c=d --format tables",
+        "--map actions=a --format tables --map=rewards=b --map c=d",
+        "--map actions=a rewards=b c=d --format tables",
+    ],
+)
+def test_a_flag_of_several_that_is_given_again_adds_to_what_it_had(flags):
+    asked = understood(["import", "source", "--out", "data", *flags.split()], COMMANDS)
+    assert asked.keywords["map"] == ("actions=a", "rewards=b", "c=d")
+    assert asked.keywords["format"] == "tables"
+
+
+def test_models_of_a_comparison_too(tmp_path):
+    data.save(random_dataset(), tmp_path / "data")
+    words = ["compare", str(tmp_path / "data"), "--out", "x", "--models", "dvbf", "--models", "dkf"]
+    assert understood(words, COMMANDS).keywords["models"] == ("dvbf", "dkf")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from small import (
     with_fields,
 )
 
-from worldmodel.data import SplitConfig, Zero, collect, findings, load, save
+from worldmodel.data import Provenance, SplitConfig, Zero, collect, findings, load, save
 from worldmodel.errors import SpecError
 from worldmodel.spaces import ActionSpace, ObservationSpace
 
@@ -192,5 +192,8 @@ def test_test_episodes_too_short_to_judge_anything_are_named(steps, found):
     train, test = random_batch(seed=1), random_batch(steps=4, seed=2)
     mask = torch.arange(4).expand(5, 4) < steps
     dataset = as_dataset(vector(3), BOX, train=train, test=with_fields(test, mask=mask))
-    told = [one for one in findings(dataset) if "--test-steps" in one]
-    assert len(told) == found and all("2 steps" in one for one in told)
+    told = [one for one in findings(dataset) if "no test episode has 2 steps" in one]
+    assert len(told) == found and all("(collect --test-steps)" in one for one in told)
+    recording = replace(dataset, provenance=Provenance())
+    told = [one for one in findings(recording) if "no test episode has 2 steps" in one]
+    assert len(told) == found and not any("--" in one for one in told)

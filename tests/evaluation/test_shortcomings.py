@@ -47,3 +47,15 @@ def test_nothing_is_said_of_a_good_model():
 def test_a_bad_one_is_named_once(changed, told):
     (said,) = shortcomings(GOOD | changed)
     assert re.search(told, said)
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_flags_of_collect_are_named_where_it_can_record_more(collected):
+    idle = {"prediction": 0.1, "mean_frame": 1.0, "last_frame": 1.0, "exchanged_actions": [0.1]}
+    idle |= {"next_frame": 0.1, "next_frame_of_one": 0.5, "memory": 0.0}
+    said = shortcomings(GOOD | {"recovery": None, "learned": idle}, collected=collected)
+    assert len(said) == 2
+    assert [("collect --process" in said[0]), ("collect --test-steps" in said[1])] == [
+        collected
+    ] * 2
+    assert collected or not re.search("collect|--test-steps|--process|--frame-skip", "".join(said))

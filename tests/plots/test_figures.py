@@ -10,7 +10,7 @@ from small import random_batch, vector
 from worldmodel.errors import ShapeError
 from worldmodel.files import write_whole
 from worldmodel.plots import curves, figures
-from worldmodel.plots.style import cyclic
+from worldmodel.plots.style import cyclic, dress, figure, label, save
 from worldmodel.world.world import World
 
 CONSTRAINED = [
@@ -204,3 +204,26 @@ def test_many_variables_and_baselines_find_room(evaluation, tmp_path):
         assert (edge == 255).all(), "something is clipped by the edge"
     check(figures.filter_convergence(many.metrics, tmp_path / "filter.png"))
     check(figures.prediction_error(many.metrics, tmp_path / "error.png"))
+
+
+def drawn(tmp_path, text, **style):
+    fig = figure(3, 2)
+    dress(fig.add_subplot(), text)
+    fig.axes[0].xaxis.label.set(**style)
+    return np.asarray(Image.open(save(fig, tmp_path / "drawn.png")))
+
+
+@pytest.mark.parametrize("name", ["$x_{$", "cost [US$] of 3$", r"in $ \$", "$$", "a_b^c"])
+def test_names_of_others_are_no_formulas(name, tmp_path):
+    np.testing.assert_array_equal(drawn(tmp_path, name), drawn(tmp_path, name, parse_math=False))
+
+
+@pytest.mark.parametrize("text", ["$R^2$", label("velocity"), label("vy_3"), "position $x$, $y$"])
+def test_ours_are(text, tmp_path):
+    assert (drawn(tmp_path, text) != drawn(tmp_path, text, parse_math=False)).any()
+
+
+def test_both_stand_beside_each_other(tmp_path):
+    both = drawn(tmp_path, "US$ 3$: $R^2$ = 1")
+    assert (both != drawn(tmp_path, "US$ 3$: R2 = 1")).any()
+    np.testing.assert_array_equal(both, drawn(tmp_path, r"US\$ 3\$: $R^2$ = 1", parse_math=True))

@@ -5,7 +5,11 @@ import pytest
 import torch
 from small import tiny_model
 
+from agents.actor_critic import ActorCriticConfig, train_actor_critic
+from agents.goals import reach
 from agents.pathwise import PathwiseConfig, train_policy
+from agents.planning import Planner
+from agents.scoring import Terms
 from worldmodel import load
 from worldmodel.data import findings, from_episodes
 from worldmodel.errors import SpecError
@@ -54,12 +58,26 @@ def test_dreams_pay_nothing(trained):
 
 def test_agents_say_what_is_missing(trained):
     world, _ = trained
-    with pytest.raises(SpecError, match="without rewards"):
+    with pytest.raises(SpecError, match=r"without rewards.*--goal"):
         train_policy(world, PathwiseConfig(updates=1))
+    with pytest.raises(SpecError, match="without rewards"):
+        train_actor_critic(world, ActorCriticConfig(updates=1))
+    with pytest.raises(SpecError, match="without rewards"):
+        Planner(world, "cem")
     from agents.sb3 import train_sb3
 
     with pytest.raises(SpecError, match="without rewards"):
         train_sb3(world, timesteps=1)
+
+
+def test_who_has_another_aim_needs_none(trained):
+    world, _ = trained
+    goal = reach(world, np.zeros(3, np.float32))
+    train_policy(world, PathwiseConfig(updates=1, batch_size=2, horizon=2), goal=goal)
+    short = ActorCriticConfig(updates=1, batch_size=2, horizon=2)
+    train_actor_critic(world, short, goal=goal)
+    Planner(world, "cem", goal=goal)
+    Planner(world, "cem", terms=Terms(value=lambda states: states[:, 0]))
 
 
 def test_all_else_works(trained, dataset):

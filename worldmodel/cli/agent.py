@@ -106,6 +106,8 @@ def agent(
         raise ConfigError(f"--goal is for {', '.join(_OURS)}; not {method}")
     torch.set_num_threads(1)
     world = found.checked(run).to(pick_device(device))
+    if goal is None:
+        world.require_reward()
     known = world.source is not None or env_id is not None
     source = reality(world, env_id, env_kwargs) if known else None
     limit = _limit(world, source)

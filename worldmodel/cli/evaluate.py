@@ -118,7 +118,7 @@ def _evaluated(
     if ask and world.source is not None and probed.seeds:
         frames = int(ask * recorded.frames("train"))
         request(world, world.source, probed, recorded, frames, allowed, folder)
-    for shortcoming in shortcomings(evaluation.metrics, system.controlled):
+    for shortcoming in shortcomings(evaluation.metrics, system.controlled, bool(source.source)):
         note(shortcoming)
     say(f"{folder}/metrics.json and figures are written")
     return evaluation.metrics

@@ -1,13 +1,40 @@
-"""Flags that a command does not have, and those that may have been meant."""
+"""Flags of several words that are given again; those that there are not, and what may be meant."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import Any, get_origin, get_type_hints
 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 _MOST = 4  # that are named
+
+
+def gathered(words: Sequence[str], command: Callable[..., Any]) -> list[str]:
+    """The same words; of a flag that takes several, all of them where it was given first.
+
+    Args:
+        words: Of the command line.
+        command: Whose arguments say which flags do; the last alone would count of these.
+    """
+    hints = get_type_hints(command)
+    several = [f"--{name}" for name, hint in hints.items() if get_origin(hint) is tuple]
+    parts: list[list[str]] = [[]]
+    firsts: dict[str, list[str]] = {}
+    part = parts[0]
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in several:
+            if flag not in firsts:
+                parts.append(firsts.setdefault(flag, [flag]))
+            part = firsts[flag]
+            part += [value] * bool(equals)
+            continue
+        if word.startswith("--"):
+            parts.append(part := [])
+        part.append(word)
+    return [word for part in parts for word in part]
 
 
 def strange(words: Sequence[str], help: str) -> Iterator[str]:

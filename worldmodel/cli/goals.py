@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.spaces import ObservationSpace, Stream
@@ -46,8 +46,10 @@ def read_observation(path: Path, space: ObservationSpace) -> Any:
         with Image.open(path) as image:
             image = image.convert("L" if shape[2] == 1 else "RGB")
             image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
-    except UnidentifiedImageError as error:
-        raise FileFormatError(f"{path} is no picture: {error}") from error
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FileFormatError(f"{path} is truncated, corrupt or no picture: {error}") from error
     return _whole(np.asarray(image, np.uint8).reshape(shape), space)
 
 

@@ -103,11 +103,11 @@ def report(
 
 def _wanting(metrics: dict[str, Any], world: World) -> list[str]:
     """What is wrong with the model, if it is known."""
-    controlled = system_of(world.source.env_id if world.source else "").controlled
+    known = system_of(world.source.env_id if world.source else "").controlled, bool(world.source)
     if "bound" in metrics:
-        said = shortcomings(metrics, controlled)
+        said = shortcomings(metrics, *known)
     else:
-        said = unlearned(metrics["learned"], controlled) if "learned" in metrics else []
+        said = unlearned(metrics["learned"], *known) if "learned" in metrics else []
     return [page.paragraph(sentence) for sentence in said]
 
 

@@ -91,8 +91,9 @@ def train(
         world = trainer.fit()
         if together.rank == 0:
             say(f"{run}/checkpoint: best at update {trainer.best['update']}")
-            system = system_of(recorded.provenance.env_id)
-            for told in unlearned(world.metrics["learned"], system.controlled):
+            source = recorded.provenance
+            controlled = system_of(source.env_id).controlled
+            for told in unlearned(world.metrics["learned"], controlled, bool(source.source)):
                 warn(told)
 
 

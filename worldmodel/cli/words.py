@@ -14,7 +14,7 @@ import tyro
 from worldmodel.cli.arguments import REGISTRY
 from worldmodel.cli.console import complain
 from worldmodel.cli.defaults import with_defaults
-from worldmodel.cli.flags import strange
+from worldmodel.cli.flags import gathered, strange
 from worldmodel.errors import WorldModelError, meant
 from worldmodel.systems import DEMOS
 
@@ -38,6 +38,8 @@ def understood(
     _require_known(words[:1], "command", commands)
     if words[:1] == ["demo"]:
         _require_known(words[1:2], "demo", DEMOS)
+    if words[:1] and words[0] in commands:
+        words = gathered(words, commands[words[0]])
     deferred = {name: _deferred(command) for name, command in commands.items()}
     read = partial(
         tyro.extras.subcommand_cli_from_dict,

@@ -104,9 +104,10 @@ def _of_actions(splits: Mapping[str, Batch], space: ActionSpace) -> Iterator[str
 
 def _of_length(dataset: Dataset) -> Iterator[str]:
     if "test" in dataset.splits and dataset.test.steps < _JUDGED:
+        longer = _flags(dataset, "--test-steps")
         yield (
             f"no test episode has {_JUDGED} steps: predictions cannot be judged; record longer "
-            "ones (--test-steps)"
+            f"ones{longer}"
         )
 
 
@@ -134,7 +135,7 @@ def _of_motion(splits: Mapping[str, Batch], dataset: Dataset, controlled: bool) 
             f"no effect of the actions was found in {count:,} frames of {name}: what follows two "
             "frames is told as well by other episodes' actions; see that the environment uses "
             "what it is given; if its effect is slow or weak, record for longer, or hold each "
-            "action (--process held, --frame-skip)"
+            f"action{_flags(dataset, '--process held, --frame-skip')}"
         )
 
 
@@ -193,6 +194,11 @@ def _of_corner(corner: Corner, split: str) -> str:
         f"{corner.fraction:.0%} of what changes in {split} {where}, apart from all else: if it is "
         "a clock or a counter, crop it, or it is learned in place of the system"
     )
+
+
+def _flags(dataset: Dataset, names: str) -> str:
+    """Of ``collect``, where that can record more of the system."""
+    return f" (collect {names})" if dataset.provenance.source else ""
 
 
 def _splits(dataset: Dataset) -> dict[str, Batch]:

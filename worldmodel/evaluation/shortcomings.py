@@ -25,12 +25,15 @@ _HELD = 0.5
 _LOST = 0.2
 
 
-def unlearned(learned: dict[str, Any], controlled: bool = True) -> list[str]:
+def unlearned(
+    learned: dict[str, Any], controlled: bool = True, collected: bool = True
+) -> list[str]:
     """Whether the model has learned nothing at all, or nothing of actions or velocities.
 
     Args:
         learned: As ``evaluation.learned.learned`` gives it.
         controlled: Whether actions should have an effect.
+        collected: Whether ``worldmodel collect`` can record more, so that its flags help.
     """
     error, mean = learned["prediction"], learned["mean_frame"]
     if mean is None:
@@ -43,20 +46,21 @@ def unlearned(learned: dict[str, Any], controlled: bool = True) -> list[str]:
             "see what is suspicious in the data ('worldmodel data show'), and look at "
             "--model.latent-size and --learning-rate"
         ]
-    idle = _idle(error, learned["exchanged_actions"]) if controlled else []
+    idle = _idle(error, learned["exchanged_actions"], collected) if controlled else []
     return idle + _still(learned)
 
 
-def _idle(error: float, exchanged: list[float]) -> list[str]:
+def _idle(error: float, exchanged: list[float], collected: bool) -> list[str]:
     """Unless errors under others' actions are greater, and by more than chance."""
     other = sum(exchanged) / max(1, len(exchanged))
     if not exchanged or (error < min(exchanged) and error * _OWED < other):
         return []
+    held = " (collect --process held, --frame-skip)" if collected else ""
     return [
         f"NO EFFECT OF ACTIONS: predictions err by {error:.1%} of the variance under the recorded "
         f"actions, by {other:.1%} under those of other episodes: an agent will find nothing to do; "
-        "see that the environment uses what it is given, hold actions for longer (collect "
-        "--process held, --frame-skip), and train longer (--updates)"
+        f"see that the environment uses what it is given, hold actions for longer{held}, and train "
+        "longer (--updates)"
     ]
 
 
@@ -75,14 +79,17 @@ def _still(learned: dict[str, Any]) -> list[str]:
     ]
 
 
-def shortcomings(metrics: dict[str, Any], controlled: bool = True) -> list[str]:
+def shortcomings(
+    metrics: dict[str, Any], controlled: bool = True, collected: bool = True
+) -> list[str]:
     """What a user should know before anything is built on the model; usually nothing.
 
     Args:
         metrics: Of an ``Evaluation``.
         controlled: Whether actions should have an effect.
+        collected: Whether ``worldmodel collect`` can record more, so that its flags help.
     """
-    found = unlearned(metrics["learned"], controlled) if "learned" in metrics else []
+    found = unlearned(metrics["learned"], controlled, collected) if "learned" in metrics else []
     error = metrics["prediction_mse"][0] / metrics["prediction_variance"]
     if error > _BLIND:
         found.append(
@@ -102,17 +109,18 @@ def shortcomings(metrics: dict[str, Any], controlled: bool = True) -> list[str]:
                     "--model.recognition.kind fusion, if it is not that"
                 )
                 break
-    return found + _unrecovered(metrics)
+    return found + _unrecovered(metrics, collected)
 
 
-def _unrecovered(metrics: dict[str, Any]) -> list[str]:
+def _unrecovered(metrics: dict[str, Any], collected: bool) -> list[str]:
     """What the live filter does not come back from."""
     recovery = metrics.get("recovery", {})
     if recovery is None:
+        longer = " (collect --test-steps)" if collected else ""
         return [
             "whether the live filter comes back after it was led astray is not measured: most test "
-            f"episodes are shorter than {SHORTEST} steps; record longer ones by --test-steps, "
-            "where the system lets them last"
+            f"episodes are shorter than {SHORTEST} steps; record longer ones{longer}, where the "
+            "system lets them last"
         ]
     found = []
     for disturbance, after in _DISTURBANCES.items():

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from worldmodel.files import write_whole
@@ -50,6 +51,11 @@ _LABELS = {
 for _i in range(1, 7):
     _LABELS |= {f"{axis}_{_i}": (f"${axis}_{_i}$", "") for axis in "xy"}
     _LABELS |= {f"v{axis}_{_i}": (rf"$\dot{{{axis}}}_{_i}$", "") for axis in "xy"}
+_OURS = [r"$R^2$", r"$\lambda$"]
+for _text, _ in _LABELS.values():
+    _OURS += re.findall(r"\$[^$]+\$", _text)
+# And what matplotlib writes at the ticks of logarithmic axes.
+_FORMULA = re.compile(rf"({'|'.join(map(re.escape, _OURS))}|\$\\mathdefault{{[^$]*}}\$)")
 
 
 def label(name: str, unit: bool = True) -> str:
@@ -173,6 +179,20 @@ def angle_ticks(axis: Axis) -> None:
 
 def save(fig: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, whole or not at all."""
+    _keep_names(fig)
     buffer = BytesIO()
     FigureCanvasAgg(fig).print_png(buffer)
     return write_whole(path, buffer.getvalue())
+
+
+def _keep_names(fig: Figure) -> None:
+    """Have dollars that are none of ours drawn as they are: columns may be called ``cost [$]``."""
+    for text in fig.findobj(Text):
+        parts = _FORMULA.split(text.get_text())
+        if "$" not in "".join(parts[::2]):
+            continue
+        if len(parts) == 1:
+            text.set_parse_math(False)
+        else:
+            parts[::2] = [re.sub(r"(?<!\\)\$", r"\\$", part) for part in parts[::2]]
+            text.set_text("".join(parts))

@@ -343,7 +343,7 @@ class World:
         if not self.model.knows_reward:
             raise SpecError(
                 "the model was trained on data without rewards, so there is nothing to aim at; "
-                "record rewards, or pass a goal of your own where one is taken"
+                "record rewards, or pass a goal where one is taken ('worldmodel agent --goal')"
             )
 
     def env(self, **kwargs: Any) -> gym.Env:
