@@ -207,7 +207,7 @@ def test_many_variables_and_baselines_find_room(evaluation, tmp_path):
 
 
 def drawn(tmp_path, text, **style):
-    fig = figure(3, 2)
+    fig = figure(3.0, 2.0)
     dress(fig.add_subplot(), text)
     fig.axes[0].xaxis.label.set(**style)
     return np.asarray(Image.open(save(fig, tmp_path / "drawn.png")))
