@@ -43,10 +43,10 @@ def variables(run: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def worst_ratio(run: dict[str, Any], velocities: bool) -> float | None:
-    """Of the velocities, or of all else."""
+def worst_ratio(run: dict[str, Any], velocities: bool, reader: str = "line") -> float | None:
+    """Of the velocities, or of all else, as a "line" or a "network" reads them."""
     ratios = [
-        row["ratio"]
+        row[reader] / row["ceiling"]
         for name, row in variables(run).items()
         if "ratio" in row and ("velocity" in name) == velocities
     ]
@@ -80,13 +80,20 @@ def tables(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _tracking(fine: dict[str, list[dict[str, Any]]]) -> str:
-    head = ("live filter, R² over ceiling", "frames", "positions and angles", "velocities")
+    head = (
+        "live filter, R² over ceiling",
+        "frames",
+        "positions and angles, by a line",
+        "velocities",
+        "positions and angles, by a small network",
+        "velocities",
+    )
+    asked = [(velocities, reader) for reader in ("line", "network") for velocities in (False, True)]
     rows = [
         (
             name,
             ", ".join(judged(runs[0])),
-            _median(worst_ratio(run, False) for run in runs),
-            _median(worst_ratio(run, True) for run in runs),
+            *(_median(worst_ratio(run, *one) for run in runs) for one in asked),
         )
         for name, runs in fine.items()
     ]
