@@ -20,6 +20,9 @@ from worldmodel.training.team import Alone
 from worldmodel.training.windows import Windows
 
 HERE = Path(__file__).parent
+# What C++ says when gloo's threads abort a process that exits, once in a while: then torchrun stops
+# the others, and whoever trains starts the same command again.
+ABORTED = "terminate called without an active exception"
 
 
 def together(*arguments: object) -> subprocess.CompletedProcess:
@@ -30,6 +33,15 @@ def together(*arguments: object) -> subprocess.CompletedProcess:
     paths = [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=250)
+
+
+def finished(*arguments: object) -> str:
+    """What they said that came to the end."""
+    ended, said = together(*arguments), ""
+    if ABORTED in ended.stderr:
+        ended, said = together(*arguments), ended.stdout
+    assert ended.returncode == 0, ended.stderr
+    return said + ended.stdout
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -44,8 +56,7 @@ def furthest(ours, theirs) -> float:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
-    ended = together(folder, "", *CASES)
-    assert ended.returncode == 0, ended.stderr
+    finished(folder, "", *CASES)
     return folder
 
 
@@ -56,9 +67,8 @@ def test_two_processes_of_which_one_is_killed_go_on_bit_for_bit(shared, tmp_path
     assert silence < 60
     assert died.returncode != 0 and state(tmp_path / "dvbf-vectors")["update"] == 4
     assert "rank" in died.stderr and "Signal 9 (SIGKILL)" in died.stderr
-    went_on = together(tmp_path, "", "dvbf-vectors")
-    assert went_on.returncode == 0, went_on.stderr
-    assert "process 1 begins dvbf-vectors at update 4" in went_on.stdout
+    said = finished(tmp_path, "", "dvbf-vectors")
+    assert "process 1 begins dvbf-vectors at update 4" in said
     # All of it: weights, moments, multiplier, draws, validations, the best so far.
     ours, theirs = state(tmp_path / "dvbf-vectors"), state(shared / "dvbf-vectors")
     assert ours.pop("identity") == theirs.pop("identity")
