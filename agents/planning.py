@@ -142,7 +142,7 @@ class Planner:
         *,
         goal: Goal | Any = None,
         prior: Agent | None = None,
-        terms: Terms = Terms(),  # noqa: B008 (frozen)
+        terms: Terms = Terms(),  # noqa: B008 (frozen, so that sharing it is safe)
         **settings: Any,
     ) -> None:
         if method not in METHODS:

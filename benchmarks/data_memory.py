@@ -61,7 +61,7 @@ def share(path: Path, run: Path, updates: int) -> dict[str, float]:
         return terms
 
     # This process does nothing else, so that nobody waits for the originals.
-    Windows.draw, Trainer.step = timed_draw, timed_step  # type: ignore[assignment]
+    Windows.draw, Trainer.step = timed_draw, timed_step  # type: ignore[assignment] (to time them)
     words = ["train", str(path), "--run", str(run), "--updates", str(updates), *_TRAINING]
     with suppress(StopIteration):
         worldmodel_main(words)
