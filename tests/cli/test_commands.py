@@ -94,7 +94,7 @@ FLAGS = {
     "bench": ["RUN", "--env-id", "--num-envs", "--rounds", "--threads"],
 }
 ENVIRONMENTS = {"pixels": "worldmodel/Pendulum-v0", "vector": "Pendulum-v1"}
-SMALL_DATA = ["--episodes", "12", "--num-envs", "6", "--test-steps", "40"]
+SMALL_DATA = ["--episodes", "12", "--num-envs", "6", "--steps", "14", "--test-steps", "40"]
 TINY_MODEL = ["--model.codec.hidden", "8", "--model.recurrent", "4", "--model.head-hidden", "4"]
 TINY_MODEL += ["--model.transition.base-matrices", "2", "--model.transition.mixing-hidden", "4"]
 SHORT = ["--updates", "4", "--batch-size", "4", "--validate-every", "2", "--denoise", "0"]
@@ -151,6 +151,22 @@ def test_a_dataset_is_recorded(made, name, observed):
     assert dataset.provenance.env_id == ENVIRONMENTS[name]
     assert (len(dataset.train), dataset.train.steps, dataset.test.steps) == (12, 14, 40)
     assert dataset.frames("train") == 12 * 15
+
+
+@pytest.mark.parametrize(
+    "env_id, said, steps, test_steps",
+    [
+        ("worldmodel/BouncingBall-v0", [], 14, 114),
+        ("Pendulum-v1", [], 100, 200),
+        ("Pendulum-v1", ["--steps", "20"], 20, 120),
+        ("Pendulum-v1", ["--test-steps", "30"], 100, 30),
+    ],
+)
+def test_episodes_are_longer_of_what_does_not_ship(tmp_path, env_id, said, steps, test_steps):
+    few = ["--episodes", "1", "--held-out", "1"]
+    main(["collect", env_id, "--out", str(tmp_path / "data"), *few, *said])
+    recorded = data.load(tmp_path / "data")
+    assert (recorded.train.steps, recorded.test.steps) == (steps, test_steps)
 
 
 def test_a_limit_that_cuts_the_test_episodes_short_is_said(tmp_path, capsys):
@@ -646,7 +662,9 @@ def test_recording_that_is_told_to_stop_keeps_complete_episodes(
     assert capsys.readouterr().err == {130: "interrupted\n", 143: "terminated\n"}[status]
     kept = data.load(tmp_path / "data")
     kept.verify()
-    assert list(kept.splits) == ["train"] and len(kept.train) == 300 // 14
+    assert (
+        list(kept.splits) == ["train"] and len(kept.train) == 2
+    )  # of 100 steps, in both environments
 
 
 @pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])

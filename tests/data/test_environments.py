@@ -114,6 +114,61 @@ def test_mujoco_renders_without_a_display_unless_told_otherwise(monkeypatch):
     assert os.environ["MUJOCO_GL"] == "egl"
 
 
+class Aimed(gym.Env):
+    """Draws what its camera sees, which looks where the first drawn state was, as MuJoCo's does."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - Gymnasium's own convention
+    observation_space = gym.spaces.Box(0, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+    mujoco_renderer = None
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._place = self.np_random.random()
+        return np.array([self._place], np.float32), {}
+
+    def render(self):
+        self.mujoco_renderer = self.mujoco_renderer or self._place
+        return np.full((32, 32, 3), 255 * abs(self._place - self.mujoco_renderer), np.uint8)
+
+
+@pytest.fixture
+def aimed():
+    gym.register("test/Aimed-v0", Aimed)
+    yield "test/Aimed-v0"
+    del gym.registry["test/Aimed-v0"]
+
+
+def test_every_environment_looks_from_the_same_place(aimed):
+    source = Source(aimed, {}, Wrapping(pixels=True))
+    first, second, many = source.make(), source.make(), source.make_vec(2)
+    first.reset(seed=1)
+    second.reset(seed=2)
+    seen = first.reset(seed=3)[0]
+    assert seen.any()
+    np.testing.assert_array_equal(second.reset(seed=3)[0], seen)
+    np.testing.assert_array_equal(many.reset(seed=[4, 3])[0][1], seen)
+    starts = [source.make().reset()[1]["state"] for _ in range(2)]
+    assert starts[0] != starts[1], "whoever gives no seed wants chance"
+
+
+@pytest.mark.parametrize("env_id", ["Reacher-v5", "HalfCheetah-v5"])
+def test_mujoco_draws_one_state_as_one_picture(env_id):
+    source = Source(env_id, {"width": 64, "height": 64}, Wrapping(pixels=True))
+    try:
+        first, second = source.make(), source.make()
+    except (SpecError, MissingExtraError) as error:
+        pytest.skip(str(error))
+    first.reset(seed=1)
+    second.reset(seed=2)
+    np.testing.assert_array_equal(first.reset(seed=3)[0], second.reset(seed=3)[0])
+    first.close()
+    second.close()
+
+
 class Odd(gym.Env):
     """Observes what no model can, or pretends to."""
 
@@ -158,7 +213,7 @@ def test_collect_prints_what_it_found(odd_id, tmp_path, capsys):
     from worldmodel.cli import main  # slow to import
 
     line = ["collect", odd_id, "--out", str(tmp_path / "d"), "--num-envs", "2"]
-    main([*line, "--episodes", "2", "--test-steps", "14", "--pixels"])
+    main([*line, "--episodes", "2", "--steps", "14", "--test-steps", "14", "--pixels"])
     said = " ".join(capsys.readouterr().out.split())
     assert "note: stream 'observation' never changes in train, validation and test:" in said
     assert "note: every reward is 0 in train, validation and test:" in said

@@ -90,8 +90,8 @@ def collect(
     acting: tyro.conf.OmitArgPrefixes[Acting] = Acting(),
     episodes: int = 500,
     held_out: int | None = None,
-    steps: int = 14,
-    test_steps: int = 114,
+    steps: int | None = None,
+    test_steps: int | None = None,
     num_envs: int = 100,
     workers: int | None = None,
     seed: int = 0,
@@ -112,9 +112,10 @@ def collect(
         episodes: Training episodes.
         held_out: Episodes of validation and of test each; by default a tenth of those for training,
             of the environments that ship as many.
-        steps: Steps per training and validation episode, unless it ends before.
+        steps: Steps per training and validation episode, unless it ends before; by default 14 of
+            the environments that ship and 100 of others.
         test_steps: Steps per test episode, unless it ends before; more than ``steps``, to measure
-            prediction.
+            prediction: by default 100 more.
         num_envs: Environments that run at once where they are natively vectorised.
         workers: Processes that run the others; by default as many as there are cores if pictures
             are observed, else one. The data do not depend on it.
@@ -127,8 +128,11 @@ def collect(
         _require_alone(locals())
         asked(env_id, out, requests)
         return
-    if held_out is None and not system_of(env_id).presets:
+    ships = bool(system_of(env_id).presets)
+    if held_out is None and not ships:
         held_out = max(1, episodes // _SHARE)
+    steps = (14 if ships else 100) if steps is None else steps
+    test_steps = steps + 100 if test_steps is None else test_steps
     with _saying_what_stays(out):
         dataset = data.collect(
             env_id,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import wrappers
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
@@ -71,13 +72,28 @@ class Wrapping:
         if self.frame_skip > 1:
             chosen.append(partial(wrappers.RepeatAction, num_repeats=self.frame_skip))
         if self.pixels:
-            chosen += [ObservationAsTruth, wrappers.AddRenderObservation]
+            chosen += [with_one_camera, ObservationAsTruth, wrappers.AddRenderObservation]
         if self.side:
             require_extra("cv2", "pixels")
             chosen.append(partial(wrappers.ResizeObservation, shape=(self.side, self.side)))
         if self.grayscale:
             chosen.append(partial(wrappers.GrayscaleObservation, keep_dim=True))
         return chosen
+
+
+def with_one_camera(env: gym.Env) -> gym.Env:
+    """The same environment, which from now on draws what it would have drawn made a second time.
+
+    Where Gymnasium's MuJoCo camera looks depends on the state that it draws first, for good: two
+    environments would show the same states as two different pictures. So all of them draw the
+    first state of one seed first.
+    """
+    inner = env.unwrapped
+    if hasattr(inner, "mujoco_renderer"):
+        inner.reset(seed=0)
+        inner.render()
+        inner.np_random = np.random.default_rng()  # whoever gives no seed wants chance
+    return env
 
 
 def observed(space: gym.Space) -> ObservationSpace:
