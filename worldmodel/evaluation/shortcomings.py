@@ -21,7 +21,7 @@ _OWED = 1.02
 _REMEMBERED, _MOVED = 0.3, 0.5
 # R^2 from which on a variable is held well enough that a filter ought to come back to it.
 _HELD = 0.5
-# R^2 that the live filter may lose between stretches of an episode.
+# R^2 that the live filter may lose between stretches, or lack of what two frames show.
 _LOST = 0.2
 
 
@@ -109,7 +109,28 @@ def shortcomings(
                     "--model.recognition.kind fusion, if it is not that"
                 )
                 break
-    return found + _unrecovered(metrics, collected)
+    return found + _unheld(metrics) + _unrecovered(metrics, collected)
+
+
+def _unheld(metrics: dict[str, Any]) -> list[str]:
+    """What two neighbouring frames show and the live filter does not hold, late in episodes."""
+    missed = []
+    for name, shown in (metrics.get("ceiling") or {}).items():
+        told = [metrics[by][name] for by in ("tracking", "tracking_network") if metrics.get(by)]
+        for stretch, ceiling in reversed(shown.items()):
+            held = [by[stretch] for by in told if by.get(stretch) is not None]
+            if ceiling is None or not held:
+                continue
+            if ceiling > _HELD and max(held) < ceiling - _LOST:
+                missed.append(f"{name} (R² {max(held):.2f}, from two frames {ceiling:.2f})")
+            break
+    if not missed:
+        return []
+    return [
+        f"frames show what the live filter does not hold: {', '.join(missed)}; record more "
+        "episodes (each with a start of its own), train longer (--updates), or give it more room "
+        "(--model.latent-size 16)"
+    ]
 
 
 def _unrecovered(metrics: dict[str, Any], collected: bool) -> list[str]:
