@@ -322,7 +322,11 @@ def test_what_has_an_entry_more_than_others_is_cut(tmp_path, episodes):
     for one, expected in zip(read_, episodes, strict=True):
         np.testing.assert_array_equal(one["observations"], expected["observations"][:-1])
         np.testing.assert_array_equal(one["states"], expected["observations"][:-1, :2])
-    assert any("one entry more" in line for line in report.contents(found))
+    told = "\n".join(report.contents(found))
+    assert "T states and T + 1 observations" in told and "--map states= keeps it" in told
+    assert "was not recorded" not in told
+    found, _ = read(path, roles={"states": ()})
+    assert found.final_observation
 
 
 def test_times_follow_the_observations(tmp_path, episodes):
