@@ -398,6 +398,18 @@ def test_ends_that_go_with_the_last_action_are_told_and_can_be_kept(tmp_path, ep
     assert not any("end by their last action" in note for note in dataset.provenance.notes)
 
 
+@pytest.mark.parametrize("end, count", [(2, 1), (7, 0), (8, 0)])
+def test_an_end_in_the_middle_of_an_episode_is_told(tmp_path, end, count):
+    ends = np.arange(9) == end
+    (tmp_path / "run.csv").write_text(
+        "action,obs,terminated\n" + "".join(f"{t},{t * t},{e}\n" for t, e in enumerate(ends))
+    )
+    found = Import(tmp_path, Choices())
+    told = "\n".join(report.written(found, write(found, tmp_path / "out"), tmp_path / "out"))
+    assert found.ended_within == count
+    assert ("1 episodes go on after a step that is terminated" in told) == bool(count)
+
+
 def test_a_mapping_is_parsed_saved_and_given_again(tmp_path):
     file = tmp_path / "map.json"
     file.write_text(json.dumps({"camera": ["frames"], "actions": ["x", "y"]}))

@@ -118,6 +118,12 @@ def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
             f"{found.short:,} episodes are left out, being too short: what their only action led "
             "to was not recorded"
         )
+    if found.ended_within:
+        yield (
+            f"{found.ended_within:,} episodes go on after a step that is terminated: an end is "
+            "learned there; a column that tells episodes apart (--map episode=COLUMN, of tables) "
+            "parts them, --map terminated= does without ends"
+        )
     if missing := [name for name in USUAL if name not in dataset.splits]:
         yield (
             f"there is no split {missing[0]!r}, which training or evaluation asks for; --split "
