@@ -65,6 +65,13 @@ def test_an_agent_is_trained_and_judged_in_the_dream(run, tmp_path, capsys):
     assert "--env-id names a real environment" in " ".join(capsys.readouterr().out.split())
 
 
+def test_bounds_of_its_errors_ask_for_a_recording(run, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["calibrate", str(run)])
+    assert exit.value.code == 1
+    assert "--dataset DATA" in " ".join(capsys.readouterr().err.split())
+
+
 def test_its_recording_is_imagined_and_reported(run, tmp_path):
     pytest.importorskip("plotly", reason="needs worldmodel[report]")
     main(["imagine", str(run), "--out", str(tmp_path), "--dreams", "2"])

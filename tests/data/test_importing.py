@@ -322,7 +322,11 @@ def test_what_has_an_entry_more_than_others_is_cut(tmp_path, episodes):
     for one, expected in zip(read_, episodes, strict=True):
         np.testing.assert_array_equal(one["observations"], expected["observations"][:-1])
         np.testing.assert_array_equal(one["states"], expected["observations"][:-1, :2])
-    assert any("one entry more" in line for line in report.contents(found))
+    told = "\n".join(report.contents(found))
+    assert "T states and T + 1 observations" in told and "--map states= keeps it" in told
+    assert "was not recorded" not in told
+    found, _ = read(path, roles={"states": ()})
+    assert found.final_observation
 
 
 def test_times_follow_the_observations(tmp_path, episodes):
@@ -392,6 +396,18 @@ def test_ends_that_go_with_the_last_action_are_told_and_can_be_kept(tmp_path, ep
     dataset = write(Import(path, Choices(roles=ends, arriving=("terminated",))), tmp_path / "kept")
     assert all(e.terminated[-1] for name in dataset.splits for e in dataset.split(name))
     assert not any("end by their last action" in note for note in dataset.provenance.notes)
+
+
+@pytest.mark.parametrize("end, count", [(2, 1), (7, 0), (8, 0)])
+def test_an_end_in_the_middle_of_an_episode_is_told(tmp_path, end, count):
+    ends = np.arange(9) == end
+    (tmp_path / "run.csv").write_text(
+        "action,obs,terminated\n" + "".join(f"{t},{t * t},{e}\n" for t, e in enumerate(ends))
+    )
+    found = Import(tmp_path, Choices())
+    told = "\n".join(report.written(found, write(found, tmp_path / "out"), tmp_path / "out"))
+    assert found.ended_within == count
+    assert ("1 episodes go on after a step that is terminated" in told) == bool(count)
 
 
 def test_a_mapping_is_parsed_saved_and_given_again(tmp_path):

@@ -204,6 +204,34 @@ def test_rows_of_another_length_name_the_line(tmp_path):
     bad(tmp_path, "line 3 has 1 cells; expected the 2")
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_two_columns_of_one_name_are_refused(tmp_path, form):
+    """One of them would be read, and nobody knows which."""
+    if form == "csv":
+        (tmp_path / "run.csv").write_text("action,obs_x,obs_x\n1,2,3\n")
+    else:
+        pa = pytest.importorskip("pyarrow", reason="needs worldmodel[parquet]")
+        from pyarrow import parquet
+
+        columns = [pa.array([1.0, 2.0])] * 3
+        named = pa.Table.from_arrays(columns, names=["action", "obs_x", "obs_x"])
+        parquet.write_table(named, tmp_path / "run.parquet")
+    bad(tmp_path, f"run.{form} has two columns 'obs_x'; expected names of their own")
+
+
+def test_what_has_no_name_in_the_header_is_no_column(tmp_path):
+    """Spreadsheets write separators too many, pandas the number of the row."""
+    (tmp_path / "run.csv").write_text(",action,obs,,\n0,1,2,,\n1,3,4,,\n")
+    found, _ = read(tmp_path)
+    assert list(found.columns) == ["action", "obs"]
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "utf-16"])
+def test_text_that_is_no_utf_8_says_so(tmp_path, coding):
+    (tmp_path / "run.csv").write_bytes("action,obs_ä\n1,2\n".encode(coding))
+    bad(tmp_path, "run.csv is no text in UTF-8")
+
+
 def test_a_named_picture_that_is_missing_or_outside_is_refused(tmp_path, episodes):
     Image.fromarray(episodes[0]["picture"][0]).save(tmp_path / "secret.png")
     home = tmp_path / "run"

@@ -95,3 +95,9 @@ def test_states_are_named_by_their_place():
     assert {k: v.item() for k, v in state_targets(states).items()} == pytest.approx(
         {"state_0": np.pi / 2, "state_1": 3.0}
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_was_never_seen_leaves_nothing_to_explain():
+    nothing = np.zeros((0, 2))
+    np.testing.assert_array_equal(r_squared(nothing, nothing), [0, 0])

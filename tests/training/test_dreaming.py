@@ -112,5 +112,6 @@ def test_too_few_episodes_for_bounds_are_told(model, capsys):
     dreaming.fit_trust(world, DreamConfig(), random_batch(PIXELS), progress=True)
     said = capsys.readouterr().out
     assert "are too few to bound errors of dreams by" in said and "worldmodel calibrate" in said
+    assert "--dataset DATA" in said, "nobody can act in what the model does not know"
     dreaming.fit_trust(world, DreamConfig(trust_updates=0), random_batch(PIXELS), progress=True)
     assert not capsys.readouterr().out

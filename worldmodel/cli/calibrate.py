@@ -13,6 +13,7 @@ from worldmodel.cli.runs import require_same_system
 from worldmodel.errors import SpecError
 from worldmodel.evaluation.trust import joined, record_probes
 from worldmodel.world.calibration import calibrate as fit
+from worldmodel.world.calibration import needed
 from worldmodel.world.checkpoint import BUNDLED, resolve
 from worldmodel.world.trust import TrustConfig
 
@@ -45,9 +46,15 @@ def calibrate(
         require_same_system(world, recorded)
         recorded.check_fits(world.model.observation_spec, world.model.action_spec)
         held_out = recorded.validation
+    elif world.source is None:
+        raise SpecError(
+            "the model does not say which environment it was trained on, so that none can be acted "
+            f"in: give --dataset DATA, a recording with {needed(trust)} episodes for validation or "
+            "more"
+        )
     else:
         steps = trust.steps + trust.looks - 1
-        batches, unable = record_probes(world.require_source(), world, episodes, steps, seed)
+        batches, unable = record_probes(world.source, world, episodes, steps, seed)
         for name, reason in unable.items():
             note(f"no {name} actions: {reason}")
         held_out = joined(batches)

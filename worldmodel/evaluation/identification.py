@@ -78,8 +78,10 @@ def r_squared(
 
     Returns:
         At most 1; negative where the mean of ``truth`` predicts better; 0 where ``truth`` does
-        not vary, so that there is nothing to explain.
+        not vary, or there is none, so that there is nothing to explain.
     """
+    if not len(truth):
+        return np.zeros(truth.shape[1:])
     residual = ((truth - prediction) ** 2).mean(0)
     total = truth.var(0)
     varies = total > np.finfo(np.float64).eps ** 2 * np.maximum((truth**2).mean(0), 1.0)

@@ -149,7 +149,8 @@ def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bo
         Console(markup=False, highlight=False).print(
             f"note: {len(validation.actions)} validation episodes are too few to bound errors of "
             f"dreams by ({needed(settings)} are needed), so that info['error_bound'] is infinite: "
-            "record more, or run worldmodel calibrate",
+            "record more, or run worldmodel calibrate"
+            f"{'' if world.source else ' --dataset DATA, a recording with as many for validation'}",
             soft_wrap=True,
         )
 

@@ -76,7 +76,7 @@ class Import:
             self.recording, self.roles, choices.arriving, choices.leaving
         )
         self.lengths: list[int] = []
-        self.unseen = self.short = 0
+        self.unseen = self.short = self.ended_within = 0
         self.units: dict[str, float] = {}
         self._intervals: dict[str, list[np.ndarray]] = {}
         self._require_scalable()
@@ -145,6 +145,8 @@ class Import:
                 values |= self._stamps(times, len(values["actions"]) if "actions" in values else 0)
             for piece, part in enumerate(cut(values, self.choices.cut, self.final_observation)):
                 self.lengths.append(len(_acted(part)))
+                ends = part.get("terminated", np.zeros(0, np.bool_))
+                self.ended_within += bool(ends[: -1 if self.final_observation else -2].any())
                 yield f"{table.name}, piece {piece}" if self.choices.cut else table.name, part
 
     def samplings(self) -> dict[str, Sampling]:

@@ -55,17 +55,29 @@ def decisions(found: Import) -> Iterator[str]:
             "nearest entry, actions by the last one given"
         )
     elif not found.final_observation:
-        yield (
+        yield _last_left_out(found)
+
+
+def _last_left_out(found: Import) -> str:
+    """Why nothing is made of the last action of an episode."""
+    framed = {role: columns for role, columns in found.roles.items() if is_framed(role)}
+    longer = [
+        role
+        for role, columns in framed.items()
+        if all(found.recording.columns[column].final for column in columns)
+    ]
+    shorter = [role for role in framed if role not in longer]
+    if not any(map(is_stream, longer)):
+        return (
             "an episode of T actions has T observations: its last action, whose outcome was not "
             "recorded, is left out"
         )
-        longer = [
-            role
-            for role, columns in found.roles.items()
-            if is_framed(role) and all(recording.columns[column].final for column in columns)
-        ]
-        if longer:
-            yield f"{', '.join(longer)} have one entry more than others, which is left out"
+    return (
+        f"an episode of T actions has T {', '.join(shorter)} and T + 1 {', '.join(longer)}: its "
+        "last action and what it led to are left out; "
+        f"--map {' '.join(f'{role}=' for role in shorter)} keeps it, by doing without "
+        f"{', '.join(shorter)}"
+    )
 
 
 def timing(found: Import) -> Iterator[str]:
@@ -105,6 +117,12 @@ def written(found: Import, dataset: Dataset, out: Path) -> Iterator[str]:
         yield (
             f"{found.short:,} episodes are left out, being too short: what their only action led "
             "to was not recorded"
+        )
+    if found.ended_within:
+        yield (
+            f"{found.ended_within:,} episodes go on after a step that is terminated: an end is "
+            "learned there; a column that tells episodes apart (--map episode=COLUMN, of tables) "
+            "parts them, --map terminated= does without ends"
         )
     if missing := [name for name in USUAL if name not in dataset.splits]:
         yield (

@@ -82,8 +82,8 @@ def scan(path: Path, episode: str | None = None) -> Sheet:
 
     Raises:
         SpecError: There is no such column.
-        FileFormatError: It is truncated, corrupt or empty, its rows differ in length, or those of
-            an episode do not follow each other.
+        FileFormatError: It is truncated, corrupt or empty, two of its columns have one name, its
+            rows differ in length, or those of an episode do not follow each other.
     """
     sheet = _scan_parquet(path, episode) if _is_parquet(path) else _scan_csv(path, episode)
     told = [name for name, _ in sheet.episodes]
@@ -95,12 +95,24 @@ def scan(path: Path, episode: str | None = None) -> Sheet:
 
 
 def names(path: Path) -> tuple[str, ...]:
-    """Of the columns.
+    """Of the columns; what has no name in a CSV is none.
 
     Raises:
-        FileFormatError: The file is truncated or corrupt.
+        FileFormatError: The file is truncated or corrupt, or two have one name.
     """
-    return tuple(Rows(path).schema.names if _is_parquet(path) else next(_csv_rows(path)))
+    columns = Rows(path).schema.names if _is_parquet(path) else next(_csv_rows(path))
+    return tuple(name for name in _named_once(path, columns) if name)
+
+
+def _named_once(path: Path, columns: list[str]) -> list[str]:
+    """The columns themselves.
+
+    Raises:
+        FileFormatError: Two have one name.
+    """
+    if twice := next((name for name in columns if name and columns.count(name) > 1), None):
+        raise FileFormatError(f"{path} has two columns {twice!r}; expected names of their own")
+    return columns
 
 
 def _runs(told: Iterable[str]) -> tuple[tuple[str, int], ...]:
@@ -136,7 +148,11 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
                     )
                 if row:
                     yield [_pointed(cell.strip(), separator) for cell in row]
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            f"{path} is no text in UTF-8, in which to save it: {error}"
+        ) from error
+    except (csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FileFormatError(f"{path} is truncated, corrupt or no CSV: {error}") from error
 
 
@@ -147,7 +163,7 @@ def _pointed(cell: str, separator: str) -> str:
 
 def _scan_csv(path: Path, episode: str | None) -> Sheet:
     rows = _csv_rows(path)
-    header = next(rows)
+    header = _named_once(path, next(rows))
     key = _key(path, header, episode)
     kinds, texts = dict.fromkeys(header, _KINDS[0]), {}
 
@@ -158,12 +174,12 @@ def _scan_csv(path: Path, episode: str | None) -> Sheet:
             time, last = time + 1 if now == last else 0, now
             for name, cell in zip(header, row, strict=True):
                 kinds[name] = max(kinds[name], kind := _kind(cell), key=_KINDS.index)
-                if kind == "text":
+                if name and kind == "text":
                     texts.setdefault(name, f"{cell!r} at time {time} of episode {now}")
             yield now
 
     episodes = _runs(told())
-    kinds = {name: kind for name, kind in kinds.items() if name != key}
+    kinds = {name: kind for name, kind in kinds.items() if name and name != key}
     return Sheet(path, kinds, dict.fromkeys(kinds, ()), episodes, texts)
 
 
@@ -246,7 +262,7 @@ def _since_1970(cell: str) -> float:
 
 def _scan_parquet(path: Path, episode: str | None) -> Sheet:
     rows = Rows(path)
-    columns = rows.schema.names
+    columns = _named_once(path, rows.schema.names)
     first = rows.take(0, min(1, rows.count))
     kinds, shapes = {}, {}
     for name in columns:
