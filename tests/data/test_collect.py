@@ -261,3 +261,17 @@ def test_an_interrupted_recording_keeps_complete_episodes(clock, clock_id, tmp_p
     kept = load(tmp_path / "data").train
     # All of them: no episode has more than six steps.
     assert 60 - 6 < kept.lengths.sum() <= 60
+
+
+def test_an_episode_is_on_disk_before_the_next_begins(clock, clock_id, tmp_path, monkeypatch):
+    """A machine that loses its power says nothing first."""
+    found, reset = [], clock.reset
+
+    def look(self, **told):
+        found.append(len(load(tmp_path / "data").train) if found else 0)
+        return reset(self, **told)
+
+    monkeypatch.setattr(clock, "reset", look)
+    monkeypatch.setattr("worldmodel.data.writer._SECONDS", 0.0)
+    collect(clock_id, splits={"train": SplitConfig(5, 6)}, out=tmp_path / "data")
+    assert found == [0, 1, 2, 3, 4]

@@ -62,11 +62,11 @@ def collect(
         seed: One seed for everything. Each split derives its own from it and from its name.
         options: Passed to every reset; must be expressible as JSON.
         num_envs: Environments that play side by side if they are natively vectorised; others play
-            one episode after the other. And of how many episodes the memory holds the frames.
+            one episode after the other.
         progress: Whether to show progress bars.
         wrapping: What to put around the environment; nothing by default.
-        out: Folder to write to, a round of environments at a time, so that memory does not depend
-            on how many episodes there are. A new folder keeps what was complete when recording is
+        out: Folder to write to, as episodes are complete, so that memory does not depend on how
+            many there are. A new folder keeps what was complete when recording is
             interrupted; a dataset that is there is replaced at the very end. Without it the dataset
             is in memory.
         workers: Processes that play, unless the environment is natively vectorised; one is this
@@ -112,7 +112,9 @@ def collect(
     }
     with _staged(source, num_envs, workers, behaviour) as (stage, spaces):
         if out is not None:
-            return _written(stage, spaces, plans, provenance, out, num_envs, progress)
+            # What is played side by side is complete at the same time.
+            together = num_envs if isinstance(stage, SideBySide) else 1
+            return _written(stage, spaces, plans, provenance, out, together, progress)
         recorded = {
             name: next(rounds(stage, spaces, p, p.size.episodes, name if progress else None))
             for name, p in plans.items()

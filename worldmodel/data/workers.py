@@ -144,8 +144,11 @@ def serve() -> None:
             found = play(job)
         except Exception as error:
             found = _portable(error)
-        answers.write(found if isinstance(found, bytes) else pickle.dumps(found, protocol=5))
-        answers.flush()
+        try:
+            answers.write(found if isinstance(found, bytes) else pickle.dumps(found, protocol=5))
+            answers.flush()
+        except BrokenPipeError:  # whoever asked was killed
+            os._exit(1)  # else the buffer is written once more, and that is said
 
 
 def _register(spec: EnvSpec) -> None:
