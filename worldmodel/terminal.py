@@ -26,7 +26,7 @@ def shown(text: str) -> str:
 
 
 class Terminal(Console):
-    """Rich's console; what it prints is neither markup nor a command.
+    """Rich's console; what it prints is neither markup nor a command, and fits any encoding.
 
     Args:
         stderr: Whether to print there.
@@ -40,5 +40,7 @@ class Terminal(Console):
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """See ``rich.console.Console.render``."""
+        encoding = getattr(self.file, "encoding", None) or "utf-8"
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=shown(segment.text))
+            text = shown(segment.text).encode(encoding, "replace").decode(encoding)
+            yield segment if segment.control else segment._replace(text=text)

@@ -1,5 +1,6 @@
 """What files of strangers name is told as text: nothing in it commands the terminal."""
 
+import io
 import re
 
 import gymnasium as gym
@@ -95,3 +96,13 @@ def test_text_styles_and_lines_stay(capsys):
     terminal = Terminal(force_terminal=True, color_system="standard")
     terminal.print("red\x1b[0m", style="red")
     assert capsys.readouterr().out == "\x1b[31mred\\x1b[0m\x1b[0m\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_an_encoding_lacks_is_a_question_mark(encoding, monkeypatch):
+    """As where output goes to a file on Windows."""
+    written = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", written)
+    Terminal().print("a ▆ b")
+    written.flush()
+    assert written.buffer.getvalue() == b"a ? b\n"
