@@ -128,6 +128,7 @@ def test_what_is_not_compiled_says_why(tmp_path, monkeypatch):
     assert make(tmp_path / "a").compiled is False
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "C++ compiler" in str(make(tmp_path / "b", compile=True).compiled)
+    monkeypatch.setattr("worldmodel.training.compiling.find_spec", lambda name: None)
     assert "triton" in str(compile_networks(torch.nn.Linear(1, 1), torch.device("cuda")))
 
 

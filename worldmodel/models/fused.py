@@ -16,6 +16,8 @@ def looped(loop: type[torch.autograd.Function], weight: Tensor, *inputs: Any) ->
         weight: A parameter, whose precision and device are those of the loop.
         inputs: Tensors and others.
     """
+    if not torch.is_autocast_enabled(weight.device.type):
+        return loop.apply(*inputs)
     whole = (
         each.to(weight.dtype) if isinstance(each, Tensor) and each.is_floating_point() else each
         for each in inputs
