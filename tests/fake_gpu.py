@@ -90,8 +90,10 @@ def fake_gpu(waits: bool = True):
                 return value
             if not isinstance(value, Tensor):
                 return value
-            with torch.no_grad():
-                fake = mode.from_tensor(value).detach().to("fake")
+            # PyTorch itself may look at a number that it is given.
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                fake = mode.from_tensor(value)
+            fake = fake.detach().to("fake")
             return nn.Parameter(fake) if isinstance(value, nn.Parameter) else fake
 
         yield lambda tree: tree_map(move, tree)

@@ -2,15 +2,17 @@
 
 import dataclasses
 import shutil
+from functools import partial
 
 import pytest
 import torch
-from small import PIXELS, random_dataset, tiny_model
+from small import PIXELS, VECTOR, random_dataset, small_model, tiny_model
 
 from worldmodel import device as module
 from worldmodel.cli import main
 from worldmodel.device import Numerics, pick_device
 from worldmodel.errors import ConfigError, DeviceError
+from worldmodel.models.registry import MODELS
 from worldmodel.training.compiling import compile_networks
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.state import restore_generator
@@ -70,6 +72,29 @@ def test_products_are_of_sixteen_bits_and_weights_of_thirty_two(tmp_path):
     assert load(tmp_path / "bf16").model.dtype == torch.float32
 
 
+FUSION = {"recognition": {"kind": "fusion"}}
+KINDS = {name: partial(small_model, name, VECTOR) for name in MODELS} | {
+    "fusion": partial(tiny_model, **FUSION),
+    "fusion, factorial": partial(tiny_model, **FUSION, transition={"gate": "factorial"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_model_learns_in_sixteen_bits(kind, tmp_path):
+    """Also where inference is a loop with a gradient of its own."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        config = dataclasses.replace(CONFIG, updates=2, validate_every=2, precision=precision)
+        trainer = Trainer(kind(), random_dataset(VECTOR), config, tmp_path / precision)
+        trainer.step()
+        weights = torch.nn.utils.parameters_to_vector(trainer.model.parameters())
+        found[precision] = trainer.validate()["validation/prediction_mse"], weights
+        trainer.fit(progress=False)
+    (whole, exact), (half, near) = found["fp32"], found["bf16"]
+    assert half == pytest.approx(whole, rel=0.05) and not torch.equal(near, exact)
+    assert (near - exact).abs().max() < 0.01
+
+
 def test_a_scaled_gradient_is_the_true_one_and_an_overflow_is_no_update(monkeypatch):
     monkeypatch.setattr(module, "has_precision", lambda *_: True)
     weight = torch.nn.Parameter(torch.tensor([3.0]))
@@ -103,6 +128,7 @@ def test_what_is_not_compiled_says_why(tmp_path, monkeypatch):
     assert make(tmp_path / "a").compiled is False
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "C++ compiler" in str(make(tmp_path / "b", compile=True).compiled)
+    monkeypatch.setattr("worldmodel.training.compiling.find_spec", lambda name: None)
     assert "triton" in str(compile_networks(torch.nn.Linear(1, 1), torch.device("cuda")))
 
 

@@ -34,3 +34,15 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 def test_errors_that_name_a_file_keep_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="other"), naming(tmp_path / "this"):
         (tmp_path / "other").open()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """As root could /dev/null be."""
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path in (pipe, folder):
+        with pytest.raises(FileExistsError, match=f"no file, and is not replaced: '{path}'"):
+            write_whole(path, b"all")
+    assert pipe.is_fifo() and folder.is_dir() and len(list(tmp_path.iterdir())) == 2

@@ -51,9 +51,12 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
     was until the new one is complete and on disk.
 
     Raises:
+        FileExistsError: A folder, a device or a pipe is there.
         OSError: The file cannot be written; the error names it.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "this is no file, and is not replaced", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_old(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM)}.tmp")

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from operator import length_hint
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -20,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+
+from worldmodel.terminal import Terminal
 
 T = TypeVar("T")
 FIRST, EVERY = 2.0, 10.0  # seconds before the first line, and between lines
@@ -34,8 +35,7 @@ class Progress(Bars):
     """
 
     def __init__(self, *columns: str | ProgressColumn, disable: bool = False) -> None:
-        # What a user named may hold brackets.
-        terminal = Console(markup=False, highlight=False)
+        terminal = Terminal()
         self._lines = not disable and not terminal.is_terminal
         self._due = time.monotonic() + min(FIRST, EVERY)
         super().__init__(*columns, console=terminal, disable=disable or self._lines)

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 
@@ -218,3 +219,9 @@ def test_a_missing_array_is_named(path):
     rewrite(path, contents)
     with pytest.raises(FileFormatError, match="train/mask"):
         load(path)
+
+
+def test_a_device_is_no_dataset():
+    """Some have no end."""
+    with pytest.raises(FileNotFoundError, match="no dataset at"):
+        load(os.devnull)

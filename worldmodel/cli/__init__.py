@@ -81,6 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (WorldModelError, gym.error.Error, OSError) as error:
         complain(str(error))
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch's, on any device, is told by its words alone.
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        complain(f"not enough memory: {str(error).partition(chr(10))[0]}")
+        sys.exit(1)
 
 
 class _Terminated(BaseException):

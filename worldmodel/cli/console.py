@@ -1,4 +1,4 @@
-"""Where commands print. Nothing that a user named is read as markup: paths may hold brackets."""
+"""Where commands print."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from worldmodel.terminal import Terminal
 
-def console(stderr: bool = False) -> Console:
+
+def console(stderr: bool = False) -> Terminal:
     """As wide as the terminal is now."""
-    return Console(markup=False, highlight=False, stderr=stderr)
+    return Terminal(stderr)
 
 
 def say(text: str) -> None:

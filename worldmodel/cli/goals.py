@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from worldmodel.data.readers.pictures import DECODED
 from worldmodel.errors import FileFormatError, SpecError
 from worldmodel.spaces import ObservationSpace, Stream
 
@@ -43,7 +44,7 @@ def read_observation(path: Path, space: ObservationSpace) -> Any:
             f"{path} is a picture, observed is {space.describe()}; give the observation as .npy"
         )
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=DECODED) as image:
             image = image.convert("L" if shape[2] == 1 else "RGB")
             image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from worldmodel.cli.defaults import with_defaults
 from worldmodel.cli.flags import gathered, strange
 from worldmodel.errors import WorldModelError, meant
 from worldmodel.systems import DEMOS
+from worldmodel.terminal import shown
 
 _ABOUT = "Learn a simulator from frames and actions, and train agents in it. --version tells the "
 
@@ -59,7 +60,9 @@ def understood(
         for sentence in told:
             complain(sentence)
         if not told:
-            sys.stderr.write(said.getvalue())
+            # What a shell puts in may be names of others.
+            escaped = not "".join(words).isprintable()
+            sys.stderr.write(shown(said.getvalue()) if escaped else said.getvalue())
         raise
 
 

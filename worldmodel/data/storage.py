@@ -61,7 +61,8 @@ def load(path: str | Path) -> Dataset:
         OSError: It cannot be opened.
     """
     path = Path(path)
-    if not path.exists():
+    # Of a device there is no end.
+    if not (path.is_dir() or path.is_file()):
         raise FileNotFoundError(
             f"no dataset at {path}; 'worldmodel collect' and worldmodel.data.save write one"
         )

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from worldmodel.models.bounded import Bounded
 from worldmodel.models.floored import FlooredNoise
+from worldmodel.models.fused import looped
 from worldmodel.models.fused_inference import Kind, on_logits, on_units, weigh
 from worldmodel.models.fusion import Fusion, lifted
 from worldmodel.models.inference import Sampled
@@ -65,7 +66,9 @@ def infer_fused(
     reading, deviation = recognition.embed(features, controls).chunk(2, -1)
     smooth = not isinstance(inner.mixing[1], nn.ReLU)
     kind = Kind(draws.shape[-1], 0, inner.leak, smooth, inner.factorial, bound)
-    found = _Infer.apply(
+    found = looped(
+        _Infer,
+        into.weight,
         reading,
         deviation.square().reciprocal(),
         controls,

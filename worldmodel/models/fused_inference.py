@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from worldmodel.models.bounded import Bounded
+from worldmodel.models.fused import looped
 from worldmodel.models.inference import Sampled
 from worldmodel.models.networks import LEAST_SCALE
 from worldmodel.models.recognition import Recognition
@@ -90,8 +91,20 @@ def infer_fused(
     bias = torch.cat([recognition.noise.bias, inner.sharpness * out.bias])
     smooth = not isinstance(inner.mixing[1], nn.ReLU)
     kind = Kind(draws.shape[-1], hidden, inner.leak, smooth, inner.factorial, bound)
-    found = _Infer.apply(
-        given, controls, start, draws, unseen, seen, first, second, bias, base, kind
+    found = looped(
+        _Infer,
+        into.weight,
+        given,
+        controls,
+        start,
+        draws,
+        unseen,
+        seen,
+        first,
+        second,
+        bias,
+        base,
+        kind,
     )
     return Sampled(*found)
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from worldmodel.models.fused import looped
 from worldmodel.models.recurrence import Recurrence
 from worldmodel.models.stochastic import Stochastic
 
@@ -66,7 +67,9 @@ def infer_fused(
     # The prior's first layer goes beside the posterior's: both are of the next h.
     contexts = part.context(features)
     offsets = torch.cat([contexts, first.bias.expand_as(contexts)], 2)
-    found = _Infer.apply(
+    found = looped(
+        _Infer,
+        part.into.weight,
         nn.functional.linear(controls, act, part.into.bias),
         offsets,
         h,

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from worldmodel import html
+from worldmodel.data.readers.pictures import DECODED
 from worldmodel.errors import FileFormatError
 from worldmodel.files import write_whole
 from worldmodel.plots.style import BLUE, GREY, INK, PALE
@@ -71,13 +72,13 @@ def details(summary: str, text: str) -> str:
 
 
 def picture(path: str | Path, caption: str) -> str:
-    """A figure from a file of any format that Pillow reads.
+    """A figure from a file: PNG, JPEG, BMP, TIFF or WebP.
 
     Raises:
         FileFormatError: It is truncated, corrupt or no picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=DECODED) as image:
             return _figure(html.image(image, caption, round(0.75 * image.width)), caption)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise FileFormatError(f"{path} is truncated, corrupt or no picture: {error}") from error

@@ -25,6 +25,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from worldmodel.files import write_whole
+from worldmodel.terminal import shown
 
 DPI = 170
 TEXT, SMALL = 9.0, 8.0  # points
@@ -186,8 +187,12 @@ def save(fig: Figure, path: str | Path) -> Path:
 
 
 def _keep_names(fig: Figure) -> None:
-    """Have dollars that are none of ours drawn as they are: columns may be called ``cost [$]``."""
+    """Have dollars that are none of ours drawn as they are: columns may be called ``cost [$]``.
+
+    And codes, of which matplotlib would warn with the code itself.
+    """
     for text in fig.findobj(Text):
+        text.set_text(shown(text.get_text()))
         parts = _FORMULA.split(text.get_text())
         if "$" not in "".join(parts[::2]):
             continue

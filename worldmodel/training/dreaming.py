@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from worldmodel.data import Source
 from worldmodel.errors import DivergenceError, require_at_least, require_finite
 from worldmodel.evaluation.prediction import open_loop_error
 from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
+from worldmodel.terminal import Terminal
 from worldmodel.training.ends import practise_ends
 from worldmodel.types import Batch
 from worldmodel.world.calibration import calibrate, enough, needed
@@ -146,7 +146,7 @@ def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bo
     if settings.updates and enough(validation, settings):
         calibrate(world, validation, settings, progress)
     elif settings.updates and progress:
-        Console(markup=False, highlight=False).print(
+        Terminal().print(
             f"note: {len(validation.actions)} validation episodes are too few to bound errors of "
             f"dreams by ({needed(settings)} are needed), so that info['error_bound'] is infinite: "
             "record more, or run worldmodel calibrate"

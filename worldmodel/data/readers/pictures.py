@@ -17,6 +17,9 @@ from worldmodel.errors import FileFormatError, require_extra
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm")
+# Else what a file holds decides, whatever its name: PostScript would be run, a playlist followed.
+DECODED = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_CONTAINED = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
 Size = tuple[int, int]
 
 
@@ -60,7 +63,8 @@ def read_picture(file: Path | bytes, what: str) -> Shaped[np.ndarray, "height wi
             than 8 bits a channel or 16 of grey; begins with ``what``.
     """
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
+        opened = io.BytesIO(file) if isinstance(file, bytes) else file
+        with Image.open(opened, formats=DECODED) as picture:
             if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or np.inf):
                 raise FileFormatError(
                     f"{what} declares {picture.width} by {picture.height} pixels; expected at most "
@@ -202,7 +206,7 @@ def _opened(file: Path, use: Callable[[Any, Any], Any], what: str) -> Any:
     from av.error import FFmpegError
 
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file), options=_CONTAINED) as container:
             if not container.streams.video or not container.streams.video[0].codec_context:
                 raise FileFormatError(
                     f"{what}: {file.name} has no stream of pictures that can be decoded"
