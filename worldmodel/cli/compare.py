@@ -86,7 +86,7 @@ def candidate(label: str, chosen: Preset, recorded: data.Dataset) -> Candidate:
         ConfigError: The model or a setting is unknown; the message names those that there are.
     """
     name, _, changes = label.partition(":")
-    config = chosen.fitted(name, recorded)
+    config = chosen.model(name, recorded.observation_spec)
     train = chosen.training(recorded)
     words: dict[Any, list[str]] = {config: [], train.dreaming: []}
     for change in filter(None, changes.split(",")):

@@ -118,7 +118,7 @@ def _learning(path: str, asked: Mapping[str, str]) -> dict[str, Any]:
     name = _known(asked.get("preset"), PRESETS) or preset_for(observations, source)
     model = _known(asked.get("model"), MODELS) or "dvbf"
     chosen = preset(name)
-    config = {"model": chosen.fitted(model, dataset), "config": chosen.training(dataset)}
+    config = {"model": chosen.model(model, observations), "config": chosen.training(dataset)}
     if begun := asked.get("warm"):
         learned = load(begun).model
         names = [name for name, kind in MODELS.items() if kind is type(learned)]

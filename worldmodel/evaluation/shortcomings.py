@@ -129,7 +129,7 @@ def _unheld(metrics: dict[str, Any]) -> list[str]:
     return [
         f"frames show what the live filter does not hold: {', '.join(missed)}; record more "
         "episodes (each with a start of its own), train longer (--updates), or give it more room "
-        "(--model.latent-size)"
+        "(--model.latent-size 16)"
     ]
 
 

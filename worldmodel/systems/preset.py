@@ -14,7 +14,7 @@ from agents.actor_critic import ActorCriticConfig
 from agents.empowerment import EmpoweredConfig
 from agents.pathwise import PathwiseConfig
 from worldmodel.data import Dataset, SplitConfig, default_splits
-from worldmodel.models.codec import Codec, CodecConfig
+from worldmodel.models.codec import CodecConfig
 from worldmodel.models.dkf import DKFConfig
 from worldmodel.models.dvbf_config import DVBFConfig, RecognitionConfig, TransitionConfig
 from worldmodel.models.e2c import E2CConfig
@@ -38,7 +38,6 @@ class Preset:
         train: How a model is trained.
         models: Settings of a model by its registered name, or a function of what is observed that
             gives them. What is missing here is as in the generic preset of such observations.
-        roomier: Dimensions that a model's state has beside, where pictures need many components.
         agent: How an agent is trained, or how that follows from how it acts; None if there is
             nothing to control.
         actor_critic: How actor and critic are trained, by how they act.
@@ -53,7 +52,6 @@ class Preset:
     about: str
     train: TrainConfig = field(default_factory=TrainConfig)
     models: Mapping[str, Any | Callable[[ObservationSpace], Any]] = field(default_factory=dict)
-    roomier: Mapping[str, int] = field(default_factory=dict)
     agent: Agent | Callable[[ActionSpace], PathwiseConfig] = field(default_factory=PathwiseConfig)
     actor_critic: Callable[[ActionSpace], ActorCriticConfig] = lambda actions: ActorCriticConfig()
     splits: dict[str, SplitConfig] = field(default_factory=default_splits)
@@ -74,17 +72,6 @@ class Preset:
         chosen = known[name] if name in known else kind.config_type()
         return chosen(observations) if callable(chosen) else chosen
 
-    def fitted(self, name: str, dataset: Dataset) -> Any:
-        """``model`` for what was recorded.
-
-        Raises:
-            ConfigError: There is no such model.
-        """
-        config = self.model(name, dataset.observation_spec)
-        if name not in self.roomier or not busy(dataset):
-            return config
-        return replace(config, latent_size=min(config.latent_size + self.roomier[name], _MOST))
-
     def training(self, dataset: Dataset) -> TrainConfig:
         """How a model is trained on data: its window is no longer than their longest episode."""
         return replace(self.train, window=min(self.train.window, dataset.train.steps))
@@ -97,21 +84,6 @@ class Preset:
 # Beyond it an update costs more than what is left to tell apart is worth: a locally linear
 # transition mixes matrices of the state's size squared.
 _MOST = 32
-
-
-# Of 19 to 117 components systems were learned better in a small state, of 210 and more in a large
-# one; a thousand frames tell them apart. See docs/research.md.
-_BUSY, _FRAMES = 128, 1000
-
-
-def busy(dataset: Dataset) -> bool:
-    """Whether a picture of it needs many components."""
-    if not dataset.observation_spec.filmed:
-        return False
-    batch = dataset.train.sample()
-    frames = batch.observations[batch.frame_mask]
-    codec = Codec(dataset.observation_spec, CodecConfig(components=2 * _BUSY))
-    return codec.calibrate(frames[:: max(1, len(frames) // _FRAMES)]) > _BUSY
 
 
 def _said(observations: ObservationSpace) -> int:
@@ -220,7 +192,6 @@ GENERIC: dict[str, Preset] = {
             "rssm": RSSMConfig(),
             "kalman": LinearGaussianConfig(),
         },
-        roomier={"dvbf": 8},
     ),
     "vectors": Preset(
         "Vectors of a simulator: they say nearly all of the state, and exactly",
