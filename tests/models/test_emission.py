@@ -3,12 +3,13 @@ import torch
 from small import BOX, PIXELS, VECTOR, as_dataset, generator, random_batch, tiny_config, tiny_model
 from torch.distributions import Bernoulli
 
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, DivergenceError
 from worldmodel.models.codec.emission import BernoulliEmission, GaussianEmission
 from worldmodel.models.networks import mlp
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.training.trainer import Trainer
+from worldmodel.world.world import World
 
 
 def test_a_bernoulli_scores_black_and_white_as_torch_does():
@@ -54,6 +55,18 @@ def test_extreme_logits_stay_finite():
     compared.reconstruction.sum().backward()
     assert compared.reconstruction.item() == -400
     torch.testing.assert_close(logits.grad, torch.tensor([[1.0, -1.0]]))
+
+
+def test_a_state_that_no_network_can_read_has_no_picture():
+    """Far out a network's norm overflows: that is for whoever asked to name."""
+    model = tiny_model(PIXELS, BOX)
+    size = model.emission.size
+    layers = torch.nn.Linear(model.latent_size, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, size)
+    model.emission = GaussianEmission(torch.nn.Sequential(*layers), size)
+    far = torch.full((2, model.latent_size), 1e25)
+    assert model.emit(far).mean.isnan().all()
+    with pytest.raises(DivergenceError, match="is not finite"):
+        World(model).decode(far)
 
 
 def test_the_squared_error_has_the_gradient_of_its_definition():

@@ -92,7 +92,7 @@ class LinearEmission(Emission):
 
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Normal:
         """Distribution over the scaled observation."""
-        return Normal(self.mean(state), self.scale)
+        return Normal(self.mean(state), self.scale, validate_args=False)
 
     def reading(self, *lead: int) -> Linear:
         """How observations depend on the state, (*lead, ...)."""

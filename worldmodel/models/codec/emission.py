@@ -163,7 +163,7 @@ class GaussianEmission(Emission):
 
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Normal:
         """Distribution over the flat, scaled observation."""
-        return Normal(self.mean(state), self.log_scale.exp())
+        return Normal(self.mean(state), self.log_scale.exp(), validate_args=False)
 
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
