@@ -23,6 +23,7 @@ def collecting(folder: Path, episodes: int) -> dict[str, dict[str, float]]:
     side, and all of them until the last had ended.
     """
     path, words = folder / "cartpole", ["--pixels", "--episodes", str(episodes)]
+    words += ["--steps", "14", "--test-steps", "114"]
     now = ["-m", "worldmodel.cli", "collect", "CartPole-v1", "--out", str(path), *words]
     useful, found = 0, {}
     for name, command in {"now": now, "as before": [_SCRIPT, "--naive", str(episodes)]}.items():
