@@ -70,6 +70,7 @@ class Believed:
     Attributes:
         first: Memory (memory,) at the beginning of a dream.
         start: Bounds (outputs,) there.
+        begin: Both, one after the other.
     """
 
     def __init__(self, trust: Trust | None) -> None:
@@ -78,6 +79,7 @@ class Believed:
             first = np.zeros(0) if trust is None else trust.begin(1)[0].cpu().numpy()
             start = np.zeros(0) if trust is None else trust.start.cpu().numpy()
         self.first, self.start = first.astype(np.float32), start.astype(np.float32)
+        self.begin = np.concatenate([self.first, self.start])
         self._known = trust is not None
 
     def one(self, bounds: np.ndarray) -> dict[str, Any]:
@@ -99,10 +101,15 @@ class Believed:
         """
         if not self._known:
             bounds = np.where(mask(), _UNKNOWN, _ZERO)
-        infos: dict[str, Any] = {"error_bound": bounds[0], "_error_bound": mask()}
-        infos |= {"reward_bound": bounds[1], "_reward_bound": mask()}
+        error, reward, *others = bounds
+        infos: dict[str, Any] = {
+            "error_bound": error,
+            "_error_bound": mask(),
+            "reward_bound": reward,
+            "_reward_bound": mask(),
+        }
         if self._streams:
-            streams = dict(zip(self._streams, bounds[2:], strict=True))
+            streams = dict(zip(self._streams, others, strict=True))
             streams |= {f"_{name}": mask() for name in self._streams}
             infos |= {"error_bounds": streams, "_error_bounds": mask()}
         return infos

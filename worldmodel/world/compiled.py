@@ -190,8 +190,8 @@ class Arrays(NamedTuple):
         states: (latent, n), unclipped.
         observations: (n, latent), clipped to the observation space.
         rewards: (n,) float32, in the environment's units.
-        terminated: (n,) bool.
-        outside: (n,) bool: whether the state has left the data's support.
+        flags: (3, n) bool: whether the episode terminates, whether the state has left the data's
+            support, and, for whoever has a reason (``episodes.py``), whether it is truncated.
         memory: (memory, n), of what bounds errors.
         bounds: (outputs, n), of errors; empty if nothing bounds them.
         status: What holds for any of them, a sum of TERMINATED, OUTSIDE, DIVERGED (its state or
@@ -201,11 +201,25 @@ class Arrays(NamedTuple):
     states: np.ndarray
     observations: np.ndarray
     rewards: np.ndarray
-    terminated: np.ndarray
-    outside: np.ndarray
+    flags: np.ndarray
     memory: np.ndarray
     bounds: np.ndarray
     status: int
+
+    @property
+    def terminated(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.flags[0]
+
+    @property
+    def outside(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.flags[1]
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.flags[2]
 
 
 class CompiledSteps:
@@ -278,7 +292,7 @@ class CompiledSteps:
         # Not np.empty_like, which costs twice as much.
         remembered, bounds = np.empty((self._kept, n), _FLOAT), np.empty((self._count, n), _FLOAT)
         reached, rewards = np.empty((latent, n), _FLOAT), np.empty(n, _FLOAT)
-        observations, flags = np.empty((n, latent), _FLOAT), np.empty((2, n), _BOOL)
+        observations, flags = np.empty((n, latent), _FLOAT), np.empty((3, n), _BOOL)
         draws = self._none if noise is None else noise
         taken, given = (states, actions, draws, memory), (reached, observations, rewards, flags)
         arrays = *taken, *given, remembered, bounds
@@ -286,9 +300,7 @@ class CompiledSteps:
             status = self._run(*self._args, self._spaces[0], 0, n, *arrays)
         else:
             status = self._shared(n, arrays)
-        return Arrays(
-            reached, observations, rewards, flags[0], flags[1], remembered, bounds, status
-        )
+        return Arrays(reached, observations, rewards, flags, remembered, bounds, status)
 
     def _shared(self, n: int, arrays: tuple[np.ndarray, ...]) -> int:
         """Step n dreams by as many threads as there are; what holds for any of them."""

@@ -289,7 +289,7 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
         out: Next states (latent, n).
         observations: (n, latent), clipped.
         rewards: (n,).
-        flags: (2, n) bool: terminated, outside.
+        flags: (3, n) bool: terminated, outside, and False.
         remembered: Next memories (memory, n).
         bounded: Bounds of errors (outputs, n).
 
@@ -328,6 +328,8 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
             for i in range(n):
                 put(flags, begin + i, False)
         left |= _mark(flags, count + begin, space, distance * stride, n, _ONE)
+        for i in range(n):
+            put(flags, 2 * count + begin + i, False)
         for k in range(kept):
             _move(space, (next_memory + k) * stride, remembered, k * count + begin, n)
         for k in range(believed):
@@ -344,3 +346,37 @@ def step_many(  # noqa: C901 (one pass over a block's registers after the other)
     status = (TERMINATED if ended else 0) | (OUTSIDE if left else 0)
     wrong = (DIVERGED if finite != _ZERO else 0) | (REFUSED if given != _ZERO else 0)
     return status | wrong
+
+
+@_jit
+@no_type_check
+def turn(
+    clock, limit, outside, greatest, position,
+    over, began, first, seen, begin,
+    states, memory, observations, rewards, flags, bounds,
+):  # fmt: skip
+    """``episodes.turn``."""
+    n, kept = len(over), len(memory)
+    for i in range(n):
+        if over[i]:
+            for k in range(len(states)):
+                states[k, i], observations[i, k] = first[k, position], seen[position, k]
+            for k in range(kept):
+                memory[k, i] = begin[k]
+            for k in range(len(bounds)):
+                bounds[k, i] = begin[kept + k]
+            rewards[i], flags[0, i], flags[1, i], began[i] = _ZERO, False, False, clock
+            position += 1
+    bounded = greatest < np.inf
+    count, earliest = 0, clock
+    for i in range(n):
+        lost = flags[1, i] & outside
+        if bounded:
+            lost = (bounds[0, i] > greatest) & (began[i] < clock)
+        ended = lost | (clock - began[i] >= limit)
+        flags[2, i] = ended
+        ended |= flags[0, i]
+        over[i] = ended
+        count += ended
+        earliest = min(earliest, clock if ended else began[i])
+    return count, earliest + limit

@@ -16,19 +16,15 @@ from worldmodel.world.actions import ActionReader
 from worldmodel.world.believed import Believed, Rule, truncation
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
+from worldmodel.world.episodes import Episodes
 from worldmodel.world.rendering import Camera, check_render_mode
 from worldmodel.world.start import checked_options, chosen_by, states_from_options
-from worldmodel.world.status import DIVERGED, OUTSIDE, REFUSED, TERMINATED
+from worldmodel.world.status import DIVERGED, REFUSED
 from worldmodel.world.stepping import steps_of
 from worldmodel.world.torch_dreams import TorchDreams, TorchStep, as_controls
 from worldmodel.world.world import World, resolve
 
-# First states drawn ahead at a time: a draw of a few costs nearly as much as one of thousands.
-_RESERVE = 4096
-# Indices of nobody.
-_NONE = np.zeros(0, np.intp)
-_ENDS = TERMINATED | OUTSIDE
-# Numbers of steps' noise that are drawn at a time, for the same reason.
+# Numbers of steps' noise that are drawn at a time: one step's cost nearly as much.
 _DRAWN = 65536
 
 
@@ -113,15 +109,9 @@ class LatentVectorEnv(VectorEnv):
         self._states: np.ndarray | None = None
         # (memory, num_envs): of what bounds errors.
         self._memory = np.repeat(self._believed.first[:, np.newaxis], num_envs, 1)
-        # First states (latent, n) and observations (n, latent) of episodes to come.
-        self._reserve = np.empty((model.latent_size, 0), np.float32)
-        self._first_seen = np.empty((0, model.latent_size), np.float32)
-        # Steps so far, those at which episodes began, and one before which none of them is late.
-        self._clock, self._began = 0, np.zeros(num_envs, np.int64)
-        self._due = max_episode_steps or np.inf
-        self._everyone, self._nobody = np.ones(num_envs, np.bool_), np.zeros(num_envs, np.bool_)
-        # Episodes that are over, and whether there are any.
-        self._done, self._some_done = np.zeros(num_envs, np.bool_), False
+        self._everyone = np.ones(num_envs, np.bool_)
+        given = num_envs, max_episode_steps, self._rule, self._believed, self._draw_first
+        self._episodes = Episodes(*given, self.compiled is True)
 
     @property
     def world(self) -> World:
@@ -168,10 +158,11 @@ class LatentVectorEnv(VectorEnv):
         super().reset(seed=seed)
         if seed is not None or mask.all():
             self._generator.manual_seed(int(self.np_random.integers(2**63 - 1)))
-            self._reserve, self._drawn = self._reserve[:, :0], []
+            self._drawn = []
+            self._episodes.forget()
         states = states_from_options(self.model, options, self.num_envs)
         if states is None:
-            first, _ = self._first_states(int(mask.sum()))
+            first, _ = self._episodes.first(int(mask.sum()))
         else:
             first = states.detach().cpu().numpy()[mask].T
         if mask.all():
@@ -180,9 +171,7 @@ class LatentVectorEnv(VectorEnv):
             self._current()[:, mask] = first
         current = torch.from_numpy(self._current().T).to(self._device)
         inside = self._dynamics.inside(current).cpu().numpy()
-        self._begin(mask)
-        self._done = self._done & ~mask
-        self._some_done = np.count_nonzero(self._done) > 0
+        self._episodes.begin(mask, self._memory)
         infos = {"outside_support": ~inside & mask, "_outside_support": mask}
         bounds = np.repeat(self._believed.start[:, np.newaxis], self.num_envs, 1)
         infos |= self._believed.many(np.where(mask, bounds, 0).astype(np.float32), mask.copy)
@@ -200,37 +189,26 @@ class LatentVectorEnv(VectorEnv):
         """
         if self._dreams is not None:
             raise ResetNeeded("torch_step has the states; call reset() before the next step()")
-        states, over = self._current(), self._done.nonzero()[0] if self._some_done else _NONE
-        if over.size and self.autoreset_mode is AutoresetMode.DISABLED:
+        states, episodes = self._current(), self._episodes
+        if episodes.count and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ResetNeeded(
-                f"environments {over.tolist()} are over; reset them with "
+                f"environments {np.flatnonzero(episodes.over).tolist()} are over; reset them with "
                 "options={'reset_mask': mask}"
             )
         step = self._steps(states, self._read(actions), self._draw_noise(), self._memory)
         if step.status & REFUSED:
             self._reader.array(actions)
-        self._states, observations, outside = step.states, step.observations, step.outside
-        rewards, terminations, bounds = step.rewards, step.terminated, step.bounds
-        self._memory = step.memory
-        self._clock += 1
-        if over.size:
-            rewards[over], terminations[over], outside[over] = 0, False, False
-            observations[over] = self._restart(over)
-            bounds[:, over] = self._believed.start[:, np.newaxis]
+        self._states, self._memory, observations = step.states, step.memory, step.observations
+        episodes.step(step)
+        terminations, outside, truncations = step.flags
         if step.status & DIVERGED:
-            self._check_finite(rewards)
-        if step.status & _ENDS or self._clock >= self._due or self._rule.limit < np.inf:
-            truncations = self._truncate(outside, bounds)
-            self._done = terminations | truncations
-            self._some_done = np.count_nonzero(self._done) > 0
-        else:
-            truncations = self._nobody.copy()
-            self._done, self._some_done = self._nobody, False
-        infos = {"outside_support": outside, "_outside_support": self._everyone.copy()}
-        infos |= self._believed.many(bounds, self._everyone.copy)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._some_done:
-            observations, infos = self._finish(observations, outside, bounds)
-        return observations, rewards, terminations, truncations, infos
+            self._check_finite(step.rewards)
+        everyone = self._everyone.copy
+        infos = self._believed.many(step.bounds, everyone)
+        infos["outside_support"], infos["_outside_support"] = outside, everyone()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and episodes.count:
+            observations, infos = self._finish(observations, outside, step.bounds)
+        return observations, step.rewards, terminations, truncations, infos
 
     def torch_step(self, actions: Any) -> TorchStep:
         """One step of every dream on the model's device, which nothing leaves, or waits for.
@@ -306,35 +284,21 @@ class LatentVectorEnv(VectorEnv):
             self._drawn = self._steps.apart(drawn)[::-1]
         return self._drawn.pop()
 
-    def _first_states(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_first(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """States (latent, n) and their observations (n, latent)."""
-        if self._reserve.shape[1] < n:
-            drawn = self._dynamics.reset(max(n, _RESERVE), self._generator, self._steps.settle)
-            self._reserve = drawn.cpu().numpy().T
-            self._first_seen = self._observe(self._reserve)
-        states, self._reserve = self._reserve[:, :n], self._reserve[:, n:]
-        observations, self._first_seen = self._first_seen[:n], self._first_seen[n:]
-        return states, observations
-
-    def _restart(self, index: np.ndarray) -> np.ndarray:
-        """Begin new episodes; their first observations."""
-        states, observations = self._first_states(len(index))
-        self._current()[:, index] = states
-        self._begin(index)
-        return observations
-
-    def _begin(self, index: np.ndarray) -> None:
-        self._began[index] = self._clock
-        self._memory[:, index] = self._believed.first[:, np.newaxis]
+        drawn = self._dynamics.reset(n, self._generator, self._steps.settle)
+        states = np.ascontiguousarray(drawn.cpu().numpy().T)
+        return states, np.ascontiguousarray(self._observe(states))
 
     def _finish(
         self, final: np.ndarray, outside: np.ndarray, bounds: np.ndarray
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """SAME_STEP: keep how the ended episodes ended, and begin their next ones."""
-        done = self._done
+        done = self._episodes.over.copy()
         ended = np.flatnonzero(done)
         observations = final.copy()
-        observations[ended] = self._restart(ended)
+        self._current()[:, ended], observations[ended] = self._episodes.first(len(ended))
+        self._episodes.begin(ended, self._memory)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in ended:
             final_obs[i] = final[i].copy()
@@ -351,24 +315,12 @@ class LatentVectorEnv(VectorEnv):
             "_outside_support": self._everyone.copy(),
             **self._believed.many(bounds, self._everyone.copy),
         }
-        self._done, self._some_done = np.zeros_like(done), False
         return observations, infos
 
     def _observe(self, states: np.ndarray) -> np.ndarray:
         # Two ufuncs cost a fifth of np.clip on a few small states.
         clipped = np.minimum(np.maximum(states.T, self._box.low), self._box.high)
         return clipped.astype(np.float32, copy=False)
-
-    def _truncate(self, outside: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        lost = outside & self._rule.outside
-        if self._rule.limit < np.inf:
-            # What has just begun is not over.
-            lost = (bounds[0] > self._rule.limit) & (self._began < self._clock)
-        if self._limit is None or self._clock < self._due:
-            return lost
-        late = self._clock - self._began >= self._limit
-        self._due = int(np.minimum.reduce(self._began)) + self._limit
-        return lost | late
 
     def _check_finite(self, rewards: np.ndarray) -> None:
         finite = np.isfinite(self._current()).all(0) & np.isfinite(rewards)
