@@ -23,7 +23,7 @@ from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
-from worldmodel.world.dynamics import Dynamics
+from worldmodel.world.dynamics import Dynamics, Settle
 from worldmodel.world.threads import together
 from worldmodel.world.trust import Trust
 
@@ -112,11 +112,35 @@ def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
     return builder.finish(arrived, reward, squared, remembered, bounds, *end), trust
 
 
-def compile_settling(dynamics: Dynamics) -> Program:
-    """``Dynamics.settle``, of a world whose step is compiled."""
-    builder = Builder()
-    settled = dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
-    return builder.finish(builder.join(*settled))
+class CompiledSettling:
+    """``Dynamics.settle``, of a world whose step is compiled.
+
+    Args:
+        dynamics: What is done to weights afterwards does not reach this.
+    """
+
+    def __init__(self, dynamics: Dynamics) -> None:
+        builder = Builder()
+        settled = dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
+        self._program = program = builder.finish(builder.join(*settled))
+        self._ports = np.array(program.inputs + program.outputs, np.int32)
+        with said():
+            self(torch.zeros(1, dynamics.model.latent_size))
+
+    def __call__(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``Dynamics.settle``."""
+        from worldmodel.world import interpreter
+
+        given = np.ascontiguousarray(states.numpy().T)
+        settled = np.empty((len(given) + 1, given.shape[1]), np.float32)
+        code, weights, registers = (
+            self._program.code,
+            self._program.weights,
+            self._program.registers,
+        )
+        apply = as_any(interpreter.apply_many)
+        apply(code, weights, self._ports, room_for(registers), given, settled)
+        return torch.from_numpy(settled[:-1].T), torch.from_numpy(settled[-1] <= 1)
 
 
 def with_bounds(weights: np.ndarray, spec: ActionSpace, box: gym.spaces.Box) -> np.ndarray:
@@ -131,6 +155,7 @@ class CompiledStep:
 
     Args:
         program: Of ``compile_step``.
+        settle: As ``Dynamics.settle``.
 
     Attributes:
         state: The state (latent,): what is written to it is where the next step begins.
@@ -144,7 +169,8 @@ class CompiledStep:
     All of them are views of the same memory, to be written to and read, never replaced.
     """
 
-    def __init__(self, program: StepProgram) -> None:
+    def __init__(self, program: StepProgram, settle: Settle) -> None:
+        self.settle = settle
         draws, drawn = program.ports[2], program.ports[-1]
         self._open(program, np.zeros(drawn + DRAWS * draws + PANEL, np.float32))
         with said():
@@ -164,12 +190,13 @@ class CompiledStep:
         self._args = (program.code, program.weights, program.ports, space)
         self._program, self._run = program, as_any(interpreter.step_one)
 
-    def __getstate__(self) -> tuple[StepProgram, np.ndarray]:
+    def __getstate__(self) -> tuple[Settle, StepProgram, np.ndarray]:
         """What a copy is made of: views would no longer be of one memory."""
-        return self._program, self._args[-1]
+        return self.settle, self._program, self._args[-1]
 
-    def __setstate__(self, state: tuple[StepProgram, np.ndarray]) -> None:
-        self._open(*state)
+    def __setstate__(self, state: tuple[Settle, StepProgram, np.ndarray]) -> None:
+        self.settle = state[0]
+        self._open(*state[1:])
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
@@ -227,34 +254,23 @@ class CompiledSteps:
 
     Args:
         program: Of ``compile_step``.
-        settling: Of ``compile_settling``.
+        settle: As ``Dynamics.settle``.
     """
 
-    def __init__(self, program: StepProgram, settling: Program) -> None:
+    def __init__(self, program: StepProgram, settle: Settle) -> None:
         from worldmodel.world import interpreter
 
-        registers = max(program.registers, settling.registers)
-        space = room_for(registers)
-        ports = np.array(settling.inputs + settling.outputs, np.int32)
-        self._settling = (settling.code, settling.weights, ports, space)
-        self._apply = as_any(interpreter.apply_many)
+        self.settle = settle
         self._args = (program.code, program.weights, program.ports)
         # One for each thread that was needed so far.
-        self._spaces, self._registers, self._block = [space], registers, interpreter.BLOCK
+        self._spaces, self._registers = [room_for(program.registers)], program.registers
+        self._block = interpreter.BLOCK
         latent, act, draws = program.ports[:3].tolist()
         self._draws, self._none = draws, np.zeros((draws, 0), np.float32)
         self._kept, self._count = program.ports[-7:-5].tolist()
         self._run, self._fill = as_any(interpreter.step_many), as_any(interpreter.draw_normals)
         with said():
             self(np.zeros((latent, 1), np.float32), np.zeros((1, act), np.float32), None)
-            self.settle(torch.zeros(1, latent))
-
-    def settle(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Dynamics.settle``."""
-        given = np.ascontiguousarray(states.numpy().T)
-        settled = np.empty((len(given) + 1, given.shape[1]), np.float32)
-        self._apply(*self._settling, given, settled)
-        return torch.from_numpy(settled[:-1].T), torch.from_numpy(settled[-1] <= 1)
 
     def normal(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Standard normal numbers, for ``Dynamics.draw``, ten times as fast as by torch.

@@ -24,6 +24,8 @@ from worldmodel.errors import NotCompiled, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.world.world import World
 
+# States (n, latent) that are led to the data, and which of them are inside (n,).
+Settle = Callable[[Tensor], tuple[Tensor, Tensor]]
 # Redraws of a first state that lies outside the support, before the nearest data state is taken.
 _REDRAWS = 10
 # How often a first state is moved towards the data, half the way each time.
@@ -248,7 +250,7 @@ class Dynamics:
         self,
         n: int,
         generator: torch.Generator,
-        settle: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+        settle: Settle | None = None,
     ) -> Float[Tensor, "n latent"]:
         """First states from the model's prior, all of them inside the support.
 

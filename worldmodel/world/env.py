@@ -169,7 +169,8 @@ class LatentEnv(gym.Env):
         if draw >= 0:
             self._draw = draw + 1
         outside, terminated = status & OUTSIDE != 0, status & TERMINATED != 0
-        info = {"outside_support": outside, **self._believed.one(step.bounds)}
+        info = self._believed.one(step.bounds)
+        info["outside_support"] = outside
         truncated = (outside and self._rule.outside) or info["error_bound"] > self._rule.limit
         self._over = terminated or truncated
         if self._window is not None:
@@ -207,7 +208,7 @@ class LatentEnv(gym.Env):
 
     def _first_state(self) -> np.ndarray:
         if not self._reserve:
-            drawn = self._dynamics.reset(self._ahead, self._generator)
+            drawn = self._dynamics.reset(self._ahead, self._generator, self._step.settle)
             self._reserve, self._ahead = list(drawn.cpu().numpy()), _RESERVE
         return self._reserve.pop()
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from worldmodel.world.compiled import (
     DRAWS,
     Arrays,
+    CompiledSettling,
     CompiledStep,
     CompiledSteps,
-    compile_settling,
     compile_step,
 )
 from worldmodel.world.dynamics import Dynamics, Step
@@ -36,7 +36,7 @@ def step_of(
     program = compile_step(dynamics, box, bounded)
     if isinstance(program, str):
         return TensorStep(dynamics, box, bounded), program
-    return CompiledStep(program), True
+    return CompiledStep(program, CompiledSettling(dynamics)), True
 
 
 def steps_of(
@@ -46,7 +46,7 @@ def steps_of(
     program = compile_step(dynamics, box, bounded)
     if isinstance(program, str):
         return TensorSteps(dynamics, box, bounded), program
-    return CompiledSteps(program, compile_settling(dynamics)), True
+    return CompiledSteps(program, CompiledSettling(dynamics)), True
 
 
 class TensorSteps:
@@ -122,6 +122,7 @@ class TensorStep:
         self.memory = np.zeros(0 if trust is None else trust.memory_size, kind)
         self.bounds = np.zeros(0 if trust is None else trust.outputs, np.float32)
         self._steps, self._model = TensorSteps(dynamics, box, bounded), model
+        self.settle = dynamics.settle
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """See ``CompiledStep``; the action has been checked and clipped already."""
