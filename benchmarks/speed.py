@@ -31,7 +31,7 @@ from worldmodel.models.program import PANEL, Op
 from worldmodel.models.registry import MODELS
 from worldmodel.world.actions import ActionReader
 from worldmodel.world.checkpoint import BUNDLED
-from worldmodel.world.compiled import CompiledSettling, CompiledSteps, compile_step
+from worldmodel.world.compiled import CompiledSteps, compile_step
 from worldmodel.world.dynamics import Dynamics, latent_box
 from worldmodel.world.env import LatentEnv
 from worldmodel.world.filter import FilterObservation
@@ -171,7 +171,7 @@ def by_work(bundled: World, count: int, rounds: int = 25, steps: int = 20) -> li
         states = np.resize(world.support.states.numpy(), (count, world.model.latent_size))
         actions = generator.uniform(spec.low, spec.high, (count, spec.size)).astype(np.float32)
         noise = generator.standard_normal((dynamics.draws, count)).astype(np.float32)
-        step = CompiledSteps(program, CompiledSettling(dynamics))
+        step = CompiledSteps(program)
         given = np.ascontiguousarray(states.T), actions, noise
         runs[name] = multiply_adds(program.code), partial(step, *given)
     best = dict.fromkeys(runs, np.inf)

@@ -187,8 +187,10 @@ def test_the_end_of_the_real_episode_stops_the_game(play, linear):
     assert not session.ended and session.step(PUSHES[0]) == ""
 
 
-def test_the_end_of_the_dreamt_episode_stops_the_game(play, linear):
-    session = play("dream")
+def test_the_end_of_the_dreamt_episode_stops_the_game(play):
+    world = fit_support(LinearModel(), 0.7)
+    world.support.states[:] = torch.tensor([0.9, 0.0])
+    session = play("dream", world=world)
     while not session.ended:  # the world terminates where its first dimension exceeds 1.2
         session.step(np.ones(1, np.float32))
         assert len(session.history) < 50

@@ -14,11 +14,17 @@ from worldmodel.world.world import World
 
 @pytest.fixture
 def linear():
-    """Makes a linear world; ``support`` is the spread of the data it knows, None for no fit."""
+    """Makes a linear world; ``support`` is the spread of the data it knows, None for no fit.
 
-    def make(support: float | None = 0.7, **kwargs) -> World:
+    Dreams that begin ``alike`` do so at zero.
+    """
+
+    def make(support: float | None = 0.7, alike: bool = False, **kwargs) -> World:
         model = LinearModel(**kwargs)
-        return World(model) if support is None else fit_support(model, support)
+        world = World(model) if support is None else fit_support(model, support)
+        if alike:
+            world.support.states.zero_()
+        return world
 
     return make
 

@@ -68,23 +68,23 @@ def test_termination_needs_a_trained_head(world):
     assert not Dynamics(world).step(state, torch.zeros(2, 1), None).terminated.any()
 
 
-def test_first_states_are_inside_even_if_the_prior_is_wide(linear):
-    world = linear(prior_scale=2.0)
-    dynamics = Dynamics(world)
-    raw = world.model.initial_prior(500, generator())
-    assert not dynamics.inside(raw).all()
-    states = dynamics.reset(500, generator())
-    assert dynamics.inside(states).all()
-    inside = dynamics.inside(raw)
-    torch.testing.assert_close(states[inside], raw[inside])
-
-
-def test_a_prior_far_from_the_data_starts_at_the_nearest_data(linear):
+def test_episodes_begin_in_recorded_states_inside_the_support_that_are_no_ends(linear):
     world = linear(prior_scale=1e4)
-    states = Dynamics(world).reset(20, generator())
-    assert Dynamics(world).inside(states).all()
-    known = {tuple(s) for s in world.support.states.tolist()}
-    assert sum(tuple(s) in known for s in states.tolist()) >= 19
+    known = world.support.states.clone()
+    world.support.states[:3] = torch.tensor([[50.0, 0.0], [1.6, 0.0], [0.5, 0.1]])
+    assert world.termination(world.support.states[:3]).gt(0).tolist() == [True, True, False]
+    states = Dynamics(world).reset(4000, generator())
+    begun = {tuple(state) for state in states.tolist()}
+    assert (50.0, 0.0) not in begun and (1.6, 0.0) not in begun
+    assert tuple(world.support.states[2].tolist()) in begun
+    assert begun <= {tuple(state) for state in world.support.states.tolist()}
+    assert len(begun & {tuple(state) for state in known.tolist()}) > 0.5 * len(known)
+
+
+def test_where_no_data_are_known_episodes_begin_as_the_prior_says(linear):
+    world = linear(support=None)
+    expected = world.model.initial_prior(9, generator(3))
+    torch.testing.assert_close(Dynamics(world).reset(9, generator(3)), expected)
 
 
 def test_reset_repeats_under_the_same_seed(world):

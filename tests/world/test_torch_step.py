@@ -33,7 +33,7 @@ def alike(world, mode, **kwargs):
 @pytest.mark.parametrize("truncate_outside", [True, False])
 @pytest.mark.parametrize("mode", MODES)
 def test_it_is_step_with_tensors_through_resets(linear, mode, truncate_outside):
-    arrays, tensors = alike(linear(prior_scale=0.0), mode, truncate_outside=truncate_outside)
+    arrays, tensors = alike(linear(alike=True), mode, truncate_outside=truncate_outside)
     for env in (arrays, tensors):
         env.reset(seed=0, options={"state": STARTS})
     rng, ends = np.random.default_rng(0), 0

@@ -150,7 +150,7 @@ def pair(linear):
     """Many dreams at once, and Gymnasium's loop over single ones; they agree without noise."""
 
     def make(mode, rule):
-        world = trusting(linear(prior_scale=0.0), 4)
+        world = trusting(linear(alike=True), 4)
         kwargs = {"noise": False, "truncate_outside": rule}
         native = LatentVectorEnv(world, 4, 6, mode, **kwargs)
 

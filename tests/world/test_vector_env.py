@@ -36,12 +36,12 @@ def same(left, right, path="infos"):
 def pair(linear):
     """The native vector env and Gymnasium's loop over single ones.
 
-    All first states are the same (the prior has no spread) and the dream has no noise, so that
-    the two must agree whatever they draw.
+    All first states are the same and the dream has no noise, so that the two must agree whatever
+    they draw.
     """
 
     def make(mode, **kwargs):
-        world = linear(prior_scale=0.0)
+        world = linear(alike=True)
         native = LatentVectorEnv(
             world, 4, max_episode_steps=6, autoreset_mode=mode, noise=False, **kwargs
         )

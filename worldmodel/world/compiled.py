@@ -23,7 +23,7 @@ from worldmodel.errors import NotCompiled, ShapeError
 from worldmodel.models.program import PANEL, Builder, Program
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.spaces import ActionSpace
-from worldmodel.world.dynamics import Dynamics, Settle
+from worldmodel.world.dynamics import Dynamics
 from worldmodel.world.threads import together
 from worldmodel.world.trust import Trust
 
@@ -112,37 +112,6 @@ def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
     return builder.finish(arrived, reward, squared, remembered, bounds, *end), trust
 
 
-class CompiledSettling:
-    """``Dynamics.settle``, of a world whose step is compiled.
-
-    Args:
-        dynamics: What is done to weights afterwards does not reach this.
-    """
-
-    def __init__(self, dynamics: Dynamics) -> None:
-        builder = Builder()
-        settled = dynamics.compiled_settling(builder, builder.input(dynamics.model.latent_size))
-        self._program = program = builder.finish(builder.join(*settled))
-        self._ports = np.array(program.inputs + program.outputs, np.int32)
-        with said():
-            self(torch.zeros(1, dynamics.model.latent_size))
-
-    def __call__(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Dynamics.settle``."""
-        from worldmodel.world import interpreter
-
-        given = np.ascontiguousarray(states.numpy().T)
-        settled = np.empty((len(given) + 1, given.shape[1]), np.float32)
-        code, weights, registers = (
-            self._program.code,
-            self._program.weights,
-            self._program.registers,
-        )
-        apply = as_any(interpreter.apply_many)
-        apply(code, weights, self._ports, room_for(registers), given, settled)
-        return torch.from_numpy(settled[:-1].T), torch.from_numpy(settled[-1] <= 1)
-
-
 def with_bounds(weights: np.ndarray, spec: ActionSpace, box: gym.spaces.Box) -> np.ndarray:
     """Weights; then least and greatest actions, and least and greatest observations."""
     # Vectors may reach beyond the last weight.
@@ -155,7 +124,6 @@ class CompiledStep:
 
     Args:
         program: Of ``compile_step``.
-        settle: As ``Dynamics.settle``.
 
     Attributes:
         state: The state (latent,): what is written to it is where the next step begins.
@@ -169,8 +137,7 @@ class CompiledStep:
     All of them are views of the same memory, to be written to and read, never replaced.
     """
 
-    def __init__(self, program: StepProgram, settle: Settle) -> None:
-        self.settle = settle
+    def __init__(self, program: StepProgram) -> None:
         draws, drawn = program.ports[2], program.ports[-1]
         self._open(program, np.zeros(drawn + DRAWS * draws + PANEL, np.float32))
         with said():
@@ -190,13 +157,12 @@ class CompiledStep:
         self._args = (program.code, program.weights, program.ports, space)
         self._program, self._run = program, as_any(interpreter.step_one)
 
-    def __getstate__(self) -> tuple[Settle, StepProgram, np.ndarray]:
+    def __getstate__(self) -> tuple[StepProgram, np.ndarray]:
         """What a copy is made of: views would no longer be of one memory."""
-        return self.settle, self._program, self._args[-1]
+        return self._program, self._args[-1]
 
-    def __setstate__(self, state: tuple[Settle, StepProgram, np.ndarray]) -> None:
-        self.settle = state[0]
-        self._open(*state[1:])
+    def __setstate__(self, state: tuple[StepProgram, np.ndarray]) -> None:
+        self._open(*state)
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
@@ -254,13 +220,11 @@ class CompiledSteps:
 
     Args:
         program: Of ``compile_step``.
-        settle: As ``Dynamics.settle``.
     """
 
-    def __init__(self, program: StepProgram, settle: Settle) -> None:
+    def __init__(self, program: StepProgram) -> None:
         from worldmodel.world import interpreter
 
-        self.settle = settle
         self._args = (program.code, program.weights, program.ports)
         # One for each thread that was needed so far.
         self._spaces, self._registers = [room_for(program.registers)], program.registers

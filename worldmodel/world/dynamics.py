@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -23,13 +23,6 @@ from torch import Tensor
 from worldmodel.errors import NotCompiled, SpecError
 from worldmodel.models.program import Builder, Rows
 from worldmodel.world.world import World
-
-# States (n, latent) that are led to the data, and which of them are inside (n,).
-Settle = Callable[[Tensor], tuple[Tensor, Tensor]]
-# Redraws of a first state that lies outside the support, before the nearest data state is taken.
-_REDRAWS = 10
-# How often a first state is moved towards the data, half the way each time.
-_MOVES = 10
 
 
 @dataclass(frozen=True)
@@ -245,58 +238,34 @@ class Dynamics:
         """Whether each state lies within the support; False where not finite."""
         return self.world.distance(state) <= 1
 
-    @torch.no_grad()
-    def reset(
-        self,
-        n: int,
-        generator: torch.Generator,
-        settle: Settle | None = None,
-    ) -> Float[Tensor, "n latent"]:
-        """First states from the model's prior, all of them inside the support.
+    def reset(self, n: int, generator: torch.Generator) -> Float[Tensor, "n latent"]:
+        """First states: such as a filter came to on the training data.
 
-        A state outside is redrawn up to ten times; one that is still outside is replaced by the
-        nearest recorded state.
+        All of them lie inside the support, and none where an episode ends. A model's prior fills
+        the space that the data are a sheet in, and is not spread as they are.
 
         Args:
             n: How many.
             generator: Source of every draw.
-            settle: As the method of that name, which it is by default, but faster.
         """
-        settle = settle or self.settle
-        states, inside = settle(self.model.initial_prior(n, generator))
-        left = (~inside).nonzero().squeeze(1)
-        for _ in range(_REDRAWS):
-            if not len(left):
-                return states
-            drawn, inside = settle(self.model.initial_prior(len(left), generator))
-            states[left] = drawn
-            left = left[~inside]
-        states[left] = self._nearest(states[left])
-        return states
+        known = self._recorded
+        if known is None:
+            return self.model.initial_prior(n, generator)
+        rows = torch.randint(len(known), (n,), generator=generator, device=known.device)
+        return known[rows]
 
-    def settle(
-        self, states: Float[Tensor, "n latent"]
-    ) -> tuple[Float[Tensor, "n latent"], Bool[Tensor, " n"]]:
-        """Move states of the prior onto the data, as far as a denoiser can; and say who is inside.
-
-        The prior of a first state fills the space that the data are a sheet in.
-        """
-        if self.world.denoiser is not None:
-            for _ in range(_MOVES):
-                states = self.world.denoiser(states)
-        return states, self.inside(states)
-
-    def compiled_settling(self, builder: Builder, states: Rows) -> tuple[Rows, Rows]:
-        """Instructions of ``settle``: states, and squared distances; errors as of ``compiled``."""
-        if self.world.denoiser is not None:
-            for _ in range(_MOVES):
-                states, _ = self.world.denoiser.compiled(builder, states)
-        return states, self.world.compiled_distance(builder, states)
-
-    def _nearest(self, states: Tensor) -> Tensor:
+    @cached_property
+    @torch.no_grad()
+    def _recorded(self) -> Float[Tensor, "n latent"] | None:
+        """States to begin with; None if the support knows none."""
         support = self.world.support
-        distance = torch.cdist(states / support.scale, support.states / support.scale)
-        return support.states[distance.argmin(1)]
+        if not support.fitted:
+            return None
+        states = support.states
+        fit = self.inside(states)
+        if self._can_terminate:
+            fit &= self.world.termination(states) <= 0
+        return states[fit] if fit.any() else states
 
 
 def recorded_reward(world: World) -> Goal:

@@ -46,7 +46,7 @@ class LatentEnv(gym.Env):
     the state at reset, which is held to be that of a filter, and are infinite where a world was not
     calibrated.
 
-    At reset the first state is drawn from the model's prior, or is where
+    At reset the first state is one that a filter came to on the training data, or is where
     ``options`` say (``start.states_from_options``): {"state": z} or {"observations": frames,
     "actions": actions}. All that is random comes from a generator that ``np_random`` seeds: at a
     reset with a seed, and at the first one.
@@ -208,7 +208,7 @@ class LatentEnv(gym.Env):
 
     def _first_state(self) -> np.ndarray:
         if not self._reserve:
-            drawn = self._dynamics.reset(self._ahead, self._generator, self._step.settle)
+            drawn = self._dynamics.reset(self._ahead, self._generator)
             self._reserve, self._ahead = list(drawn.cpu().numpy()), _RESERVE
         return self._reserve.pop()
 

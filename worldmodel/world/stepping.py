@@ -14,7 +14,6 @@ from torch import Tensor
 from worldmodel.world.compiled import (
     DRAWS,
     Arrays,
-    CompiledSettling,
     CompiledStep,
     CompiledSteps,
     compile_step,
@@ -36,7 +35,7 @@ def step_of(
     program = compile_step(dynamics, box, bounded)
     if isinstance(program, str):
         return TensorStep(dynamics, box, bounded), program
-    return CompiledStep(program, CompiledSettling(dynamics)), True
+    return CompiledStep(program), True
 
 
 def steps_of(
@@ -46,7 +45,7 @@ def steps_of(
     program = compile_step(dynamics, box, bounded)
     if isinstance(program, str):
         return TensorSteps(dynamics, box, bounded), program
-    return CompiledSteps(program, CompiledSettling(dynamics)), True
+    return CompiledSteps(program), True
 
 
 class TensorSteps:
@@ -56,7 +55,7 @@ class TensorSteps:
         self._dynamics, self._box = dynamics, box
         self._trust = dynamics.world.trust if bounded else None
         self._device, self._dtype = dynamics.model.device, dynamics.model.dtype
-        self.settle, self.normal = dynamics.settle, None
+        self.normal = None
 
     def apart(self, noise: Tensor) -> list[Tensor]:
         """See ``CompiledSteps``."""
@@ -122,7 +121,6 @@ class TensorStep:
         self.memory = np.zeros(0 if trust is None else trust.memory_size, kind)
         self.bounds = np.zeros(0 if trust is None else trust.outputs, np.float32)
         self._steps, self._model = TensorSteps(dynamics, box, bounded), model
-        self.settle = dynamics.settle
 
     def __call__(self, draw: int) -> tuple[float, int]:
         """See ``CompiledStep``; the action has been checked and clipped already."""

@@ -286,7 +286,7 @@ class LatentVectorEnv(VectorEnv):
 
     def _draw_first(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """States (latent, n) and their observations (n, latent)."""
-        drawn = self._dynamics.reset(n, self._generator, self._steps.settle)
+        drawn = self._dynamics.reset(n, self._generator)
         states = np.ascontiguousarray(drawn.cpu().numpy().T)
         return states, np.ascontiguousarray(self._observe(states))
 
