@@ -61,9 +61,9 @@ def test_a_time_limit_truncates_and_begins_anew(env):
 
 def test_a_termination_is_no_truncation(world):
     world.model.can_terminate = True
-    world.model.termination = lambda next_state: torch.tensor([50.0, -50.0, -50.0])
     env = LatentVecEnv(world, 3, max_episode_steps=1)
     env.reset()
+    world.model.termination = lambda next_state: torch.tensor([50.0, -50.0, -50.0])
     _, _, dones, infos = env.step(zeros(env))
     assert dones.all()
     assert [info["TimeLimit.truncated"] for info in infos] == [False, True, True]
