@@ -306,6 +306,11 @@ class LearnedModel(StateSpaceModel):
         return self.termination_head
 
     @property
+    def paying(self) -> RewardHead:
+        """The head."""
+        return self.reward_head
+
+    @property
     def knows_reward(self) -> bool:
         """Whether the data told rewards."""
         return bool(self.reward_head.std > 0)

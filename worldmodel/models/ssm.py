@@ -186,6 +186,11 @@ class StateSpaceModel(nn.Module, ABC):
         return None
 
     @property
+    def paying(self) -> Any:
+        """What of ``reward`` can learn on by itself, a ``RewardHead``; None if nothing."""
+        return None
+
+    @property
     def control_range(self) -> tuple[Tensor, Tensor]:
         """Least and greatest control to act with, (act,) each: bounds, or what data reached."""
         kind: Any = {"dtype": self.dtype, "device": self.device}

@@ -7,10 +7,12 @@ So a denoised dream's noise is scaled until the mean of many dreams predicts bes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from worldmodel.data import Source
 from worldmodel.errors import DivergenceError, require_at_least, require_finite
@@ -19,7 +21,8 @@ from worldmodel.evaluation.termination import predicted_ends
 from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.terminal import Terminal
 from worldmodel.training.ends import practise_ends
-from worldmodel.types import Batch
+from worldmodel.training.rewards import practise_rewards
+from worldmodel.types import Batch, Belief
 from worldmodel.world.calibration import calibrate, enough, needed
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 from worldmodel.world.ends import fit_ends
@@ -95,7 +98,13 @@ def fit_world(
     Raises:
         DivergenceError: The states are not finite, or no noise gives dreams that are.
     """
-    world = World(model, _fit_support(model, train, validation, seed), source=source)
+    beliefs = [
+        model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
+        for batch in (train, validation)
+    ]
+    masks = train.frame_mask, validation.frame_mask
+    world = World(model, _fit_support(model, beliefs, masks, seed), source=source)
+    practise_rewards(model, train, validation, (beliefs[0].mean, beliefs[1].mean), seed)
     if config.denoise:
         _fit_denoiser(world, config, train, validation, window, seed, progress)
     if config.members > 1:
@@ -103,18 +112,17 @@ def fit_world(
         world.members = Members(model, config.members)
         world.members.fit(filtered_transitions(model, train, prefix), seed)
     if model.can_terminate:
-        practise_ends(world, train, validation, seed)
+        practise_ends(world, train, validation, beliefs[0].mean, seed)
         fitted = fit_ends(*predicted_ends(world, validation, seed))
-        world.ends = replace(fitted, reward=_paid_at_end(model, train))
+        world.ends = replace(fitted, reward=_paid_at_end(model, train, beliefs[0].mean))
     return world
 
 
-def _paid_at_end(model: StateSpaceModel, batch: Batch) -> float:
+def _paid_at_end(model: StateSpaceModel, batch: Batch, means: Tensor) -> float:
     """Mean of what the last steps of episodes that ended paid beyond what the model expects."""
     ended = batch.terminated & batch.mask
     if batch.rewards is None or not model.knows_reward or not ended.any():
         return 0.0
-    means = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen).mean
     expected = model.reward(means[:, :-1][ended], batch.actions[ended], means[:, 1:][ended])
     return (batch.rewards[ended].double() - expected).mean().item()
 
@@ -155,17 +163,18 @@ def fit_trust(world: World, config: DreamConfig, validation: Batch, progress: bo
         )
 
 
-def _fit_support(model: StateSpaceModel, train: Batch, validation: Batch, seed: int) -> Support:
+def _fit_support(
+    model: StateSpaceModel, beliefs: Sequence[Belief], masks: Sequence[Tensor], seed: int
+) -> Support:
     """Cover the states that a filter believes in on the data, from a cold start of one frame.
 
     Beliefs are sampled, not averaged: a dream has process noise too.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     samples = []
-    for batch in (train, validation):
-        belief = model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
+    for belief, mask in zip(beliefs, masks, strict=True):
         noise = torch.randn(belief.mean.shape, generator=generator, device=model.device)
-        samples.append((belief.mean + belief.scale * noise)[batch.frame_mask])
+        samples.append((belief.mean + belief.scale * noise)[mask])
     support = Support(model.latent_size).to(model.device, model.dtype)
     support.fit(*samples)
     return support

@@ -9,6 +9,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
 from worldmodel.evaluation.termination import predicted_ends
@@ -20,7 +22,13 @@ _UPDATES, _BATCH, _RATE = 200, 512, 1e-2
 
 
 @torch.no_grad()
-def practise_ends(world: World, train: Batch, validation: Batch, seed: int) -> None:
+def practise_ends(
+    world: World,
+    train: Batch,
+    validation: Batch,
+    means: Float[Tensor, "batch frames latent"],
+    seed: int,
+) -> None:
     """Fit the termination head to where dreams arrive, one step from what a filter believes.
 
     It stays as it was unless held-out ends become likelier.
@@ -29,6 +37,7 @@ def practise_ends(world: World, train: Batch, validation: Batch, seed: int) -> N
         world: Whose model's head is fitted; its ends are not corrected yet.
         train: Episodes, some of which ended.
         validation: Likewise; without ends nothing is fitted.
+        means: What a filter believes in on the former.
         seed: Of batches and noise.
     """
     model = world.model
@@ -37,8 +46,7 @@ def practise_ends(world: World, train: Batch, validation: Batch, seed: int) -> N
     if head is None or not ended.any() or not _ends(validation):
         return
     before, standing = deepcopy(head.state_dict()), _missed(world, validation, seed)
-    beliefs = model.filter_beliefs(train.observations, train.actions, seen=train.seen)
-    states, actions = beliefs.mean[:, :-1][train.mask], train.actions[train.mask]
+    states, actions = means[:, :-1][train.mask], train.actions[train.mask]
     generator = torch.Generator(model.device).manual_seed(seed)
     # Dreamt all at once: batch by batch they would take most of the time.
     rows = torch.randint(
