@@ -385,3 +385,13 @@ def test_pictures_of_large_numbers(large):
 def test_json_of_something_else_is_refused(plain):
     with pytest.raises(SpecError, match="describes no space"):
         ObservationSpace.from_json(plain)
+
+
+@pytest.mark.parametrize("kind", [ObservationSpace, ActionSpace])
+@pytest.mark.parametrize("space", [Discrete(3), MultiDiscrete([3, 4])], ids=str)
+def test_json_of_more_values_than_memory_holds_is_refused(space, kind):
+    """Vectors as long as it says are made of it at once."""
+    plain = kind.from_space(space).to_json()
+    plain["stream"]["space"]["high"][0] = 2**31
+    with pytest.raises(SpecError, match=r"2147483649 values is more than the 65536"):
+        kind.from_json(plain).space()
