@@ -32,6 +32,9 @@ USUAL = 425 * (1 + VARIATIONS)
 INPUTS = int(os.environ.get("TORTURE_INPUTS") or USUAL * ROUNDS)
 # How many there were, by test.
 DRIVEN: Counter[str] = Counter()
+# How often something was killed at its work, and how often it was done before, by test.
+KILLED: Counter[str] = Counter()
+FINISHED: Counter[str] = Counter()
 # What may be raised at a door; the last by the checker of types that the usual tests turn on.
 TYPED = (WorldModelError, Error, TypeCheckError)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -104,4 +107,6 @@ def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> b
     child.kill()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), "the work failed by itself"
+    test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
+    (FINISHED if child.exitcode == 0 else KILLED)[test] += 1
     return child.exitcode == 0
