@@ -39,6 +39,8 @@ PICTURES = {
     "tiny square": ((3, 3, 1), (3, 3, 1), lambda x: x),
     "many channels": ((64, 64, 9), (64, 64, 9), lambda x: x),
     "CHW": ((3, 8, 9), (8, 9, 3), lambda x: x.transpose(1, 2, 0)),
+    "square CHW": ((3, 32, 32), (32, 32, 3), lambda x: x.transpose(1, 2, 0)),
+    "square stack": ((4, 32, 32), (32, 32, 4), lambda x: x.transpose(1, 2, 0)),
     "one in front": ((1, 64, 48), (64, 48, 1), lambda x: x.transpose(1, 2, 0)),
     "grey stack": ((5, 84, 84), (84, 84, 5), lambda x: x.transpose(1, 2, 0)),
     "stack": ((4, 8, 9, 3), (8, 9, 12), lambda x: np.concatenate(list(x), -1)),
