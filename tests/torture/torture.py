@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -95,6 +96,21 @@ def _begin(ready: Event, work: Callable[[], object]) -> None:
 
 def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> bool:
     """Do the work in another process that is killed after a while; whether it was done by then."""
+    done = _let_go_on(work, seconds, start) is not None
+    test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
+    (FINISHED if done else KILLED)[test] += 1
+    return done
+
+
+def lasting(work: Callable[[], object], start: str = "fork") -> float:
+    """Seconds that the work takes in another process, so that kills hit all of it."""
+    taken = _let_go_on(work, 120, start)
+    assert taken is not None, "the work has no end"
+    return taken
+
+
+def _let_go_on(work: Callable[[], object], seconds: float, start: str) -> float | None:
+    """Seconds that the work took, if it was done before these were over."""
     context = multiprocessing.get_context(start)
     context.set_forkserver_preload(_PRELOADED)
     ready = context.Event()
@@ -103,10 +119,10 @@ def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> b
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
         child.start()
     assert ready.wait(60)
+    begin = time.monotonic()
     child.join(seconds)
+    taken = time.monotonic() - begin
     child.kill()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), "the work failed by itself"
-    test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
-    (FINISHED if child.exitcode == 0 else KILLED)[test] += 1
-    return child.exitcode == 0
+    return taken if child.exitcode == 0 else None
