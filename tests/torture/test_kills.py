@@ -55,7 +55,8 @@ def test_training(tmp_path, monkeypatch):
             if saved:
                 load(run)  # a checkpoint is never lost
             read_history(run)
-        train(run)
+        if not done:
+            train(run)
         weights = load(run).model.state_dict()
         for name, value in straight.model.state_dict().items():
             assert torch.equal(weights[name], value), name
@@ -131,7 +132,8 @@ def test_learning_online(tmp_path):
                 load(run)
             if list(run.glob("data/parts/[0-9]*")):
                 data.load(run / "data").verify()
-        learned(run)
+        if not done:
+            learned(run)
         assert rows(run) == straight
         one, other = (load(path).model.state_dict() for path in (run, tmp_path / "straight"))
         assert all(torch.equal(one[name], other[name]) for name in other)
