@@ -48,7 +48,6 @@ benchmark-any-env: setup
 	$(BIN)/python benchmarks/any_env.py
 
 benchmark-foreign: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[foreign]'
 	$(BIN)/python benchmarks/foreign.py
 
 benchmark-data: setup
@@ -59,7 +58,6 @@ benchmark-recorded: setup
 	$(BIN)/python benchmarks/recorded.py
 
 benchmark-online: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[foreign]'
 	$(BIN)/python benchmarks/online.py
 
 benchmark-empowerment: setup

@@ -318,7 +318,11 @@ def test_dm_control_that_is_not_installed_names_the_extra(missing, monkeypatch):
     ("said", "extra"),
     [
         ('MuJoCo is not installed, run `pip install "gymnasium[mujoco]"`', "mujoco"),
-        ('Box2D is not installed, run `pip install "gymnasium[box2d]"`', "foreign"),
+        (
+            "Box2D is not installed, you can install it by run `pip install swig` followed by "
+            '`pip install "gymnasium[box2d]"`',
+            "foreign",
+        ),
         ('pygame is not installed, run `pip install "gymnasium[box2d]"`', "pixels"),
     ],
 )

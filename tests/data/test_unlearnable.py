@@ -98,10 +98,12 @@ def test_a_clock_is_found_in_a_noisy_large_picture():
 
 
 @pytest.mark.parametrize("pictures", [True, False])
-def test_actions_that_do_nothing_are_found(pictures):
+@pytest.mark.parametrize("unit", [1e-30, 1, 3e38])
+def test_actions_that_do_nothing_are_found(pictures, unit):
     places, _ = pushed()
     _, others = pushed(seed=1)
     seen = drawn(places) if pictures else places.astype(np.float32)
+    others *= np.float32(unit)
     (found,) = told(seen, others)
     assert found.startswith("no effect of the actions was found in 3,900 frames of train: ")
     assert "--process held" in found

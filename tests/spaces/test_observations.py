@@ -39,6 +39,8 @@ PICTURES = {
     "tiny square": ((3, 3, 1), (3, 3, 1), lambda x: x),
     "many channels": ((64, 64, 9), (64, 64, 9), lambda x: x),
     "CHW": ((3, 8, 9), (8, 9, 3), lambda x: x.transpose(1, 2, 0)),
+    "square CHW": ((3, 32, 32), (32, 32, 3), lambda x: x.transpose(1, 2, 0)),
+    "square stack": ((4, 32, 32), (32, 32, 4), lambda x: x.transpose(1, 2, 0)),
     "one in front": ((1, 64, 48), (64, 48, 1), lambda x: x.transpose(1, 2, 0)),
     "grey stack": ((5, 84, 84), (84, 84, 5), lambda x: x.transpose(1, 2, 0)),
     "stack": ((4, 8, 9, 3), (8, 9, 12), lambda x: np.concatenate(list(x), -1)),
@@ -385,3 +387,13 @@ def test_pictures_of_large_numbers(large):
 def test_json_of_something_else_is_refused(plain):
     with pytest.raises(SpecError, match="describes no space"):
         ObservationSpace.from_json(plain)
+
+
+@pytest.mark.parametrize("kind", [ObservationSpace, ActionSpace])
+@pytest.mark.parametrize("space", [Discrete(3), MultiDiscrete([3, 4])], ids=str)
+def test_json_of_more_values_than_memory_holds_is_refused(space, kind):
+    """Vectors as long as it says are made of it at once."""
+    plain = kind.from_space(space).to_json()
+    plain["stream"]["space"]["high"][0] = 2**31
+    with pytest.raises(SpecError, match=r"2147483649 values is more than the 65536"):
+        kind.from_json(plain).space()

@@ -13,7 +13,7 @@ from online_worlds import CONFIG as ONLINE
 from online_worlds import build
 from PIL import Image
 from small import PIXELS, random_dataset, tiny_model
-from torture import ROUNDS, killed
+from torture import ROUNDS, killed, lasting
 
 from worldmodel import data
 from worldmodel.data import importing
@@ -42,24 +42,28 @@ def train(folder):
 
 def test_training(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_SECONDS", 0.0)
-    train(tmp_path / "straight")
+    # Not forked: torch refuses to differentiate where the parent did so on a device.
+    most = lasting(partial(train, tmp_path / "straight"), start="forkserver")
     straight = load(tmp_path / "straight")
-    rng, run, saved = random.Random(ROUNDS), tmp_path / "run", False
-    for _ in range(KILLS):
-        # Not forked: torch refuses to differentiate where the parent did so on a device.
-        if killed(partial(train, run), rng.uniform(0, 1), start="forkserver"):
-            break
-        saved = saved or (run / "checkpoint").exists()
-        if saved:
-            load(run)  # a checkpoint is never lost
-        read_history(run)
-    train(run)
-    weights = load(run).model.state_dict()
-    for name, value in straight.model.state_dict().items():
-        assert torch.equal(weights[name], value), name
-    assert read_history(run) == read_history(tmp_path / "straight")
-    assert {p.name for p in run.iterdir()} == {"checkpoint", "settings.json", "training"}
-    assert {p.name for p in (run / "training").iterdir()} == {".lock", "state.pt"}
+    rng, run, more = random.Random(ROUNDS), tmp_path / "run", KILLS
+    while more:
+        saved = done = False
+        while more and not done:
+            done = killed(partial(train, run), rng.uniform(0, most), start="forkserver")
+            more -= not done
+            saved = saved or (run / "checkpoint").exists()
+            if saved:
+                load(run)  # a checkpoint is never lost
+            read_history(run)
+        if not done:
+            train(run)
+        weights = load(run).model.state_dict()
+        for name, value in straight.model.state_dict().items():
+            assert torch.equal(weights[name], value), name
+        assert read_history(run) == read_history(tmp_path / "straight")
+        assert {p.name for p in run.iterdir()} == {"checkpoint", "settings.json", "training"}
+        assert {p.name for p in (run / "training").iterdir()} == {".lock", "state.pt"}
+        shutil.rmtree(run)
 
 
 def collect(path, seed):
@@ -71,10 +75,11 @@ def collect(path, seed):
 def test_recording(tmp_path):
     """In place of other data: those or the new ones, never anything between."""
     path = tmp_path / "data"
-    known = [collect(path, seed) for seed in (1, 0)]
-    rng = random.Random(ROUNDS)
-    for turn in range(KILLS):
-        killed(lambda turn=turn: collect(path, turn % 2), rng.uniform(0, 0.2))
+    known, most = [collect(path, seed) for seed in (1, 0)], lasting(partial(collect, path, 0))
+    rng, turn, more = random.Random(ROUNDS), 0, KILLS
+    while more:
+        more -= not killed(partial(collect, path, turn % 2), rng.uniform(0, most))
+        turn += 1
         left = data.load(path)
         left.verify()
         assert left.provenance.fingerprint in known
@@ -90,10 +95,11 @@ def test_checkpoints(tmp_path):
     """Old or new, never anything between."""
     worlds = [World(tiny_model(PIXELS, seed=seed)) for seed in range(2)]
     known = [{k: v.clone() for k, v in w.model.state_dict().items()} for w in worlds]
-    rng, folder = random.Random(ROUNDS), tmp_path / "checkpoint"
-    worlds[0].save(folder)
-    for turn in range(2 * KILLS):
-        killed(lambda turn=turn: worlds[turn % 2].save(folder), rng.uniform(0, 0.02))
+    rng, folder, turn, more = random.Random(ROUNDS), tmp_path / "checkpoint", 0, 2 * KILLS
+    most = lasting(partial(worlds[0].save, folder))
+    while more:
+        more -= not killed(partial(worlds[turn % 2].save, folder), rng.uniform(0, most))
+        turn += 1
         weights = load(folder).model.state_dict()
         assert any(all(torch.equal(weights[k], v) for k, v in one.items()) for one in known)
     worlds[1].save(folder)
@@ -112,24 +118,29 @@ def learned(run):
 
 def test_learning_online(tmp_path):
     """Acting, appending, refitting, improving: at whatever it is killed, it ends the same."""
-    learned(tmp_path / "straight")
+    most = lasting(partial(learned, tmp_path / "straight"), start="forkserver")
     straight, rng, run = rows(tmp_path / "straight"), random.Random(ROUNDS), tmp_path / "run"
-    for _ in range(KILLS // 2):
-        done = killed(partial(learned, run), rng.uniform(0, 2), start="forkserver")
-        told = rows(run)
-        assert told == straight[: len(told)]
-        if (run / "checkpoint").exists():
-            load(run)
-        if list(run.glob("data/parts/[0-9]*")):
-            data.load(run / "data").verify()
-        if done:
-            break
-    learned(run)
-    assert rows(run) == straight
-    one, other = (load(path).model.state_dict() for path in (run, tmp_path / "straight"))
-    assert all(torch.equal(one[name], other[name]) for name in other)
-    assert {p.name for p in run.iterdir()} == {p.name for p in (tmp_path / "straight").iterdir()}
-    assert not [path for path in run.rglob(".*") if path.name != ".lock"]
+    more = KILLS
+    while more:
+        done = False
+        while more and not done:
+            done = killed(partial(learned, run), rng.uniform(0, most), start="forkserver")
+            more -= not done
+            told = rows(run)
+            assert told == straight[: len(told)]
+            if (run / "checkpoint").exists():
+                load(run)
+            if list(run.glob("data/parts/[0-9]*")):
+                data.load(run / "data").verify()
+        if not done:
+            learned(run)
+        assert rows(run) == straight
+        one, other = (load(path).model.state_dict() for path in (run, tmp_path / "straight"))
+        assert all(torch.equal(one[name], other[name]) for name in other)
+        kept = [{p.name for p in path.iterdir()} for path in (run, tmp_path / "straight")]
+        assert kept[0] == kept[1]
+        assert not [path for path in run.rglob(".*") if path.name != ".lock"]
+        shutil.rmtree(run)
 
 
 def imported(source, out):
@@ -141,9 +152,12 @@ def test_importing(tmp_path):
     rng, out, source = random.Random(ROUNDS), tmp_path / "data", tmp_path / "recorded.npz"
     lengths = tuple(rng.randrange(5, 20) for _ in range(150))
     np.savez(source, **recordings.flat(recordings.made(np.random.default_rng(0), lengths)))
-    straight = imported(source, tmp_path / "straight").provenance.fingerprint
-    for _ in range(KILLS):
-        done = killed(partial(imported, source, out), rng.uniform(0, 0.4))
+    most = lasting(partial(imported, source, tmp_path / "straight"))
+    straight = data.load(tmp_path / "straight").provenance.fingerprint
+    more = KILLS
+    while more:
+        done = killed(partial(imported, source, out), rng.uniform(0, most))
+        more -= not done
         if (out / "dataset.json").exists():
             found = data.load(out)
             found.verify()
@@ -162,8 +176,11 @@ def test_exporting(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     held, rng, name = random_dataset(size=40), random.Random(ROUNDS), "killed/x-v0"
     place = tmp_path / "minari" / "killed" / "x-v0"
-    for _ in range(KILLS):
-        killed(lambda: to_minari.write(held, name), rng.uniform(0, 0.6))
+    most = lasting(partial(to_minari.write, held, "killed/straight-v0"))
+    shutil.rmtree(place.parent)
+    more = KILLS
+    while more:
+        more -= not killed(partial(to_minari.write, held, name), rng.uniform(0, most))
         listed = minari.list_local_datasets()
         assert set(listed) == ({name} if place.exists() else set())
         if listed:
@@ -184,8 +201,10 @@ def test_films(tmp_path, kind):
     rng, path = random.Random(ROUNDS), tmp_path / f"film.{kind}"
     films = [np.random.default_rng(n).integers(0, 256, (n, 32, 48, 3), np.uint8) for n in (20, 30)]
     write = write_gif if kind == "gif" else write_mp4
-    for turn in range(KILLS):
-        killed(lambda turn=turn: write(films[turn % 2], path), rng.uniform(0, 0.4))
+    turn, more, most = 0, KILLS, lasting(partial(write, films[1], path))
+    while more:
+        more -= not killed(partial(write, films[turn % 2], path), rng.uniform(0, most))
+        turn += 1
         if path.exists():
             assert frames(path) in (20, 30)
     for left in tmp_path.glob(".*"):

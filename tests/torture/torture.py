@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -32,6 +33,9 @@ USUAL = 425 * (1 + VARIATIONS)
 INPUTS = int(os.environ.get("TORTURE_INPUTS") or USUAL * ROUNDS)
 # How many there were, by test.
 DRIVEN: Counter[str] = Counter()
+# How often something was killed at its work, and how often it was done before, by test.
+KILLED: Counter[str] = Counter()
+FINISHED: Counter[str] = Counter()
 # What may be raised at a door; the last by the checker of types that the usual tests turn on.
 TYPED = (WorldModelError, Error, TypeCheckError)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -92,6 +96,21 @@ def _begin(ready: Event, work: Callable[[], object]) -> None:
 
 def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> bool:
     """Do the work in another process that is killed after a while; whether it was done by then."""
+    done = _let_go_on(work, seconds, start) is not None
+    test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
+    (FINISHED if done else KILLED)[test] += 1
+    return done
+
+
+def lasting(work: Callable[[], object], start: str = "fork") -> float:
+    """Seconds that the work takes in another process, so that kills hit all of it."""
+    taken = _let_go_on(work, 120, start)
+    assert taken is not None, "the work has no end"
+    return taken
+
+
+def _let_go_on(work: Callable[[], object], seconds: float, start: str) -> float | None:
+    """Seconds that the work took, if it was done before these were over."""
     context = multiprocessing.get_context(start)
     context.set_forkserver_preload(_PRELOADED)
     ready = context.Event()
@@ -100,8 +119,10 @@ def killed(work: Callable[[], object], seconds: float, start: str = "fork") -> b
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12's, of threads
         child.start()
     assert ready.wait(60)
+    begin = time.monotonic()
     child.join(seconds)
+    taken = time.monotonic() - begin
     child.kill()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), "the work failed by itself"
-    return child.exitcode == 0
+    return taken if child.exitcode == 0 else None

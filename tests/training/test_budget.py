@@ -10,6 +10,7 @@ from worldmodel.training import budget, trainer
 from worldmodel.training.budget import updates_within
 from worldmodel.training.config import TrainConfig
 from worldmodel.training.dreaming import DreamConfig
+from worldmodel.training.shown import in_words
 from worldmodel.training.trainer import Trainer
 
 CONFIG = TrainConfig(updates=50, batch_size=4, window=5, validate_every=10, tensorboard=False)
@@ -77,3 +78,8 @@ def test_what_comes_out_is_told_early_and_changes_nothing(tmp_path, capsys, monk
     assert last["validation/prediction"] * told._judge.standing["variance"] == pytest.approx(
         last["validation/prediction_mse"]
     )
+
+
+def test_of_frames_that_never_change_no_share_is_told():
+    shares = {name: float("nan") for name in ("prediction", "last_frame", "mean_frame")}
+    assert in_words(shares) == "nothing to predict: all frames are the same"

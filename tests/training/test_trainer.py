@@ -42,6 +42,16 @@ def make(folder, **changes) -> Trainer:
     return Trainer(tiny_model(), random_dataset(), config(**changes), folder)
 
 
+def test_names_in_the_history_are_kept_once(tmp_path):
+    """Else each validation adds some forty bytes for each of its numbers, there and on the disk."""
+    trainer = make(tmp_path)
+    trainer.fit(progress=False)
+    first, *others = trainer.history
+    assert len(others) == 2
+    for later in others:
+        assert all(a is b for a, b in zip(first, later, strict=True))
+
+
 def settled(**changes):
     plain = ELBOConfig(start=1.0, anneal=0.0)
     return {"objective": "elbo", "elbo": plain, "coarse": 0.0} | changes

@@ -316,7 +316,7 @@ def _name_extra(error: Exception) -> None:
     brought = [extra for word, extra in _BROUGHT.items() if word in said]
     if isinstance(error, gym.error.DependencyNotInstalled) and brought:
         # What Gymnasium says to run would bring other versions, or another pygame.
-        missing = str(error).partition(", run")[0]
+        missing = str(error).partition(",")[0]
         raise MissingExtraError(
             f"{missing}; install it with: pip install 'worldmodel[{brought[0]}]'"
         ) from error

@@ -55,13 +55,12 @@ def influence(
         controls: Between the frames, f = s + 1.
         rng: Of the permutations.
     """
-    spread = controls.std((0, 1))
-    if len(frames) < _ENOUGH or controls.shape[1] <= _LAGS or not spread.any():
+    if len(frames) < _ENOUGH or controls.shape[1] <= _LAGS or (controls == controls[0, 0]).all():
         return None
     if not (frames[:, 1:] != frames[:, :-1]).any():
         return None
-    controls = ((controls - controls.mean((0, 1))) / np.where(spread > 0, spread, 1)).astype("f4")
-    halves = [_judged(frames[half::2], controls[half::2], rng) for half in (0, 1)]
+    acted = _standard(controls)
+    halves = [_judged(frames[half::2], acted[half::2], rng) for half in (0, 1)]
     return Influence(*(float(np.mean(values)) for values in zip(*halves, strict=True)))
 
 
@@ -79,14 +78,19 @@ def memory(
     centred = frames - frames.mean((0, 1))
     place = centred @ _components(_rows(centred))
     steps = np.diff(place, axis=1)
-    spread = controls.std((0, 1))
-    acted = (controls - controls.mean((0, 1))) / np.where(spread > 0, spread, 1)
     now, past, change = _scaled(place[:, 1:-1]), _scaled(steps[:, :-1]), _rows(steps[:, 1:])
     some = np.linspace(0, len(now) - 1, min(_REMEMBERED, len(now))).astype(int)
-    known = np.concatenate([now, _rows(acted[:, 1:].astype("f4"))], 1)[some]
+    known = np.concatenate([now, _rows(_standard(controls)[:, 1:])], 1)[some]
     left = _unexplained(known, change[some])
     more = _unexplained(np.concatenate([known, past[some]], 1), change[some])
     return 1 - float(np.square(more).sum() / (np.square(left).sum() + 1e-12))
+
+
+def _standard(controls: Float[np.ndarray, "w s a"]) -> Float32[np.ndarray, "w s a"]:
+    """Of mean 0 and variance 1, or 0 where nothing varies; squares of 3e38 need float64."""
+    centred = controls - controls.mean((0, 1), dtype=np.float64)
+    spread = centred.std((0, 1))
+    return (centred / np.where(spread > 0, spread, 1)).astype(np.float32)
 
 
 def _judged(

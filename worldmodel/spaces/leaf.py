@@ -68,10 +68,15 @@ class Leaf:
             leaf = cls("MultiBinary", space.shape, _name(space.dtype), (0,), (1,), counted)
         else:
             raise SpecError(f"{path}: {type(space).__name__} cannot be learned from")
-        leaf._require_few_values(path)
+        leaf.require_few_values(path)
         return leaf
 
-    def _require_few_values(self, path: str) -> None:
+    def require_few_values(self, path: str) -> None:
+        """Refuse what one-hot vectors would be too long for.
+
+        Raises:
+            SpecError: It has too many values; begins with ``path``.
+        """
         if self.categorical and max(self.sizes, default=0) > MOST_VALUES:
             raise SpecError(
                 f"{path}: {self.kind} of {max(self.sizes)} values is more than the {MOST_VALUES} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Shown(Progress):
 
 def in_words(shares: dict[str, float]) -> str:
     """What a prediction errs by, beside those that know nothing; fractions of the variance."""
+    if math.isnan(shares["mean_frame"]):
+        return "nothing to predict: all frames are the same"
     return (
         f"prediction {shares['prediction']:.0%} of the variance "
         f"(last frame {shares['last_frame']:.0%}, mean frame {shares['mean_frame']:.0%})"

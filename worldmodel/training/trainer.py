@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import torch
@@ -359,7 +360,8 @@ class Trainer:
         """Measure on the validation split; remember the weights that predict best."""
         if self.history and self.history[-1]["update"] == self.update:
             return self.history[-1]
-        logs = self._team.told(self._measure)
+        # Each name once, in memory and in the state's file, however often is validated.
+        logs = {intern(name): value for name, value in self._team.told(self._measure).items()}
         error = logs["validation/prediction_mse"]
         self.history.append(logs)
         if self.best["model"] is None or not self._settled or (error < self.best["value"]):

@@ -63,6 +63,7 @@ def stream_from_json(plain: dict[str, Any]) -> Stream:
 
     Raises:
         ValueError, KeyError, TypeError: It is no such data.
+        SpecError: It is one of too many values.
     """
     shape, axes = (tuple(int(i) for i in plain[name]) for name in ("shape", "axes"))
     leaf, kind = Leaf.from_json(plain["space"]), plain["kind"]
@@ -70,4 +71,5 @@ def stream_from_json(plain: dict[str, Any]) -> Stream:
         raise ValueError(f"{plain['name']!r} of kind {kind!r} cannot have axes {axes}")
     if int(np.prod(shape)) != leaf.size:
         raise ValueError(f"{plain['name']!r} cannot be {shape} of {leaf.shape}")
+    leaf.require_few_values(plain["name"])
     return KINDS[kind](plain["name"], shape, plain["dtype"], leaf, axes)
