@@ -10,7 +10,6 @@ from copy import deepcopy
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.models.ssm import StateSpaceModel
@@ -33,7 +32,7 @@ def practise_rewards(
     model: StateSpaceModel,
     train: Batch,
     validation: Batch,
-    means: tuple[Float[Tensor, "b frames latent"], Float[Tensor, "v frames latent"]],
+    means: tuple[Tensor, Tensor],
     seed: int,
 ) -> None:
     """Fit the reward head to what was paid between filtered states.
@@ -44,7 +43,7 @@ def practise_rewards(
         model: Whose head is fitted.
         train: Episodes.
         validation: Likewise.
-        means: What a filter believes in on both.
+        means: What a filter believes in on both, (episodes, frames, latent) each.
         seed: Of batches.
     """
     head = model.paying
