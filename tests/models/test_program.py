@@ -90,11 +90,48 @@ def test_arithmetic(draw, count):
     both(lambda p, x, y: p.multiply(x, y), a, b, expected=a * b)
     both(lambda p, x: p.affine(x, low, high), a, expected=a * low[:, None] + high[:, None])
     both(lambda p, x: p.affine(x, 2.0, 1.0), a, expected=2 * a + 1)
+    both(lambda p, x, y: p.greater(x, y), a, b, expected=np.maximum(a, b))
     clipped = np.clip(a, low[:, None], high[:, None])
     both(lambda p, x: p.clamp(x, low, high), a, expected=clipped)
     both(lambda p, x, y: p.join(y, x, y), a, b, expected=np.concatenate([b, a, b]))
     chosen = np.where(near <= 1, a, c)
     both(lambda p, d, x, y: p.select(d, x, y), near, a, c, expected=chosen)
+
+
+def test_neighbours_are_joined_without_a_copy(draw):
+    x, y = draw(7, 40), draw(2, 40)
+    builder = Builder()
+    a, b, c = builder.input(7).split(2, 4, 1)
+    assert builder.join(a, b) == builder.join(builder.join(a, b)) != builder.join(b, a)
+    program = builder.finish(builder.join(a, builder.join(b, c)))
+    assert len(program.code) == 0
+
+    def scaled(builder, x, y, matrix=None):
+        a, b, c = x.split(2, 4, 1)
+        whole = builder.join(a, builder.affine(b, 2.0, 0.5), c, builder.affine(y, -1.0))
+        return whole if matrix is None else builder.linear(whole, matrix)
+
+    expected = np.concatenate([x[:2], 2 * x[2:6] + 0.5, x[6:], -y])
+    both(scaled, x, y, expected=expected)
+    matrix = draw(3, 9)
+    both(lambda p, *v: scaled(p, *v, matrix), x, y, expected=matrix @ expected, atol=1e-5)
+    builder = Builder()
+    rows = builder.input(7), builder.input(2)
+    # Scaled on the way; and what is only multiplied by a matrix is not even that.
+    kinds = [builder.finish(scaled(builder, *rows, m)).code[:, 0].tolist() for m in (None, matrix)]
+    assert kinds == [[Op.AFFINE, Op.AFFINE], [Op.COPY, Op.COPY, Op.LINEAR]]
+
+
+def test_what_goes_number_by_number_in_part_of_a_range_spoils_no_other_part(draw):
+    x = draw(6, 40)
+
+    def build(builder, x):
+        first = builder.tanh(builder.linear(x, np.eye(6)))
+        head, tail = first.split(4, 2)
+        return builder.join(builder.affine(tail, 3.0), builder.affine(head, 2.0))
+
+    expected = np.concatenate([3 * np.tanh(x[4:]), 2 * np.tanh(x[:4])])
+    both(build, x, expected=expected)
 
 
 @COUNTS
@@ -159,6 +196,14 @@ def test_what_is_not_a_number_stays_so(op):
     many, one = run(program, x, stride=32)[0], run(program, x[:, 1:])[0]
     assert np.isfinite(many[:2, 0]).all()
     assert np.isnan(many[0, 1]) and np.isnan(one[0, 0])
+
+
+def test_the_greater_of_what_is_not_a_number_is_none():
+    builder = Builder()
+    rows = builder.greater(builder.input(1), builder.input(1))
+    program = builder.finish(rows)
+    x, y = np.float32([[np.nan, 1, 2]]), np.float32([[1, np.nan, 1]])
+    np.testing.assert_array_equal(run(program, x, y, stride=32)[0][0], [np.nan, np.nan, 2])
 
 
 def test_nothing_is_computed_twice_or_in_vain():

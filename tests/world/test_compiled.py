@@ -116,10 +116,10 @@ def agree(world, n, rule=SupportRule(), goal=None):  # noqa: B008 (frozen)
         ends = OUTSIDE * arrays.outside + TERMINATED * arrays.terminated
         assert arrays.status == np.bitwise_or.reduce(ends)
         for i in clear.nonzero()[0][:4]:
-            step.state[:], step.action[:] = state[i], action[i]
+            step.state[:] = state[i]
             if w is not None:
                 step.noise[2] = w[i]
-            reward, status = step(-1 if w is None else 2)
+            reward, status = step.run(action[i].numpy(), -1 if w is None else 2)
             np.testing.assert_allclose(step.state, expected.next_state[i], **close)
             np.testing.assert_allclose(step.observation, seen[i], **close)
             assert reward == pytest.approx(expected.reward[i].item(), rel=2e-4, abs=2e-5)
@@ -211,7 +211,7 @@ def test_divergence_shows(bad, changes):
     for step in (step_of(dynamics, box)[0], TensorStep(dynamics, box)):
         step.state[:], step.state[1] = 0.1, bad
         before = step.state.copy()
-        if step(-1)[1] & DIVERGED:
+        if step.run(np.zeros(2, np.float32), -1)[1] & DIVERGED:
             np.testing.assert_array_equal(step.state, before)
         else:
             assert np.isinf(bad) and np.isfinite(step.state).all()
@@ -225,8 +225,8 @@ def test_actions_that_are_not_finite_are_refused(bad):
     steps, _ = steps_of(Dynamics(world), latent_box(world))
     assert steps(state.T.contiguous().numpy(), action.numpy(), None).status & REFUSED
     step, _ = step_of(Dynamics(world), latent_box(world))
-    step.state[:], step.action[:] = state[69], action[69]
-    assert step(-1)[1] == REFUSED
+    step.state[:] = state[69]
+    assert step.run(action[69].numpy(), -1)[1] == REFUSED
     np.testing.assert_array_equal(step.state, state[69])
 
 
@@ -316,6 +316,21 @@ def test_the_same_dream_compiled_or_not(monkeypatch):
     fast = dream()
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     np.testing.assert_allclose(dream(), fast, rtol=1e-3, atol=1e-4)
+
+
+def test_actions_that_cannot_be_written_to_compile_nothing_anew():
+    from worldmodel.world import interpreter
+
+    env, envs = LatentEnv(tiny_world()), LatentVectorEnv(tiny_world(), 2)
+    one, many = np.zeros(2, np.float32), np.zeros((2, 2), np.float32)
+    known = len(interpreter.step_one.signatures), len(interpreter.step_many.signatures)
+    for action in (one, many):
+        action.flags.writeable = False
+    env.reset(seed=0)
+    envs.reset(seed=0)
+    env.step(one)
+    envs.step(many)
+    assert known == (len(interpreter.step_one.signatures), len(interpreter.step_many.signatures))
 
 
 def test_noise_outlasts_what_is_drawn_ahead():

@@ -99,8 +99,8 @@ def test_bounds_that_see_members_are_compiled_as_they_are(name):
         np.testing.assert_allclose(found.memory, expected.memory, rtol=2e-3, atol=1e-3)
         np.testing.assert_allclose(found.bounds, expected.bounds, rtol=1e-2)
         one.state[:], one.memory[:] = states[:, 3], memory[:, 3]
-        one.action[:], one.noise[0] = action[3], noise[:, 3]
-        one(0)
+        one.noise[0] = noise[:, 3]
+        one.run(action[3], 0)
         np.testing.assert_allclose(one.bounds, expected.bounds[:, 3], rtol=1e-2)
         states, memory = expected.states.copy(), expected.memory.copy()
 

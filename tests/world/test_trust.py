@@ -61,10 +61,9 @@ def test_bounds_are_compiled_as_they_are(observations, denoised):
             np.testing.assert_allclose(found.bounds, expected.bounds, rtol=2e-3)
             # Beyond the horizon nobody knows.
             assert np.isinf(found.bounds).all() == (t >= 3) == np.isinf(found.bounds).any()
-            one.action[:] = action[3]
             if w is not None:
                 one.noise[0] = w[3]
-            one(-1 if w is None else 0)
+            one.run(action[3], -1 if w is None else 0)
             np.testing.assert_allclose(one.bounds, expected.bounds[:, 3], rtol=2e-3)
             states, memory = expected.states.copy(), expected.memory.copy()
 

@@ -51,11 +51,12 @@ class Op(IntEnum):
     CORRECT = 19
     EXP = 20
     SIN = 21
+    GREATER = 22
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
 _IN_PLACE = {Op.AFFINE, Op.CLAMP, Op.ADD, Op.MULTIPLY, Op.RELU, Op.SILU, Op.TANH, Op.SIGMOID}
-_IN_PLACE |= {Op.SOFTPLUS, Op.SQRT, Op.LOG, Op.EXP, Op.SIN}
+_IN_PLACE |= {Op.GREATER, Op.SOFTPLUS, Op.SQRT, Op.LOG, Op.EXP, Op.SIN}
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class Rows:
             raise ShapeError(f"cannot split {self.count} registers into {sizes}")
         starts = [self.start + sum(sizes[:i]) for i in range(len(sizes))]
         return tuple(Rows(self.range, s, n) for s, n in zip(starts, sizes, strict=True))
+
+    def before(self, other: Rows) -> bool:
+        """Whether the other ones come next."""
+        return (other.range, other.start) == (self.range, self.start + self.count)
+
+    def with_next(self, other: Rows) -> Rows:
+        """Both, of which the other ones come next."""
+        return Rows(self.range, self.start, self.count + other.count)
 
 
 class _Instruction(NamedTuple):
@@ -136,15 +145,28 @@ class Builder:
         return self._inputs[-1]
 
     def join(self, *parts: Rows) -> Rows:
-        """The parts one after the other, copied unless there is only one."""
+        """The parts one after the other; not copied where they already are."""
         parts = tuple(part for part in parts if part.count)
-        if len(parts) == 1:
-            return parts[0]
-        if (key := (Op.COPY, parts)) not in self._given:
-            self._given[key] = whole = self._range(sum(part.count for part in parts))
-            for part, out in zip(parts, whole.split(*(p.count for p in parts)), strict=True):
-                self._instructions.append(_Instruction(Op.COPY, out, (part,)))
-        return self._given[key]
+        if (key := (Op.COPY, parts)) in self._given:
+            return self._given[key]
+        plain = np.stack([np.ones(1), np.zeros(1)])
+        pairs = [self._affine.get(part, (part, plain.repeat(part.count, 1))) for part in parts]
+        runs: list[tuple[Rows, np.ndarray]] = []
+        for rows, pair in pairs:
+            if runs and (last := runs[-1][0]).before(rows):
+                rows, pair = last.with_next(rows), np.hstack([runs.pop()[1], pair])
+            runs.append((rows, pair))
+        scaled = [bool((pair != plain).any()) for _, pair in runs]
+        if len(runs) == 1 and not scaled[0]:
+            return runs[0][0]
+        self._given[key] = whole = self._range(sum(part.count for part in parts))
+        outs = whole.split(*(rows.count for rows, _ in runs))
+        for (rows, pair), out, is_scaled in zip(runs, outs, scaled, strict=True):
+            op, at = (Op.AFFINE, self._store(pair)) if is_scaled else (Op.COPY, 0)
+            self._instructions.append(_Instruction(op, out, (rows,), weights=at))
+        if any(scaled):
+            self._affine[whole] = self.join(*(r for r, _ in runs)), np.hstack([p for _, p in runs])
+        return whole
 
     def linear(
         self, x: Rows, matrix: np.ndarray, bias: np.ndarray | None = None, relu: bool = False
@@ -190,6 +212,10 @@ class Builder:
     def multiply(self, a: Rows, b: Rows) -> Rows:
         """Product, register by register."""
         return self._add(Op.MULTIPLY, _count(a, b), (a, b))
+
+    def greater(self, a: Rows, b: Rows) -> Rows:
+        """The greater one, register by register; no number where either is none."""
+        return self._add(Op.GREATER, _count(a, b), (a, b))
 
     def select(self, distance: Rows, near: Rows, far: Rows) -> Rows:
         """``near`` where the one register of ``distance`` is at most one, else ``far``."""
@@ -387,7 +413,8 @@ def _allocate(
         over = [range_ for range_ in read if last[range_] == t]
         if out.range not in first:
             heirs = [range_ for range_ in over if sizes[range_] == sizes[out.range]]
-            place = first[heirs[0]] if heirs and op in _IN_PLACE else None
+            able = heirs and op in _IN_PLACE and out.count == sizes[out.range] - PANEL + 1
+            place = first[heirs[0]] if able else None
             if place is not None:
                 taken.remove((place, place + sizes[over.pop(over.index(heirs[0]))]))
             take(out.range, _room(sizes[out.range], taken) if place is None else place)

@@ -47,7 +47,7 @@ class ActionReader:
         return np.ascontiguousarray(self._space.encode(actions, self._lead))
 
     def raw(self, actions: Any) -> np.ndarray:
-        """The same for who clips numbers and refuses what is not finite himself.
+        """The same, writeable, for who clips numbers and refuses what is not finite himself.
 
         Actions that need no change may be given back as they are.
         """
@@ -55,7 +55,7 @@ class ActionReader:
             type(actions) is np.ndarray
             and actions.dtype is _FLOAT
             and actions.shape == self._plain
-            and actions.flags.c_contiguous
+            and actions.flags.carray
         ):
             return actions
         return self.array(actions)

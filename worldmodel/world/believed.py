@@ -86,11 +86,12 @@ class Believed:
         """Of one dream, from (outputs,)."""
         if not self._known:
             return {"error_bound": math.inf, "reward_bound": math.inf}
+        if not self._streams:
+            error, reward = bounds.tolist()
+            return {"error_bound": error, "reward_bound": reward}
         error, reward, *streams = bounds.tolist()
-        infos = {"error_bound": error, "reward_bound": reward}
-        if streams:
-            infos["error_bounds"] = dict(zip(self._streams, streams, strict=True))
-        return infos
+        named = dict(zip(self._streams, streams, strict=True))
+        return {"error_bound": error, "reward_bound": reward, "error_bounds": named}
 
     def many(self, bounds: np.ndarray, mask: Callable[[], np.ndarray]) -> dict[str, Any]:
         """Of many dreams, from (outputs, n), as Gymnasium's vector environments join infos.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,7 +73,9 @@ def compile_step(
         return str(error)
     spec = model.action_spec
     sizes = (model.latent_size, spec.size, dynamics.draws)
-    *inputs, memory = program.inputs
+    state, memory = program.inputs
+    action = state + model.latent_size
+    inputs = state, action, action + spec.size
     arrived, reward, squared, remembered, bound, *end = program.outputs
     outputs = (arrived, reward, squared, *end) if end else (arrived, reward, squared, -1)
     bounds = len(program.weights)
@@ -100,8 +103,9 @@ def _step(dynamics: Dynamics, bounded: bool) -> tuple[Program, Trust | None]:
     """The program, its last output positive where an episode ends, if any did; what bounds."""
     model, builder = dynamics.model, Builder()
     trust = dynamics.world.trust if bounded else None
-    state, action = builder.input(model.latent_size), builder.input(model.action_spec.size)
-    draws = builder.input(dynamics.draws)
+    sizes = model.latent_size, model.action_spec.size, dynamics.draws
+    # Parts of one, so that those that are read together need not be copied.
+    state, action, draws = builder.input(sum(sizes)).split(*sizes)
     memory = builder.input(0 if trust is None else trust.memory_size)
     arrived, reward, squared, *end = dynamics.compiled(builder, state, action, draws)
     remembered = bounds = builder.constant(np.zeros(1))
@@ -128,52 +132,49 @@ class CompiledStep:
     Attributes:
         state: The state (latent,): what is written to it is where the next step begins.
         observation: The same clipped to the observation space, as of the last step.
-        action: The action (act,) that is to be taken next; clipped by the step.
         noise: Random numbers (``DRAWS``, draws), as of ``Dynamics.draw``, to be refilled.
         following: The state that the last step led to, finite or not.
         memory: What the bounds of errors remember: to be written to where a dream begins.
         bounds: Of the errors after the last step; empty if there are none.
+        run: Steps from ``state`` by an action (act,) ``float32``, contiguous and writeable, which
+            is clipped, with draw ``draw`` of ``noise`` or with none (-1): an episode then ends
+            where the model holds that likelier than not. Returns the reward, and a sum of
+            TERMINATED, OUTSIDE, DIVERGED and REFUSED; the state is left as it was where the step
+            diverged, or an action that is not finite was refused.
 
-    All of them are views of the same memory, to be written to and read, never replaced.
+    All but the last are views of the same memory, to be written to and read, never replaced.
     """
 
+    run: Callable[[np.ndarray, int], tuple[float, int]]
+
     def __init__(self, program: StepProgram) -> None:
-        draws, drawn = program.ports[2], program.ports[-1]
+        act, draws, drawn = program.ports[1], program.ports[2], program.ports[-1]
         self._open(program, np.zeros(drawn + DRAWS * draws + PANEL, np.float32))
         with said():
-            self(-1)
+            self.run(np.zeros(act, np.float32), -1)
 
     def _open(self, program: StepProgram, space: np.ndarray) -> None:
         from worldmodel.world import interpreter
 
-        latent, act, draws, state, action, _, following = program.ports[:7].tolist()
+        latent, _, draws, state, _, _, following = program.ports[:7].tolist()
         seen, drawn = program.ports[-2:].tolist()
-        self.state, self.action = space[state : state + latent], space[action : action + act]
+        self.state = space[state : state + latent]
         self.following = space[following : following + latent]
         kept, count, memory, _, bound = program.ports[-7:-2].tolist()
         self.memory, self.bounds = space[memory : memory + kept], space[bound : bound + count]
         self.observation = space[seen : seen + latent]
         self.noise = space[drawn : drawn + DRAWS * draws].reshape(DRAWS, draws)
-        self._args = (program.code, program.weights, program.ports, space)
-        self._program, self._run = program, as_any(interpreter.step_one)
+        self._program, self._space = program, space
+        # Less than a method that calls it.
+        args = program.code, program.weights, program.ports, space
+        self.run = partial(as_any(interpreter.step_one), *args)
 
     def __getstate__(self) -> tuple[StepProgram, np.ndarray]:
         """What a copy is made of: views would no longer be of one memory."""
-        return self._program, self._args[-1]
+        return self._program, self._space
 
     def __setstate__(self, state: tuple[StepProgram, np.ndarray]) -> None:
         self._open(*state)
-
-    def __call__(self, draw: int) -> tuple[float, int]:
-        """Step from ``state`` by ``action``, with draw ``draw`` of ``noise`` or with none (-1).
-
-        Without one an episode ends where the model holds that likelier than not.
-
-        Returns:
-            The reward, and a sum of TERMINATED, OUTSIDE, DIVERGED and REFUSED. The state is left as
-            it was where the step diverged, or an action that is not finite was refused.
-        """
-        return self._run(*self._args, draw)
 
 
 class Arrays(NamedTuple):

@@ -26,7 +26,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -136,7 +135,8 @@ class Denoiser(nn.Module):
         mean, std = numbers(self.mean), numbers(self.std)
         standard = builder.affine(states, 1 / std, -mean / std)
         move = compiled(self.network, builder, standard, scale=self.config.fraction)
-        away = builder.nearest(builder.affine(move, 1 / self.limit.item()), np.zeros((1, len(std))))
+        far = builder.affine(move, 1 / self.limit.item())
+        away = builder.contract(far, far)
         return builder.add(states, builder.affine(move, std)), away
 
     def _move(self, states: Tensor, network: nn.Module | None = None) -> Tensor:

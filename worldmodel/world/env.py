@@ -158,10 +158,10 @@ class LatentEnv(gym.Env):
             self._current()
             raise ResetNeeded("the episode is over; call reset() before the next step()")
         step, draw = self._step, self._draw
-        step.action[:] = self._read(action)
+        given = self._read(action)
         if draw == DRAWS:
             draw = self._draw = self._draw_noise()
-        reward, status = step(draw)
+        reward, status = step.run(given, draw)
         if status & (REFUSED | DIVERGED):
             self._reader.array(action)
             state = step.following.tolist()

@@ -201,16 +201,16 @@ def _cut(value, low, high):
 
 @_jit
 @no_type_check
-def step_one(code, weights, ports, space, draw):
+def step_one(code, weights, ports, space, given, draw):
     """One step of a single dream; ``compiled.py`` makes the arguments.
 
     Args:
         code: The program's.
         weights: The program's, and then the bounds of actions and observations.
         ports: Where in ``space`` and ``weights`` things are.
-        space: Registers; and then the clipped observation, draws of noise, and spare ones. The
-            action is among its inputs already. State and memory become the next ones, if all is
-            well.
+        space: Registers; and then the clipped observation, draws of noise, and spare ones. State
+            and memory become the next ones, if all is well.
+        given: The action (act,).
         draw: Which draw of noise to take; -1 for none.
 
     Returns:
@@ -219,10 +219,10 @@ def step_one(code, weights, ports, space, draw):
     latent, act, draws, state, action, noise, following, reward, distance, end = ports[:10]
     bounds, box, kept, _, memory, remembered, _, seen, drawn = ports[10:]
     for k in range(act):
-        if not np.isfinite(space[action + k]):
+        if not np.isfinite(given[k]):
             return _ZERO, REFUSED
         low, high = weights[bounds + k], weights[bounds + act + k]
-        space[action + k] = _cut(space[action + k], low, high)
+        space[action + k] = _cut(given[k], low, high)
     for k in range(draws):
         space[noise + k] = space[drawn + draw * draws + k] if draw >= 0 else _ZERO
     execute(code, weights, space, 1)

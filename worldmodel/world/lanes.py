@@ -217,6 +217,17 @@ def lesser(typing, a, b):
 
 @intrinsic
 @no_type_check
+def maximum(typing, a, b):
+    """The greater ones; what is not a number stays so, in either."""
+
+    def generate(context, builder, signature, args):
+        return _call(builder, "maximum", *args)
+
+    return _vector(a, b), generate
+
+
+@intrinsic
+@no_type_check
 def rounded(typing, a):
     """The nearest whole number."""
 

@@ -116,18 +116,17 @@ class TensorStep:
         kind = torch.empty(0, dtype=model.dtype).numpy().dtype
         self.state, self.following = np.zeros((2, model.latent_size), kind)
         self.observation = np.zeros(model.latent_size, np.float32)
-        self.action = np.zeros(model.action_spec.size, np.float32)
         self.noise = np.zeros((DRAWS, dynamics.draws), kind)
         self.memory = np.zeros(0 if trust is None else trust.memory_size, kind)
         self.bounds = np.zeros(0 if trust is None else trust.outputs, np.float32)
         self._steps, self._model = TensorSteps(dynamics, box, bounded), model
 
-    def __call__(self, draw: int) -> tuple[float, int]:
+    def run(self, action: np.ndarray, draw: int) -> tuple[float, int]:
         """See ``CompiledStep``; the action has been checked and clipped already."""
         noise = None
         if draw >= 0:
             noise = torch.from_numpy(self.noise[draw, :, np.newaxis]).to(self._model.device)
-        given = self.state[:, np.newaxis], self.action[np.newaxis], noise
+        given = self.state[:, np.newaxis], action[np.newaxis], noise
         arrived = self._steps(*given, self.memory[:, np.newaxis])
         self.following[:] = arrived.states[:, 0]
         if not arrived.status & DIVERGED:

@@ -157,8 +157,7 @@ class World:
         if self.denoiser is None:
             return distance
         _, away = self.denoiser.compiled(builder, state)
-        beyond = builder.relu(builder.add(away, builder.affine(distance, -1.0)))
-        return builder.add(distance, beyond)
+        return builder.greater(away, distance)
 
     def termination(self, state: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
         """Logit of an episode's end on arrival: the model's, as held-out episodes correct it."""

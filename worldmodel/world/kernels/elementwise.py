@@ -19,6 +19,7 @@ from worldmodel.world.lanes import (
     lesser,
     load,
     log,
+    maximum,
     mul,
     sin,
     spread,
@@ -81,6 +82,9 @@ def each(op, space, a, b, out, count):  # noqa: C901 (a switch)
     elif op == Op.MULTIPLY:
         for i in range(0, count, LANES):
             store(space, out + i, mul(load(space, a + i), load(space, b + i)))
+    elif op == Op.GREATER:
+        for i in range(0, count, LANES):
+            store(space, out + i, maximum(load(space, a + i), load(space, b + i)))
     elif op == Op.RELU:
         for i in range(0, count, LANES):
             store(space, out + i, greater(spread(_ZERO), load(space, a + i)))

@@ -67,14 +67,65 @@ def linear_one(weights, w, columns, space, x, out, rows, relu):
 
 @kernel
 @no_type_check
+def _one(weights, w, width, columns, space, x, out, stride, relu):
+    """One row for many environments, in two sums, so that products need not wait for each other."""
+    zero = spread(_ZERO)
+    for i in range(0, stride, PAIR):
+        a0 = spread_at(weights, w)
+        a1, b0, b1, v, y = a0, zero, zero, w, x + i
+        for _ in range(columns // 2):
+            a, b = spread_at(weights, v + width), spread_at(weights, v + 2 * width)
+            a0, a1 = fma(a, load(space, y), a0), fma(a, load(space, y + LANES), a1)
+            y += stride
+            b0, b1 = fma(b, load(space, y), b0), fma(b, load(space, y + LANES), b1)
+            y += stride
+            v += 2 * width
+        if columns % 2:
+            a = spread_at(weights, v + width)
+            a0, a1 = fma(a, load(space, y), a0), fma(a, load(space, y + LANES), a1)
+        a0, a1 = add(a0, b0), add(a1, b1)
+        if relu:
+            a0, a1 = greater(zero, a0), greater(zero, a1)
+        store(space, out + i, a0)
+        store(space, out + i + LANES, a1)
+
+
+@kernel
+@no_type_check
+def _three(weights, w, width, columns, space, x, out, stride, relu):
+    """Three rows for many environments."""
+    zero = spread(_ZERO)
+    for i in range(0, stride, PAIR):
+        a0, b0, c0 = spread_at(weights, w), spread_at(weights, w + 1), spread_at(weights, w + 2)
+        a1, b1, c1, v, y = a0, b0, c0, w, x + i
+        for _ in range(columns):
+            v += width
+            s, t = load(space, y), load(space, y + LANES)
+            y += stride
+            a, b, c = spread_at(weights, v), spread_at(weights, v + 1), spread_at(weights, v + 2)
+            a0, b0, c0 = fma(a, s, a0), fma(b, s, b0), fma(c, s, c0)
+            a1, b1, c1 = fma(a, t, a1), fma(b, t, b1), fma(c, t, c1)
+        if relu:
+            a0, b0, c0 = greater(zero, a0), greater(zero, b0), greater(zero, c0)
+            a1, b1, c1 = greater(zero, a1), greater(zero, b1), greater(zero, c1)
+        store(space, out + i, a0)
+        store(space, out + i + LANES, a1)
+        store(space, out + stride + i, b0)
+        store(space, out + stride + i + LANES, b1)
+        store(space, out + 2 * stride + i, c0)
+        store(space, out + 2 * stride + i + LANES, c1)
+
+
+@kernel
+@no_type_check
 def linear(weights, w, columns, space, x, out, rows, stride, relu):
     """A matrix times the registers of many environments, four rows of it at a time.
 
-    The last four go on into the room behind the range, unless only one of them is in it.
+    Of what is left two rows go on into the room behind the range, as if they were three.
     """
     zero = spread(_ZERO)
     panel = (columns + 1) * PANEL
-    fours = rows - 1 if rows % 4 == 1 else rows
+    fours = rows - rows % 4
     for row in range(0, fours, 4):
         begin = w + row // PANEL * panel + row % PANEL
         width = min(PANEL, rows - row // PANEL * PANEL)
@@ -108,22 +159,12 @@ def linear(weights, w, columns, space, x, out, rows, stride, relu):
             store(space, o + 3 * stride, d0)
             store(space, o + 3 * stride + LANES, d1)
     if fours < rows:
-        row = fours
-        begin = w + row // PANEL * panel + row % PANEL
-        width = rows - row // PANEL * PANEL
-        for i in range(0, stride, PAIR):
-            a0 = spread_at(weights, begin)
-            a1 = a0
-            v, y = begin, x + i
-            for _ in range(columns):
-                v += width
-                a = spread_at(weights, v)
-                a0, a1 = fma(a, load(space, y), a0), fma(a, load(space, y + LANES), a1)
-                y += stride
-            if relu:
-                a0, a1 = greater(zero, a0), greater(zero, a1)
-            store(space, out + row * stride + i, a0)
-            store(space, out + row * stride + i + LANES, a1)
+        begin = w + fours // PANEL * panel + fours % PANEL
+        width, o = rows - fours // PANEL * PANEL, out + fours * stride
+        if rows == fours + 1:
+            _one(weights, begin, width, columns, space, x, o, stride, relu)
+        else:
+            _three(weights, begin, width, columns, space, x, o, stride, relu)
 
 
 @kernel
