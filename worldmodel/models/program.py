@@ -182,9 +182,10 @@ class Builder:
         whole = np.zeros((rows, columns + 1))
         whole[:, 1:] = matrix
         whole[:, 0] = 0 if bias is None else bias
-        if x in self._affine:
+        base, (scale, shift) = self._affine.get(x, (x, np.zeros((2, 1))))
+        if base != x and abs(shift).max(initial=0) <= _FOLDED:
             # What was done to each register is done by the matrix.
-            x, (scale, shift) = self._affine[x]
+            x = base
             whole[:, 0] += whole[:, 1:] @ shift
             whole[:, 1:] *= scale
         return self._add(Op.LINEAR_RELU if relu else Op.LINEAR, rows, (x,), weights=_panels(whole))
@@ -197,8 +198,7 @@ class Builder:
         """Each register times its ``scale`` plus its ``shift``."""
         weights = _pairs(x, scale, shift)
         result = self._add(Op.AFFINE, x.count, (x,), weights=weights)
-        if abs(weights[1]).max(initial=0) <= _FOLDED:
-            self._affine[result] = x, weights.astype(np.float64)
+        self._affine[result] = x, weights.astype(np.float64)
         return result
 
     def clamp(self, x: Rows, low: np.ndarray | float, high: np.ndarray | float) -> Rows:

@@ -225,11 +225,13 @@ class Trust(nn.Module):
         """Instructions of ``forward``, of the squared distance."""
         kept, steps, offsets = memory.split(len(self.first), 1, self._offsets_size)
         away = builder.sqrt(builder.clamp(squared, _NEAR**2, _FAR**2))
-        seen = builder.join(state, action, noise, arrived, away)
+        parts = [state, action, noise, arrived, away]
         if (members := self._members[0]) is not None:
             offsets = members.compiled(builder, offsets, state, action)
-            seen = builder.join(seen, members.compiled_apart(builder, offsets))
-        seen = builder.affine(seen, numbers(1 / self.std), numbers(-self.mean / self.std))
+            parts.append(members.compiled_apart(builder, offsets))
+        ends = np.cumsum([part.count for part in parts])[:-1]
+        scales = np.split(numbers(1 / self.std), ends), np.split(numbers(-self.mean / self.std), ends)
+        seen = builder.join(*map(builder.affine, parts, *scales))
         fraction, added = compiled(self.look, builder, seen).split(kept.count, kept.count)
         kept = builder.add(builder.multiply(builder.sigmoid(fraction), kept), added)
         steps = builder.affine(steps, 1.0, 1.0)
