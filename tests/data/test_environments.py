@@ -40,6 +40,19 @@ def test_one_environment_and_many_are_wrapped_alike(wrapping, shape):
     vector.close()
 
 
+@pytest.mark.parametrize("skip", [1, 3, 8])
+def test_an_episode_takes_fewer_actions_that_are_repeated(skip):
+    source = Source("Pendulum-v1", {}, Wrapping(frame_skip=skip))
+    env, many, taken, truncated = source.make(), source.make_vec(2), 0, False
+    env.reset(seed=0)
+    while not truncated:
+        truncated, taken = env.step(np.zeros(1, np.float32))[3], taken + 1
+    assert source.episode_steps(env) == source.episode_steps(many) == taken
+    assert Source("Pendulum-v1").endless().episode_steps(source.endless().make()) is None
+    env.close()
+    many.close()
+
+
 def test_the_picture_is_the_rendered_one_and_the_vector_becomes_the_truth():
     source = Source("Pendulum-v1", {}, Wrapping(pixels=True, resize=500))
     env, plain = source.make(), gym.make("Pendulum-v1", render_mode="rgb_array")

@@ -11,7 +11,9 @@ import worldmodel
 from agents.planning import Planner, PlanningConfig
 from agents.sac import SACConfig
 from worldmodel.cli.runs import policy_of
+from worldmodel.data import Source, Wrapping
 from worldmodel.errors import ConfigError, SpecError
+from worldmodel.online import judging
 from worldmodel.online.learn import learn
 from worldmodel.plots.learning import read_progress
 
@@ -64,6 +66,19 @@ def test_every_evaluation_was_forecast(tmp_path):
     assert len(told) >= 2
     for row in told:
         assert row["forecast_low"] <= row["forecast"] <= row["forecast_high"]
+
+
+def test_forecasts_are_of_as_many_actions_as_an_episode_takes(tmp_path, monkeypatch):
+    asked = []
+
+    def told(*args):
+        asked.append(args[3])
+        return judging.told(*args)
+
+    monkeypatch.setattr("worldmodel.online.learn.told", told)
+    source = Source("test/Cart-v0", {}, Wrapping(frame_skip=3))
+    learn(source, tmp_path, 90, replace(CONFIG, episode_steps=None), build)
+    assert asked and {steps for _, steps in asked} == {4}
 
 
 def test_who_searches_seeks_the_task_alone():

@@ -192,7 +192,7 @@ def _limit(world: World, source: data.Source | None) -> int:
     real = source.make_vec(1)
     try:
         VectorFilterObservation(real, world)
-        return (real.spec and real.spec.max_episode_steps) or _STEPS
+        return source.episode_steps(real) or _STEPS
     finally:
         real.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -271,6 +272,11 @@ class Source:
     def endless(self) -> Source:
         """The same environment without a limit of steps."""
         return replace(self, env_kwargs=self.env_kwargs | {"max_episode_steps": -1})
+
+    def episode_steps(self, env: gym.Env | VectorEnv) -> int | None:
+        """Actions that an episode of one that was made here takes at most; None if it has no limit."""
+        limit = env.spec.max_episode_steps if env.spec else None
+        return limit and math.ceil(limit / self.wrapping.frame_skip)
 
     def frames_per_second(self, env: gym.Env | VectorEnv) -> float:
         """Of one that was made here, so that what is shown of it runs in real time."""

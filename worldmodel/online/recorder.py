@@ -115,8 +115,9 @@ class Recorder:
         require_late_reset(env)
         self.observation_spec = observed(env.single_observation_space)
         self.action_spec = ActionSpace.from_space(env.single_action_space)
-        self.envs, self.steps = env.num_envs, steps or _limit(env) or 1000
         source = reality.source
+        limit = _limit(env) if source is None else source.episode_steps(env)
+        self.envs, self.steps = env.num_envs, steps or limit or 1000
         self.fps = 10.0 if source is None else source.frames_per_second(env)
 
     def close(self) -> None:
