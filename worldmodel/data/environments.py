@@ -274,7 +274,7 @@ class Source:
         return replace(self, env_kwargs=self.env_kwargs | {"max_episode_steps": -1})
 
     def episode_steps(self, env: gym.Env | VectorEnv) -> int | None:
-        """Actions that an episode of one that was made here takes at most; None if it has no limit."""
+        """Actions that an episode of one that was made here takes at most, if it has a limit."""
         limit = env.spec.max_episode_steps if env.spec else None
         return limit and math.ceil(limit / self.wrapping.frame_skip)
 

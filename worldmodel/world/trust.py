@@ -230,7 +230,8 @@ class Trust(nn.Module):
             offsets = members.compiled(builder, offsets, state, action)
             parts.append(members.compiled_apart(builder, offsets))
         ends = np.cumsum([part.count for part in parts])[:-1]
-        scales = np.split(numbers(1 / self.std), ends), np.split(numbers(-self.mean / self.std), ends)
+        pairs = 1 / self.std, -self.mean / self.std
+        scales = (np.split(numbers(values), ends) for values in pairs)
         seen = builder.join(*map(builder.affine, parts, *scales))
         fraction, added = compiled(self.look, builder, seen).split(kept.count, kept.count)
         kept = builder.add(builder.multiply(builder.sigmoid(fraction), kept), added)
