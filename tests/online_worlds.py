@@ -77,6 +77,8 @@ class Bad(Cart):
 
 
 gym.register("test/Cart-v0", Cart, max_episode_steps=12)
+# Whose limit its spec does not tell, such as dm_control's.
+gym.register("test/Timed-v0", lambda: gym.wrappers.TimeLimit(Cart(), 7))
 gym.register("test/Bad-v0", Bad, max_episode_steps=12)
 
 CONFIG = OnlineConfig(

@@ -8,6 +8,7 @@ from online_worlds import CONFIG, build
 from test_going_on import Killed, Stopping, outcome
 
 import worldmodel
+from agents import forecast
 from agents.planning import Planner, PlanningConfig
 from agents.sac import SACConfig
 from worldmodel.cli.runs import policy_of
@@ -68,17 +69,21 @@ def test_every_evaluation_was_forecast(tmp_path):
         assert row["forecast_low"] <= row["forecast"] <= row["forecast_high"]
 
 
-def test_forecasts_are_of_as_many_actions_as_an_episode_takes(tmp_path, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(("name", "skip", "steps"), [("Cart", 3, 4), ("Timed", 1, 7)])
+def test_forecasts_are_of_as_many_actions_as_an_episode_takes(
+    name, skip, steps, tmp_path, monkeypatch
+):
+    dreamt = []
 
-    def told(*args):
-        asked.append(args[3])
-        return judging.told(*args)
+    def dream_on(world, agent, states, steps, generator):
+        dreamt.append(steps)
+        return forecast.dream_on(world, agent, states, steps, generator)
 
-    monkeypatch.setattr("worldmodel.online.learn.told", told)
-    source = Source("test/Cart-v0", {}, Wrapping(frame_skip=3))
+    monkeypatch.setattr(judging, "dream_on", dream_on)
+    source = Source(f"test/{name}-v0", {}, Wrapping(frame_skip=skip))
     learn(source, tmp_path, 90, replace(CONFIG, episode_steps=None), build)
-    assert asked and {steps for _, steps in asked} == {4}
+    told = [row["forecast"] for row in read_progress(tmp_path)]
+    assert dreamt.count(steps) == len(told) - told.count(None) > 0
 
 
 def test_who_searches_seeks_the_task_alone():

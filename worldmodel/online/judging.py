@@ -61,7 +61,7 @@ def told(
     world: World,
     agent: Agent,
     dataset: Dataset,
-    asked: tuple[int, int],
+    asked: tuple[int, int | None],
     past: Sequence[tuple[float, float]],
     generator: torch.Generator,
 ) -> Forecast:
@@ -71,13 +71,15 @@ def told(
         world: As it is.
         agent: Who will act.
         dataset: Whose episodes show how real ones begin.
-        asked: Real episodes, and steps of each at most.
+        asked: Real episodes, and steps of each at most; None if nobody knows: then as many as the
+            longest one took.
         past: What was told before and what happened, oldest first.
         generator: Of the beginnings and of the dreams.
     """
     episodes, steps = asked
     latest = np.arange(max(0, len(dataset.train) - _DREAMT), len(dataset.train))
     recorded = dataset.train.padded(latest)
+    steps = steps or recorded.steps
     starts = recorded_beliefs(world, recorded.window(0, 1))
     first = sample_states(starts, _DREAMT, generator)
     dreamt = dream_on(world, agent, first, steps, generator).returns

@@ -278,7 +278,7 @@ class Online:
             for row in self._rows
             if row["forecast"] is not None and row["clean_return"] is not None
         ]
-        asked = self._config.evaluate_episodes, self._recorder.steps
+        asked = self._config.evaluate_episodes, self._recorder.limit
         said = told(self._fitted, self._agent, dataset, asked, past, self._generator("forecast"))
         return dict(zip(_FORECAST, (said.mean, said.low, said.high), strict=True))
 

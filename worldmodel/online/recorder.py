@@ -117,7 +117,8 @@ class Recorder:
         self.action_spec = ActionSpace.from_space(env.single_action_space)
         source = reality.source
         limit = _limit(env) if source is None else source.episode_steps(env)
-        self.envs, self.steps = env.num_envs, steps or limit or 1000
+        self.envs, self.limit = env.num_envs, steps or limit
+        self.steps = self.limit or 1000
         self.fps = 10.0 if source is None else source.frames_per_second(env)
 
     def close(self) -> None:
