@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SDL_VIDEODRIVER ?= dummy
 
-.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger benchmark-asked soak matrix clean
+.PHONY: setup demo test torture check format benchmark-pendulum benchmark-family benchmark-balls benchmark-any-env benchmark-foreign benchmark-data benchmark-recorded benchmark-online benchmark-empowerment benchmark-sb3 benchmark-speed benchmark-play benchmark-trust benchmark-dreamt benchmark-rssm benchmark-software-sensor software-sensor bundled test-gpu benchmark-bigger benchmark-asked soak matrix clean
 
 setup: .venv/ready
 
@@ -93,6 +93,9 @@ clean:
 
 benchmark-trust: setup
 	$(BIN)/python benchmarks/trust.py
+
+benchmark-dreamt: setup
+	$(BIN)/python benchmarks/dreamt.py
 
 benchmark-rssm: setup
 	$(BIN)/python benchmarks/rssm.py

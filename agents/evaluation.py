@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from agents.forecast import Dreamt, dream_on
 from agents.rollout import Agent, Rollout, rollout
-from worldmodel.spaces import ActionSpace, ObservationSpace
+from worldmodel.spaces import ActionSpace, ObservationSpace, map_arrays
 from worldmodel.types import Observations, to_tensors
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
@@ -20,6 +20,8 @@ from worldmodel.world.world import World
 
 # Real environments whose observations are kept.
 _WATCHED = 8
+# Frames that a first state is read from: one frame tells no velocity.
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Random:
 
 
 class _Watched(VectorWrapper):
-    """Keeps what a few environments show."""
+    """Keeps what all environments show at first, and a few from then on."""
 
     def __init__(self, env: VectorEnv, space: ObservationSpace) -> None:
         super().__init__(env)
@@ -100,22 +102,32 @@ class _Watched(VectorWrapper):
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         observation, info = self.env.reset(seed=seed, options=options)
-        self._shown = [self._some(observation)]
+        self._shown.clear()
+        self._keep(observation)
         return observation, info
 
     def step(self, actions: Any) -> Any:
         observation, *rest = self.env.step(actions)
-        self._shown.append(self._some(observation))
+        self._keep(observation)
         return observation, *rest
 
     def shown(self, device: torch.device) -> Observations:
         """Since the reset, (k, T + 1, *obs)."""
-        names = self._shown[0]
-        return to_tensors({n: np.stack([at[n] for at in self._shown], 1) for n in names}, 2, device)
+        return to_tensors(self._stacked(self._shown, _WATCHED), 2, device)
 
-    def _some(self, observation: Any) -> dict[str, np.ndarray]:
+    def first(self, frames: int) -> dict[str, np.ndarray]:
+        """Of all, (n, frames, *obs) by stream; at most ``_LOOKS`` were kept."""
+        return self._stacked(self._shown[:frames], self.num_envs)
+
+    @staticmethod
+    def _stacked(shown: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
+        return {name: np.stack([at[name][:count] for at in shown], 1) for name in shown[0]}
+
+    def _keep(self, observation: Any) -> None:
         read = self._space.read(observation, (self.num_envs,))
-        return {name: values[:_WATCHED] for name, values in read.items()}
+        count = self.num_envs if len(self._shown) < _LOOKS else _WATCHED
+        # Environments may write into what they gave.
+        self._shown.append({name: np.array(values[:count]) for name, values in read.items()})
 
 
 def compare(
@@ -129,13 +141,14 @@ def compare(
     progress: bool = False,
     others: Sequence[World] = (),
 ) -> Comparison:
-    """Run one episode per real environment, and as many dreams from the same first frames.
+    """Run one episode per real environment, and as many dreams from where it begins.
+
+    That is what its first frames tell, up to five; one of a moving system may be of many states.
 
     Args:
         agent: Acts on latent observations.
         world: Whose filter and dream are used.
-        real: Real vector environment, unfiltered; not closed here. Its reset must be
-            reproducible from ``seed``, since the first frames are taken from a reset of their own.
+        real: Real vector environment, unfiltered; not closed here.
         steps: Steps per episode at most.
         seed: Of the resets and of the dream's process noise.
         options: Of the real reset.
@@ -144,16 +157,16 @@ def compare(
         others: Further models of the same data, whose dreams begin at the same states.
     """
     told = {name: name if progress else None for name in ("dream", "reality")}
-    frames, _ = real.reset(seed=seed, options=options)
-    space = world.model.observation_spec
-    seen = {name: values[:, None] for name, values in space.read(frames, (real.num_envs,)).items()}
-    none = np.zeros((real.num_envs, 0, world.model.action_spec.size), np.float32)
-    start = world.filter(seen, none)[:, 0]
-    env = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
-    imagined = rollout(agent, env, steps, seed, {"state": start}, told["dream"])
-    watched = _Watched(real, space)
+    watched = _Watched(real, world.model.observation_spec)
     filtered = VectorFilterObservation(watched, world)
     acted = rollout(agent, filtered, steps, seed, options, told["reality"])
+    # What is shown at an episode's end may be of the next one already.
+    looks = min(_LOOKS, int(acted.lengths.min()))
+    space, lead = world.model.action_spec, (real.num_envs, looks - 1)
+    before = space.encode(map_arrays(lambda taken: taken[:, : looks - 1], acted.actions), lead)
+    start = world.filter(watched.first(looks), before, looks)[:, 0]
+    env = LatentVectorEnv(world, num_envs=real.num_envs, truncate_outside=False)
+    imagined = rollout(agent, env, steps, seed, {"state": start}, told["dream"])
     chances = {}
     if random:
         chance = Random(world.model.action_spec, seed)

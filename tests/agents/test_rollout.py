@@ -1,11 +1,13 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from linear_model import RealEnv
+from linear_model import LinearModel, RealEnv, fit_support
 
 from agents.evaluation import compare
 from agents.rollout import rollout
+from worldmodel.types import Belief
 from worldmodel.world.filter import VectorFilterObservation
 from worldmodel.world.vector_env import LatentVectorEnv
 
@@ -82,6 +84,45 @@ def test_dream_and_reality_start_from_the_same_frames(world):
     np.testing.assert_array_equal(outcome.real.observations, again.real.observations)
     other = compare(Still(), world, real_vector(world, 6), steps=5, seed=4)
     assert not np.array_equal(outcome.real.observations[:, 0], other.real.observations[:, 0])
+
+
+class Moving(LinearModel):
+    """Of which one frame tells nothing."""
+
+    def initial(self, observations, actions, seen=None):
+        belief = super().initial(observations, actions, seen)
+        assert observations.shape[1] == actions.shape[1] + 1 <= 5
+        return belief if actions.shape[1] else Belief(0 * belief.mean, belief.scale)
+
+
+class Lasting(RealEnv):
+    """Ends after so many steps."""
+
+    def __init__(self, world, steps):
+        super().__init__(world)
+        self.steps = steps
+
+    def reset(self, *, seed=None, options=None):
+        self.left = self.steps
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        frame, reward, _, _, info = super().step(action)
+        self.left -= 1
+        return frame, reward, self.left == 0, False, info
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("shortest", [1, 2, 9])
+def test_the_dream_begins_where_the_first_frames_of_reality_say(shortest, mode):
+    world = fit_support(Moving(), 0.7)
+    made = [lambda k=k: Lasting(world, k) for k in (9, 9, shortest)]
+    outcome = compare(Still(), world, SyncVectorEnv(made, autoreset_mode=mode), 8, seed=3)
+    first = world.model.initial(outcome.shown[:, :2], torch.zeros(3, 1, 1)).mean
+    assert np.ptp(first[:, 0].numpy()) > 0.1, "they begin apart"
+    began = first if shortest > 1 else 0 * first
+    np.testing.assert_allclose(outcome.dream.observations[:, 0], began, atol=1e-5)
+    assert (outcome.real.observations[:, 0] == 0).all(), "the live filter has one frame only"
 
 
 def test_the_filter_tracks_what_the_dream_predicts_here(world):
