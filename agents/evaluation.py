@@ -160,6 +160,8 @@ def compare(
     watched = _Watched(real, world.model.observation_spec)
     filtered = VectorFilterObservation(watched, world)
     acted = rollout(agent, filtered, steps, seed, options, told["reality"])
+    # Not all environments tell their limit.
+    steps = acted.most(steps)
     # What is shown at an episode's end may be of the next one already.
     looks = min(_LOOKS, int(acted.lengths.min()))
     space, lead = world.model.action_spec, (real.num_envs, looks - 1)

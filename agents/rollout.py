@@ -77,6 +77,11 @@ class Rollout:
         """Steps of each episode."""
         return self.mask.sum(1)
 
+    def most(self, steps: int) -> int:
+        """Steps of an episode at most: as asked, or fewer if the environment cut one off before."""
+        cut = ~self.terminated & (self.lengths < steps)
+        return int(self.lengths.max()) if cut.any() else steps
+
     @property
     def last(self) -> Float[np.ndarray, "n ..."]:
         """What the agent saw at the end of each episode, (n, *obs)."""

@@ -112,6 +112,22 @@ class Lasting(RealEnv):
         return frame, reward, self.left == 0, False, info
 
 
+class Limited(Lasting):
+    """Cuts off after so many steps, and does not tell before."""
+
+    def step(self, action):
+        frame, reward, ended, _, info = super().step(action)
+        return frame, reward, False, ended, info
+
+
+def test_dreams_are_as_long_as_what_reality_cuts_off(world):
+    for made, steps in ((Limited, 3), (Lasting, 8)):
+        real = SyncVectorEnv([lambda made=made: made(world, 3)] * 2)
+        outcome = compare(Still(), world, real, steps=8, seed=3)
+        assert outcome.real.mask.shape[1] == 3
+        assert outcome.dream.mask.shape[1] == outcome.foretold[0].alive.shape[1] == steps
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.parametrize("shortest", [1, 2, 9])
 def test_the_dream_begins_where_the_first_frames_of_reality_say(shortest, mode):

@@ -76,6 +76,16 @@ def test_dreams_are_as_noisy_as_what_is_dreamt_of(scale, denoise, monkeypatch):
     assert world.dream_noise == scale and (world.denoiser is None) == (denoise == 0)
 
 
+def test_noise_that_changes_nothing_is_the_least():
+    model = Shown(vector(2), drift=0.95)
+    model.transition = lambda state, action, noise=None: LinearModel.transition(
+        model, state, action, None
+    )
+    train, validation = moved(model, 0.3, 0), moved(model, 0.3, 1)
+    world = fit_world(model, DreamConfig(0.0), train, validation, 10, 0, progress=False)
+    assert world.dream_noise == 0.12
+
+
 def test_episodes_too_short_to_tell_leave_the_noise_and_lost_dreams_do_not_end_the_fit(model):
     single = random_batch(PIXELS, seed=2).window(0, 1)
     settings = DreamConfig(), random_batch(PIXELS, seed=1), single, 4, 0
