@@ -275,7 +275,7 @@ class Source:
 
     def episode_steps(self, env: gym.Env | VectorEnv) -> int | None:
         """Actions that an episode of one that was made here takes at most, if it has a limit."""
-        limit = env.spec.max_episode_steps if env.spec else None
+        limit = episode_limit(env)
         return limit and math.ceil(limit / self.wrapping.frame_skip)
 
     def frames_per_second(self, env: gym.Env | VectorEnv) -> float:
@@ -307,6 +307,11 @@ class Source:
             raise SpecError(
                 f"cannot make {self.env_id!r} with the arguments {self.env_kwargs}{asked}: {error}"
             ) from error
+
+
+def episode_limit(env: gym.Env | VectorEnv) -> int | None:
+    """Steps that an environment says its episodes take at most."""
+    return env.spec.max_episode_steps if env.spec else None
 
 
 def make_vec(

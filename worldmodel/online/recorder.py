@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from worldmodel.data import Dataset, DatasetWriter, Provenance, installed_versions
-from worldmodel.data.environments import observed
+from worldmodel.data.environments import episode_limit, observed
 from worldmodel.data.folders import is_dataset
 from worldmodel.errors import FileFormatError, SourceError, SpecError
 from worldmodel.online.gathering import Actor, Group, Play
@@ -116,7 +116,7 @@ class Recorder:
         self.observation_spec = observed(env.single_observation_space)
         self.action_spec = ActionSpace.from_space(env.single_action_space)
         source = reality.source
-        limit = _limit(env) if source is None else source.episode_steps(env)
+        limit = episode_limit(env) if source is None else source.episode_steps(env)
         self.envs, self.limit = env.num_envs, steps or limit
         self.steps = self.limit or 1000
         self.fps = 10.0 if source is None else source.frames_per_second(env)
@@ -291,7 +291,3 @@ def recorded(dataset: Dataset, name: str) -> Gathered:
         if rows:
             batches.append(episodes.padded(np.array(rows)))
     return Gathered(len(groups), returns, lengths, batches)
-
-
-def _limit(env: VectorEnv) -> int | None:
-    return env.spec.max_episode_steps if env.spec else None
