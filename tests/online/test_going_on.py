@@ -23,6 +23,7 @@ from worldmodel.files import locked
 from worldmodel.online.learn import learn
 from worldmodel.online.watching import Watcher
 from worldmodel.plots.learning import read_progress
+from worldmodel.training import dreaming
 from worldmodel.training.growing import GrowingTrainer
 
 STEPS = 110
@@ -223,3 +224,9 @@ def test_a_corrupt_state_is_refused(tmp_path):
     torch.save({"update": 3}, tmp_path / "training" / "state.pt")
     with pytest.raises(FileFormatError, match="does not grow"):
         learned(tmp_path)
+
+
+def test_the_noise_of_dreams_goes_on_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(dreaming, "_SCALES", (0.35,))
+    assert learned(tmp_path / "run", 60).dream_noise == 0.35
+    assert learned(tmp_path / "run", 60).dream_noise == 0.35

@@ -29,15 +29,32 @@ def costs(monkeypatch):
 
 
 def test_all_that_training_takes_fits_into_the_time(costs):
-    # 0.9 x 1000 s, less what follows (1 s) and a last validation and checkpoint (2 s), at 1 s an
-    # update and 2 s every ten of them.
-    assert updates_within(tiny_model(), random_dataset(), CONFIG, 1000.0) == int(897 / 1.2)
+    # 0.9 x 1000 s, less what follows (the transition, and the rest: 2 s) and a last validation and
+    # checkpoint (2 s), at 1 s an update and 2 s every ten of them.
+    assert updates_within(tiny_model(), random_dataset(), CONFIG, 1000.0) == int(896 / 1.2)
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(0, 897 / 1.2), (500, 891 / 1.2), (9999, 896 / 1.23)]
+)
+def test_a_transition_practises_no_longer_than_it_may(costs, monkeypatch, most, expected):
+    """A hundredth of a second for each of its updates, and for no more than three of each other."""
+    taken = iter([1.0, 2.0])
+
+    def seconds(what):
+        practising = "practis" in what.__qualname__
+        what()
+        return next(taken) if practising else 1.0
+
+    monkeypatch.setattr(budget, "_seconds", seconds)
+    limited = replace(CONFIG, dreaming=DreamConfig(transition_updates=most))
+    assert updates_within(tiny_model(), random_dataset(), limited, 1000.0) == int(expected)
 
 
 def test_a_denoiser_takes_its_time_too(costs):
     denoised = replace(CONFIG, dreaming=DreamConfig(denoise=0.05))
     # Twelve thousand updates at a hundredth of a second.
-    assert updates_within(tiny_model(), random_dataset(), denoised, 1000.0) == int(777 / 1.2)
+    assert updates_within(tiny_model(), random_dataset(), denoised, 1000.0) == int(776 / 1.2)
 
 
 def test_too_little_time_is_refused(costs):
@@ -51,7 +68,7 @@ def test_little_time_is_not_spent_on_measuring(costs, monkeypatch):
     """On a slow machine, or a busy one: two updates are timed after one that is not."""
     taken, step = [], Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda trainer: taken.append(1) or step(trainer))
-    assert updates_within(tiny_model(), random_dataset(), CONFIG, 40.0) == int(33 / 1.2)
+    assert updates_within(tiny_model(), random_dataset(), CONFIG, 40.0) == int(32 / 1.2)
     assert len(taken) == 3
 
 

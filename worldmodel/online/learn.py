@@ -321,6 +321,7 @@ class Online:
             "learner": self._method.tensors(),
             "support": world.support.state_dict(),
             "ends": asdict(world.ends),
+            "dream_noise": world.dream_noise,
             "members": world.members.state_dict() if world.members else {},
         }
         with self._interrupts.hold():
@@ -360,6 +361,8 @@ class Online:
             members = Members(model, self._config.train.dreaming.members)
             members.load_state_dict(state)
         ends, source = Ends(**beside.get("ends", {})), self._reality.source
-        self.world = World(model, support, source=source, ends=ends, members=members)
+        noise = beside.get("dream_noise", 1.0)
+        kept = {"dream_noise": noise, "source": source, "ends": ends, "members": members}
+        self.world = World(model, support, **kept)
         self._method.restore(beside["learner"], self.world)
         self._publish(self.world)  # who was killed may not have come to it

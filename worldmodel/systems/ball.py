@@ -18,6 +18,7 @@ from worldmodel.models.dvbf_config import DVBFConfig, TransitionConfig
 from worldmodel.systems.preset import Preset
 from worldmodel.systems.system import System, free
 from worldmodel.training.config import TrainConfig
+from worldmodel.training.dreaming import DreamConfig
 from worldmodel.training.losses.constrained import ConstrainedConfig
 from worldmodel.types import Batch
 
@@ -106,6 +107,8 @@ _TRAIN = TrainConfig(
         max_multiplier=423.0,
         flatness=95.0,
     ),
+    # The filter's corrections go with the transition that they were learned with.
+    dreaming=DreamConfig(transition_updates=0),
 )
 _SPLITS = default_splits() | {"train": SplitConfig(2000, 14)}
 

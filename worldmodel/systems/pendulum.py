@@ -72,14 +72,15 @@ _MODELS = {
     "ekvae": EKVAEConfig(codec=_DENSE),
 }
 # Upright is an unstable equilibrium: unless dropout ends before training does no dream comes there,
-# and unless dreams are denoised none stays.
+# and unless dreams are denoised none stays. The filter's corrections go with the transition that they
+# were learned with.
 _TRAIN = TrainConfig(
     updates=3500,
     batch_size=64,
     learning_rate=6e-3,
     dropout_until=0.7,
     constrained=ConstrainedConfig(step=0.0075, decay=0.985),
-    dreaming=DreamConfig(denoise=0.03),
+    dreaming=DreamConfig(denoise=0.03, transition_updates=0),
 )
 
 SYSTEM = System(

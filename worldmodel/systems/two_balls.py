@@ -76,7 +76,8 @@ SYSTEM = System(
                 dropout_fraction=0.9,
                 dropout_scale=0.05,
                 patience=0,
-                dreaming=DreamConfig(denoise=0.15, distilled=0),
+                # The filter's corrections go with the transition that they were learned with.
+                dreaming=DreamConfig(denoise=0.15, distilled=0, transition_updates=0),
                 constrained=ConstrainedConfig(
                     loose=0.06,
                     tight=0.008,

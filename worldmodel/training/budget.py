@@ -16,8 +16,9 @@ from worldmodel.data import Dataset
 from worldmodel.errors import ConfigError
 from worldmodel.models.learned import LearnedModel
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.dreaming import FITTED, fit_world
+from worldmodel.training.dreaming import FITTED, PER_UPDATE, first_found, fit_world
 from worldmodel.training.trainer import Trainer
+from worldmodel.training.transitions import practise_transition
 from worldmodel.training.windows import GOLDEN
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 
@@ -26,7 +27,7 @@ from worldmodel.world.denoiser import Denoiser, DenoiserConfig
 _TIMED, _BEFORE, _LEAST, _TIMING = 12, 2, 2, 0.02
 # Of the time, what is not planned with: a machine is not always as fast.
 _SPARE = 0.1
-_FEW = 100  # updates of a denoiser that are timed, and its states
+_FEW = 100  # updates of transition and denoiser that are timed, and states of the latter
 
 
 def updates_within(
@@ -50,14 +51,17 @@ def updates_within(
         trainer = Trainer(copy.deepcopy(model), dataset, plan, Path(folder))
         update = _update(trainer, _TIMING * seconds)
         validation = _seconds(trainer.validate) + _seconds(trainer.checkpoint)
-        after = _seconds(lambda: _fitted(trainer)) + _denoising(trainer)
+        least, practice = _practising(trainer)
+        after = _seconds(lambda: _fitted(trainer)) + _denoising(trainer) + least
     measuring = time.monotonic() - begun
     left = (1 - _SPARE) * (seconds - measuring) - after - validation
-    updates = int(left / (update + validation / config.validate_every))
+    each, most = update + validation / config.validate_every, config.dreaming.transition_updates
+    # After few updates the transition practises less.
+    updates = int(max((left - most * practice) / each, left / (each + PER_UPDATE * practice)))
     if updates < 1:
-        least = (measuring + (update + validation + after) / (1 - _SPARE)) / 60
+        fewest = (measuring + (update + validation + after) / (1 - _SPARE)) / 60
         raise ConfigError(
-            f"{seconds / 60:g} minutes are too few; {math.ceil(10 * least) / 10:g} are enough for "
+            f"{seconds / 60:g} minutes are too few; {math.ceil(10 * fewest) / 10:g} are enough for "
             f"one update. Measured here and now, which took {measuring:.2g} s: an update takes "
             f"{update:.2g} s, a validation {validation:.2g} s, and what follows training "
             f"{after:.2g} s. A smaller --batch-size makes updates faster, --denoise 0 the end"
@@ -84,6 +88,19 @@ def _fitted(trainer: Trainer) -> None:
     train, validation = trainer.samples()
     dreaming = replace(c.dreaming, denoise=0.0)
     fit_world(trainer.model.eval(), dreaming, train, validation, c.window, c.seed, False)
+
+
+def _practising(trainer: Trainer) -> tuple[float, float]:
+    """Seconds that it takes to fit the transition after training, and more for every update."""
+    c = trainer.config
+    if not c.dreaming.transition_updates:
+        return 0.0, 0.0
+    train, validation = trainer.samples()
+    given = trainer.model.eval(), train, validation, first_found(c.window, train)
+    least, more = (
+        _seconds(lambda: practise_transition(*given, updates, c.seed)) for updates in (2, 2 + _FEW)
+    )
+    return least, max(more - least, 0.0) / _FEW
 
 
 def _denoising(trainer: Trainer) -> float:

@@ -24,6 +24,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.terminal import Terminal
 from worldmodel.training.ends import practise_ends
 from worldmodel.training.rewards import practise_rewards
+from worldmodel.training.transitions import practise_transition
 from worldmodel.types import Batch, Belief
 from worldmodel.world.calibration import calibrate, enough, needed
 from worldmodel.world.denoiser import Denoiser, DenoiserConfig
@@ -37,6 +38,8 @@ from worldmodel.world.world import World
 # how many states, and standard deviations of the states beyond which a dream is lost.
 _SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 _DREAMS, _STARTS, _LOST = 16, 500, 10.0
+# Updates of the transition for each of the model's before.
+PER_UPDATE = 3
 # Half the way at a time: dreams stray little per step, and rare states are to stay in place.
 # Every step of every dream passes the taught units: of two layers of 32 ReLUs it is four times as
 # fast among many as of those that teach. Fitted to noise themselves, 32 or 64 ReLUs leave less of
@@ -55,6 +58,9 @@ class DreamConfig:
             ``world/denoiser.py``.
         distilled: Units of each layer of the small network that dreams pass for it; 0 for none, if
             the last bit of quality is worth four times the time.
+        transition_updates: Gradient updates, at most, by which the transition learns after the rest
+            to come over several steps to where the filter went; 0 leaves it as it is, and after few
+            updates of the model there are three for each. See ``training/transitions.py``.
         trust_updates: Gradient updates that the bounds of dreams' errors are fitted by, to held-out
             episodes if there are enough (40 or more); 0 leaves them infinite.
         members: Transitions of an ensemble that shares all else; dreams go the way of the first,
@@ -64,12 +70,14 @@ class DreamConfig:
 
     denoise: float = 0.0
     distilled: int = 32
+    transition_updates: int = 4000
     trust_updates: int = 300
     members: int = 1
 
     def __post_init__(self) -> None:
         require_finite(0, denoise=self.denoise)
         require_at_least(0, distilled=self.distilled, trust_updates=self.trust_updates)
+        require_at_least(0, transition_updates=self.transition_updates)
         require_at_least(1, members=self.members)
 
 
@@ -83,6 +91,7 @@ def fit_world(
     seed: int,
     progress: bool,
     source: Source | None = None,
+    updates: int = 0,
 ) -> World:
     """Cover the data by a support, and fit what keeps dreams on them.
 
@@ -97,10 +106,14 @@ def fit_world(
         seed: Of the noise.
         progress: Whether to show a progress bar.
         source: Where the data come from.
+        updates: Of the model that came before; the transition gets at most three times as many.
 
     Raises:
         DivergenceError: The states are not finite.
     """
+    fewer = min(PER_UPDATE * updates, config.transition_updates)
+    first = first_found(window, train)
+    practise_transition(model, train, validation, first, fewer, seed, progress)
     beliefs = [
         model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
         for batch in (train, validation)
@@ -122,6 +135,11 @@ def fit_world(
         fitted = fit_ends(*predicted_ends(world, validation, seed))
         world.ends = replace(fitted, reward=_paid_at_end(model, train, beliefs[0].mean))
     return world
+
+
+def first_found(window: int, batch: Batch) -> int:
+    """Frames after which a filter is taken to have found its state."""
+    return max(1, min(window, batch.steps) // 2)
 
 
 def _paid_at_end(model: StateSpaceModel, batch: Batch, means: Tensor) -> float:
@@ -192,8 +210,7 @@ def _fit_noise(
     the rule of one standard error, Breiman et al. 1984, "Classification and Regression Trees".
     """
     model, known = world.model, batch.frame_mask
-    # A filter first has to find its state.
-    steps = max(1, min(window, batch.steps) // 2)
+    steps = first_found(window, batch)
     begin = torch.arange(steps, batch.steps + 1 - steps, steps, device=model.device)
     episodes, column = known[:, begin].nonzero().unbind(1)
     if not len(episodes):

@@ -58,6 +58,7 @@ class GrowingTrainer(Trainer):
     ) -> None:
         self._lasting = dict(lasting)
         super().__init__(model, dataset, config, folder)
+        self._fitted = self.update  # when a world was last made of the model
         self.grow(dataset)
 
     def _calibrate(self) -> None:
@@ -111,10 +112,10 @@ class GrowingTrainer(Trainer):
     def world(self) -> World:
         """The model as it is now, its support fitted to the data as they are now."""
         train, validation = self.samples()
-        c = self.config
-        return fit_world(
-            self.model.eval(), c.dreaming, train, validation, c.window, c.seed, False, self.source
-        )
+        c, updates = self.config, self.update - self._fitted
+        self._fitted = self.update
+        parts = self.model.eval(), c.dreaming, train, validation
+        return fit_world(*parts, c.window, c.seed, False, self.source, updates)
 
     def write(self, beside: Mapping[str, Any]) -> None:
         """All that exact resume needs, and what is to be kept with it, in one file.

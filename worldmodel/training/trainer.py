@@ -252,6 +252,7 @@ class Trainer:
             c.seed,
             progress,
             self.source,
+            self.update,
         )
         world.metrics = {"updates": self.best["update"]}
         world.metrics["learned"] = learned(world, self._judge.batch, self._judge.filtered)

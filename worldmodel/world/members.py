@@ -91,9 +91,13 @@ class Members(nn.Module):
         require_at_least(2, members=count)
         # In a tuple, since it is no part of this: it has its own place in a checkpoint.
         self.count, self._called = count, (_Called(model),)
-        self._names = {name: name.replace(".", "-") for name in _used(model)}
-        for name, kept in self._names.items():
-            value = model.get_parameter(name.removeprefix("model.")).detach()
+        weights = transition_weights(model)
+        if not weights:
+            raise SpecError(f"the transition of {type(model).__name__} has no weights to vary")
+        names = [f"model.{name}" for name in weights]
+        self._names = {name: name.replace(".", "-") for name in names}
+        for kept, weight in zip(self._names.values(), weights.values(), strict=True):
+            value = weight.detach()
             copies = value.expand(count - 1, *value.shape).clone()
             self.register_parameter(kept, nn.Parameter(copies, requires_grad=False))
         self.register_buffer("scale", torch.ones(model.latent_size, device=model.device))
@@ -246,8 +250,8 @@ class _Called(nn.Module):
         return getattr(self.model, method)(*args)
 
 
-def _used(model: StateSpaceModel) -> list[str]:
-    """Names of the weights that the transition depends on, as ``_Called`` has them."""
+def transition_weights(model: StateSpaceModel) -> dict[str, nn.Parameter]:
+    """The weights that a model's transition depends on, by their names in it."""
     called = _Called(model)
     weights = {n: p.detach().clone().requires_grad_() for n, p in called.named_parameters()}
     kind: Any = {"device": model.device, "dtype": model.dtype}
@@ -256,9 +260,10 @@ def _used(model: StateSpaceModel) -> list[str]:
     with torch.enable_grad():
         arrived = functional_call(called, weights, ("transition", state, action))
         if not arrived.requires_grad:
-            raise SpecError(f"the transition of {type(model).__name__} has no weights to vary")
+            return {}
         slopes = torch.autograd.grad(arrived.sum(), list(weights.values()), allow_unused=True)
-    return [n for n, slope in zip(weights, slopes, strict=True) if slope is not None]
+    pairs = zip(model.named_parameters(), slopes, strict=True)
+    return {name: weight for (name, weight), slope in pairs if slope is not None}
 
 
 def _spread(values: Float[Tensor, "n columns"]) -> Float[Tensor, " columns"]:
