@@ -72,8 +72,8 @@ _MODELS = {
     "ekvae": EKVAEConfig(codec=_DENSE),
 }
 # Upright is an unstable equilibrium: unless dropout ends before training does no dream comes there,
-# and unless dreams are denoised none stays. The filter's corrections go with the transition that they
-# were learned with.
+# and unless dreams are denoised none stays. The filter's corrections go with the transition that
+# they were learned with.
 _TRAIN = TrainConfig(
     updates=3500,
     batch_size=64,
