@@ -167,9 +167,10 @@ def _undecided(numbers: dict[str, Any]) -> str:
     (low, high), (first, last) = numbers["alone_interval"], numbers["alone_length_interval"]
     models = ", ".join(f"{mean:.4g}" for mean in numbers["by_model"])
     return (
-        f"By its own model alone it was WRONG: returns between {low:.4g} and {high:.4g} in "
-        f"{first:.0f} to {last:.0f} steps, {numbers['lengths']['real']:.0f} in reality. Where the "
-        f"agent goes, the data do not decide what happens: the models' mean returns are {models}."
+        f"By its own model alone it was WRONG: returns between {low:.4g} and {high:.4g}, "
+        f"{numbers['returns']['real']:.4g} in reality; {first:.0f} to {last:.0f} steps, "
+        f"{numbers['lengths']['real']:.0f} in reality. Where the agent goes, the data do not "
+        f"decide what happens: the models' mean returns are {models}."
     )
 
 

@@ -192,5 +192,5 @@ def test_what_only_other_models_foresaw_is_said_with_its_numbers():
     numbers |= {"alone_interval": [-2.5, -1.5], "alone_length_interval": [40.0, 50.0]}
     told = sentences(numbers | {"interval": [-10.0, -1.5]}, world())
     assert "dreamt by 3 models" in told[0] and "between -10 and -1.5" in told[0]
-    assert "alone it was WRONG: returns between -2.5 and -1.5 in 40 to 50 steps, 30" in told[1]
+    assert "alone it was WRONG: returns between -2.5 and -1.5, -5.5 in reality; 40 to 50" in told[1]
     assert "mean returns are -2, -5, -9" in told[1] and told[-1].startswith("Likely: ")

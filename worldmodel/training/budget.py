@@ -16,7 +16,7 @@ from worldmodel.data import Dataset
 from worldmodel.errors import ConfigError
 from worldmodel.models.learned import LearnedModel
 from worldmodel.training.config import TrainConfig
-from worldmodel.training.dreaming import FITTED, PER_UPDATE, first_found, fit_world
+from worldmodel.training.dreaming import FITTED, PER_UPDATE, fit_world
 from worldmodel.training.trainer import Trainer
 from worldmodel.training.transitions import practise_transition
 from worldmodel.training.windows import GOLDEN
@@ -96,7 +96,7 @@ def _practising(trainer: Trainer) -> tuple[float, float]:
     if not c.dreaming.transition_updates:
         return 0.0, 0.0
     train, validation = trainer.samples()
-    given = trainer.model.eval(), train, validation, first_found(c.window, train)
+    given = trainer.model.eval(), train, validation
     least = _seconds(lambda: practise_transition(*given, 2, c.seed))
     more = _seconds(lambda: practise_transition(*given, 2 + _FEW, c.seed))
     return least, max(more - least, 0.0) / _FEW

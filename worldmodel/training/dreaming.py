@@ -112,8 +112,7 @@ def fit_world(
         DivergenceError: The states are not finite.
     """
     fewer = min(PER_UPDATE * updates, config.transition_updates)
-    first = first_found(window, train)
-    practise_transition(model, train, validation, first, fewer, seed, progress)
+    practise_transition(model, train, validation, fewer, seed, progress)
     beliefs = [
         model.filter_beliefs(batch.observations, batch.actions, seen=batch.seen)
         for batch in (train, validation)
@@ -135,11 +134,6 @@ def fit_world(
         fitted = fit_ends(*predicted_ends(world, validation, seed))
         world.ends = replace(fitted, reward=_paid_at_end(model, train, beliefs[0].mean))
     return world
-
-
-def first_found(window: int, batch: Batch) -> int:
-    """Frames after which a filter is taken to have found its state."""
-    return max(1, min(window, batch.steps) // 2)
 
 
 def _paid_at_end(model: StateSpaceModel, batch: Batch, means: Tensor) -> float:
@@ -210,7 +204,8 @@ def _fit_noise(
     the rule of one standard error, Breiman et al. 1984, "Classification and Regression Trees".
     """
     model, known = world.model, batch.frame_mask
-    steps = first_found(window, batch)
+    # A filter first has to find its state.
+    steps = max(1, min(window, batch.steps) // 2)
     begin = torch.arange(steps, batch.steps + 1 - steps, steps, device=model.device)
     episodes, column = known[:, begin].nonzero().unbind(1)
     if not len(episodes):
