@@ -43,20 +43,30 @@ def mlp(
     outputs: int,
     activation: type[nn.Module] = nn.ReLU,
     depth: int = 1,
+    last: int = 0,
 ) -> nn.Sequential:
-    """One hidden layer, as everywhere in the paper's appendix B, or ``depth`` normalised ones."""
-    one = [Linear(inputs, hidden), activation()]
-    layers = one if depth == 1 else normalised(inputs, hidden, depth)
-    return nn.Sequential(*layers, nn.Linear(hidden, outputs))
+    """One hidden layer, as everywhere in the paper's appendix B, or ``depth`` normalised ones.
+
+    Args:
+        inputs: Numbers.
+        hidden: Units of a hidden layer.
+        outputs: Numbers.
+        activation: Of a single hidden layer.
+        depth: Hidden layers.
+        last: Units of the last one, if there are to be more.
+    """
+    last = max(hidden, last)
+    one = [Linear(inputs, last), activation()]
+    layers = one if depth == 1 else normalised(inputs, *[hidden] * (depth - 1), last)
+    return nn.Sequential(*layers, nn.Linear(last, outputs))
 
 
-def normalised(inputs: int, hidden: int, depth: int) -> list[nn.Module]:
-    """Hidden layers that are normalised (Ba et al. 2016) and smooth.
+def normalised(*widths: int) -> list[nn.Module]:
+    """Layers that are normalised (Ba et al. 2016) and smooth, from inputs of the first width on.
 
     In long training at a high learning rate rectified units die; smooth ones alone diverge.
     """
-    widths = [inputs, *[hidden] * depth]
-    layers = [(Linear(*pair), nn.LayerNorm(hidden), nn.SiLU()) for pair in pairwise(widths)]
+    layers = [(Linear(*pair), nn.LayerNorm(pair[1]), nn.SiLU()) for pair in pairwise(widths)]
     return [part for layer in layers for part in layer]
 
 

@@ -99,7 +99,7 @@ def _picture_dvbf(observations: ObservationSpace) -> DVBFConfig:
     beside = sum(stream.size for stream in observations.streams if stream.preset != "pictures")
     return DVBFConfig(
         latent_size=min(8 + beside, _MOST),
-        codec=CodecConfig(depth=3),
+        codec=CodecConfig(depth=3, waves=None),
         recurrent=32,
         recognition=RecognitionConfig("fusion", reading_weight=0.1),
     )

@@ -29,8 +29,9 @@ from worldmodel.models.learned import LearnedModel
 _POLYNOMIAL, _ITERATIONS, _MOMENTUM = (3.4445, -4.7750, 2.0315), 5, 0.95
 # Root mean square of what weights move by, in learning rates: about that of Adam.
 _PER_RATE = 0.2
-# Fewer rows or columns have no directions to lose, and are left to Adam.
-_LEAST = 64
+# Fewer rows or columns have no directions to lose; and orthogonalising more takes longer than all
+# else of an update. Both are left to Adam.
+_LEAST, _MOST = 64, 256
 
 
 def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
@@ -87,7 +88,7 @@ class Muon:
         drawing: Iterable[nn.Parameter],
         learning_rate: float,
     ) -> None:
-        matrices = [w for w in drawing if w.ndim == 2 and min(w.shape) >= _LEAST]
+        matrices = [w for w in drawing if w.ndim == 2 and _LEAST <= min(w.shape) <= _MOST]
         chosen = set(map(id, matrices))
         self._parts: dict[str, torch.optim.Optimizer] = {}
         if rest := [weight for weight in weights if id(weight) not in chosen]:

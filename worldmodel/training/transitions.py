@@ -29,7 +29,7 @@ _LOOKS = 5
 # Steps that are learned, and that are judged; windows of them.
 _LEARNED, _BATCH = 12, 64
 _JUDGED, _MOST = 30, 500
-_RATE, _NORM = 1e-3, 10.0
+_RATE, _NORM = 3e-3, 10.0
 
 
 @dataclass(frozen=True)

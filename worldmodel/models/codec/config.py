@@ -22,12 +22,15 @@ class CodecConfig:
         emission: Of pixels: "gaussian", or "bernoulli" for those that are black or white, which
             have no components.
         channels: Of the first convolution; each further one halves the picture and doubles them.
-        hidden: Hidden units of emissions; features of a convolved picture.
+        hidden: Units of a hidden layer of emissions, of which the last has as many as a picture has
+            components if these are more; features of a convolved picture.
         depth: Hidden layers of the emission, and of what an observation goes through to the state;
             more than one where a picture is made of several things that move by themselves.
-        waves: Sines of the state that emissions of pixels begin with beside it, 0 for none. What is
-            small and moves far is a steep function of where it is, which layers learn late by
-            themselves. See ``Waves``.
+        waves: Sines of the state that emissions of pixels begin with beside it, 0 for none; None
+            for half as many as there are hidden units, if a picture has more components than these.
+            What is small and moves far has many, and is a steep function of where it is, which
+            layers learn late by themselves. What needs few is predicted worse with waves. See
+            ``Waves``.
     """
 
     encoder: Choice = "components"
@@ -37,12 +40,12 @@ class CodecConfig:
     channels: int = 16
     hidden: int = 128
     depth: int = 1
-    waves: int = 0
+    waves: int | None = 0
 
     def __post_init__(self) -> None:
         sizes = ("components", "channels", "hidden", "depth")
         require_at_least(1, **{name: getattr(self, name) for name in sizes})
-        require_at_least(0, waves=self.waves)
+        require_at_least(0, waves=self.waves or 0)
         if not 0 < self.explained <= 1:
             raise ConfigError(f"explained must lie in (0, 1], got {self.explained}")
         require_choices(self)

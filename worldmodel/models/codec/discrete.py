@@ -60,7 +60,7 @@ class DiscreteCodec(StreamCodec):
         c, size = self.config, self.stream.size
         if c.depth == 1:
             return nn.Identity(), size
-        return nn.Sequential(*normalised(size, c.hidden, c.depth - 1)), c.hidden
+        return nn.Sequential(*normalised(size, *[c.hidden] * (c.depth - 1))), c.hidden
 
     def emission(self, latent_size: int) -> Emission:
         """Categorical."""

@@ -190,7 +190,7 @@ class PixelCodec(StreamCodec):
             return FrameEncoder(self.stream, c.channels, c.hidden, self._gain), c.hidden
         if c.depth == 1:
             return nn.Identity(), size
-        return nn.Sequential(*normalised(size, c.hidden, c.depth - 1)), c.hidden
+        return nn.Sequential(*normalised(size, *[c.hidden] * (c.depth - 1))), c.hidden
 
     def emission(self, latent_size: int) -> Emission:
         """Gaussian or Bernoulli, by the encoder's mirror image."""
@@ -200,9 +200,12 @@ class PixelCodec(StreamCodec):
                 latent_size, self.stream, c.channels, c.hidden, self._gain
             )
         else:
-            network = mlp(latent_size + c.waves, c.hidden, size, depth=c.depth)
-            if c.waves:
-                network = nn.Sequential(Waves(latent_size, c.waves), network)
+            many = size if self.components and size > c.hidden else 0
+            waves = (c.hidden // 2 if many else 0) if c.waves is None else c.waves
+            # Fewer units than components span less than pictures do.
+            network = mlp(latent_size + waves, c.hidden, size, depth=c.depth, last=many)
+            if waves:
+                network = nn.Sequential(Waves(latent_size, waves), network)
         if c.emission == "bernoulli":
             return BernoulliEmission(network, WEIGHT)
         return GaussianEmission(network, size)

@@ -96,7 +96,7 @@ class VectorCodec(StreamCodec):
         c, size = self.config, self.stream.size
         if c.depth == 1:
             return nn.Identity(), size
-        return nn.Sequential(*normalised(size, c.hidden, c.depth - 1)), c.hidden
+        return nn.Sequential(*normalised(size, *[c.hidden] * (c.depth - 1))), c.hidden
 
     def emission(self, latent_size: int) -> Emission:
         """Gaussian of one scale."""
