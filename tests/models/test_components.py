@@ -9,6 +9,7 @@ from small import with_fields as replaced
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.prediction import filter_error, frame_variance
 from worldmodel.models.codec import Codec, CodecConfig
+from worldmodel.models.networks import Linear, Waves
 from worldmodel.models.program import Builder
 from worldmodel.types import ScaledBatch
 
@@ -107,6 +108,25 @@ def test_networks_are_as_large_as_pictures_need(seen):
     same.calibrate(batch)
     for name, weights in model.named_parameters():
         torch.testing.assert_close(same.state_dict()[name], weights, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_emissions_reach_every_component(depth):
+    """Also with fewer units in a hidden layer: what these span would be all that is ever drawn."""
+    config = CodecConfig(components=40, hidden=16, depth=depth)
+    shown = Codec(SPACE, config).emission(6).mean(3 * torch.randn(500, 6, generator=generator()))
+    assert torch.linalg.matrix_rank((shown - shown.mean(0)).double(), rtol=1e-5) == 40
+
+
+@pytest.mark.parametrize(("waves", "hidden", "sines"), [(None, 16, 8), (None, 40, 0), (5, 40, 5)])
+def test_where_components_are_many_emissions_begin_with_waves(waves, hidden, sines):
+    config = CodecConfig(components=40, hidden=hidden, depth=3, waves=waves)
+    parts = list(Codec(SPACE, config).emission(6).modules())
+    assert [part.phase.out_features for part in parts if isinstance(part, Waves)] == [sines] * (
+        sines > 0
+    )
+    widths = [part.out_features for part in parts if type(part) in (Linear, torch.nn.Linear)]
+    assert widths[-4:] == [hidden, hidden, 40, 40]
 
 
 def test_several_pictures_have_as_many_as_the_one_that_needs_most():

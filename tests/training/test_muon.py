@@ -62,6 +62,19 @@ def test_matrices_move_as_by_torchs_own_and_all_else_as_by_adam():
         torch.testing.assert_close(value, theirs.get_parameter(name), atol=3e-3, rtol=0)
 
 
+def test_matrices_that_take_too_long_are_left_to_adam():
+    ours, theirs = (nn.Linear(300, 257, bias=False) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    inputs = torch.randn(30, 300, generator=torch.Generator().manual_seed(1))
+    for network, optimizer in (
+        (ours, muon(ours)),
+        (theirs, torch.optim.Adam(theirs.parameters(), 1e-2)),
+    ):
+        network(inputs).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+
+
 def test_it_goes_on_from_its_state_bit_for_bit():
     straight, stopped = model(), model()
     train(straight, [muon(straight)], 6)
