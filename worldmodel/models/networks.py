@@ -74,7 +74,8 @@ class Waves(nn.Module):
     """Inputs, and sines of learned linear functions of them.
 
     The functions begin as if drawn for inputs of unit variance: some waves are a few units long,
-    and none is so short that neighbouring states would have nothing in common.
+    and none is so short that neighbouring states would have nothing in common, however many inputs
+    there are.
 
     Source: Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in
     Low Dimensional Domains". Differs: frequencies are learned.
@@ -87,7 +88,7 @@ class Waves(nn.Module):
     def __init__(self, inputs: int, count: int) -> None:
         super().__init__()
         self.phase = Linear(inputs, count)
-        nn.init.normal_(self.phase.weight)
+        nn.init.normal_(self.phase.weight, std=min(1.0, math.sqrt(2 / inputs)))
         nn.init.uniform_(self.phase.bias, 0, 2 * math.pi)
 
     def forward(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
