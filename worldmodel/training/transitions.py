@@ -186,14 +186,7 @@ def _judged(model: StateSpaceModel, held: Batch, first: int, seed: int) -> float
         return torch.nan
     generator = torch.Generator(model.device).manual_seed(seed)
     states, actions, (rows, along) = known.some(_MOST, generator)
-    # Step by step: pictures of all windows at once would take gigabytes.
-    recorded = torch.stack(
-        [
-            model.scale_observations(held.observations[rows[:, step], along[:, step]])
-            for step in range(rows.shape[1])
-        ],
-        1,
-    )
+    recorded = model.scale_observations(held.observations[rows, along])
     shown = model.emit(_dreamt(model, states[:, 0], actions)).mean
     seen = held.frame_mask[rows, along]
     errors = (shown - recorded).square().sum(-1).masked_fill(~seen, 0)
