@@ -20,6 +20,8 @@ from worldmodel.types import Batch, Observations, from_streams
 
 # Bounds of a sample: what is made of it, in float32, is to stay below a gigabyte.
 SAMPLED_FRAMES, SAMPLED_BYTES, SAMPLED_STEPS = 250_000, 64_000_000, 1_000
+# And of one of which only a few frames at a time are made anything of.
+FOLLOWED_BYTES = 256_000_000
 _FLAGS = 1_000_000  # booleans that are read at a time
 
 
@@ -108,9 +110,9 @@ class Episodes:
     @property
     def frame_bytes(self) -> int:
         """Of one observation."""
-        return self._width("observations.")
+        return self.width("observations.")
 
-    def _width(self, begin: str = "") -> int:
+    def width(self, begin: str = "") -> int:
         """Bytes of a row of all arrays whose name begins so."""
         arrays = self.parts[0].arrays if self.parts else {}
         return sum(
@@ -232,7 +234,7 @@ class Episodes:
             seed: Of the draw. Those that are drawn stay in their order.
         """
         lengths = np.minimum(self.lengths, steps)
-        most = min(frames, nbytes // max(self._width(), 1))
+        most = min(frames, nbytes // max(self.width(), 1))
         order = np.random.default_rng(seed).permutation(len(self))
         if (lengths.max(initial=0) + 1) * len(self) <= most:
             return self.padded(steps=steps)
@@ -241,6 +243,10 @@ class Episodes:
         # One at least, if only the beginning of it.
         limit = steps if fitting else max(int(most) - 1, 1)
         return self.padded(np.sort(order[: max(fitting, 1)]), limit)
+
+    def followed(self) -> Batch:
+        """A larger sample, for a filter, which looks at one frame of each episode at a time."""
+        return self.sample(nbytes=FOLLOWED_BYTES)
 
     def pieces(self, name: str, rows: int) -> Iterator[np.ndarray]:
         """An array of all episodes, one after the other, up to so many rows at a time."""

@@ -104,7 +104,8 @@ def evaluate(
 
     The bound and the regressions use the first ``train_steps + 1`` frames of every episode, which
     is what the model was trained on; prediction starts from there. Of large splits a sample is
-    looked at (``Episodes.sample``): of up to 250,000 frames or 64 MB, which are all of a small one.
+    looked at (``Episodes.sample``): of up to 250,000 frames or 64 MB, 256 MB of training data; of
+    small ones that is all.
 
     Args:
         world: Of any model, whose mode (training or evaluation) is restored afterwards.
@@ -161,7 +162,8 @@ def evaluate(
         if test.states is not None:
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
         if test.states is not None and "train" in dataset.splits:
-            known, asked = (e.sample().to(model.device) for e in (dataset.train, dataset.test))
+            known, asked = dataset.train.followed(), dataset.test.sample()
+            known, asked = known.to(model.device), asked.to(model.device)
             line = fitted_line(model, known, targets)
             metrics["tracking"] = tracked_by_line(model, line, asked, targets)
             generator = torch.Generator(model.device).manual_seed(seed)
@@ -171,9 +173,8 @@ def evaluate(
         metrics["dimensions"] = {"used": used, "of": model.latent_size}
         bar.update(task, advance=1, description="")
     if supervised and "tracking" in metrics and "validation" in dataset.splits:
-        splits = (dataset.train, dataset.validation, dataset.test)
-        known, held_out, asked = (split.sample() for split in splits)
-        read = known, held_out, asked
+        held_out, asked = dataset.validation.sample(), dataset.test.sample()
+        read = dataset.train.followed(), held_out, asked
         metrics["ceiling"] = ceiling(model, *read, targets, seed, progress=progress)
         known, held_out, asked = (batch.to(model.device) for batch in read)
         found = tracked_by_network(model, known, held_out, asked, targets, seed)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from worldmodel.data.episodes import Episodes
+from worldmodel.data.spread import spread_frames, spread_rows
 from worldmodel.draws import normal
 from worldmodel.errors import NotCompiled
 from worldmodel.models.codec import Codec, CodecConfig
@@ -31,6 +32,11 @@ from worldmodel.spaces import ActionSpace, ObservationSpace
 from worldmodel.types import Batch, Observations, ScaledBatch, observed_bytes
 
 _MANY = 1_000_000  # rewards that are read at a time
+
+
+def _ends(episodes: Episodes) -> bool:
+    """Whether one of them terminated."""
+    return any(bool(piece.any()) for piece in episodes.pieces("terminated", _MANY))
 
 
 class Prepared(NamedTuple):
@@ -127,32 +133,35 @@ class LearnedModel(StateSpaceModel):
         Where pictures need fewer components than there may be, networks are built anew, and
         ``config`` says how many there are.
 
-        Of many episodes a sample tells (``Episodes.sample``), but what the rewards' range is and
-        whether one ends, which all are asked for.
+        Of many frames some tell, from all over the data (``data/spread.py``), but what the rewards'
+        range is and whether an episode ends, which all are asked for.
 
         Args:
             data: To train on.
             spare: Components of pictures that are left free for what ``widen`` is given.
         """
-        batch = data if isinstance(data, Batch) else data.sample().to(self.device)
-        frames = batch.observations[batch.frame_mask]
-        lengths = [n for n in batch.frame_mask.sum(1).tolist() if n]
+        episodes = self._episodes(data)
+        frames, lengths = spread_frames(episodes)
+        frames = frames.to(self.device)
         self.keep_components(self.codec.calibrate(frames, spare, lengths))
-        if batch.rewards is None:
-            self.reward_head.silence()
+        if "rewards" in episodes.names:
+            rewards, _ = spread_rows(episodes, "rewards")
+            self.reward_head.calibrate(torch.from_numpy(rewards).to(self.device))
+            if len(rewards) < int(episodes.lengths.sum()):
+                for piece in episodes.pieces("rewards", _MANY):
+                    self.reward_head.widen(torch.from_numpy(piece).to(self.device))
         else:
-            self.reward_head.calibrate(batch.rewards[batch.mask])
-        ended = bool((batch.terminated & batch.mask).any())
-        if isinstance(data, Episodes) and len(batch) < len(data):
-            for rewards in data.pieces("rewards", _MANY) if batch.rewards is not None else ():
-                self.reward_head.widen(torch.from_numpy(rewards).to(self.device))
-            ended = ended or any(piece.any() for piece in data.pieces("terminated", _MANY))
-        self.termination_head.seen.fill_(ended)
+            self.reward_head.silence()
+        self.termination_head.seen.fill_(_ends(episodes))
         # A few thousand suffice for one number.
         few = frames[:: max(1, frames.shape[0] // 8192)]
         for emission in self.emissions:
             emission.calibrate(self.scale_observations(few))
-        self._calibrate_actions(batch.actions[batch.mask])
+        actions, _ = spread_rows(episodes, "actions")
+        self._calibrate_actions(torch.from_numpy(actions).to(self.device))
+
+    def _episodes(self, data: Batch | Episodes) -> Episodes:
+        return Episodes.of(data, self.observation_spec) if isinstance(data, Batch) else data
 
     def keep_components(self, count: int) -> None:
         """Keep so many components of pictures, and build networks anew if there were to be more."""
@@ -167,15 +176,17 @@ class LearnedModel(StateSpaceModel):
             self.to(device, dtype)
 
     @torch.no_grad()
-    def widen(self, batch: Batch) -> None:
+    def widen(self, data: Batch | Episodes) -> None:
         """Let ranges hold further data, whose scaling stays: weights keep what they mean.
 
         Rewards that vary by far more than before do change their unit, and the head with it.
         """
-        self.codec.widen(batch.observations[batch.frame_mask])
-        if batch.rewards is not None and self.knows_reward:
-            self.reward_head.adapt(batch.rewards[batch.mask])
-        if (batch.terminated & batch.mask).any():
+        episodes = self._episodes(data)
+        self.codec.widen(spread_frames(episodes)[0].to(self.device))
+        if "rewards" in episodes.names and self.knows_reward:
+            rewards, _ = spread_rows(episodes, "rewards")
+            self.reward_head.adapt(torch.from_numpy(rewards).to(self.device))
+        if _ends(episodes):
             self.termination_head.seen.fill_(True)
 
     def _calibrate_actions(self, taken: Float[Tensor, "n act"]) -> None:

@@ -122,7 +122,7 @@ class Trainer:
         self._dataset = dataset
         self._judge = self._judge_by(validation)
         if warm:
-            model.widen(train.sample().to(model.device))
+            model.widen(train)
         else:
             self._calibrate()
         self.source = dataset.provenance.source
@@ -262,9 +262,8 @@ class Trainer:
 
     def samples(self) -> tuple[Batch, Batch]:
         """Episodes of both splits that what follows training looks at."""
-        splits = self._dataset.train, self._dataset.validation
-        train, validation = (split.sample().to(self.model.device) for split in splits)
-        return train, validation
+        train, validation = self._dataset.train.followed(), self._dataset.validation.sample()
+        return train.to(self.model.device), validation.to(self.model.device)
 
     def _train(self, progress: bool, watch: Callable[[Trainer], None]) -> None:
         """Make all updates, but for those after a signal."""
