@@ -163,7 +163,12 @@ def online_for(observations: ObservationSpace, actions: ActionSpace) -> OnlineCo
     config = OnlineConfig()
     if observations.preset != "vectors":
         # What a schedule ends at is what all later rounds learn by.
-        changes = {"updates": 2000, "lr_final_fraction": 0.3, "tensorboard": False}
+        changes = {
+            "updates": 2000,
+            "lr_final_fraction": 0.3,
+            "dropout_until": 1.0,
+            "tensorboard": False,
+        }
         train = replace(GENERIC[observations.preset].train, **changes)
         config = replace(config, updates=200, train=train)
     if all(actions.continuous):
