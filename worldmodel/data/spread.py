@@ -25,14 +25,14 @@ def spread_frames(
         frames: At most.
         nbytes: At most, with what else there is of as many steps.
     """
-    found = {}
-    for name in episodes.space.names:
-        rows, episode = spread_rows(episodes, f"observations.{name}", frames, nbytes)
-        if "seen" in episodes.names:
-            seen, _ = spread_rows(episodes, "seen", frames, nbytes)
-            rows, episode = rows[seen], episode[seen]
-        found[name] = torch.from_numpy(rows)
-    return from_streams(found, 1), [n for n in np.bincount(episode).tolist() if n]
+    limits = frames, nbytes
+    streams = {n: spread_rows(episodes, f"observations.{n}", *limits) for n in episodes.space.names}
+    episode = next(iter(streams.values()))[1]
+    seen = np.ones(len(episode), bool)
+    if "seen" in episodes.names:
+        seen, _ = spread_rows(episodes, "seen", *limits)
+    found = {name: torch.from_numpy(rows[seen]) for name, (rows, _) in streams.items()}
+    return from_streams(found, 1), [n for n in np.bincount(episode[seen]).tolist() if n]
 
 
 def spread_rows(
