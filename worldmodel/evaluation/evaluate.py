@@ -140,6 +140,7 @@ def evaluate(
         TextColumn("{task.description}"),
     )
     metrics: dict[str, Any] = {}
+    followed: tuple[Batch, Batch] | None = None
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("bound", total=4)
         start = test.window(0, train_steps)
@@ -162,8 +163,8 @@ def evaluate(
         if test.states is not None:
             metrics["filter_r2_by_frames"] = filter_r2(model, test, train_steps, targets)
         if test.states is not None and "train" in dataset.splits:
-            known, asked = dataset.train.followed(), dataset.test.sample()
-            known, asked = known.to(model.device), asked.to(model.device)
+            followed = dataset.train.followed(), dataset.test.sample()
+            known, asked = (batch.to(model.device) for batch in followed)
             line = fitted_line(model, known, targets)
             metrics["tracking"] = tracked_by_line(model, line, asked, targets)
             generator = torch.Generator(model.device).manual_seed(seed)
@@ -172,9 +173,8 @@ def evaluate(
         used = used_dimensions(model, test, generator)
         metrics["dimensions"] = {"used": used, "of": model.latent_size}
         bar.update(task, advance=1, description="")
-    if supervised and "tracking" in metrics and "validation" in dataset.splits:
-        held_out, asked = dataset.validation.sample(), dataset.test.sample()
-        read = dataset.train.followed(), held_out, asked
+    if supervised and followed and "validation" in dataset.splits:
+        read = followed[0], dataset.validation.sample(), followed[1]
         metrics["ceiling"] = ceiling(model, *read, targets, seed, progress=progress)
         known, held_out, asked = (batch.to(model.device) for batch in read)
         found = tracked_by_network(model, known, held_out, asked, targets, seed)

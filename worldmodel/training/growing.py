@@ -91,7 +91,7 @@ class GrowingTrainer(Trainer):
             arrived: What is new, to which ranges are widened.
         """
         if arrived is not None:
-            self.model.widen(arrived.to(self.model.device))
+            self.model.widen(arrived)
         train = dataset.train
         self._dataset, self._drawn = dataset, Windows.of(train, self.model, by_step=True)
         self._judge = self._judge_by(dataset.validation)
