@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from small import tiny_config
 
-from worldmodel.data import DatasetWriter, Episodes, load
+from worldmodel.data import DatasetWriter, Episodes, episodes, load, spread
 from worldmodel.evaluation.evaluate import evaluate
 from worldmodel.models.dvbf import DVBF
 from worldmodel.training import windows
@@ -22,6 +22,9 @@ from worldmodel.training.trainer import Trainer
 
 windows.Windows.of.__func__.__defaults__ = (1_000_000,)
 Episodes.sample.__defaults__ = (1_000, 250_000, 2_000_000, 0)
+episodes.FOLLOWED_BYTES = 2_000_000
+for bounded in (spread.spread_frames, spread.spread_rows):
+    bounded.__defaults__ = (250_000, 2_000_000)
 windows.VALIDATED_BYTES = 2_000_000
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)
