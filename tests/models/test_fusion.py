@@ -97,6 +97,7 @@ def test_the_live_filter_is_kalmans():
     model, reading_scale = tiny_model(VECTOR, BOX, latent_size=1, **FUSED), 0.8
     model.recognition.reading = Vague(mlp(3, 4, 1), reading_scale)
     batch = random_batch(VECTOR, BOX)
+    model.emission.log_scale.data.fill_(10)  # says nothing
     # One base matrix and no other mixture: the transition is linear.
     with torch.no_grad():
         model.transition_model.mean.copy_(model.transition_model.mean[:1].clone())

@@ -242,6 +242,7 @@ def test_registers_must_fit():
         lambda: builder.add(x, y),
         lambda: builder.linear(x, np.ones((2, 4))),
         lambda: builder.contract(y, x),
+        lambda: builder.gram(y, 3),
         lambda: x.split(1, 1),
     ):
         with pytest.raises(ShapeError):
@@ -267,6 +268,46 @@ def test_a_correction_is_bayes_rule(draw, sources, latent):
         expected=np.concatenate([mean.T, width.T]),
         rtol=2e-3,
         atol=1e-3,
+    )
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 5), (3, 16), (4, 37)])
+def test_a_gram_matrix_is_of_all_pairs(draw, count, size):
+    rows = draw(count, size, 40)
+    both(
+        lambda b, x: b.gram(x, count),
+        rows.reshape(-1, 40),
+        expected=np.einsum("rki,cki->rci", rows, rows).reshape(-1, 40),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(("sources", "latent"), [(1, 1), (3, 3), (12, 5)])
+def test_a_refinement_is_the_least_of_what_is_known(draw, sources, latent):
+    spread, scale = draw(sources, latent, 40), np.abs(draw(latent, 40)) + 0.3
+    pull, apart, slopes = draw(latent, 40), draw(latent, 40), draw(latent + 1, 7, 40)
+    eye, told = np.eye(latent), np.einsum("rki,cki->irc", slopes, slopes)
+    prior = np.einsum("nli,nmi->ilm", spread, spread).astype(np.float64)
+    prior += 1e-6 * np.trace(prior, axis1=1, axis2=2)[:, None, None] * eye
+    expected = []
+    for p, s, m, x, t in zip(prior, scale.T, pull.T, apart.T, told, strict=True):
+        total = np.linalg.inv(p) + np.diag(1 / s**2) + t[:-1, :-1]
+        step = np.linalg.solve(total, m / s**2 + t[:-1, -1] - np.linalg.solve(p, x))
+        distances = [y @ np.linalg.solve(p, y) + np.square((m - x0) / s).sum()
+                     for y, x0 in ((x + step, step), (x, 0))]  # fmt: skip
+        width = np.sqrt(np.diagonal(np.linalg.inv(total)))
+        expected.append([*step, *width, distances[0] - distances[1]])
+    both(
+        lambda b, *v: b.join(*b.refine(*v)),
+        spread.reshape(-1, 40),
+        scale,
+        pull,
+        apart,
+        told.reshape(40, -1).T.copy(),
+        expected=np.array(expected).T,
+        rtol=5e-3,
+        atol=5e-3,
     )
 
 

@@ -24,6 +24,7 @@ from worldmodel.models.learned import LearnedModel
 from worldmodel.models.networks import compiled, normal_entropy, standard_normal_kl
 from worldmodel.models.parts import build_recognition, build_transition
 from worldmodel.models.program import Builder, Rows
+from worldmodel.models.refinement import compiled_refinement, refine
 from worldmodel.models.terms import Terms
 from worldmodel.types import Batch, Belief, Observations
 
@@ -67,14 +68,16 @@ class DVBF(LearnedModel):
         """Predict, and correct by the frame.
 
         By the noise that a network infers from it at the belief's mean; or, where frames are read,
-        as an extended Kalman filter does, to whose prediction all that was not known before counts.
-        Of its covariance the diagonal goes on.
+        as an extended Kalman filter does, to whose prediction all that was not known before counts,
+        and then by what the emission draws of it. Of its covariance the diagonal goes on.
         """
         control = self._scale_actions(action)
-        features = self.encoder(self.scale_observations(observation))
-        context = self.recognition.embed(features, control)
+        frame = self.scale_observations(observation)
+        context = self.recognition.embed(self.encoder(frame), control)
         if isinstance(self.recognition, Fusion):
-            return Belief(*self.recognition.correct(context, *self._foretold(belief, control)))
+            known = context, *self._foretold(belief, control)
+            corrected = self.recognition.correct(*known)
+            return Belief(*refine(self.emission, self.visible_size, frame, *known, corrected))
         mean, scale = self.recognition(context, belief.mean)
 
         def step(noise: Tensor) -> Tensor:
@@ -125,7 +128,8 @@ class DVBF(LearnedModel):
     ) -> tuple[Rows, Rows]:
         """Instructions of ``update``."""
         control = self._compiled_control(builder, action)
-        features = compiled(self.encoder, builder, self._compiled_frame(builder, frame))
+        scaled = self._compiled_frame(builder, frame)
+        features = compiled(self.encoder, builder, scaled)
         if isinstance(self.recognition, Fusion):
             still = builder.constant(np.zeros(self.noise_size))
 
@@ -135,7 +139,11 @@ class DVBF(LearnedModel):
             predicted, moved = _compiled_differences(builder, ahead, mean, scale)
             gain = self.transition_model.compiled_gain(builder, mean, control)
             spread = builder.join(*moved, gain)
-            return self.recognition.compiled(builder, features, predicted, spread)
+            reading = self.recognition.compiled(builder, features)
+            known = reading, predicted, spread
+            corrected = self.recognition.compiled_correction(builder, *known)
+            seen = self.emission, self.visible_size, scaled
+            return compiled_refinement(builder, *seen, *known, corrected)
         noise = self.recognition.compiled(builder, features, control, mean)
 
         def step(drawn: Rows) -> Rows:

@@ -132,13 +132,17 @@ class Fusion(nn.Module):
         moved = ((mean - predicted).unsqueeze(1) @ gain).squeeze(1)
         return predicted + moved, left.sqrt()
 
-    def compiled(
-        self, builder: Builder, frame: Rows, predicted: Rows, spread: Rows
-    ) -> tuple[Rows, Rows]:
-        """Instructions of ``embed`` and ``correct``."""
+    def compiled(self, builder: Builder, frame: Rows) -> tuple[Rows, Rows]:
+        """Instructions of ``embed``: mean and scale."""
         out = compiled(self.reading, builder, frame)
         mean, raw = out.split(out.count // 2, out.count // 2)
-        scale = compiled_positive(builder, raw)
+        return mean, compiled_positive(builder, raw)
+
+    def compiled_correction(
+        self, builder: Builder, reading: tuple[Rows, Rows], predicted: Rows, spread: Rows
+    ) -> tuple[Rows, Rows]:
+        """Instructions of ``correct``."""
+        mean, scale = reading
         pull = builder.add(mean, builder.affine(predicted, -1.0))
         moved, left = builder.correct(spread, scale, pull)
         return builder.add(predicted, moved), left

@@ -99,6 +99,14 @@ class LinearEmission(Emission):
         tensors = (self.matrix, self.mean.get_parameter("bias"), self.scale.diag())
         return Linear(*(tensor.expand(*lead, *tensor.shape) for tensor in tensors))
 
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, " size"]:
+        """The same everywhere."""
+        return self.scale.reciprocal()
+
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
+        return builder.constant(numbers(self.scale.reciprocal()))
+
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:

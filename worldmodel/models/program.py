@@ -52,6 +52,8 @@ class Op(IntEnum):
     EXP = 20
     SIN = 21
     GREATER = 22
+    GRAM = 23
+    REFINE = 24
 
 
 # They go number by number, so that their result may take the place of an argument of its size.
@@ -318,6 +320,47 @@ class Builder:
         )
         mean, left, _ = out.split(count, count, count * (2 * count + 1))
         return mean, left
+
+    def gram(self, rows: Rows, count: int) -> Rows:
+        """Products of all pairs of ``count`` vectors that lie behind each other, row by row.
+
+        Raises:
+            ShapeError: They are not of one length.
+        """
+        if rows.count % count:
+            raise ShapeError(f"{rows.count} registers are not {count} vectors")
+        return self._add(Op.GRAM, count * count, (rows,), size=count)
+
+    def refine(
+        self, spread: Rows, scale: Rows, pull: Rows, apart: Rows, told: Rows
+    ) -> tuple[Rows, Rows, Rows]:
+        """A Gauss-Newton step towards where three things that are known of a state agree.
+
+        With M its information, x where it is and b how it is pulled: the step to the least of
+        |w|^2 + (x - x_0)' M (x - x_0) - 2 b' (x - x_0), where x is w G off what was predicted.
+
+        Args:
+            spread: G (n * m), row by row.
+            scale: (m,), deviation of a direct reading.
+            pull: (m,), how far that is from x_0.
+            apart: (m,), how far x_0 is from what was predicted.
+            told: (m + 1) squared, ``gram`` of slopes and errors of what else is known, each
+                divided by its deviation.
+
+        Returns:
+            The step (m,); scales (m,) of what is then known; and by how much |w|^2 and the
+            reading's squared distance have grown.
+        """
+        count = _count(scale, pull)
+        facts = self.join(scale, pull, apart, told)
+        out = self._add(
+            Op.REFINE,
+            2 * count + 1 + count * (3 * count + 3),
+            (spread, facts),
+            size=spread.count // count,
+        )
+        step, left, change, _ = out.split(count, count, 1, count * (3 * count + 3))
+        return step, left, change
 
     def finish(self, *outputs: Rows) -> Program:
         """The program that computes ``outputs``, and nothing that they do not need."""

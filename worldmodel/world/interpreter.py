@@ -20,11 +20,11 @@ from worldmodel.models import program
 from worldmodel.models.program import Op
 from worldmodel.world.kernels.across import normalise, softmax, softmax_one
 from worldmodel.world.kernels.elementwise import each, scale_or_clamp, select
-from worldmodel.world.kernels.fusion import correct
+from worldmodel.world.kernels.fusion import correct, refine
 from worldmodel.world.kernels.nearest import nearest
 from worldmodel.world.kernels.normals import fill
 from worldmodel.world.kernels.options import OPTIONS, PAIR, kernel
-from worldmodel.world.kernels.products import contract, linear, linear_one
+from worldmodel.world.kernels.products import contract, gram, linear, linear_one
 from worldmodel.world.lanes import (
     LANES,
     fma,
@@ -115,6 +115,11 @@ def execute(code, weights, space, stride):  # noqa: C901 (a switch)
         elif op == Op.CORRECT:
             n = code[i, 7]
             correct(space, a, b, c, out, n, size // n, stride)
+        elif op == Op.GRAM:
+            gram(space, a, out, code[i, 7], size // code[i, 7], stride)
+        elif op == Op.REFINE:
+            n = code[i, 7]
+            refine(space, a, b, out, n, size // n, stride)
         elif op == Op.NORMALISE:
             normalise(weights, w, space, a, out, rows, stride)
         else:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,11 +18,13 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategorical
 from torch.func import jvp, vjp
 
-from worldmodel.models.networks import compiled
+from worldmodel.models.networks import compiled, numbers
 from worldmodel.models.program import Builder, Rows
 
 # Dimensions of a state up to which a decode along each costs less than derivatives do.
 _AXES = 16
+# Least variance of a chance: of what never happened nothing is certain.
+_LEAST = 1e-2
 
 
 class Comparison(NamedTuple):
@@ -58,6 +61,14 @@ class Emission(nn.Module, ABC):
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
         """How well states explain what was recorded."""
+
+    @abstractmethod
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, "*#batch size"]:
+        """One over the standard deviation of each scalar, where the mean of all is ``mean``."""
+
+    @abstractmethod
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
 
     def compiled(self, builder: Builder, state: Rows) -> Rows:
         """Instructions of ``mean``.
@@ -165,6 +176,14 @@ class GaussianEmission(Emission):
         """Distribution over the flat, scaled observation."""
         return Normal(self.mean(state), self.log_scale.exp(), validate_args=False)
 
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, "*#batch size"]:
+        """The same everywhere."""
+        return (-self.log_scale).exp().expand(mean.shape[-1])
+
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
+        return builder.constant(np.full(mean.count, numbers((-self.log_scale).exp())))
+
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
     ) -> Comparison:
@@ -202,6 +221,15 @@ class BernoulliEmission(Emission):
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Bernoulli:
         """Distribution over the flat, scaled observation; takes grey values too."""
         return Bernoulli(logits=self._logits(state), validate_args=False)
+
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, "*#batch size"]:
+        """Of chances; those that are nearly certain count as if they were less so."""
+        return (mean - mean.square()).clamp_min(_LEAST).rsqrt()
+
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
+        other = builder.affine(mean, -1.0, 1.0)
+        return _compiled_root(builder, builder.multiply(mean, other))
 
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
@@ -245,6 +273,14 @@ class CategoricalEmission(Emission):
         """Distribution over the one-hot observation, index by index."""
         groups = self._logits(state).split(self.sizes, -1)
         return Joint([OneHotCategorical(logits=g, validate_args=False) for g in groups], self.sizes)
+
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, "*#batch size"]:
+        """As counts of rare events have it, whose squared errors add up to Pearson's statistic."""
+        return mean.clamp_min(_LEAST).rsqrt()
+
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
+        return _compiled_root(builder, mean)
 
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
@@ -304,6 +340,17 @@ class StreamEmission(Emission):
     def forward(self, state: Float[Tensor, "*batch latent"]) -> Distribution:
         """Distribution over the flat, scaled observation of all streams."""
         return Joint([part(state) for part in self._emissions], self.sizes)
+
+    def sharpness(self, mean: Float[Tensor, "*batch size"]) -> Float[Tensor, "*#batch size"]:
+        """Each its own."""
+        pairs = zip(self._emissions, mean.split(self.sizes, -1), strict=True)
+        found = [part.sharpness(own) for part, own in pairs]
+        return torch.cat([each.expand(*mean.shape[:-1], each.shape[-1]) for each in found], -1)
+
+    def compiled_sharpness(self, builder: Builder, mean: Rows) -> Rows:
+        """Instructions of it."""
+        pairs = zip(self._emissions, mean.split(*self.sizes), strict=True)
+        return builder.join(*(part.compiled_sharpness(builder, own) for part, own in pairs))
 
     def compare(
         self, state: Float[Tensor, "*batch latent"], observed: Float[Tensor, "*batch size"]
@@ -378,6 +425,11 @@ class Joint(Distribution):
                 nats = nn.functional.pad(nats.unsqueeze(-1), (0, values.shape[-1] - 1))
             found.append(nats)
         return torch.cat(found, -1)
+
+
+def _compiled_root(builder: Builder, variance: Rows) -> Rows:
+    """One over its root, of what is clamped."""
+    return builder.exp(builder.affine(builder.log(builder.clamp(variance, _LEAST, np.inf)), -0.5))
 
 
 def _entropy(chance: Tensor) -> Tensor:

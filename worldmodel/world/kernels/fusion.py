@@ -1,4 +1,7 @@
-"""Kalman's corrections, by Cholesky's factor; ``models/fusion.py`` says of what."""
+"""Corrections of beliefs, by Cholesky's factor.
+
+``models/fusion.py`` and ``models/refinement.py`` say of what.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from worldmodel.models.fusion import LIFT
 from worldmodel.world.kernels.options import kernel
 
 _LIFT = np.float32(LIFT)
-_ZERO = np.float32(0)
+_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
 
 @kernel
@@ -36,6 +39,18 @@ def _forward(space, p, x, n, stride):
         rest = space[x + r * stride]
         for k in range(0, r * stride, stride):
             rest -= space[p + r * down + k] * space[x + k]
+        space[x + r * stride] = rest / space[p + r * down + r * stride]
+
+
+@kernel
+@no_type_check
+def _backward(space, p, x, n, stride):
+    """x to L'^-1 x in place."""
+    down = n * stride
+    for r in range(n - 1, -1, -1):
+        rest = space[x + r * stride]
+        for k in range(r + 1, n):
+            rest -= space[p + k * down + r * stride] * space[x + k * stride]
         space[x + r * stride] = rest / space[p + r * down + r * stride]
 
 
@@ -75,3 +90,76 @@ def correct(space, spread, noise, pull, out, n, m, stride):
                 known += space[half + k] * space[half + k]
             space[mean + r * stride] = moved
             space[left + r * stride] = np.sqrt(max(variance - known, _LIFT * variance))
+
+
+@kernel
+@no_type_check
+def refine(space, spread, facts, out, n, m, stride):  # noqa: C901 (products of small matrices)
+    """``Builder.refine``, one environment after the other."""
+    down = m * stride
+    for i in range(stride):
+        step, left, change = out + i, out + down + i, out + 2 * down + i
+        place, pulled, x = change + stride, change + stride + down, change + stride + 2 * down
+        unit = x + down
+        product, p = unit + m * down, unit + 2 * m * down
+        scale, pull = facts + i, facts + down + i
+        apart, told = facts + 2 * down + i, facts + 3 * down + i
+        # L of the prediction's covariance, lifted.
+        trace = _ZERO
+        for r in range(m):
+            for c in range(r + 1):
+                total = _ZERO
+                for k in range(0, n * down, down):
+                    row = spread + k + i
+                    total += space[row + r * stride] * space[row + c * stride]
+                space[unit + r * down + c * stride] = total
+            trace += space[unit + r * down + r * stride]
+        for r in range(m):
+            space[unit + r * down + r * stride] += _LIFT * trace
+            space[place + r * stride] = space[apart + r * stride]
+        _decompose(space, unit, m, stride)
+        _forward(space, unit, place, m, stride)
+        # M L, and what the state is pulled by.
+        for r in range(m):
+            row, deviation = told + r * (down + stride), space[scale + r * stride]
+            sharp = _ONE / (deviation * deviation)
+            for c in range(m):
+                total = sharp * space[unit + r * down + c * stride] if c <= r else _ZERO
+                for k in range(c, m):
+                    total += space[row + k * stride] * space[unit + k * down + c * stride]
+                space[product + r * down + c * stride] = total
+            space[pulled + r * stride] = space[row + down] + sharp * space[pull + r * stride]
+        for r in range(m):
+            for c in range(r + 1):
+                total = _ONE if r == c else _ZERO
+                for k in range(r, m):
+                    total += (
+                        space[unit + k * down + r * stride] * space[product + k * down + c * stride]
+                    )
+                space[p + r * down + c * stride] = total
+            total = -space[place + r * stride]
+            for k in range(r, m):
+                total += space[unit + k * down + r * stride] * space[pulled + k * stride]
+            space[x + r * stride] = total
+        _decompose(space, p, m, stride)
+        _forward(space, p, x, m, stride)
+        _backward(space, p, x, m, stride)
+        grown = _ZERO
+        for r in range(m):
+            moved, deviation = _ZERO, space[scale + r * stride]
+            for k in range(r + 1):
+                moved += space[unit + r * down + k * stride] * space[x + k * stride]
+            space[step + r * stride] = moved
+            by = space[x + r * stride]
+            grown += (_TWO * space[place + r * stride] + by) * by
+            grown += moved * (moved - _TWO * space[pull + r * stride]) / (deviation * deviation)
+        space[change] = grown
+        # The rows of L by the factor: what is left of the prediction's spread.
+        for r in range(m):
+            for k in range(m):
+                space[x + k * stride] = space[unit + r * down + k * stride] if k <= r else _ZERO
+            _forward(space, p, x, m, stride)
+            total = _ZERO
+            for k in range(m):
+                total += space[x + k * stride] * space[x + k * stride]
+            space[left + r * stride] = np.sqrt(total)

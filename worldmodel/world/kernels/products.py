@@ -185,3 +185,26 @@ def contract(space, matrix, x, start, out, rows, columns, stride):
                 entry = load(space, matrix + (k * rows + d) * stride + i)
                 a = fma(entry, load(space, x + k * stride + i), a)
             store(space, out + d * stride + i, a)
+
+
+@kernel
+@no_type_check
+def gram(space, rows, out, count, size, stride):
+    """``Builder.gram``, each pair once."""
+    for r in range(count):
+        for c in range(r + 1):
+            a, b = rows + r * size * stride, rows + c * size * stride
+            above, below = out + (c * count + r) * stride, out + (r * count + c) * stride
+            if stride == 1:
+                whole = spread(_ZERO)
+                for k in range(0, size, LANES):
+                    left = head(load(space, a + k), size - k, _ZERO)
+                    whole = fma(left, head(load(space, b + k), size - k, _ZERO), whole)
+                space[above] = space[below] = total(whole)
+            else:
+                for i in range(0, stride, LANES):
+                    whole = spread(_ZERO)
+                    for k in range(i, size * stride, stride):
+                        whole = fma(load(space, a + k), load(space, b + k), whole)
+                    store(space, above + i, whole)
+                    store(space, below + i, whole)
