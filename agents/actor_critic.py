@@ -107,6 +107,7 @@ class Imagined(NamedTuple):
         goes_on: (batch, H), the chance that it goes on after a step.
         entropies: (batch, H), of the policy.
         beyond: (batch, H), ``Drawn.beyond``.
+        likelihoods: (batch, H), ``Drawn.likelihood``.
     """
 
     states: Tensor
@@ -114,6 +115,7 @@ class Imagined(NamedTuple):
     goes_on: Tensor
     entropies: Tensor
     beyond: Tensor
+    likelihoods: Tensor
 
 
 def train_actor_critic(
@@ -201,30 +203,38 @@ def imagine(
     """
     policy, model, generator = learner.policy, dynamics.model, learner.generator
     never = dynamics.goal.outside / (1 - config.discount)
-    states, lists = [start], ([], [], [], [])
-    for _ in range(config.horizon):
-        state = states[-1]
-        drawn = policy.sample(state, policy.noise(len(state), generator))
-        noise = torch.randn(
-            len(state),
-            model.noise_size,
-            generator=generator,
-            device=state.device,
-            dtype=state.dtype,
-        )
-        step = dynamics.step(state, drawn.controls, config.noise_scale * noise)
-        lost = ~(step.distance <= config.ood_radius)
-        ends = step.logit.sigmoid()
-        arrived = (
-            torch.where(lost, never, step.reward),
-            torch.where(lost, 0.0, 1 - ends),
-            drawn.entropy,
-            drawn.beyond,
-        )
-        for kept, value in zip(lists, arrived, strict=True):
-            kept.append(value)
-        states.append(torch.where(lost.unsqueeze(1), state.detach(), step.next_state))
-    return Imagined(torch.stack(states, 1), *(torch.stack(kept, 1) for kept in lists))
+    chooses = torch.from_numpy(policy.chooses).to(start.device)
+    states, noises, lists = [start], [], ([], [], [], [], [])
+    with torch.set_grad_enabled(not chooses.all()):
+        for _ in range(config.horizon):
+            state = states[-1]
+            noises.append(policy.noise(len(state), generator))
+            drawn = policy.sample(state, noises[-1])
+            controls = torch.where(chooses, drawn.controls.detach(), drawn.controls)
+            noise = torch.randn(
+                len(state),
+                model.noise_size,
+                generator=generator,
+                device=state.device,
+                dtype=state.dtype,
+            )
+            step = dynamics.step(state, controls, config.noise_scale * noise)
+            lost = ~(step.distance <= config.ood_radius)
+            ends = step.logit.sigmoid()
+            arrived = (
+                torch.where(lost, never, step.reward),
+                torch.where(lost, 0.0, 1 - ends),
+                *drawn[1:],
+            )
+            for kept, value in zip(lists, arrived, strict=True):
+                kept.append(value)
+            states.append(torch.where(lost.unsqueeze(1), state.detach(), step.next_state))
+    dreamt = Imagined(torch.stack(states, 1), *(torch.stack(kept, 1) for kept in lists))
+    if not chooses.all():
+        return dreamt
+    # Where no gradient comes through the dream, the policy is asked once about all of it.
+    again = policy.sample(dreamt.states[:, :-1].flatten(0, 1), torch.stack(noises, 1).flatten(0, 1))
+    return Imagined(*dreamt[:3], *(each.view_as(dreamt.rewards) for each in again[1:]))
 
 
 def _update(
@@ -242,10 +252,11 @@ def _update(
     reached = (config.discount * dreamt.goes_on[:, :-1].detach()).cumprod(1)
     weights = torch.cat([torch.ones_like(returns[:, :1]), reached], 1)
     _move_range(learner, returns.detach())
-    worth = returns / learner.range + config.entropy * dreamt.entropies
-    worth = worth - config.saturation * dreamt.beyond
-    _ascend(learner.optimizers[0], (weights * worth).mean(), learner.policy, config)
     believed = learner.critic(dreamt.states[:, :-1].detach())
+    better = (returns - believed).detach() / learner.range
+    worth = returns / learner.range + better * dreamt.likelihoods
+    worth = worth + config.entropy * dreamt.entropies - config.saturation * dreamt.beyond
+    _ascend(learner.optimizers[0], (weights * worth).mean(), learner.policy, config)
     error = (believed - returns.detach()) / learner.critic.unit
     loss = nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none")
     _ascend(learner.optimizers[1], -(weights * loss).mean(), learner.critic, config)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents import tensors_file
@@ -34,11 +34,13 @@ class Drawn(NamedTuple):
             the draw, in units of half their ranges; without a spread they have none.
         beyond: (batch,), square of how far the likeliest numbers are, before they are bounded,
             beyond where tanh is nearly flat: its gradient is lost there.
+        likelihood: (batch,), of what was chosen, in nats; numbers do not count.
     """
 
     controls: Tensor
     entropy: Tensor
     beyond: Tensor
+    likelihood: Tensor
 
 
 class Policy(nn.Module):
@@ -98,6 +100,11 @@ class Policy(nn.Module):
         return np.repeat([k == "number" for k, _ in self._groups], [n for _, n in self._groups])
 
     @cached_property
+    def chooses(self) -> Bool[np.ndarray, " act"]:
+        """Which controls are chosen rather than set: those of indices and switches."""
+        return ~self._numbers
+
+    @cached_property
     def _all_numbers(self) -> bool:
         return bool(self._numbers.all())
 
@@ -146,7 +153,9 @@ class Policy(nn.Module):
         """The same, and what training regularises."""
         out, scale = self._heads(state)
         beyond = (out[:, self._numbers].abs() - _SATURATED).clamp_min(0).square().sum(1)
-        return Drawn(self._chosen(out, scale, noise), self._entropy(out, scale, noise), beyond)
+        controls = self._chosen(out, scale, noise)
+        entropy, likelihood = self._entropy(out, scale, noise), self._likelihood(out, controls)
+        return Drawn(controls, entropy, beyond, likelihood)
 
     def _heads(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
         """What is likeliest, before it is bounded; and by how much numbers spread around it."""
@@ -193,6 +202,18 @@ class Policy(nn.Module):
                 shrunk = 2 * (math.log(2) - place - nn.functional.softplus(-2 * place))
                 normal = scale[:, here].log() + 0.5 * math.log(2 * math.pi * math.e)
                 total = total + (normal + shrunk).sum(1)
+            at += size
+        return total
+
+    def _likelihood(self, out: Tensor, controls: Tensor) -> Tensor:
+        total, at = out.new_zeros(len(out)), 0
+        for kind, size in self._groups:
+            here = slice(at, at + size)
+            part, chosen = out[:, here], controls[:, here].detach()
+            if kind == "index":
+                total = total + (part.log_softmax(1) * chosen).sum(1)
+            elif kind == "switch":
+                total = total - nn.functional.softplus((1 - 2 * chosen) * part).sum(1)
             at += size
         return total
 

@@ -165,11 +165,44 @@ def test_entropy_is_that_of_the_actions_drawn(world):
     policy = ActorCritic.begin(world, 8, 0).policy
     state = torch.tensor([[0.3, -0.2]]).expand(200_000, 2)
     with torch.no_grad():
-        drawn, entropy, _ = policy.sample(state, policy.noise(200_000, generator()))
+        drawn, entropy, *_ = policy.sample(state, policy.noise(200_000, generator()))
     density, edges = np.histogram(drawn[:, 0].numpy(), 200, density=True)
     filled = density > 0
     expected = -(density * np.log(np.where(filled, density, 1)) * np.diff(edges))[filled].sum()
     assert entropy.mean().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_the_likelihood_is_that_of_what_was_chosen():
+    """Against how often it is drawn, of 200,000; numbers do not count."""
+    parts = {"a": gym.spaces.Discrete(3), "b": gym.spaces.Box(-2, 3, (2,))}
+    space = gym.spaces.Dict(parts | {"c": gym.spaces.MultiBinary(2)})
+    world = fit_support(LinearModel(action_spec=ActionSpace.from_space(space)), 0.7)
+    policy = ActorCritic.begin(world, 8, 0).policy
+    with torch.no_grad():
+        policy.network[-1].bias[:3] = torch.tensor([0.5, -0.3, 0.0])
+        policy.network[-1].bias[-2:] = torch.tensor([0.7, -0.4])
+        drawn = policy.sample(
+            torch.tensor([[0.3, -0.2]]).expand(200_000, 2), policy.noise(200_000, generator())
+        )
+    chosen = drawn.controls[:, policy.chooses]
+    kinds, which, counts = chosen.unique(dim=0, return_inverse=True, return_counts=True)
+    assert len(kinds) == 12
+    for k, count in enumerate(counts.tolist()):
+        of_kind = drawn.likelihood[which == k].exp()
+        assert of_kind.std() < 1e-6
+        assert of_kind[0].item() == pytest.approx(count / 200_000, abs=4e-3)
+
+
+def test_choices_are_weighed_by_what_comes_of_them():
+    """Where what is paid has no gradient."""
+    model = LinearModel(action_spec=discrete(3))
+    model.can_terminate = False
+    world = fit_support(model, 0.7)
+    goal = Goal(lambda state, action, next_state: (action[:, 1] > 0.5).float(), 0.0, 1.0)
+    config = dataclasses.replace(SHORT, ood_radius=1e6, ood_penalty=0.0)
+    learner, _ = train_actor_critic(world, config, progress=False, goal=goal)
+    chosen, _ = learner.policy.predict(world.support.states[:300].numpy())
+    assert (chosen == 1).mean() > 0.95
 
 
 def test_how_far_numbers_are_beyond_where_tanh_is_flat():
