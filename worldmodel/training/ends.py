@@ -18,7 +18,7 @@ from worldmodel.types import Batch
 from worldmodel.world.ends import fit_ends
 from worldmodel.world.world import World
 
-_UPDATES, _BATCH, _RATE = 200, 512, 1e-2
+_UPDATES, _BATCH, _RATE = 1000, 512, 3e-3
 
 
 @torch.no_grad()
