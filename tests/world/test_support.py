@@ -61,3 +61,20 @@ def test_a_loaded_support_equals_the_saved(support):
     assert 0 < support.inside(states).sum() < 500
     support.fit(cloud(4000, 0) + 1000, cloud(1000, 1) + 1000)
     assert copy.inside(cloud(100, 7)).any() and not support.inside(cloud(100, 7)).any()
+
+
+def test_states_of_a_filter_that_lost_itself_do_not_count(support):
+    """Some far off stretch neither units nor radius, of the data or of held-out episodes."""
+    lost, mixed = 300 * cloud(20, 5), Support(3, centres=128)
+    mixed.fit(torch.cat([cloud(4000, 0), lost]), torch.cat([cloud(1000, 1), lost + 5]))
+    torch.testing.assert_close(mixed.scale, support.scale, rtol=0.05, atol=0)
+    torch.testing.assert_close(mixed.radius, support.radius, rtol=0.1, atol=0)
+    assert not mixed.inside(lost).any()
+
+
+def test_a_dimension_that_seldom_moves_counts_where_it_does():
+    states = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    states[:, 1] = (torch.arange(4000) % 200 == 0).float()
+    support = Support(2)
+    support.fit(states, states)
+    torch.testing.assert_close(support.scale, states.std(0))

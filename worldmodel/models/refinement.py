@@ -62,11 +62,12 @@ def refine(
     told = told + torch.diag_embed(sharp)
     pull = pull + sharp * (mean - state)
     # In units in which the prediction is a standard normal: none of its directions is too thin.
-    unit = torch.linalg.cholesky(lifted(spread.mT @ spread))
+    unit, _ = torch.linalg.cholesky_ex(lifted(spread.mT @ spread))
     place = torch.linalg.solve_triangular(unit, (state - predicted).unsqueeze(2), upper=False)
     precision = unit.mT @ told @ unit
     precision.diagonal(dim1=1, dim2=2).add_(1)
-    factor = torch.linalg.cholesky(precision)
+    # Of what is not finite there is none: then nothing is better.
+    factor, _ = torch.linalg.cholesky_ex(precision)
     step = torch.cholesky_solve(unit.mT @ pull.unsqueeze(2) - place, factor)
     moved = (unit @ step).squeeze(2)
     missed = (frame - emission.mean((state + moved)[:, :visible])) * root.squeeze(-2)
