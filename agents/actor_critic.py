@@ -2,15 +2,18 @@
 
 The actor ascends the gradient of imagined lambda-returns through the model; what comes after the
 horizon is estimated by a slowly moving copy of the critic, which learns from the same returns.
-Choices are drawn by the Gumbel trick, and the gradient is passed straight through to their
-probabilities.
+Choices have no gradient: those become likelier after which more is paid than the critic believed
+(REINFORCE), numbers beside them learn by theirs. Passed straight through to the choices'
+probabilities, gradients are wrong where one choice more or less decides: poles that had been
+balanced in the dream fell again the longer it was learned in.
 
 Source: Hafner et al. 2020, "Dream to Control: Learning Behaviors by Latent Imagination" (lambda-
 returns through the model); Hafner et al. 2021, "Mastering Atari with Discrete World Models" (slow
-critic, entropy, straight-through gradients); Hafner et al. 2023, "Mastering Diverse Domains through
+critic, entropy, choices by REINFORCE); Hafner et al. 2023, "Mastering Diverse Domains through
 World Models" (returns in units of their range between the 5th and 95th percentile); the pathwise
-derivative of a short horizon and a value is SVG(k) of Heess et al. 2015. Differs: the critic is
-regressed on one number, and leaving the support is an end that pays the least from then on.
+derivative of a short horizon and a value is SVG(k) of Heess et al. 2015; both kinds in one sum is
+Schulman et al. 2015, "Gradient Estimation Using Stochastic Computation Graphs". Differs: the critic
+is regressed on one number, and leaving the support is an end that pays the least from then on.
 """
 
 from __future__ import annotations
@@ -99,7 +102,7 @@ class ActorCriticConfig:
 
 
 class Imagined(NamedTuple):
-    """Trajectories that the policy dreamt, differentiable in it; H is the horizon.
+    """Trajectories that the policy dreamt, differentiable in its numbers; H is the horizon.
 
     Attributes:
         states: (batch, H + 1, latent).

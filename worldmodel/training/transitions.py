@@ -20,6 +20,7 @@ from worldmodel.models.ssm import StateSpaceModel
 from worldmodel.progress import track
 from worldmodel.types import Batch
 from worldmodel.world.members import transition_weights
+from worldmodel.world.strays import strays
 
 # Times that the transition learns where the filter went, which then goes with it; and by what
 # fraction errors have to fall: less is lost again on other episodes (Acrobot's pictures, 8 %).
@@ -52,11 +53,17 @@ class _Stretches:
 
     @classmethod
     def of(cls, batch: Batch, means: Tensor, first: int, steps: int) -> _Stretches:
-        """All that begin at frame ``first`` or later, as long as half of the episodes allow."""
+        """All that begin at frame ``first`` or later, as long as half of the episodes allow.
+
+        Where a filter lost itself there is nowhere to go.
+        """
         lengths = batch.mask.sum(1)
         steps = max(1, min(steps, int(lengths.median()) - first))
         at = torch.arange(batch.steps + 1, device=lengths.device)
         within = (at >= first) & (at + steps <= lengths.unsqueeze(1))
+        lost = strays(means[batch.frame_mask], means).to(means)
+        lost = nn.functional.max_pool1d(nn.functional.pad(lost, (0, steps)), steps + 1, 1) > 0
+        within &= ~lost | lost.all()
         episodes, begins = within.nonzero().unbind(1)
         return cls(means, batch.actions, episodes, begins, steps)
 
@@ -131,7 +138,8 @@ def _learn(
     if not len(known.episodes):
         return
     generator = torch.Generator(model.device).manual_seed(seed)
-    moved = means.diff(dim=1)[train.mask].std(0).clamp_min(1e-6)
+    moved = means.diff(dim=1)[train.mask]
+    moved = moved[~strays(moved, moved)].std(0).clamp_min(1e-6)
     # Both errors count alike, in units of what they are at first.
     units = [part.clamp_min(1e-12) for part in _missed(model, moved, known, _MOST, generator)]
     learned = [weight.requires_grad for weight in weights]

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.models.networks import numbers
 from worldmodel.models.program import Builder, Rows
-
-# Deviations, of states without the given share at either end, at which one counts as lost; and the
-# least that a dimension's is, as a share of the greatest: some stand still nearly always.
-_FAR, _TAIL, _LEAST_SHARE = 10.0, 0.01, 0.3
+from worldmodel.world.strays import strays
 
 
 class Support(nn.Module):
@@ -57,8 +54,7 @@ class Support(nn.Module):
         """Cover ``states`` and calibrate the radius on ``held_out``.
 
         Centres are chosen by farthest-point sampling (Gonzalez 1985), which covers rare states as
-        well as common ones. Where a filter lost itself, states are none of the system's, and a few
-        would stretch all units: those far outside of nearly all others do not count.
+        well as common ones. Strays (``world/strays.py``) do not count.
 
         Args:
             states: Latent states of the training data.
@@ -66,7 +62,7 @@ class Support(nn.Module):
             margin: Factor on the radius that holds ``quantile`` of ``held_out``.
             quantile: Share of ``held_out`` that must be inside before the margin.
         """
-        states, held_out = (each[_near(states, each)] for each in (states, held_out))
+        states, held_out = (_kept(states, each) for each in (states, held_out))
         self.scale.copy_(states.std(0).clamp_min(1e-6))
         points = states / self.scale
         distance = torch.full((len(points),), torch.inf, device=points.device)
@@ -115,14 +111,7 @@ class Support(nn.Module):
         )
 
 
-def _near(
-    states: Float[Tensor, "n latent"], others: Float[Tensor, "m latent"]
-) -> Bool[Tensor, " m"]:
-    """Whether others lie within some deviations of all but a few states."""
-    few = states[:: max(1, len(states) // 10_000)]
-    low, high = few.quantile(_TAIL, 0), few.quantile(1 - _TAIL, 0)
-    typical = few.clamp(low, high)
-    deviation = typical.std(0)
-    spread = deviation.clamp_min(_LEAST_SHARE * deviation.max().item())
-    near = ((others - typical.mean(0)).abs() <= _FAR * spread).all(1)
-    return near if near.any() else torch.ones_like(near)
+def _kept(states: Tensor, others: Tensor) -> Tensor:
+    """Those that are no strays; all of them if there are no others."""
+    lost = strays(states, others)
+    return others if lost.all() else others[~lost]
