@@ -425,8 +425,10 @@ FAR = ObservationSpace.from_space(gym.spaces.Box(-np.inf, np.inf, (3,), np.float
     ],
     ids=["several", "components", "bernoulli", "far"],
 )
-def test_filters_of_every_stream_are_compiled(observations, codec):
-    model = small_model("dvbf", observations, BOX, codec=codec).requires_grad_(False)
+@pytest.mark.parametrize("changes", [{}, {"recognition": FUSION, "visible_size": 2}], ids=str)
+def test_filters_of_every_stream_are_compiled(observations, codec, changes):
+    kind = {"codec": codec, **changes}
+    model = small_model("dvbf", observations, BOX, **kind).requires_grad_(False)
     batch = random_batch(observations, BOX, size=2, steps=12)
     if observations is FAR:
         batch = replace(batch, observations=batch.observations + 1e6)
