@@ -39,7 +39,7 @@ def refined(emission, frame, known, visible=LATENT):
 
 @pytest.mark.parametrize("visible", [3, 2])
 def test_of_a_linear_emission_it_is_bayes_rule(known, visible):
-    """With the frame's precision halved: its reading has told of it already."""
+    """With deviations of the frame that are twice as wide."""
     torch.manual_seed(0)
     linear, frame = nn.Linear(visible, SIZE), torch.randn(BATCH, SIZE)
     (mean, scale), _ = refined(emission(linear), frame, known, visible)
@@ -48,8 +48,8 @@ def test_of_a_linear_emission_it_is_bayes_rule(known, visible):
     slope = torch.zeros(SIZE, LATENT)
     slope[:, :visible] = linear.weight.detach()
     prior, sharp = (spread.mT @ spread).inverse(), torch.diag_embed(s.pow(-2))
-    precision = prior + sharp + slope.T @ slope / (2 * 0.4**2)
-    told = (frame - linear.bias.detach()) @ slope / (2 * 0.4**2)
+    precision = prior + sharp + slope.T @ slope / 0.8**2
+    told = (frame - linear.bias.detach()) @ slope / 0.8**2
     pulled = (prior @ predicted.unsqueeze(2)).squeeze(2) + m * s.pow(-2) + told
     expected = torch.linalg.solve(precision, pulled)
     torch.testing.assert_close(mean, expected, atol=2e-3, rtol=2e-3)

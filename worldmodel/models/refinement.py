@@ -6,8 +6,10 @@ So the belief that fusion comes to goes one Gauss-Newton step on, towards the st
 likeliest by the prediction, the reading and the frame that the emission draws. Of frames that
 training has not seen it undoes most of what they are read worse by. More steps change nothing.
 
-Reading and emission tell of the same frame, which would be believed twice: its deviance by the
-emission counts half. The step is not taken where it would make the state less likely.
+Reading and emission tell of the same frame, and what an emission draws wrongly is wrong alike in
+many scalars and frames: believed in as if all were independent, it would bend states that dreams go
+on from (``docs/research.md`` has what that costs). So deviations by the emission count twice as
+wide. The step is not taken where it would make the state less likely.
 
 Source: Bell and Cathey 1993, "The iterated Kalman filter update as a Gauss-Newton method". Differs:
 it begins where an amortised reading says (Kim et al. 2018, "Semi-Amortized Variational
@@ -26,7 +28,7 @@ from worldmodel.models.fusion import lifted
 from worldmodel.models.program import Builder, Rows
 
 # How far along each axis the emission's slope is taken, and what its deviance counts.
-_REACH, _SHARE = 0.01, 0.5
+_REACH, _SHARE = 0.01, 0.25
 
 
 def refine(
