@@ -175,7 +175,8 @@ def online_for(observations: ObservationSpace, actions: ActionSpace) -> OnlineCo
         return config
     agent = replace(GENERIC["vectors"].actor_critic(actions), updates=150)
     chances = {"held": 1, "noise": 0.1, "final_noise": 0.05}
-    return replace(config, updates=100, agent_updates=100, agent=agent, **chances)
+    updates = max(config.updates, 100)
+    return replace(config, updates=updates, agent_updates=200, agent=agent, **chances)
 
 
 def usual_model(seed: int) -> Callable[[ObservationSpace, ActionSpace], LearnedModel]:
