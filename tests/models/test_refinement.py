@@ -76,7 +76,7 @@ def test_a_step_for_the_worse_is_not_taken(known):
         def forward(self, state):
             place = state.sum(-1)
             lead = (slice(None), *[None] * (place.ndim - 1))
-            away = (place - begin[lead]).abs() > 0.05
+            away = (place - begin[lead]).abs() > 0.3
             return torch.where(away & cliff[lead], -10, place).unsqueeze(-1).expand(*place.shape, 5)
 
     frame = (begin + 1).unsqueeze(1).expand(-1, SIZE)

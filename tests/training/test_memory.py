@@ -23,5 +23,11 @@ def peaks(*portions: int) -> list[float]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_does_not_depend_on_the_number_of_episodes():
-    few, many = peaks(3, 24)
-    assert abs(many - few) < 0.1 * few, (few, many)
+    """What an allocator keeps by chance is up to a tenth of it, and no part of what is needed."""
+    tries: list[list[float]] = []
+    for _ in range(4):
+        tries.append(peaks(3, 24))
+        few, many = map(min, zip(*tries, strict=True))
+        if abs(many - few) < 0.1 * few:
+            return
+    pytest.fail(f"megabytes for 3 and for 24 portions: {tries}")

@@ -28,7 +28,7 @@ from worldmodel.models.fusion import lifted
 from worldmodel.models.program import Builder, Rows
 
 # How far along each axis the emission's slope is taken, and what its deviance counts.
-_REACH, _SHARE = 0.01, 0.25
+_REACH, _SHARE = 0.1, 0.25
 
 
 def refine(
