@@ -56,6 +56,19 @@ def _backward(space, p, x, n, stride):
 
 @kernel
 @no_type_check
+def _covariance(space, spread, out, n, m, stride):
+    """The lower half of G' G, of G (n, m)."""
+    down = m * stride
+    for r in range(m):
+        for c in range(r + 1):
+            total = _ZERO
+            for row in range(spread, spread + n * down, down):
+                total += space[row + r * stride] * space[row + c * stride]
+            space[out + r * down + c * stride] = total
+
+
+@kernel
+@no_type_check
 def correct(space, spread, noise, pull, out, n, m, stride):
     """``Builder.correct``, one environment after the other."""
     down = m * stride
@@ -63,13 +76,10 @@ def correct(space, spread, noise, pull, out, n, m, stride):
         mean, left, x = out + i, out + down + i, out + 2 * down + i
         before, p = out + 3 * down + i, out + (3 + m) * down + i
         trace = _ZERO
+        _covariance(space, spread + i, before, n, m, stride)
         for r in range(m):
             for c in range(r + 1):
-                total = _ZERO
-                for k in range(0, n * down, down):
-                    row = spread + k + i
-                    total += space[row + r * stride] * space[row + c * stride]
-                space[before + r * down + c * stride] = total
+                total = space[before + r * down + c * stride]
                 space[before + c * down + r * stride] = total
                 space[p + r * down + c * stride] = total
             scale = space[noise + i + r * stride]
@@ -106,13 +116,8 @@ def refine(space, spread, facts, out, n, m, stride):  # noqa: C901 (products of 
         apart, told = facts + 2 * down + i, facts + 3 * down + i
         # L of the prediction's covariance, lifted.
         trace = _ZERO
+        _covariance(space, spread + i, unit, n, m, stride)
         for r in range(m):
-            for c in range(r + 1):
-                total = _ZERO
-                for k in range(0, n * down, down):
-                    row = spread + k + i
-                    total += space[row + r * stride] * space[row + c * stride]
-                space[unit + r * down + c * stride] = total
             trace += space[unit + r * down + r * stride]
         for r in range(m):
             space[unit + r * down + r * stride] += _LIFT * trace
