@@ -4,7 +4,8 @@ A network reads a frame in one go, and reads worse what it has not seen alike; t
 draws another frame than the one that was looked at, and says in which direction the state is off.
 So the belief that fusion comes to goes one Gauss-Newton step on, towards the state that is
 likeliest by the prediction, the reading and the frame that the emission draws. Of frames that
-training has not seen it undoes most of what they are read worse by. More steps change nothing.
+training has not seen it undoes a third to two thirds of what they are read worse by. More steps
+change nothing.
 
 Reading and emission tell of the same frame, and what an emission draws wrongly is wrong alike in
 many scalars and frames: believed in as if all were independent, it would bend states that dreams go
