@@ -45,6 +45,11 @@ class Progress(Bars):
         super().update(task_id, **changes)
         self._say(task_id)
 
+    def tell(self, task_id: TaskID, **changes: Any) -> None:
+        """As ``update``, of what is worth a line whenever it happens."""
+        self._due = 0.0
+        self.update(task_id, **changes)
+
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """See ``rich.progress.Progress.advance``."""
         super().advance(task_id, advance)

@@ -25,11 +25,13 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_it_goes_on_and_says_so(run, capsys):
+def test_it_goes_on_and_says_so(run, capsys, monkeypatch):
     rows = read_progress(run)
+    monkeypatch.setattr("worldmodel.progress.EVERY", 0.0)
     main(["learn", ENV, "--run", str(run), "--steps", str(rows[-1]["real_steps"] + 10), *TINY])
     out = capsys.readouterr().out
     assert f"going on after {rows[-1]['real_steps']:,} steps" in out and "trust" in out
+    assert "fitting the model, 1 of 2 updates" in out, "within a round too, and without a terminal"
     assert read_progress(run)[: len(rows)] == rows
     assert len(read_progress(run)) == len(rows) + 1
     assert len(list((run / "films").glob("*.png"))) >= 1

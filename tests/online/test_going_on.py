@@ -40,8 +40,9 @@ class Stopping(Watcher):
         self.doing, self.left = doing, times
 
     def phase(self, doing):
-        self.left -= doing == self.doing
-        if not self.left and doing == self.doing:
+        begins = doing.startswith(self.doing)
+        self.left -= begins
+        if not self.left and begins:
             raise Killed
 
 

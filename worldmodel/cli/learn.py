@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from worldmodel import data
 from worldmodel.cli.arguments import AnyModelConfig, Env, ModelName, PresetName, parse_kwargs
-from worldmodel.cli.console import console, note, say
+from worldmodel.cli.console import note, say
 from worldmodel.cli.defaults import Found, Hidden
 from worldmodel.device import pick_device
 from worldmodel.models.registry import MODELS, model_type
@@ -21,6 +21,7 @@ from worldmodel.online.config import OnlineConfig
 from worldmodel.online.learn import BEST
 from worldmodel.online.watching import Watcher
 from worldmodel.plots.learning import read_progress
+from worldmodel.progress import Progress
 
 
 def learn(
@@ -79,22 +80,21 @@ def learn(
 
 
 class Shown(Watcher):
-    """A live line in a terminal; elsewhere a line a round.
+    """A live line in a terminal; elsewhere a line a round, and every ten seconds within.
 
     Args:
         steps: Real steps in all.
     """
 
     def __init__(self, steps: int) -> None:
-        terminal = console()
         columns = (
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.description}"),
             BarColumn(20),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.fields[doing]}"),
         )
-        self._bar = Progress(*columns, console=terminal, disable=not terminal.is_terminal)
-        self._task = self._bar.add_task("", total=steps)
+        self._bar = Progress(*columns)
+        self._task = self._bar.add_task("steps", total=steps, doing="")
         self._last = ""
 
     def begin(self, run: Path, rows: Sequence[dict[str, Any]], tensorboard: bool) -> None:
@@ -107,7 +107,7 @@ class Shown(Watcher):
 
     def phase(self, doing: str) -> None:
         """See the base class."""
-        self._bar.update(self._task, description=f"{self._last}  {doing}")
+        self._bar.update(self._task, doing=f"{self._last}  {doing}".strip())
 
     def note(self, sentence: str) -> None:
         """See the base class."""
@@ -117,8 +117,6 @@ class Shown(Watcher):
         """See the base class."""
         super().row(row)
         self._advance(row)
-        if self._bar.disable:
-            say(f"{row['real_steps']:,} steps  {self._last}")
 
     def _advance(self, row: dict[str, Any]) -> None:
         told = (
@@ -128,7 +126,7 @@ class Shown(Watcher):
             ("late", row.get("late"), ".0f"),
         )
         self._last = "  ".join(f"{name} {v:{form}}" for name, v, form in told if v is not None)
-        self._bar.update(self._task, completed=row["real_steps"], description=self._last)
+        self._bar.tell(self._task, completed=row["real_steps"], doing=self._last)
 
     def close(self) -> None:
         """See the base class."""

@@ -183,7 +183,6 @@ class Online:
             else dict(observation_error=None, reward_error=None)
         )
         row["noise"] = c.noise_after(counts.real_steps) if self.world else None
-        self._watcher.phase("fitting the model")
         dataset = self._refit(gathered)
         self._watcher.phase("improving the agent")
         row |= self._improve(dataset, real_steps)
@@ -245,7 +244,12 @@ class Online:
             for batch in gathered.batches:
                 self._trainer.grow(dataset, batch)
             updates = c.updates
-        self._trainer.train(updates)
+
+        def watch(done: int) -> None:
+            self._watcher.phase(f"fitting the model, {done:,} of {updates:,} updates")
+
+        self._trainer.train(updates, watch)
+        self._watcher.phase("fitting what dreams need")
         self.world = self._trainer.world()
         return dataset
 

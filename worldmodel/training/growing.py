@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,19 @@ class GrowingTrainer(Trainer):
         self._judge = self._judge_by(dataset.validation)
         self.windows = max(1, int(train.lengths.sum()) // self.config.window)
 
-    def train(self, updates: int) -> None:
+    def train(self, updates: int, watch: Callable[[int], None] = lambda done: None) -> None:
         """So many gradient updates, and a validation.
+
+        Args:
+            updates: How many.
+            watch: Is told before each how many of them are done.
 
         Raises:
             DivergenceError: A loss or gradient is not finite.
         """
         self.model.train()
-        for _ in range(updates):
+        for done in range(updates):
+            watch(done)
             self.step()
         self.validate()
         self.model.eval()
