@@ -109,6 +109,37 @@ def test_before_any_whole_sequence_the_multiplier_rests(terms):
     assert again.distortion is None
 
 
+def slopes(objective, distortion, terms):
+    """Of the loss by what each frame errs by."""
+    leaf = distortion.detach().clone().requires_grad_()
+    loss = objective.loss(dataclasses.replace(terms, distortion=leaf), 10)
+    return torch.autograd.grad(loss, leaf, retain_graph=True)[0] * len(leaf)
+
+
+def test_huber_leaves_what_is_foretold_badly_a_say_of_its_size(terms):
+    objective, blind = constrained(loose=0.05, tight=0.05, huber=True), ~terms.observed
+    far = slopes(objective, distorted(terms, 0.2).distortion, terms)
+    assert far[terms.observed].allclose(torch.tensor(1.0))
+    assert far[blind].allclose(torch.tensor(0.5)), "four times what is allowed: a half"
+    near = slopes(objective, distorted(terms, 0.04).distortion, terms)
+    assert near.allclose(torch.tensor(1.0))
+
+
+def test_huber_has_no_jump_and_is_ever_less_steep(terms):
+    objective, blind = constrained(loose=0.05, tight=0.05, huber=True), ~terms.observed
+    losses = [
+        objective.loss(dataclasses.replace(terms, distortion=error * terms.weight * blind), 10)
+        for error in torch.linspace(0, 1, 101)
+    ]
+    rise = torch.stack(losses).detach().double().diff()
+    assert (rise > 0).all() and (rise.diff() < 0.01 * rise[0]).all()
+
+
+def test_huber_is_finite_where_nothing_errs(terms):
+    objective = constrained(huber=True)
+    assert slopes(objective, torch.zeros_like(terms.distortion), terms).isfinite().all()
+
+
 def heads(terms, sequences):
     rewards = -(terms.reward.sum() + terms.termination.sum()) / len(terms.rate)
     return rewards + terms.weight_kl / sequences

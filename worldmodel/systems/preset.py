@@ -184,7 +184,7 @@ GENERIC: dict[str, Preset] = {
             optimizer="muon",
             learning_rate=6e-3,
             dropout_until=0.7,
-            constrained=ConstrainedConfig(step=0.0075, decay=0.985, flatness=0.0),
+            constrained=ConstrainedConfig(step=0.0075, decay=0.985, flatness=0.0, huber=True),
         ),
         models={
             "dvbf": _picture_dvbf,
