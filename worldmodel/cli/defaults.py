@@ -33,16 +33,17 @@ from worldmodel.world.world import World
 T = TypeVar("T")
 # An argument that is no flag.
 Hidden = Annotated[T, tyro.conf.Suppress, tyro.conf.Fixed]
-# Flags that no value follows, beside all that begin with --no-.
+# Flags that no value follows, by their last word; they, and their --no-, nest with what they set.
 _SWITCHES = (
-    "-h",
-    "--help",
-    "--tensorboard",
-    "--compile",
-    "--pixels",
-    "--grayscale",
-    "--parallel",
-    "--json",
+    "h",
+    "help",
+    "tensorboard",
+    "compile",
+    "huber",
+    "pixels",
+    "grayscale",
+    "parallel",
+    "json",
 )
 # Flags that defaults depend on, beside what is named first and what is a switch.
 _ASKED = ("preset", "model", "env-kwargs", "resize", "warm")
@@ -189,12 +190,17 @@ def _subject(words: Sequence[str]) -> str | None:
     value = False
     for word in words:
         if word.startswith("-"):
-            value = "=" not in word and word not in _SWITCHES and not word.startswith("--no-")
+            value = "=" not in word and not _is_switch(word)
         elif value:
             value = False
         else:
             return word
     return None
+
+
+def _is_switch(flag: str) -> bool:
+    """Such as --pixels, --no-pixels, --train.no-tensorboard."""
+    return flag.lstrip("-").rpartition(".")[2].removeprefix("no-") in _SWITCHES
 
 
 def _value(flag: str, words: Sequence[str]) -> str | None:
