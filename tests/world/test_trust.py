@@ -235,4 +235,26 @@ def test_short_episodes_are_dreamt_along_as_far_as_they_go():
     # Of the median episode half is filtered, and of one step nothing is left.
     assert set(lengths[found.episodes].tolist()) == {4, 6}
     known = (~found.errors[..., 0].isnan()).sum(1)
-    assert torch.equal(known, (lengths[found.episodes] - 1).clamp_max(5))
+    assert torch.equal(known, lengths[found.episodes] - found.begun)
+    assert set(found.begun.tolist()) == {1, 2, 3, 4, 5}, "from every other place of the shorter"
+    first = found.first()
+    assert first.episodes.tolist() == torch.nonzero(lengths > 1).squeeze(1).tolist()
+    assert (first.begun == 1).all() and len(first.errors) == 60 and not first.noisy
+
+
+def test_bounds_hold_wherever_in_an_episode_a_dream_begins():
+    config = TrustConfig(coverage=0.8, updates=100)
+
+    def falling(size, seed):
+        """Episodes of unlike lengths, whose frames are the wilder the later."""
+        batch = random_batch(size=size, steps=8, seed=seed)
+        wilder = batch.observations * torch.arange(1, 10).view(1, -1, 1)
+        lengths = torch.randint(2, 9, (size, 1), generator=torch.Generator().manual_seed(seed))
+        return with_fields(batch, observations=wilder, mask=torch.arange(8) < lengths)
+
+    world = prepared(tiny_model())
+    calibrate(world, falling(600, 1), config)
+    dreams = rollouts(world, falling(600, 2), config, variance=world.trust.variance)
+    held = (dreams.errors <= dreams.bounds(world.trust))[:, 0, 0]
+    # 0.5 if all that it is fitted to began at the second frame.
+    assert abs(held.double().mean() - 0.8) < 0.06

@@ -193,7 +193,7 @@ def _failing(world: World, name: str, batch: Batch, limit: float, config: AskCon
     window = batch.window(0, min(batch.steps, looks - 1 + config.horizon))
     settings = replace(TrustConfig(), looks=looks, steps=window.steps + 1 - looks)
     variance = world.trust.variance if world.trust else stream_variance(world, batch)
-    dreams = rollouts(world, window, settings, variance=variance)
+    dreams = rollouts(world, window, settings, variance=variance).first()
     judged = Judged.of(world, dreams)
     known = window.frame_mask[dreams.episodes, looks:].cpu().numpy()
     # A dream that is not finite fails as well.

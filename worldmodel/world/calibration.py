@@ -7,6 +7,7 @@ corrected each on their own, and both begin where a filter's belief is.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from worldmodel.world.dynamics import Dynamics
 from worldmodel.world.trust import Trust, TrustConfig, looked_at
 from worldmodel.world.world import World
 
-# Most rollouts that are looked at, with noise and without each.
+# Rollouts that are looked at, with noise and without each, about: more are thinned out.
 _MOST = 4000
 # Rollouts whose errors correct a step's quantile, at least.
 _FEWEST = 20
@@ -43,6 +44,7 @@ class Rollouts(NamedTuple):
         starts: (n, outputs), errors of the filtered frame that dreams began at.
         noisy: Whether they have process noise.
         episodes: (n,), which episode each is along.
+        begun: (n,), at which of its frames.
     """
 
     inputs: Tensor
@@ -51,6 +53,13 @@ class Rollouts(NamedTuple):
     starts: Tensor
     noisy: bool
     episodes: Tensor
+    begun: Tensor
+
+    def first(self) -> Rollouts:
+        """Those that begin where the filter has looked for the least time, one of an episode."""
+        chosen = self.begun == self.begun.min()
+        parts = {n: part[chosen] for n, part in self._asdict().items() if isinstance(part, Tensor)}
+        return self._replace(**parts)
 
     def bounds(self, trust: Trust) -> Float[Tensor, "n steps outputs"]:
         """What bounds the errors; infinite beyond the horizon."""
@@ -75,7 +84,7 @@ def rollouts(
     variance: Float[Tensor, " streams"] | None = None,
     looks: int | None = None,
 ) -> Rollouts:
-    """Dream along recorded actions, from filtered beliefs, as often as an episode is long.
+    """Dream along recorded actions, from filtered beliefs, again and again along an episode.
 
     Args:
         world: That dreams.
@@ -100,16 +109,39 @@ def rollouts(
     steps = min(config.steps, batch.steps + 1 - looks)
     beliefs = model.filter_beliefs(batch.observations, batch.actions, looks, batch.seen)
     generator = torch.Generator(model.device).manual_seed(config.seed)
+    places = range(looks - 1, batch.steps, _apart(lengths[lasting] + 1 - looks, steps))
+    every = math.ceil(int(batch.mask[:, list(places)].sum()) / _MOST)
     parts = []
-    for first in range(looks - 1, batch.steps + 1 - steps, steps):
-        rows = batch.mask[:, first].nonzero().squeeze(1)[: _MOST - sum(map(len, parts))]
+    for first in places:
+        rows = batch.mask[:, first].nonzero().squeeze(1)[::every]
         if len(rows):
-            window = batch[rows].window(first, steps)
+            window = batch[rows].window(first, min(steps, batch.steps - first))
             noise = generator if noisy else None
-            state = beliefs.mean[rows, first]
-            parts.append((*_dreamt(world, state, window, variance, noise), lasting[rows]))
-    inputs, errors, distance, starts, episodes = (torch.cat(p) for p in zip(*parts, strict=True))
-    return Rollouts(inputs, errors, distance, starts, noisy, episodes)
+            dreamt = _dreamt(world, beliefs.mean[rows, first], window, variance, noise)
+            told = lasting[rows], torch.full_like(rows, first)
+            parts.append((*_lengthened(steps, *dreamt), *told))
+    inputs, errors, distance, starts, *told = (torch.cat(p) for p in zip(*parts, strict=True))
+    return Rollouts(inputs, errors, distance, starts, noisy, *told)
+
+
+def _apart(left: Int[Tensor, " n"], steps: int) -> int:
+    """Frames between the beginnings of dreams, by the steps that episodes have left.
+
+    Episodes that end before their dreams would are dreamt of from several places: what comes just
+    before an end, such as a fall, is foretold worse than what begins as all episodes do.
+    """
+    return min(steps, max(1, int(left.median()) // 2)) if left.median() < steps else steps
+
+
+def _lengthened(
+    steps: int, inputs: Tensor, errors: Tensor, distance: Tensor, starts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of as many steps: what was seen last, and no errors."""
+    beyond = steps - errors.shape[1]
+    unknown = errors.new_full((len(errors), beyond, errors.shape[2]), torch.nan)
+    inputs = torch.cat([inputs, inputs[:, -1:].expand(-1, beyond, -1)], 1)
+    distance = torch.cat([distance, distance[:, -1:].expand(-1, beyond)], 1)
+    return inputs, torch.cat([errors, unknown], 1), distance, starts
 
 
 def _dreamt(
@@ -225,7 +257,7 @@ def calibrate(
         trust.unknown[1] = torch.inf
     trust.start.copy_(conformal(dreams[0].starts, config.coverage) + trust.unknown)
     # Of the first rollout of every episode: later a filter may be lost already.
-    first = dreams[0].errors[: len(batch), 0, 0]
+    first = dreams[0].first().errors[:, 0, 0]
     trust.surprise.copy_(_MARGIN * first[~first.isnan()].quantile(_USUAL))
     world.trust = trust.eval()
     return world
