@@ -76,7 +76,7 @@ def main(
         json.dumps({"reports": reports, "cost": costs, "filters": filters}, indent=2)
     )
     text = "\n\n".join(
-        table(name, parts, costs[name], filters[name], HORIZONS[block])
+        table(title(name), parts, costs[name], filters[name], HORIZONS[block])
         for name, parts in reports.items()
     )
     print(text)
@@ -84,6 +84,11 @@ def main(
     under = f"seeds 0 to {seeds - 1}" if seeds > 1 else "seed 0"
     said = f"`{command}`, {episodes} episodes of each probe, {under}"
     write_block(block, f"{said}; torch {torch.__version__}.\n\n{text}")
+
+
+def title(name: str) -> str:
+    """A bundled model's name, or the environment that a run is of."""
+    return load(name).require_source().env_id if Path(name).is_dir() else name
 
 
 def table(
@@ -94,7 +99,7 @@ def table(
     horizons: tuple[int, ...],
 ) -> str:
     """Markdown of one model: all probes together, and coverage by probe; medians over seeds."""
-    lines = [f"| **{Path(name).name}**, steps dreamt | {' | '.join(map(str, horizons))} |"]
+    lines = [f"| **{name}**, steps dreamt | {' | '.join(map(str, horizons))} |"]
     lines.append("|---" * (1 + len(horizons)) + "|")
 
     def row(title: str, parts: list[dict[str, Any]], key: str, how: str) -> str:

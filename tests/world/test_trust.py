@@ -78,7 +78,7 @@ def test_corrections_are_what_they_are_at_the_knots_and_on_lines_between():
     errors = torch.ones(40, 8, 2)
     for value, a, b in zip(values, edges, edges[1:], strict=False):
         errors[:, a - 1 : b - 1] = value.exp()
-    _correct(trust, torch.zeros(40, 8, len(trust.mean)), errors, 0)
+    _correct(trust, torch.zeros(40, 8, len(trust.mean)), errors, torch.arange(40), 0)
     found = trust.corrections(torch.arange(1.0, 9.0))[0, :, 0]
     expected = np.interp(np.arange(1, 9), trust.knots, values)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -86,9 +86,18 @@ def test_corrections_are_what_they_are_at_the_knots_and_on_lines_between():
 
 def test_the_conformal_quantile_counts_the_score_to_come():
     scores = torch.arange(1.0, 20.0).unsqueeze(1)  # 19: of 20 with the next, 18 are 90 %
-    assert conformal(scores, 0.9).item() == 18
-    assert conformal(torch.cat([scores, torch.full((5, 1), torch.nan)]), 0.9).item() == 18
-    assert conformal(scores[:3], 0.9).item() == 3
+    each = torch.arange(19)
+    assert conformal(scores, 0.9, each).item() == 18
+    missing = torch.cat([scores, torch.full((5, 1), torch.nan)])
+    assert conformal(missing, 0.9, torch.arange(24)).item() == 18
+    assert conformal(scores[:3], 0.9, each[:3]).item() == 3
+
+
+def test_many_scores_of_few_episodes_are_few():
+    scores = torch.arange(1.0, 101.0).unsqueeze(1)
+    assert conformal(scores, 0.8, torch.arange(100)).item() == 81
+    assert conformal(scores, 0.8, torch.arange(10).repeat(10)).item() == 88
+    assert conformal(scores, 0.8, torch.arange(4).repeat(25)).item() == 100
 
 
 @pytest.mark.parametrize("observations", [VECTOR, PIXELS, SEVERAL], ids=["vector", "pixels", "all"])

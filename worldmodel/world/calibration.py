@@ -247,15 +247,17 @@ def calibrate(
     teaching = torch.rand(len(batch), generator=generator, device=device).argsort().argsort()
     taught = [part.episodes for part in dreams]
     halves = [teaching[episodes] < len(batch) // 2 for episodes in taught]
-    horizon = _horizon(dreams[0].errors[~halves[0]], max(_FEWEST, config.fewest))
+    least = max(_FEWEST, config.fewest)
+    horizon = _horizon(dreams[0].errors[~halves[0]], taught[0][~halves[0]], least)
     trust = new_trust(world, horizon, config)
     trust.variance.copy_(variance)
     _teach(trust, dreams, halves, progress)
     for i, (part, half) in enumerate(zip(dreams, halves, strict=True)):
-        _correct(trust, part.inputs[~half], part.errors[~half], i)
+        _correct(trust, part.inputs[~half], part.errors[~half], part.episodes[~half], i)
     if not batch_rewards(world, batch):
         trust.unknown[1] = torch.inf
-    trust.start.copy_(conformal(dreams[0].starts, config.coverage) + trust.unknown)
+    start = conformal(dreams[0].starts, config.coverage, dreams[0].episodes)
+    trust.start.copy_(start + trust.unknown)
     # Of the first rollout of every episode: later a filter may be lost already.
     first = dreams[0].first().errors[:, 0, 0]
     trust.surprise.copy_(_MARGIN * first[~first.isnan()].quantile(_USUAL))
@@ -288,9 +290,13 @@ def new_trust(world: World, horizon: int, config: TrustConfig) -> Trust:
     return trust.to(model.device, model.dtype)
 
 
-def _horizon(errors: Float[Tensor, "n steps outputs"], least: int) -> int:
-    """Steps at which enough rollouts are left."""
-    enough = (~errors[..., 0].isnan()).sum(0) >= least
+def _horizon(
+    errors: Float[Tensor, "n steps outputs"], episodes: Int[Tensor, " n"], least: int
+) -> int:
+    """Steps at which dreams along enough episodes are left."""
+    known = (~errors[..., 0].isnan()).to(errors.dtype)
+    dreams = known.new_zeros(int(episodes.max()) + 1, known.shape[1]).index_add_(0, episodes, known)
+    enough = (dreams > 0).sum(0) >= least
     return max(1, int(enough.long().cumprod(0).sum()))
 
 
@@ -341,7 +347,9 @@ def _teach(trust: Trust, dreams: list[Rollouts], halves: list[Tensor], progress:
 
 
 @torch.no_grad()
-def _correct(trust: Trust, inputs: Tensor, errors: Tensor, noisy: int) -> None:
+def _correct(
+    trust: Trust, inputs: Tensor, errors: Tensor, episodes: Int[Tensor, " n"], noisy: int
+) -> None:
     """Add to quantiles what they lack of their coverage, at some steps."""
     knots = trust.knots
     lacking = errors.clamp_min(_FLOOR).log() - _quantiles(trust, inputs).nan_to_num(torch.inf)
@@ -349,7 +357,11 @@ def _correct(trust: Trust, inputs: Tensor, errors: Tensor, noisy: int) -> None:
     parts = zip([1, *edges], [*edges, trust.horizon + 1], strict=True)
     values = torch.stack(
         [
-            conformal(lacking[:, a - 1 : b - 1].flatten(0, 1), trust.config.coverage)
+            conformal(
+                lacking[:, a - 1 : b - 1].flatten(0, 1),
+                trust.config.coverage,
+                episodes.repeat_interleave(b - a),
+            )
             for a, b in parts
         ]
     )
@@ -360,15 +372,23 @@ def _correct(trust: Trust, inputs: Tensor, errors: Tensor, noisy: int) -> None:
     trust.slopes[noisy] = torch.cat([slopes, level]) - torch.cat([level, slopes])
 
 
-def conformal(scores: Float[Tensor, "n outputs"], coverage: float) -> Float[Tensor, " outputs"]:
-    """What a further score lies below with a probability; 0 where there are none.
+def conformal(
+    scores: Float[Tensor, "n outputs"], coverage: float, episodes: Int[Tensor, " n"]
+) -> Float[Tensor, " outputs"]:
+    """What a score of a further episode lies below with a probability; 0 where there are none.
 
-    Source: Vovk, Gammerman and Shafer 2005; the smallest score that has enough below it, were the
-    further one counted too.
+    Scores of one episode are no independent samples: it is episodes that the further one is
+    counted with, or quantiles of few would cover too little.
+
+    Source: Vovk, Gammerman and Shafer 2005; of groups, Lee, Barber and Willett 2023,
+    "Distribution-free inference with hierarchical data". Differs: a long episode counts as often
+    as it has scores.
     """
     found = []
     for column in scores.unbind(1):
-        known = column[~column.isnan()].sort().values
-        rank = torch.tensor((len(known) + 1) * coverage).ceil().long().clamp(1, max(len(known), 1))
-        found.append(known[rank - 1] if len(known) else scores.new_zeros(()))
+        known = ~column.isnan()
+        ordered, count = column[known].sort().values, len(episodes[known].unique())
+        share = coverage * (count + 1) / max(count, 1)
+        rank = min(max(math.ceil(len(ordered) * share - 1e-9), 1), len(ordered))
+        found.append(ordered[rank - 1] if count else scores.new_zeros(()))
     return torch.stack(found)
